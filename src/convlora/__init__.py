@@ -1,0 +1,53 @@
+"""Fine-tune the Segment Anything Model on your own images with Conv-LoRA.
+
+Importing this package is cheap: torch and the models are loaded with the first public name that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._peft_registration import register_with_peft
+
+if TYPE_CHECKING:
+    from .inference.segmenter import Prediction, Segmenter
+    from .methods.conv_lora import ConvLoraConfig, load_balancing_loss, set_grid_size
+    from .models import SamForSemanticSegmentation, SamSegmentationConfig
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "ConvLoraConfig": "methods.conv_lora",
+    "Prediction": "inference.segmenter",
+    "SamForSemanticSegmentation": "models",
+    "SamSegmentationConfig": "models",
+    "Segmenter": "inference.segmenter",
+    "load_balancing_loss": "methods.conv_lora",
+    "set_grid_size": "methods.conv_lora",
+}
+
+__all__ = [
+    "ConvLoraConfig",
+    "Prediction",
+    "SamForSemanticSegmentation",
+    "SamSegmentationConfig",
+    "Segmenter",
+    "load_balancing_loss",
+    "set_grid_size",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])
+
+
+register_with_peft()

@@ -1,0 +1,135 @@
+"""Samples as tensors for training, in an order and with augmentations that depend on nothing but the seed."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from convlora.data.classes import ClassTable
+from convlora.data.images import Intensity, read_image, read_mask
+from convlora.data.sample import Sample, size_mismatch_message
+from convlora.data.transforms import Augmentation, normalize, prepare_mask, resize_image
+from convlora.errors import InputError
+
+
+def read_sample(sample: Sample, classes: ClassTable, intensity: Intensity = "type") -> tuple[Image.Image, np.ndarray]:
+    """Reads an image and its labels at their own size.
+
+    Args:
+        sample: What to read; it must have a mask.
+        classes: What the values in the mask mean.
+        intensity: How values become 8 bits, see `read_image`.
+
+    Returns:
+        The RGB image, and class indices (H, W) of the same size.
+
+    Raises:
+        InputError: A file cannot be read, the sizes differ, or the mask holds values that are no class.
+    """
+    if sample.mask is None:
+        raise InputError(f"{sample.image} has no mask. Add one to train on it or to evaluate with it.")
+    image = read_image(sample.image, intensity)
+    mask = read_mask(sample.mask)
+    image_size, mask_size = (image.height, image.width), (mask.shape[0], mask.shape[1])
+    if image_size != mask_size:
+        raise InputError(size_mismatch_message(sample, image_size, mask_size))
+    return image, classes.encode(mask, sample.mask)
+
+
+class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Images and labels of one split at the model's size.
+
+    An item is asked for by key = epoch * len(dataset) + index, as `EpochSampler` yields them. The augmentation is
+    drawn from (seed, epoch, index) alone, so that neither the number of workers nor prefetching nor resuming
+    changes what the model sees. Keys below the length are epoch 0.
+
+    Args:
+        samples: What to read.
+        classes: What the values in the masks mean.
+        image_size: (height, width) in pixels that the model works at.
+        augmentation: Name of an augmentation, see `Augmentation`.
+        seed: Decides all random changes.
+        intensity: How values become 8 bits, see `read_image`.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        classes: ClassTable,
+        image_size: tuple[int, int],
+        augmentation: str = "none",
+        seed: int = 0,
+        intensity: Intensity = "type",
+    ) -> None:
+        self.samples = list(samples)
+        self.classes = classes
+        self.image_size = image_size
+        self.seed = seed
+        self.intensity = intensity
+        self.augmentation = Augmentation(augmentation, classes.ignore_index)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        # Without this, Python would count keys upwards and go through the epochs without end.
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, key: int) -> dict[str, torch.Tensor]:
+        """Reads one sample.
+
+        Args:
+            key: epoch * len(self) + index.
+
+        Returns:
+            `pixel_values`, (3, h, w), float32, and `labels`, (h, w), int64.
+
+        Raises:
+            IndexError: The key is negative, or there are no samples.
+            InputError: See `read_sample`.
+        """
+        if key < 0 or not self.samples:
+            raise IndexError(f"key {key} of a dataset of {len(self)} samples")
+        epoch, index = divmod(int(key), len(self))
+        image, labels = read_sample(self.samples[index], self.classes, self.intensity)
+        resized, resized_labels = self.augmentation(
+            resize_image(image, self.image_size),
+            prepare_mask(labels, self.image_size),
+            _mixed_seed(self.seed, epoch, index),
+        )
+        return {"pixel_values": normalize(resized), "labels": resized_labels}
+
+
+class EpochSampler(torch.utils.data.Sampler[int]):
+    """Yields the keys of one epoch of a `SegmentationDataset`, each sample once.
+
+    Args:
+        length: Number of samples.
+        seed: Decides the order; each epoch has its own.
+        shuffle: Whether the order is random.
+    """
+
+    def __init__(self, length: int, seed: int, shuffle: bool = True) -> None:
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch (from 0) whose keys come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng(_mixed_seed(self.seed, self.epoch)).permutation(self.length)
+        yield from (self.epoch * self.length + order).tolist()
+
+
+def _mixed_seed(*numbers: int) -> int:
+    """One 32-bit seed out of several numbers, such that neighbouring numbers give unrelated seeds."""
+    return int(np.random.SeedSequence([number % 2**64 for number in numbers]).generate_state(1)[0])

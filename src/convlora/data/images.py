@@ -1,0 +1,202 @@
+"""Reading images and masks of any usual file format and bit depth."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from convlora.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+Intensity = Literal["type", "image"]
+
+# Pillow knows many more formats, some of which start other programs (PostScript).
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+_USE_IMAGE_RANGE = "Use --set data.intensity=image to stretch each image's own range."
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name is that of an image, by suffix; hidden files (such as macOS's `._a.png`) are not."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def read_image(source: Path | str | bytes | Image.Image, intensity: Intensity = "type") -> Image.Image:
+    """Reads an image as 8-bit RGB, upright.
+
+    Of a file with several pages or frames the first is read. An alpha channel is dropped and the colours under it
+    kept: in photographs and micrographs it is opaque or marks pixels without data, and putting the image on a white
+    ground would add bright areas that no camera saw.
+
+    Args:
+        source: A file, the bytes of one, or an image that Pillow has already opened.
+        intensity: How grey values become 0..255. `"type"` scales by the data type: 16-bit values by 65535, float
+            values by 1 if none is above 1, else by 255, else by 65535. `"image"` stretches the image's own smallest
+            and largest value (over all channels) to 0 and 255.
+
+    Returns:
+        An image of mode RGB.
+
+    Raises:
+        InputError: The file is missing, damaged, not an image, or its values have no known range.
+    """
+    if intensity not in ("type", "image"):
+        raise InputError(f"data.intensity is {intensity!r}; it must be 'type' or 'image'.")
+    name = _name(source)
+    with _opened(source) as opened, _decoding(name):
+        upright = ImageOps.exif_transpose(opened)
+        if upright.mode in _DEEP_MODES:
+            return Image.fromarray(_to_eight_bits(np.asarray(upright), intensity, name)).convert("RGB")
+        rgb = _to_rgb(upright)
+        if intensity == "image":
+            rgb = Image.fromarray(_stretch(np.asarray(rgb)))
+        return rgb
+
+
+def read_image_size(source: Path | str | bytes) -> tuple[int, int]:
+    """Reads only the header.
+
+    Args:
+        source: A file or the bytes of one.
+
+    Returns:
+        (height, width) in pixels, after any EXIF orientation.
+
+    Raises:
+        InputError: The file is missing or not an image.
+    """
+    with _opened(source) as opened, _decoding(_name(source)):
+        width, height = opened.size
+        orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
+        if opened.format == "TIFF":
+            # Whether `size` is already turned has changed between Pillow versions, so the stored tags are asked.
+            tags = opened.tag_v2  # type: ignore[attr-defined]
+            width, height = tags[256], tags[257]
+            orientation = tags.get(ExifTags.Base.Orientation, 1)
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def read_mask(source: Path | str | bytes | Image.Image) -> np.ndarray:
+    """Reads a mask without changing its values.
+
+    Args:
+        source: A file, the bytes of one, or an image that Pillow has already opened. Grey values of 1 to 32 bits,
+            the indices (not the colours) of a palette, or colour channels that are all equal.
+
+    Returns:
+        Integers (H, W), upright.
+
+    Raises:
+        InputError: The file is missing, damaged, or holds colours instead of class indices.
+    """
+    name = _name(source)
+    with _opened(source) as opened, _decoding(name):
+        upright = ImageOps.exif_transpose(opened)
+        mode = upright.mode
+        values = np.asarray(upright)
+    if mode == "1":
+        return values.astype(np.uint8)
+    if mode in ("L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
+        # A mask in big-endian order would be refused by torch, so it is put into the machine's own order.
+        return values.astype(values.dtype.newbyteorder("="))
+    if mode in ("LA", "PA"):
+        return values[..., 0]
+    if mode == "F" and np.array_equal(values, np.rint(values)):
+        return values.astype(np.int64)
+    if mode in ("RGB", "RGBA"):
+        red, green, blue = values[..., 0], values[..., 1], values[..., 2]
+        if np.array_equal(red, green) and np.array_equal(red, blue):
+            return red
+    raise InputError(
+        f"{name} is a mask in colour or with fractions (mode {mode}); masks must have one channel that holds class "
+        "indices, or 0 and 255. Convert it, for instance to an 8-bit grey PNG."
+    )
+
+
+def brightest_of_sixteen_bits(source: Path | str | bytes) -> int | None:
+    """Returns the largest value of an integer image deeper than 8 bits, and `None` for any other image."""
+    with _opened(source) as opened, _decoding(_name(source)):
+        if opened.mode in _DEEP_MODES and opened.mode != "F":
+            return int(np.asarray(opened).max())
+    return None
+
+
+def _name(source: Path | str | bytes | Image.Image) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return str(getattr(source, "filename", "") or "The image given")
+
+
+@contextmanager
+def _opened(source: Path | str | bytes | Image.Image) -> Iterator[Image.Image]:
+    if isinstance(source, Image.Image):
+        yield source
+        return
+    name = _name(source)
+    stream: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+    with _decoding(name):
+        image = Image.open(stream, formats=_FORMATS)
+    with image:
+        yield image
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turns whatever a decoder raises into a sentence that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{name} does not exist. Check the path.") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name} is a folder, not an image file.") from error
+    except PermissionError as error:
+        raise InputError(f"{name} may not be read. Check its permissions.") from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{name} is empty or not an image in a known format. Use PNG, JPEG, TIFF, BMP or WebP."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name} is too large to be read safely ({error}). Cut it into tiles.") from error
+    except Exception as error:  # damaged files make decoders raise nearly anything, from OSError to struct.error
+        raise InputError(f"{name} is damaged and cannot be read ({error}). Replace the file.") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("P", "PA", "RGBa", "La"):
+        # By way of RGBA, so that transparency of a palette and premultiplied colours are undone before alpha goes.
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.mode == "LA":
+        image = image.getchannel("L")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str) -> np.ndarray:
+    if intensity == "image":
+        return _stretch(values)
+    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(finite.min()), float(finite.max())
+    if low < 0 or high > 65535:
+        raise InputError(f"{name} has values from {low:g} to {high:g}, whose full range is unknown. {_USE_IMAGE_RANGE}")
+    if np.issubdtype(values.dtype, np.floating):
+        full = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
+    else:
+        full = 65535.0
+    return np.rint(finite * (255.0 / full)).astype(np.uint8)
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    numbers = values.astype(np.float64)
+    finite = np.isfinite(numbers)
+    if not finite.any():
+        return np.zeros(values.shape, dtype=np.uint8)
+    low, high = numbers[finite].min(), numbers[finite].max()
+    if high == low:  # one value everywhere has no range to stretch
+        return np.zeros(values.shape, dtype=np.uint8)
+    return np.rint((np.where(finite, numbers, low) - low) * (255.0 / (high - low))).astype(np.uint8)

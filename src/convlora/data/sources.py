@@ -1,0 +1,155 @@
+"""Opening a data set, whatever its form."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from convlora.data.folder import SPLITS, is_single_layout, is_split_layout, read_pairs, read_splits
+from convlora.data.problem import Problem
+from convlora.data.sample import Sample
+from convlora.data.table import has_columns, read_table
+from convlora.errors import InputError
+
+__all__ = ["DataSource", "Problem", "Sample", "open_data"]
+
+ALL = "all"  # the one split of data that come undivided
+
+_FORMS = "Expected {train,val,test}/{images,masks}/, or images/ and masks/, or train.csv with columns image,label."
+
+
+@dataclass
+class DataSource:
+    """The samples of a data set, by split.
+
+    Args:
+        root: The folder of the data set, or the CSV file that was asked for.
+        kind: `"folder"` for split folders, `"images"` for one folder of images and masks, `"csv"` for tables.
+        splits: The samples of train, val and test as far as they exist, or of the single split `"all"`.
+        classes_json: The file that names the classes, if there is one.
+        notes: Sentences about decisions made on the way, to be shown to the user.
+        problems: What is wrong with the pairing of images and masks; such samples are not in `splits`.
+    """
+
+    root: Path
+    kind: str
+    splits: dict[str, list[Sample]]
+    classes_json: Path | None
+    notes: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def split(self, name: str) -> list[Sample]:
+        """Returns the samples of one split; undivided data answer for `"test"`.
+
+        Raises:
+            InputError: There is no such split, or it is empty.
+        """
+        chosen = ALL if name == "test" and name not in self.splits and ALL in self.splits else name
+        if chosen not in self.splits:
+            there_are = ", ".join(self.splits) or "none"
+            raise InputError(f"{self.root} has no split {name!r}; there are: {there_are}. Choose one with --split.")
+        if not self.splits[chosen]:
+            raise InputError(f"The split {chosen!r} of {self.root} is empty. Add samples to it.")
+        return self.splits[chosen]
+
+    def train_val(self, seed: int, val_fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:
+        """Returns training and validation samples, holding some out when there is no val split.
+
+        Args:
+            seed: Decides which samples are held out; the same seed always holds out the same ones.
+            val_fraction: Fraction of the samples to hold out, at least one sample.
+
+        Returns:
+            The two lists, without overlap, each in the order of the source.
+
+        Raises:
+            InputError: There is no train split, or it has too few samples to hold one out.
+        """
+        if self.splits.get("val"):
+            return self.split("train"), self.split("val")
+        samples = self.split("train" if "train" in self.splits or ALL not in self.splits else ALL)
+        if len(samples) < 2:
+            raise InputError(
+                f"{self.root} has {len(samples)} sample to train on and no val split. "
+                "Add a val split, or samples so that one can be held out."
+            )
+        count = min(len(samples) - 1, max(1, round(len(samples) * val_fraction)))
+        held_out = set(np.random.default_rng(seed).permutation(len(samples))[:count].tolist())
+        note = (
+            f"{self.root} has no val split, so {count} of its {len(samples)} samples "
+            f"{'is' if count == 1 else 'are'} held out for validation (seed {seed})."
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+        train = [sample for index, sample in enumerate(samples) if index not in held_out]
+        return train, [samples[index] for index in sorted(held_out)]
+
+
+def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
+    """Finds out which form a data set has and lists its samples; no image is read.
+
+    The forms are a folder `{train,val,test}/{images,masks}/STEM.*`; a folder with train.csv, val.csv and test.csv of
+    columns `image,label`, which win over folders; a CSV file (train.csv brings val.csv and test.csv beside it, any
+    other name stands for undivided data); and a folder with `images` and `masks`, undivided.
+
+    Args:
+        path: The folder or CSV file.
+        need_masks: Whether images without masks are problems; if not, their `mask` is `None`.
+
+    Returns:
+        The samples, with every problem of pairing collected in `problems`.
+
+    Raises:
+        InputError: There is nothing at the path that could be used as a data set.
+    """
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise InputError(f"{root} does not exist. Give a folder or a CSV file. {_FORMS}")
+    if root.is_file():
+        return _open_table_file(root, need_masks)
+    tables = {split: root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()}
+    if any(has_columns(table, need_masks) for table in tables.values()):
+        return _from_tables(root, tables, need_masks)
+    if is_split_layout(root):
+        splits, problems = read_splits(root, need_masks)
+        return _source(root, "folder", splits, problems, root)
+    if is_single_layout(root):
+        samples, problems = read_pairs(root, need_masks)
+        return _source(root, "images", {ALL: samples}, problems, root)
+    if tables:
+        return _from_tables(root, tables, need_masks)  # says which columns are missing
+    raise InputError(f"{root} has no data set layout that is known. {_FORMS}")
+
+
+def _open_table_file(path: Path, need_masks: bool) -> DataSource:
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        raise InputError(f"{path} is neither a folder nor a CSV file. {_FORMS}")
+    if path.name == "train.csv":
+        tables = {split: path.with_name(f"{split}.csv") for split in SPLITS}
+        return _from_tables(path, {split: table for split, table in tables.items() if table.is_file()}, need_masks)
+    return _from_tables(path, {ALL: path}, need_masks)
+
+
+def _from_tables(root: Path, tables: dict[str, Path], need_masks: bool) -> DataSource:
+    splits: dict[str, list[Sample]] = {}
+    problems: list[Problem] = []
+    for split, table in tables.items():
+        if split == "test" and splits and has_columns(table, need_masks=False) and not has_columns(table, need_masks):
+            # Test images are often published without masks; that is no reason not to train.
+            message = f"{table} has no column label. The split is left out."
+            problems.append(Problem("missing-pair", str(table), message, "warning"))
+            continue
+        samples, found = read_table(table, need_masks)
+        splits[split] = samples
+        problems += found
+    return _source(root, "csv", splits, problems, root if root.is_dir() else root.parent)
+
+
+def _source(
+    root: Path, kind: str, splits: dict[str, list[Sample]], problems: list[Problem], folder: Path
+) -> DataSource:
+    if not any(splits.values()):
+        errors = [problem.message for problem in problems if problem.severity == "error"]
+        raise InputError(f"{root} holds no usable sample. " + (errors[0] if errors else _FORMS))
+    classes_json = folder / "classes.json"
+    return DataSource(root, kind, splits, classes_json if classes_json.is_file() else None, problems=problems)

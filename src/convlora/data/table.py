@@ -1,0 +1,110 @@
+"""Data sets listed in CSV files with the columns `image` and `label`."""
+
+import csv
+import io
+from pathlib import Path
+
+from convlora.data.problem import Problem
+from convlora.data.sample import Sample, unique_names
+from convlora.errors import InputError
+
+_DELIMITERS = (",", ";", "\t")
+
+
+def has_columns(path: Path, need_masks: bool = True) -> bool:
+    """Whether a file is a CSV whose header has the columns that samples are read from."""
+    if not path.is_file():
+        return False
+    try:
+        header = _header(_text(path).partition("\n")[0])
+    except InputError:
+        return False
+    return _required(need_masks) <= set(header[1])
+
+
+def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem]]:
+    """Reads one CSV file: comma, semicolon or tab between columns, UTF-8 with or without a byte order mark.
+
+    Args:
+        path: The file. Paths inside are absolute or relative to the folder it is in.
+        need_masks: Whether the column `label` must be there and filled.
+
+    Returns:
+        The samples in the order of the rows, and a problem for each row that names no file or one that is missing.
+
+    Raises:
+        InputError: The file cannot be read as such a table.
+    """
+    text = _text(path)
+    delimiter, header = _header(text.partition("\n")[0])
+    missing = sorted(_required(need_masks) - set(header))
+    if missing:
+        found = ", ".join(name for name in header if name) or "none"
+        raise InputError(
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {' and '.join(missing)} (found: {found}). "
+            "Its first line must be image,label."
+        )
+    problems: list[Problem] = []
+    pairs: list[tuple[Path, Path | None]] = []
+    lines: dict[Path, int] = {}
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        next(reader)
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
+            where = f"{path} line {reader.line_num}"
+            image = _file(cells.get("image", ""), "image", where, path, problems)
+            mask = None
+            if need_masks or cells.get("label"):
+                mask = _file(cells.get("label", ""), "label", where, path, problems)
+            if image is None or (mask is None and need_masks):
+                continue
+            if image in lines:
+                message = f"{where} lists {image} again (first in line {lines[image]}). Remove one of the two rows."
+                problems.append(Problem("duplicate-image", str(image), message, "warning"))
+            lines.setdefault(image, reader.line_num)
+            pairs.append((image, mask))
+    except csv.Error as error:
+        raise InputError(f"{path} line {reader.line_num} is not valid CSV ({error}). Correct the line.") from error
+    names = unique_names([image for image, _ in pairs], path.parent)
+    return [Sample(image, mask, name) for (image, mask), name in zip(pairs, names, strict=True)], problems
+
+
+def _required(need_masks: bool) -> set[str]:
+    return {"image", "label"} if need_masks else {"image"}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text. Save it as CSV in UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+
+
+def _header(line: str) -> tuple[str, list[str]]:
+    """The delimiter that yields the most known columns, and the column names in lower case."""
+
+    def columns(delimiter: str) -> list[str]:
+        return [cell.strip().strip('"').lower() for cell in line.strip().split(delimiter)]
+
+    delimiter = max(_DELIMITERS, key=lambda candidate: len({"image", "label"} & set(columns(candidate))))
+    return delimiter, columns(delimiter)
+
+
+def _file(cell: str, column: str, where: str, table: Path, problems: list[Problem]) -> Path | None:
+    """The file that a cell names, or `None` and a problem if it names none that exists."""
+    if not cell:
+        problems.append(Problem("missing-pair", str(table), f"{where} has no {column}. Fill it in or remove the row."))
+        return None
+    path = table.parent / cell  # an absolute cell replaces the folder
+    if not path.is_file() and "\\" in cell:
+        path = table.parent / cell.replace("\\", "/")  # the table was written on Windows
+    if not path.is_file():
+        message = f"{where} names {path}, which does not exist. Paths are relative to the CSV file or absolute."
+        problems.append(Problem("missing-pair", str(path), message))
+        return None
+    return path

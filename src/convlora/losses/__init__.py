@@ -1,0 +1,22 @@
+"""Losses for binary segmentation: pure functions, and a registry that picks one by name.
+
+Every function takes logits and soft or hard targets of the same shape and returns a scalar; see `functional` for the
+formulas and `registry` for the names a configuration may use.
+"""
+
+from convlora.losses.functional import (
+    balanced_bce_loss,
+    bce_dice_loss,
+    structure_loss,
+    structure_loss_mean_bce,
+)
+from convlora.losses.registry import LOSSES, segmentation_loss
+
+__all__ = [
+    "LOSSES",
+    "balanced_bce_loss",
+    "bce_dice_loss",
+    "segmentation_loss",
+    "structure_loss",
+    "structure_loss_mean_bce",
+]

@@ -1,0 +1,1 @@
+"""Ways of fine-tuning. They know nothing of SAM."""

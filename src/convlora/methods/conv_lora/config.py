@@ -1,0 +1,154 @@
+"""Configuration of Conv-LoRA as a PEFT method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from peft import LoraConfig
+
+
+class _PeftTypeName(str):
+    """A PEFT type that is no member of PEFT's enum, but has the `value` and prints the way its members do."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"PeftType.{self.value}"
+
+    @property
+    def value(self) -> str:
+        """The name as a plain string."""
+        return str.__str__(self)
+
+
+PEFT_TYPE = _PeftTypeName("CONV_LORA")
+
+# LoRA's own variants replace the very forward pass that Conv-LoRA replaces, so they cannot be combined with it.
+_OTHER_VARIANTS = (
+    "use_dora",
+    "velora_config",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "monteclora_config",
+    "use_bdlora",
+    "arrow_config",
+    "kasa_config",
+    "target_parameters",
+    "layer_replication",
+)
+
+
+@dataclass
+class ConvLoraConfig(LoraConfig):
+    """Settings of Conv-LoRA, a [`peft.LoraConfig`] with a mixture of convolution experts in the bottleneck.
+
+    For a frozen linear layer whose input is a feature map, with `z = A x`:
+
+        y = W0 x + bias + (lora_alpha / r) * B (z + sum_i p_i E_i(z))
+
+    Every argument of [`peft.LoraConfig`] that concerns linear layers is valid too (`target_modules`, `rank_pattern`,
+    `modules_to_save`, `layers_to_transform`, ...). The defaults are the published ones.
+
+    Args:
+        r: Rank of the update, and the number of channels the experts see.
+        lora_alpha: The update is scaled by `lora_alpha / r`.
+        num_experts: Number of convolution experts per layer.
+        top_k: How many experts are used for each feature map.
+        expert_scales: Scale of each expert: expert `i` convolves the map enlarged `expert_scales[i]` times. Default:
+            1, 2, ..., `num_experts`.
+        gate_scaling: `"none"` weighs the chosen experts by a soft-max among themselves, which is the constant 1 for
+            `top_k = 1`: no task gradient reaches the gate, as published. `"softmax"` weighs them by their soft-max
+            probability among all experts, so that the task teaches the gate too.
+        gate_noise: Add learned Gaussian noise to the gate's logits in training (Shazeer et al., 2017).
+        load_balancing_weight: Coefficient of the load-balancing loss, see [`convlora.load_balancing_loss`].
+        grid_size: (height, width) of the token grid for inputs `(B, L, C)`. Default: a square is assumed.
+        num_prefix_tokens: Number of tokens in front of the grid (class and register tokens). They get the plain
+            low-rank update, without experts.
+
+    Raises:
+        ValueError: If settings are out of range, or ask for a LoRA variant that cannot be combined with Conv-LoRA.
+            All problems are named in one message.
+
+    Source: Zhong et al., "Convolution Meets LoRA", ICLR 2024, section 3.
+    """
+
+    r: int = field(default=3, metadata={"help": "Rank of the update."})
+    lora_alpha: int = field(default=32, metadata={"help": "The update is scaled by lora_alpha / r."})
+    num_experts: int = field(default=8, metadata={"help": "Number of convolution experts per layer."})
+    top_k: int = field(default=1, metadata={"help": "How many experts are used for each feature map."})
+    expert_scales: list[int] | None = field(
+        default=None, metadata={"help": "Scale of each expert; default 1, 2, ..., num_experts."}
+    )
+    gate_scaling: Literal["none", "softmax"] = field(
+        default="none",
+        metadata={"help": "'none' as published, or 'softmax' so that the task teaches the gate as well."},
+    )
+    gate_noise: bool = field(default=True, metadata={"help": "Add learned noise to the gate's logits in training."})
+    load_balancing_weight: float = field(
+        default=0.01, metadata={"help": "Coefficient of the load-balancing loss of each layer."}
+    )
+    grid_size: tuple[int, int] | None = field(
+        default=None, metadata={"help": "(height, width) of the token grid of inputs (B, L, C); default: a square."}
+    )
+    num_prefix_tokens: int = field(
+        default=0, metadata={"help": "Tokens in front of the grid that get the plain low-rank update."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type: Any = PEFT_TYPE
+        if isinstance(self.grid_size, list):  # JSON knows no tuples
+            self.grid_size = tuple(self.grid_size)
+        problems = self._problems()
+        if problems:
+            raise ValueError("ConvLoraConfig: " + "; ".join(problems) + ".")
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Scale of each expert."""
+        if self.expert_scales is None:
+            return tuple(range(1, self.num_experts + 1))
+        return tuple(self.expert_scales)
+
+    def _problems(self) -> list[str]:
+        problems = []
+        if not _is_int(self.num_experts) or self.num_experts < 1:
+            problems.append(f"`num_experts` must be at least 1, got {self.num_experts!r}")
+        elif not _is_int(self.top_k) or not 1 <= self.top_k <= self.num_experts:
+            problems.append(f"`top_k` must be between 1 and num_experts={self.num_experts}, got {self.top_k!r}")
+        if self.expert_scales is not None:
+            if not isinstance(self.expert_scales, (list, tuple)) or not all(
+                _is_int(s) and s >= 1 for s in self.expert_scales
+            ):
+                problems.append(f"`expert_scales` must be whole numbers from 1 up, got {self.expert_scales!r}")
+            elif len(self.expert_scales) != self.num_experts:
+                problems.append(
+                    f"`expert_scales` must name one scale per expert: {len(self.expert_scales)} scales for "
+                    f"num_experts={self.num_experts}"
+                )
+        if self.gate_scaling not in ("none", "softmax"):
+            problems.append(f"`gate_scaling` must be 'none' or 'softmax', got {self.gate_scaling!r}")
+        if not isinstance(self.load_balancing_weight, (int, float)) or self.load_balancing_weight < 0:
+            problems.append(f"`load_balancing_weight` must not be negative, got {self.load_balancing_weight!r}")
+        if self.grid_size is not None and not (
+            isinstance(self.grid_size, tuple)
+            and len(self.grid_size) == 2
+            and all(_is_int(side) and side >= 1 for side in self.grid_size)
+        ):
+            problems.append(f"`grid_size` must be (height, width), got {self.grid_size!r}")
+        if not _is_int(self.num_prefix_tokens) or self.num_prefix_tokens < 0:
+            problems.append(f"`num_prefix_tokens` must be 0 or more, got {self.num_prefix_tokens!r}")
+        if self.init_lora_weights not in (True, False, "gaussian"):
+            problems.append(
+                f"`init_lora_weights` must be True, False or 'gaussian', got {self.init_lora_weights!r}, because the "
+                "other schemes change the base weights or need the update to be a matrix product"
+            )
+        used = [name for name in _OTHER_VARIANTS if getattr(self, name, None)]
+        if used:
+            problems.append(f"Conv-LoRA cannot be combined with {', '.join(f'`{name}`' for name in used)}")
+        return problems
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

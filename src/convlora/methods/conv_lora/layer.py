@@ -1,0 +1,223 @@
+"""Conv-LoRA's forward pass, as a variant of PEFT's LoRA layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import LoraLayer, LoraVariant
+from torch import nn
+
+from .balance import BalanceRecord
+from .config import ConvLoraConfig
+from .experts import ConvExperts
+from .gate import noisy_top_k
+
+# The parameters Conv-LoRA adds to a LoRA layer, one entry per adapter in each.
+ADAPTER_LAYER_NAMES = ("lora_gate", "lora_gate_noise", "lora_experts")
+
+_NOT_MERGEABLE = (
+    "Conv-LoRA cannot be merged into the base weights, because its update depends on the input: every feature map "
+    "picks its own experts. Keep the adapter beside the base model (`save_pretrained`, then "
+    "`PeftModel.from_pretrained`), or call `unload()` to get the base model back."
+)
+
+
+def refuse_merge() -> ValueError:
+    """The error for every way of merging."""
+    return ValueError(_NOT_MERGEABLE)
+
+
+@dataclass
+class LayerSettings:
+    """How one adapter of one layer reads its input and chooses its experts."""
+
+    top_k: int
+    gate_scaling: str
+    gate_noise: bool
+    load_balancing_weight: float
+    grid_size: tuple[int, int] | None
+    num_prefix_tokens: int
+
+
+class ConvLoraVariant(LoraVariant):
+    """Replaces LoRA's `B A x` by `B (z + sum_i p_i E_i(z))` with `z = A x`.
+
+    PEFT calls it from its layers for plain, 8-bit and 4-bit base layers alike, so all of them work.
+
+    Source: Zhong et al., ICLR 2024, section 3.2.
+    """
+
+    def supports_lora_conversion(self) -> bool:
+        """The update is no matrix product, so there is no LoRA that equals it."""
+        return False
+
+    @staticmethod
+    def init(module: LoraLayer, adapter_name: str, **kwargs: Any) -> None:
+        """Adds gate and experts for `adapter_name` to a LoRA layer."""
+        config: ConvLoraConfig = kwargs["config"]
+        if not hasattr(module, "lora_experts"):
+            module.adapter_layer_names = module.adapter_layer_names + ADAPTER_LAYER_NAMES
+            for name in ADAPTER_LAYER_NAMES:
+                setattr(module, name, nn.ModuleDict())
+            module.conv_lora_settings = {}
+            module.conv_lora_balance = {}
+        r = module.r[adapter_name]
+        gate = nn.Linear(r, config.num_experts, bias=False)
+        gate_noise = nn.Linear(r, config.num_experts, bias=False)
+        if config.init_lora_weights:
+            nn.init.zeros_(gate.weight)
+            nn.init.zeros_(gate_noise.weight)
+        module.lora_gate[adapter_name] = gate
+        module.lora_gate_noise[adapter_name] = gate_noise
+        module.lora_experts[adapter_name] = ConvExperts(r, config.scales)
+        module.conv_lora_settings[adapter_name] = LayerSettings(
+            top_k=config.top_k,
+            gate_scaling=config.gate_scaling,
+            gate_noise=config.gate_noise,
+            load_balancing_weight=config.load_balancing_weight,
+            grid_size=config.grid_size,
+            num_prefix_tokens=config.num_prefix_tokens,
+        )
+        module.conv_lora_balance[adapter_name] = BalanceRecord()
+
+    @staticmethod
+    def forward(
+        module: LoraLayer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """Adds the update of one adapter to the base layer's output.
+
+        Args:
+            module: The LoRA layer.
+            active_adapter: Name of the adapter.
+            x: Input of the layer, `(B, H, W, C_in)` or `(B, L, C_in)`.
+            result: Output of the base layer, of the shape of `x` with `C_out` channels.
+
+        Returns:
+            The sum, of the shape of `result`.
+
+        Raises:
+            ValueError: If `x` cannot be read as feature maps; the message holds its shape.
+        """
+        settings: LayerSettings = module.conv_lora_settings[active_adapter]
+        height, width, prefix = read_grid(x.shape, settings.grid_size, settings.num_prefix_tokens)
+
+        z = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
+        tokens = z if prefix == 0 else z[:, prefix:]
+        # The bottleneck is only r channels wide: single precision costs nothing there, and half precision would upset
+        # the gate and the interpolation.
+        with torch.autocast(z.device.type, enabled=False):
+            z_map = tokens.reshape(-1, height, width, z.shape[-1]).permute(0, 3, 1, 2)
+            z_map = z_map if z_map.dtype == torch.float64 else z_map.float()
+            gating = noisy_top_k(
+                z_map.mean(dim=(2, 3)),
+                module.lora_gate[active_adapter].weight.to(z_map.dtype),
+                module.lora_gate_noise[active_adapter].weight.to(z_map.dtype),
+                top_k=settings.top_k,
+                scaling=settings.gate_scaling,
+                noisy=settings.gate_noise and module.training,
+            )
+            module.conv_lora_balance[active_adapter].store(settings.load_balancing_weight * gating.balance)
+            mixed = z_map + module.lora_experts[active_adapter](z_map.contiguous(), gating.indices, gating.weights)
+            u = mixed.permute(0, 2, 3, 1).reshape(tokens.shape)
+        if prefix:
+            u = torch.cat([z[:, :prefix].to(u.dtype), u], dim=1)
+        return add_low_rank(result, u, module.lora_B[active_adapter], module.scaling[active_adapter])
+
+    @staticmethod
+    def merge_safe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """Refuses, see the message."""
+        raise refuse_merge()
+
+    @staticmethod
+    def merge_unsafe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> None:
+        """Refuses, see the message."""
+        raise refuse_merge()
+
+    @staticmethod
+    def unmerge(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """Refuses, see the message."""
+        raise refuse_merge()
+
+
+def add_low_rank(result: torch.Tensor, u: torch.Tensor, lora_B: nn.Linear, scaling: float) -> torch.Tensor:
+    """`result + scaling * B u` in one pass over the wide tensor.
+
+    The scaling goes into the small matrix, and one fused product adds to the base output.
+
+    Args:
+        result: Output of the base layer, `(..., C_out)`.
+        u: Bottleneck, `(..., r)`.
+        lora_B: Linear layer `r -> C_out`.
+        scaling: `lora_alpha / r`.
+
+    Returns:
+        `(..., C_out)` in the type of `result`.
+    """
+    dtype = result.dtype
+    with torch.autocast(result.device.type, enabled=False):
+        out = torch.addmm(
+            result.reshape(-1, result.shape[-1]),
+            u.reshape(-1, u.shape[-1]).to(dtype),
+            (lora_B.weight * scaling).to(dtype).t(),
+        ).reshape(result.shape)
+        if lora_B.bias is not None:
+            out = out + (lora_B.bias * scaling).to(dtype)
+    return out
+
+
+def read_grid(shape: torch.Size, grid_size: tuple[int, int] | None, num_prefix_tokens: int = 0) -> tuple[int, int, int]:
+    """Reads the shape of a layer's input as feature maps.
+
+    Args:
+        shape: `(B, H, W, C)` or `(B, L, C)`.
+        grid_size: Stated (height, width) of the token grid, for `(B, L, C)`.
+        num_prefix_tokens: Tokens in front of the grid, for `(B, L, C)`.
+
+    Returns:
+        Height, width and the number of prefix tokens.
+
+    Raises:
+        ValueError: If the shape does not fit; the message holds it and what to set.
+    """
+    if len(shape) == 4:
+        return shape[1], shape[2], 0
+    if len(shape) != 3:
+        raise ValueError(
+            f"Conv-LoRA needs feature maps (B, H, W, C) or token grids (B, L, C), but a layer received an input of "
+            f"shape {tuple(shape)}. Leave this layer out of `target_modules`."
+        )
+    length = shape[1] - num_prefix_tokens
+    if grid_size is not None:
+        if grid_size[0] * grid_size[1] != length:
+            raise ValueError(
+                f"Conv-LoRA was told of a grid of {grid_size[0]} x {grid_size[1]} tokens after {num_prefix_tokens} "
+                f"prefix tokens, but a layer received an input of shape {tuple(shape)}. Set `grid_size` and "
+                "`num_prefix_tokens` to match it."
+            )
+        return grid_size[0], grid_size[1], num_prefix_tokens
+    side = math.isqrt(max(length, 0))
+    if length < 1 or side * side != length:
+        raise ValueError(
+            f"Conv-LoRA cannot read an input of shape {tuple(shape)} as a square grid of tokens after "
+            f"{num_prefix_tokens} prefix tokens. Set `grid_size=(height, width)`, and `num_prefix_tokens` if class or "
+            "register tokens come first."
+        )
+    return side, side, num_prefix_tokens
+
+
+def set_grid_size(model: nn.Module, grid_size: tuple[int, int] | None, num_prefix_tokens: int | None = None) -> None:
+    """States the token grid of all Conv-LoRA layers of a model, e.g. before images of another shape.
+
+    Args:
+        model: A model with Conv-LoRA layers.
+        grid_size: (height, width) in tokens, or None for squares.
+        num_prefix_tokens: Tokens in front of the grid; None leaves it as it is.
+    """
+    for module in model.modules():
+        for settings in getattr(module, "conv_lora_settings", {}).values():
+            settings.grid_size = grid_size
+            if num_prefix_tokens is not None:
+                settings.num_prefix_tokens = num_prefix_tokens

@@ -1,0 +1,85 @@
+"""Counts of right and wrong pixels of a binary segmentation, and the scores that are ratios of them."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+
+
+class PixelCounts(NamedTuple):
+    """How many valid pixels fell into each of the four cells; the four add up to the number of valid pixels."""
+
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+
+    @property
+    def total(self) -> int:
+        """Number of valid pixels."""
+        return sum(self)
+
+
+def count_pixels(
+    probabilities: torch.Tensor, labels: torch.Tensor, threshold: float = 0.5, ignore_index: int = 255
+) -> PixelCounts:
+    """Count the pixels of one image; foreground is predicted where the probability is above the threshold.
+
+    Args:
+        probabilities: Floating, values in [0, 1], any shape.
+        labels: Integer, the same shape: 0, 1 or `ignore_index`.
+        threshold: A pixel is predicted foreground if its probability is larger than this (not if equal).
+        ignore_index: The label of pixels that are not counted.
+
+    Returns:
+        The four counts.
+    """
+    from torchmetrics.functional.classification import binary_stat_scores  # slow to import, so only where it is used
+
+    # The caller has checked the values; the checks of torchmetrics would sort all labels for each image.
+    scores = binary_stat_scores(
+        probabilities, labels, threshold=threshold, ignore_index=ignore_index, validate_args=False
+    )
+    tp, fp, tn, fn, _ = (int(score) for score in scores)
+    return PixelCounts(tp, fp, tn, fn)
+
+
+def add_counts(counts: Iterable[PixelCounts]) -> PixelCounts:
+    """Sum of the counts of several images, cell by cell."""
+    return PixelCounts(*(sum(cell) for cell in zip(*counts)))
+
+
+def iou(counts: PixelCounts) -> float:
+    """Intersection over union of the foreground, 0 to 1; 1 if it is empty in both prediction and truth."""
+    union = counts.true_positives + counts.false_positives + counts.false_negatives
+    return counts.true_positives / union if union else 1.0
+
+
+def dice(counts: PixelCounts) -> float:
+    """Dice score of the foreground, 0 to 1; 1 if it is empty in both prediction and truth."""
+    both = 2 * counts.true_positives + counts.false_positives + counts.false_negatives
+    return 2 * counts.true_positives / both if both else 1.0
+
+
+def accuracy(counts: PixelCounts) -> float:
+    """Share of the valid pixels that are right, 0 to 1. There must be one."""
+    return (counts.true_positives + counts.true_negatives) / counts.total
+
+
+def balanced_error_rate(counts: PixelCounts) -> float:
+    """1 minus the mean accuracy of the two classes, 0 to 1.
+
+    A class with neither a pixel nor a prediction is left out of the mean; a class that is only predicted counts as
+    accuracy 0.
+
+    Source:
+        The shadow evaluation of Zhong et al., "Convolution Meets LoRA", ICLR 2024.
+    """
+    tp, fp, tn, fn = counts
+    accuracies = []
+    for right, missed, wrongly_predicted in ((tp, fn, fp), (tn, fp, fn)):
+        if right + missed:
+            accuracies.append(right / (right + missed))
+        elif wrongly_predicted:
+            accuracies.append(0.0)
+    return 1 - sum(accuracies) / len(accuracies)

@@ -1,0 +1,79 @@
+"""Scores of the probability map itself, without a threshold: MAE, S-measure, E-measure and weighted F-measure.
+
+The measures are those of `pysodmetrics`; this module prepares one image for them and settles the degenerate cases.
+"""
+
+import math
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+PUBLISHED_BETA_SQUARED = 0.3  # of the weighted F-measure as published for Conv-LoRA; the usual choice is 1
+
+
+def structure_scores(
+    probabilities: NDArray[np.float64], foreground: NDArray[np.bool_], valid: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Score one image's probability map.
+
+    The probabilities are first stretched so that the smallest of the valid pixels becomes 0 and the largest 1, as in
+    the published evaluation (a constant map is left as it is). Ignored pixels are left out of the MAE; the other
+    measures need a full rectangle, and see background there in prediction and truth alike.
+
+    Args:
+        probabilities: `(H, W)`, values in [0, 1].
+        foreground: `(H, W)`, the truth.
+        valid: `(H, W)`, the pixels to score; at least one, in an image of at least two pixels.
+
+    Returns:
+        `mae`, `s_measure`, `e_measure` (mean over 256 thresholds), `weighted_f` (squared beta 0.3) and
+        `weighted_f_beta1`. All finite: the S-measure is 0, as published, where `pysodmetrics` finds none because the
+        centroid of the foreground lies in the last row or column and leaves a quadrant empty.
+
+    Source:
+        S-measure: Fan et al., ICCV 2017. E-measure: Fan et al., IJCAI 2018. Weighted F-measure: Margolin et al., CVPR
+        2014. Choice of variants: the evaluation of Zhong et al., "Convolution Meets LoRA", ICLR 2024.
+    """
+    import py_sod_metrics as sod  # slow to import, so only where it is used
+
+    stretched = stretch(probabilities, valid)
+    truth = foreground & valid
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # Empty quadrants of the S-measure warn about means of nothing; the outcome is looked at below.
+        warnings.simplefilter("ignore", category=RuntimeWarning)
+        mae = _score(sod.MAE(), stretched[valid], truth[valid])["mae"]
+        s_measure = _score(sod.Smeasure(), stretched, truth)["sm"]
+        e_measure = np.mean(_score(sod.Emeasure(), stretched, truth)["em"]["curve"])
+        weighted_f = _score(sod.WeightedFmeasure(beta=PUBLISHED_BETA_SQUARED), stretched, truth)["wfm"]
+        weighted_f_beta1 = _score(sod.WeightedFmeasure(beta=1), stretched, truth)["wfm"]
+    return {
+        "mae": float(mae),
+        "s_measure": float(s_measure) if math.isfinite(s_measure) else 0.0,
+        "e_measure": float(e_measure),
+        "weighted_f": float(weighted_f),
+        "weighted_f_beta1": float(weighted_f_beta1),
+    }
+
+
+def stretch(probabilities: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Map the valid probabilities linearly onto [0, 1] (unless they are all equal) and set the ignored ones to 0.
+
+    Args:
+        probabilities: `(H, W)`.
+        valid: `(H, W)`, at least one pixel.
+
+    Returns:
+        `(H, W)` float64, values in [0, 1].
+    """
+    seen = probabilities[valid]
+    low, high = seen.min(), seen.max()
+    stretched = np.zeros_like(probabilities)
+    stretched[valid] = (seen - low) / (high - low) if high > low else seen
+    return stretched
+
+
+def _score(measure, prediction: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict:  # type: ignore[no-untyped-def]
+    measure.step(prediction, truth, normalize=False)
+    results: dict = measure.get_results()
+    return results

@@ -1,0 +1,226 @@
+"""Meta's original checkpoints, and telling kinds of checkpoints apart."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedConfig,
+    SamConfig,
+    SamMaskDecoderConfig,
+    SamModel,
+    SamPromptEncoderConfig,
+    SamVisionConfig,
+)
+
+from ..errors import InputError
+
+_META_SUFFIXES = {".pth", ".pt"}
+
+# Meta's names -> transformers' names; the first that matches is applied.
+_RENAMES = [
+    (r"^image_encoder\.blocks\.(\d+)\.norm([12])\.", r"vision_encoder.layers.\1.layer_norm\2."),
+    (r"^image_encoder\.blocks\.", "vision_encoder.layers."),
+    (r"^image_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
+    (r"^image_encoder\.neck\.0\.", "vision_encoder.neck.conv1."),
+    (r"^image_encoder\.neck\.1\.", "vision_encoder.neck.layer_norm1."),
+    (r"^image_encoder\.neck\.2\.", "vision_encoder.neck.conv2."),
+    (r"^image_encoder\.neck\.3\.", "vision_encoder.neck.layer_norm2."),
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", "shared_image_embedding.positional_embedding"),
+    (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
+    (r"^prompt_encoder\.mask_downscaling\.0\.", "prompt_encoder.mask_embed.conv1."),
+    (r"^prompt_encoder\.mask_downscaling\.1\.", "prompt_encoder.mask_embed.layer_norm1."),
+    (r"^prompt_encoder\.mask_downscaling\.3\.", "prompt_encoder.mask_embed.conv2."),
+    (r"^prompt_encoder\.mask_downscaling\.4\.", "prompt_encoder.mask_embed.layer_norm2."),
+    (r"^prompt_encoder\.mask_downscaling\.6\.", "prompt_encoder.mask_embed.conv3."),
+    (r"^mask_decoder\.transformer\.layers\.(\d+)\.norm([1-4])\.", r"mask_decoder.transformer.layers.\1.layer_norm\2."),
+    (r"^mask_decoder\.transformer\.norm_final_attn\.", "mask_decoder.transformer.layer_norm_final_attn."),
+    (r"^mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
+    (r"^mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
+    (r"^mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
+]
+
+
+def is_meta_checkpoint(source: str | os.PathLike[str]) -> bool:
+    """Whether a model is named by one file in Meta's format."""
+    return Path(source).suffix.lower() in _META_SUFFIXES
+
+
+def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> str:
+    """Reads which kind of model a folder or Hub repository holds.
+
+    Args:
+        source: Folder or Hub id.
+        kwargs: Arguments of `from_pretrained`; those for the Hub are passed on.
+
+    Returns:
+        `"sam"` or `"convlora_sam"`.
+
+    Raises:
+        InputError: If it holds another kind of model, or no configuration.
+    """
+    hub = {k: kwargs[k] for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
+    path = Path(source)
+    if path.exists() and not (path / kwargs.get("subfolder", "") / "config.json").is_file():
+        raise InputError(
+            f"'{source}' holds no config.json. Give a folder saved by transformers, a Hub id such as "
+            "facebook/sam-vit-base, or Meta's .pth file."
+        )
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source, **hub)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The model '{source}' is neither a local file or folder nor can it be read from the Hugging Face Hub. "
+            "Check the spelling and the connection, or download it and give its folder."
+        ) from error
+    kind = config.get("model_type")
+    if kind not in ("sam", "convlora_sam"):
+        raise InputError(
+            f"'{source}' holds a model of type '{kind}', not a SAM. Give a SAM, such as facebook/sam-vit-base."
+        )
+    return kind
+
+
+def load_meta_checkpoint(path: str | os.PathLike[str], attn_implementation: str | None = None) -> SamModel:
+    """Loads Meta's `.pth` file as transformers' SAM.
+
+    Width, depth, heads and which blocks attend globally are recognised from the weights, so the published vit_b,
+    vit_l and vit_h all load, as does any other size of the same architecture.
+
+    Args:
+        path: The file.
+        attn_implementation: `"eager"` or `"sdpa"`.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        InputError: If the file cannot be read, or its weights are not a SAM's.
+    """
+    weights = _read_weights(path)
+    try:
+        config = recognise_config(weights)
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(
+            f"'{path}' does not hold the weights of a SAM (missing or unexpected: {error}). Give one of Meta's "
+            "sam_vit_*.pth files or a fine-tuned model with the same parameter names."
+        ) from error
+    if attn_implementation is not None:
+        config._attn_implementation = attn_implementation
+    renamed = {rename(key): value for key, value in weights.items()}
+    renamed["prompt_encoder.shared_embedding.positional_embedding"] = renamed[
+        "shared_image_embedding.positional_embedding"
+    ]
+    with torch.device("meta"):
+        model = SamModel(config)
+    try:
+        missing, unexpected = model.load_state_dict(renamed, strict=False, assign=True)
+    except RuntimeError as error:
+        raise InputError(f"'{path}' holds a SAM whose tensors have unexpected shapes: {error}") from error
+    if missing or unexpected:
+        names = ", ".join([*missing, *unexpected][:3])
+        raise InputError(
+            f"'{path}' is not a plain SAM: {len(missing)} parameters are missing and {len(unexpected)} are unknown "
+            f"({names}, ...). Give one of Meta's sam_vit_*.pth files or a model with the same parameter names."
+        )
+    model.tie_weights()
+    return model.eval()
+
+
+def rename(key: str) -> str:
+    """Meta's name of a parameter -> transformers' name."""
+    for pattern, replacement in _RENAMES:
+        key, count = re.subn(pattern, replacement, key)
+        if count:
+            break
+    match = re.match(
+        r"(mask_decoder\.(?:output_hypernetworks_mlps\.\d+|iou_prediction_head))\.layers\.(\d+)\.(.*)", key
+    )
+    if match:  # a three-layer MLP: transformers names the first and the last apart
+        part = {"0": "proj_in", "1": "layers.0", "2": "proj_out"}[match[2]]
+        key = f"{match[1]}.{part}.{match[3]}"
+    return key
+
+
+def recognise_config(weights: dict[str, torch.Tensor]) -> SamConfig:
+    """Reads the architecture off the weights of a SAM in Meta's naming.
+
+    Raises:
+        KeyError: If a weight that every SAM has is missing.
+    """
+    patch = weights["image_encoder.patch_embed.proj.weight"]  # (width, 3, 16, 16)
+    grid = weights["image_encoder.pos_embed"].shape[1]
+    depth = 1 + max(int(key.split(".")[2]) for key in weights if key.startswith("image_encoder.blocks."))
+    tables = [weights[f"image_encoder.blocks.{i}.attn.rel_pos_h"] for i in range(depth)]
+    head_width = tables[0].shape[1]
+    # A global block's table spans the grid, a windowed one's its window. If all are alike, the window is the grid.
+    is_global = [table.shape[0] == 2 * grid - 1 for table in tables]
+    windows = {(table.shape[0] + 1) // 2 for table, flag in zip(tables, is_global) if not flag}
+    if len(windows) > 1:
+        raise ValueError(f"windows of several sizes {sorted(windows)}")
+    image_size = grid * patch.shape[-1]
+    features = weights["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"].shape[1]
+    hidden = weights["mask_decoder.iou_token.weight"].shape[1]
+    decoder_depth = 1 + max(int(k.split(".")[3]) for k in weights if k.startswith("mask_decoder.transformer.layers."))
+    attention = "mask_decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight"
+    return SamConfig(
+        vision_config=SamVisionConfig(
+            hidden_size=patch.shape[0],
+            output_channels=weights["image_encoder.neck.0.weight"].shape[0],
+            num_hidden_layers=depth,
+            num_attention_heads=patch.shape[0] // head_width,
+            num_channels=patch.shape[1],
+            image_size=image_size,
+            patch_size=patch.shape[-1],
+            mlp_dim=weights["image_encoder.blocks.0.mlp.lin1.weight"].shape[0],
+            qkv_bias="image_encoder.blocks.0.attn.qkv.bias" in weights,
+            window_size=windows.pop() if windows else 14,
+            global_attn_indexes=[i for i, flag in enumerate(is_global) if flag],
+            num_pos_feats=features,
+        ),
+        prompt_encoder_config=SamPromptEncoderConfig(
+            hidden_size=hidden,
+            image_size=image_size,
+            patch_size=patch.shape[-1],
+            mask_input_channels=weights["prompt_encoder.mask_downscaling.3.weight"].shape[0],
+            num_point_embeddings=sum(
+                re.fullmatch(r"prompt_encoder\.point_embeddings\.\d+\.weight", k) is not None for k in weights
+            ),
+        ),
+        mask_decoder_config=SamMaskDecoderConfig(
+            hidden_size=hidden,
+            mlp_dim=weights["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
+            num_hidden_layers=decoder_depth,
+            attention_downsample_rate=hidden // weights[attention].shape[0],
+            num_multimask_outputs=weights["mask_decoder.mask_tokens.weight"].shape[0] - 1,
+            iou_head_hidden_dim=weights["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
+            # Meta's decoder uses PyTorch's default here; the checkpoints converted for transformers use 1e-6.
+            layer_norm_eps=1e-5,
+        ),
+    )
+
+
+def _read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    if not Path(path).is_file():
+        raise InputError(f"There is no file '{path}'. Check the path given as the model.")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InputError(
+                f"'{path}' cannot be read as a checkpoint of plain tensors. Download it again, and never load one that "
+                "needs code to be run."
+            ) from error
+    for key in ("model", "state_dict", "model_state_dict"):  # training scripts wrap the weights
+        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
+            weights = weights[key]
+    if not isinstance(weights, dict) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
+        raise InputError(f"'{path}' does not hold a table of tensors. Give one of Meta's sam_vit_*.pth files.")
+    return {key.removeprefix("module."): value for key, value in weights.items()}

@@ -1,0 +1,67 @@
+"""Configuration of SAM as a semantic segmenter."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import SamConfig
+
+IMAGE_MULTIPLE = 16  # SAM's patch size in pixels
+
+
+@strict
+class SamSegmentationConfig(SamConfig):
+    """Configuration of [`SamForSemanticSegmentation`]: SAM's own, plus the task.
+
+    Args:
+        image_size: Size of the images the model sees, (height, width) in pixels or one side of a square, divisible by
+            the patch size (16). Default: the size of the vision encoder's configuration.
+        num_classes: Number of classes, background included.
+        ignore_index: Label of pixels that count nowhere.
+        loss: Name of the training loss, see `convlora.losses`.
+    """
+
+    model_type = "convlora_sam"
+
+    image_size: int | list[int] | tuple[int, int] | None = None
+    num_classes: int = 2
+    ignore_index: int = 255
+    loss: str = "structure"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Brings the sizes of all parts in line with `image_size`."""
+        super().__post_init__(**kwargs)
+        vision, prompt = self.vision_config, self.prompt_encoder_config
+        height, width = as_size(self.image_size if self.image_size is not None else vision.image_size)
+        patch = vision.patch_size
+        if height % patch or width % patch or min(height, width) < patch:
+            raise ValueError(
+                f"The image size must be divisible by {patch}, got {height} x {width}. "
+                f"Nearest that is: {_nearest(height, patch)} x {_nearest(width, patch)}."
+            )
+        if self.num_classes != 2:
+            raise ValueError(
+                f"Only binary tasks (num_classes=2: background and one class) are supported, got {self.num_classes}."
+            )
+        self.image_size = [height, width]
+        # transformers' modules know squares only; the segmenter itself gives the tables their true size.
+        vision.image_size = max(height, width)
+        prompt.image_size = max(height, width)
+        prompt.image_embedding_size = max(height, width) // patch
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Cells of the image embedding, (height, width)."""
+        height, width = as_size(self.image_size)
+        return height // self.vision_config.patch_size, width // self.vision_config.patch_size
+
+
+def as_size(image_size: Any) -> tuple[int, int]:
+    """(height, width) of a size given as one side of a square or as a pair."""
+    if isinstance(image_size, int):
+        return image_size, image_size
+    height, width = image_size
+    return int(height), int(width)
+
+
+def _nearest(side: int, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)

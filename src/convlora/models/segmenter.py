@@ -1,0 +1,209 @@
+"""SAM as an end-to-end semantic segmenter."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel, SamModel
+from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
+
+from ..losses import segmentation_loss
+from .checkpoints import is_meta_checkpoint, load_meta_checkpoint, read_model_type
+from .configuration import SamSegmentationConfig, as_size
+from .mask_decoder import SemanticMaskDecoder
+from .positions import resize_vision_encoder
+
+
+class SamForSemanticSegmentation(PreTrainedModel):
+    """The Segment Anything Model without prompts: pixels in, logits per pixel out.
+
+    Built of transformers' SAM modules. The vision encoder sees the image, the prompt encoder only lends its "no mask"
+    embedding, the mask decoder predicts one logit map for the foreground.
+
+    The prompt encoder is frozen. What else is trained is for a method to say, e.g.
+    `peft.get_peft_model(model, ConvLoraConfig(target_modules=["qkv"], modules_to_save=["mask_decoder"]))`.
+
+    Example:
+        >>> from convlora import SamForSemanticSegmentation
+        >>> model = SamForSemanticSegmentation.from_pretrained("facebook/sam-vit-base", image_size=512)
+        >>> loss, logits = model(pixel_values, labels=labels, return_dict=False)  # doctest: +SKIP
+
+    Source: Zhong et al., "Convolution Meets LoRA", ICLR 2024, section 3.3.
+    """
+
+    config_class = SamSegmentationConfig
+    config: SamSegmentationConfig
+    base_model_prefix = "sam"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _no_split_modules = ["SamVisionLayer"]  # noqa: RUF012 - transformers reads a list here
+    _tied_weights_keys = {  # noqa: RUF012
+        "prompt_encoder.shared_embedding.positional_embedding": "shared_image_embedding.positional_embedding"
+    }
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: SamSegmentationConfig) -> None:
+        super().__init__(config)
+        self.shared_image_embedding = SamPositionalEmbedding(config.vision_config)
+        self.vision_encoder = SamVisionEncoder(config.vision_config)
+        resize_vision_encoder(self.vision_encoder, as_size(config.image_size))
+        self.prompt_encoder = SamPromptEncoder(config)
+        # The decoder's attention is no PreTrainedModel, so it has to be told.
+        config.mask_decoder_config._attn_implementation = config._attn_implementation
+        self.mask_decoder = SemanticMaskDecoder(config.mask_decoder_config)
+        self.post_init()
+        self.freeze_prompt_encoder()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *model_args: Any,
+        num_classes: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> SamForSemanticSegmentation:
+        """Loads SAM from wherever it comes.
+
+        Args:
+            pretrained_model_name_or_path: A SAM on the Hugging Face Hub (`facebook/sam-vit-base`) or a folder saved
+                by transformers, Meta's original `.pth` file, or a folder saved by this class.
+            num_classes: Number of classes, background included. Default: 2, or as saved.
+            image_size: (height, width) or one side of a square in pixels, divisible by 16; position tables are
+                interpolated to it. Default: the size the checkpoint was made for.
+            **kwargs: `loss` and `ignore_index` of the configuration; everything else goes to transformers.
+
+        Returns:
+            The model in evaluation mode.
+
+        Raises:
+            InputError: If a `.pth` file is not a SAM, or the model is of another kind.
+        """
+        source = pretrained_model_name_or_path
+        task: dict[str, Any] = {key: kwargs.pop(key) for key in ("loss", "ignore_index") if key in kwargs}
+        if num_classes is not None:
+            task["num_classes"] = num_classes
+        if is_meta_checkpoint(source):
+            dtype = kwargs.pop("dtype", None)
+            attention = kwargs.pop("attn_implementation", None)
+            model = cls.from_sam(load_meta_checkpoint(source, attention), image_size=image_size, **task)
+            if isinstance(dtype, torch.dtype):
+                model = model.to(dtype)
+        elif read_model_type(source, kwargs) == SamSegmentationConfig.model_type:
+            model = super().from_pretrained(source, *model_args, **kwargs)
+            for key, value in task.items():
+                setattr(model.config, key, value)
+            model.config.validate()
+            if image_size is not None:
+                model.resize(image_size)
+        else:
+            model = cls.from_sam(SamModel.from_pretrained(source, *model_args, **kwargs), image_size=image_size, **task)
+        model.config._name_or_path = str(source)
+        model.freeze_prompt_encoder()
+        return model.eval()
+
+    @classmethod
+    def from_sam(
+        cls, sam: SamModel, *, image_size: int | tuple[int, int] | None = None, **task: Any
+    ) -> SamForSemanticSegmentation:
+        """Builds a segmenter of a SAM's modules. The weights are taken over, not copied.
+
+        Args:
+            sam: transformers' SAM.
+            image_size: (height, width) or one side of a square in pixels. Default: as the SAM's.
+            **task: `num_classes`, `ignore_index` and `loss` of [`SamSegmentationConfig`].
+        """
+        settings = sam.config.to_dict()
+        settings.pop("model_type", None)
+        settings.pop("architectures", None)
+        config = SamSegmentationConfig(**settings)
+        config._attn_implementation = sam.config._attn_implementation
+        with torch.device("meta"):
+            model = cls(config)
+        model.shared_image_embedding = sam.shared_image_embedding
+        model.vision_encoder = sam.vision_encoder
+        model.prompt_encoder = sam.prompt_encoder
+        model.mask_decoder = SemanticMaskDecoder.from_sam(sam.mask_decoder)
+        for key, value in task.items():
+            setattr(model.config, key, value)
+        model.resize(image_size if image_size is not None else config.vision_config.image_size)
+        model.freeze_prompt_encoder()
+        return model
+
+    def resize(self, image_size: int | tuple[int, int]) -> None:
+        """Makes the model take images of another size, in place; position tables are interpolated.
+
+        Args:
+            image_size: (height, width) or one side of a square in pixels, divisible by 16.
+        """
+        settings = self.config.to_dict()
+        settings["image_size"] = list(as_size(image_size))
+        resized = SamSegmentationConfig(**settings)  # checks the size
+        self.config.image_size = resized.image_size
+        self.config.vision_config.image_size = resized.vision_config.image_size
+        self.config.prompt_encoder_config.image_size = resized.prompt_encoder_config.image_size
+        self.config.prompt_encoder_config.image_embedding_size = resized.prompt_encoder_config.image_embedding_size
+        resize_vision_encoder(self.vision_encoder, as_size(resized.image_size))
+
+    def freeze_prompt_encoder(self) -> None:
+        """Freezes what is never trained: the prompt encoder and the random Fourier features of positions."""
+        self.prompt_encoder.requires_grad_(False)
+        self.shared_image_embedding.requires_grad_(False)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The patch embedding."""
+        return self.vision_encoder.get_input_embeddings()
+
+    def image_positional_embeddings(self) -> torch.Tensor:
+        """Position code of every cell of the image embedding, `(1, C, h, w)`."""
+        height, width = self.config.grid_size
+        table = self.shared_image_embedding.positional_embedding
+        y = (torch.arange(height, device=table.device, dtype=table.dtype) + 0.5) / height
+        x = (torch.arange(width, device=table.device, dtype=table.dtype) + 0.5) / width
+        grid = torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], dim=-1)
+        return self.shared_image_embedding(grid).permute(2, 0, 1).unsqueeze(0)
+
+    def get_image_embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Image embeddings `(B, C, h, w)` of images `(B, 3, H, W)`."""
+        return self.vision_encoder(pixel_values).last_hidden_state
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> SemanticSegmenterOutput | tuple[torch.Tensor, ...]:
+        """Segments a batch of images.
+
+        Args:
+            pixel_values: Images `(B, 3, H, W)` with ImageNet's mean and standard deviation taken out, of the size in
+                the configuration.
+            labels: Class of each pixel, `(B, H, W)` integers, `ignore_index` where it is not known.
+            return_dict: Return an output object (the default) or a tuple.
+
+        Returns:
+            The loss, if labels are given, and the logits of the foreground at the input's size, `(B, 1, H, W)`.
+        """
+        embeddings = self.get_image_embeddings(pixel_values)
+        low_resolution = self.mask_decoder(
+            embeddings,
+            self.image_positional_embeddings().to(embeddings.dtype),
+            self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1),
+        )
+        # Interpolation and loss in single precision: half precision cannot tell probabilities near 1 apart.
+        logits = F.interpolate(
+            low_resolution.float(), size=pixel_values.shape[-2:], mode="bilinear", align_corners=False
+        )
+        loss = None
+        if labels is not None:
+            loss = segmentation_loss(self.config.loss, logits, labels, self.config.ignore_index)
+        if return_dict is False:
+            return (logits,) if loss is None else (loss, logits)
+        return SemanticSegmenterOutput(loss=loss, logits=logits)

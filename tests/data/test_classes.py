@@ -1,0 +1,172 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convlora.data.classes import ClassTable, read_classes_json, resolve_classes
+from convlora.errors import InputError
+
+
+def write_json(folder, content):
+    path = folder / "classes.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_plain_indices_and_ignore_value_pass_through():
+    mask = np.array([[0, 1, 2, 255]], dtype=np.uint8)
+    labels = ClassTable(("a", "b", "c")).encode(mask, "m.png")
+    assert labels.tolist() == [[0, 1, 2, 255]]
+    assert labels.dtype == np.uint8
+
+
+def test_label_map_wins_over_the_ignore_value():
+    table = ClassTable(("background", "cell"), 255, ((0, 0), (255, 1)))
+    assert table.encode(np.array([[0, 255]], dtype=np.uint8), "m.png").tolist() == [[0, 1]]
+
+
+def test_large_ignore_index_needs_wider_labels():
+    labels = ClassTable(("a", "b"), 65535).encode(np.array([[1, 65535]], dtype=np.uint16), "m.tif")
+    assert labels.tolist() == [[1, 65535]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_value_outside_names_file_values_and_classes(dtype):
+    with pytest.raises(InputError, match=re.escape("masks/7.png holds the values 3, 9")) as caught:
+        ClassTable(("background", "crack")).encode(np.array([[0, 3, 9, 1]], dtype=dtype), "masks/7.png")
+    assert "0 background, 1 crack" in str(caught.value)
+    assert "255" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [-1, 70000, 257])
+def test_values_beyond_any_table_are_outside(value):
+    with pytest.raises(InputError, match=str(value)):
+        ClassTable(("a", "b")).encode(np.array([[value]], dtype=np.int32), "m.tif")
+
+
+@given(
+    num_classes=st.integers(2, 300),
+    ignore_offset=st.integers(0, 50),
+    seed=st.integers(0, 1000),
+    dtype=st.sampled_from([np.uint16, np.int32, np.int64]),
+)
+def test_encode_maps_every_pixel_as_the_pairs_say(num_classes, ignore_offset, seed, dtype):
+    rng = np.random.default_rng(seed)
+    ignore_index = num_classes + ignore_offset
+    on_disk = rng.choice(np.arange(2000, 4000), num_classes, replace=False)
+    pairs = tuple((int(value), index) for index, value in enumerate(on_disk))
+    table = ClassTable(tuple(f"c{i}" for i in range(num_classes)), ignore_index, pairs)
+    expected = rng.integers(0, num_classes, (5, 7))
+    mask = on_disk[expected].astype(dtype)
+    mask[0, 0], expected[0, 0] = ignore_index, ignore_index
+    assert np.array_equal(table.encode(mask, "m.png"), expected)
+
+
+@given(st.sets(st.integers(0, 65535), min_size=2, max_size=2))
+def test_any_two_values_are_a_binary_task(values):
+    low, high = sorted(values)
+    table = resolve_classes(values, None, "root")
+    assert table.names == ("background", "foreground")
+    assert table.encode(np.array([[low, high]]), "m.png").tolist() == [[0, 1]]
+    assert (table.label_map is None) == (values == {0, 1})
+
+
+def test_tables_survive_json():
+    for table in (ClassTable(("a", "b")), ClassTable(("a", "b", "c"), 9, ((5, 0), (6, 2)))):
+        assert ClassTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+@pytest.mark.parametrize("label_map", ["ab", [[0]], [[0, 5]], [[-1, 0]]])
+def test_from_dict_refuses_a_broken_label_map(label_map):
+    with pytest.raises(InputError, match="label_map"):
+        ClassTable.from_dict({"classes": ["a", "b"], "label_map": label_map})
+
+
+def test_read_classes_json(tmp_path):
+    path = write_json(tmp_path, {"classes": ["background", "crack"], "ignore_index": 7})
+    assert read_classes_json(path) == (("background", "crack"), 7, True)
+    write_json(tmp_path, "\ufeff" + json.dumps({"classes": ["a", "b", "c"]}))
+    assert read_classes_json(path) == (("a", "b", "c"), 255, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "no list of names"),
+        ({"names": ["a", "b"]}, "no list of names"),
+        ({"classes": ["a", 1]}, "no list of names"),
+        ({"classes": ["a"]}, "at least two"),
+        ({"classes": ["a", "b", "a"]}, "'a' more than once"),
+        ({"classes": ["a", "b"], "ignore_index": 1}, "is also a class"),
+        ({"classes": ["a", "b"], "ignore_index": -100}, "-100"),
+        ({"classes": ["a", "b"], "ignore_index": "255"}, "'255'"),
+        ({"classes": [f"c{i}" for i in range(256)]}, "256 or more"),
+    ],
+)
+def test_bad_classes_json_is_named(tmp_path, content, part):
+    path = write_json(tmp_path, content)
+    with pytest.raises(InputError, match=re.escape(part)) as caught:
+        read_classes_json(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_classes_json_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"classes\.json cannot be read"):
+        read_classes_json(tmp_path / "classes.json")
+
+
+@pytest.mark.parametrize("ignore", [{}, {"ignore_index": 255}])
+@pytest.mark.parametrize("values", [{0, 255}, {255}])
+def test_two_classes_and_only_0_and_255_means_foreground(tmp_path, ignore, values):
+    path = write_json(tmp_path, {"classes": ["background", "cell"], **ignore})
+    table = resolve_classes(values, path, tmp_path)
+    assert table.label_map == ((0, 0), (255, 1))
+    assert table.names == ("background", "cell")
+
+
+@pytest.mark.parametrize("values", [{0, 1, 255}, {0, 1}, {1, 255}, {0}])
+def test_two_classes_with_a_1_keep_255_as_ignored(tmp_path, values):
+    path = write_json(tmp_path, {"classes": ["background", "crack"], "ignore_index": 255})
+    assert resolve_classes(values, path, tmp_path).label_map is None
+
+
+def test_more_classes_never_map_255(tmp_path):
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"]})
+    assert resolve_classes({0, 255}, path, tmp_path).label_map is None
+
+
+def test_values_outside_the_named_classes(tmp_path):
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"]})
+    with pytest.raises(InputError, match=re.escape("holds the values 3, 17,")):
+        resolve_classes({0, 3, 17, 255}, path, tmp_path)
+
+
+def test_unnamed_0_1_255_is_binary_with_ignored_pixels(tmp_path):
+    table = resolve_classes({0, 1, 255}, None, tmp_path)
+    assert table == ClassTable(("background", "foreground"), 255, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({0}, "hold only the value 0"),
+        (set(), "hold no values"),
+        ({0, 1, 2}, "hold the values 0, 1, 2, which is not a binary task"),
+        (set(range(0, 240, 10)), "0, 10, 20, 30, 40, 50, 60, 70, 80, 90, ..."),
+    ],
+)
+def test_unexplained_values_ask_for_classes_json(tmp_path, values, part):
+    with pytest.raises(InputError, match=re.escape(part)) as caught:
+        resolve_classes(values, None, tmp_path)
+    assert "classes.json" in str(caught.value)
+
+
+def test_values_near_both_ends_look_like_jpeg(tmp_path):
+    with pytest.raises(InputError, match="JPEG-compressed or anti-aliased"):
+        resolve_classes({0, 1, 2, 3, 250, 254, 255}, None, tmp_path)
+    with pytest.raises(InputError, match=r"classes\.json"):
+        resolve_classes({*range(21), 255}, None, tmp_path)  # many plain classes are not mistaken for it

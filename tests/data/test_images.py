@@ -1,0 +1,274 @@
+import io
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from convlora.data.images import IMAGE_SUFFIXES, is_image_file, read_image, read_image_size, read_mask
+from convlora.errors import InputError
+from tests.data.images_on_disk import noise, save
+
+GREY = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
+COLOUR = noise(0)
+
+
+def pixels(image):
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def grey(path, **options):
+    values = pixels(read_image(path, **options))
+    assert np.array_equal(values[..., 0], values[..., 1])
+    assert np.array_equal(values[..., 0], values[..., 2])
+    return values[..., 0]
+
+
+@pytest.mark.parametrize("suffix", [*IMAGE_SUFFIXES, ".PNG", ".Jpg"])
+def test_every_format_is_read(tmp_path, suffix):
+    smooth = np.repeat(GREY[..., None], 3, axis=2)
+    options = {"lossless": True} if suffix == ".webp" else {"quality": 100} if suffix.lower().startswith(".jp") else {}
+    path = save(tmp_path / f"a{suffix}", smooth, **options)
+    assert np.abs(pixels(read_image(path)).astype(int) - smooth).max() <= 2
+    assert read_image_size(path) == (12, 16)
+    assert is_image_file(path)
+
+
+def test_what_is_not_an_image_file(tmp_path):
+    assert not is_image_file(tmp_path / "Thumbs.db")
+    assert not is_image_file(tmp_path / "._a.png")
+
+
+def test_eight_bit_grey(tmp_path):
+    assert np.array_equal(grey(save(tmp_path / "a.png", GREY)), GREY)
+
+
+def test_one_bit(tmp_path):
+    path = save(tmp_path / "a.png", GREY > 90)
+    assert np.array_equal(grey(path), np.where(GREY > 90, 255, 0))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_are_scaled_by_the_type_or_by_the_image(tmp_path, suffix):
+    values = (GREY.astype(np.uint16) * 16) + 100
+    path = save(tmp_path / f"a{suffix}", values)
+    assert np.array_equal(grey(path), np.rint(values / 257).astype(np.uint8))
+    stretched = grey(path, intensity="image")
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert np.array_equal(stretched, np.rint((values - 100) * (255 / (values.max() - 100))).astype(np.uint8))
+
+
+def test_big_endian_sixteen_bits(tmp_path):
+    values = GREY.astype(np.uint16) * 257
+    header = b"II*\0"
+    buffer = io.BytesIO()
+    Image.frombytes("I;16B", (16, 12), values.astype(">u2").tobytes()).save(buffer, format="TIFF")
+    assert buffer.getvalue()[:4] != header
+    assert np.array_equal(grey(buffer.getvalue()), GREY)
+    assert np.array_equal(read_mask(buffer.getvalue()), values)
+    assert read_mask(buffer.getvalue()).dtype == np.dtype(np.uint16)
+
+
+def test_thirty_two_bit_integers(tmp_path):
+    path = save(tmp_path / "a.tif", GREY.astype(np.int32) * 257)
+    assert np.array_equal(grey(path), GREY)
+    beyond = save(tmp_path / "b.tif", GREY.astype(np.int32) * 100_000)
+    with pytest.raises(InputError, match=r"b\.tif has values .*data\.intensity=image"):
+        read_image(beyond)
+    assert grey(beyond, intensity="image").max() == 255
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0, 65535.0])
+def test_floats_by_their_usual_ranges(tmp_path, scale):
+    path = save(tmp_path / "a.tif", (GREY / 191 * scale).astype(np.float32))
+    assert np.abs(grey(path).astype(int) - np.rint(GREY / 191 * 255)).max() <= 1
+
+
+def test_floats_below_zero_or_not_finite(tmp_path):
+    path = save(tmp_path / "a.tif", GREY.astype(np.float32) - 5)
+    with pytest.raises(InputError, match="values from -5 to 186"):
+        read_image(path)
+    values = GREY.astype(np.float32)
+    values[0, 0], values[0, 1] = np.nan, np.inf
+    assert grey(save(tmp_path / "b.tif", values))[0, :2].tolist() == [0, 0]
+    assert grey(save(tmp_path / "b.tif", values), intensity="image")[-1, -1] == 255
+
+
+def test_intensity_image_also_stretches_eight_bits_and_bears_flat_images(tmp_path):
+    path = save(tmp_path / "a.png", COLOUR // 8)
+    assert pixels(read_image(path, "image")).max() == 255
+    assert pixels(read_image(save(tmp_path / "b.png", COLOUR * 0 + 7), "image")).max() == 0
+    with pytest.raises(InputError, match="'max'"):
+        read_image(path, "max")
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    image = Image.fromarray(COLOUR).quantize(16)
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "b.png", transparency=bytes([0] + [255] * 15))
+    expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(pixels(read_image(tmp_path / "a.png")), expected)
+    assert np.array_equal(pixels(read_image(tmp_path / "b.png")), expected)
+
+
+def test_alpha_is_dropped_and_colours_stay(tmp_path):
+    alpha = np.linspace(0, 255, 12 * 16).astype(np.uint8).reshape(12, 16, 1)
+    path = save(tmp_path / "a.png", np.concatenate([COLOUR, alpha], axis=2))
+    assert np.array_equal(pixels(read_image(path)), COLOUR)
+    path = save(tmp_path / "b.png", np.concatenate([GREY[..., None], alpha], axis=2))
+    assert np.array_equal(grey(path), GREY)
+
+
+def test_cmyk_jpeg(tmp_path):
+    flat = Image.new("RGB", (16, 12), (200, 40, 90))
+    flat.convert("CMYK").save(tmp_path / "a.jpg", quality=100)
+    assert np.abs(pixels(read_image(tmp_path / "a.jpg")).astype(int) - (200, 40, 90)).max() <= 6
+
+
+def turned(values, orientation):
+    """What a viewer shows of stored values with an EXIF orientation, written out independently of Pillow."""
+    return {
+        1: lambda v: v,
+        2: np.fliplr,
+        3: lambda v: np.rot90(v, 2),
+        4: np.flipud,
+        5: lambda v: np.swapaxes(v, 0, 1),
+        6: lambda v: np.rot90(v, -1),
+        7: lambda v: np.rot90(np.swapaxes(v, 0, 1), 2),
+        8: lambda v: np.rot90(v, 1),
+    }[orientation](values)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".jpg"])
+def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a{suffix}"
+    options = (
+        {"lossless": True} if suffix == ".webp" else {"quality": 100, "subsampling": 0} if suffix == ".jpg" else {}
+    )
+    stored = np.repeat(GREY[..., None], 3, axis=2)
+    Image.fromarray(stored).save(path, exif=exif, **options)
+    expected = turned(stored, orientation)
+    result = pixels(read_image(path))
+    assert result.shape == expected.shape
+    assert np.abs(result.astype(int) - expected).max() <= 3
+    assert read_image_size(path) == expected.shape[:2]
+    if suffix != ".jpg":
+        assert np.array_equal(read_mask(path), expected[..., 0])
+
+
+def test_first_page_of_several(tmp_path):
+    first, second = Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)
+    for suffix in (".tif", ".webp", ".png"):
+        path = tmp_path / f"a{suffix}"
+        options = {"lossless": True} if suffix == ".webp" else {}
+        first.save(path, save_all=True, append_images=[second], **options)
+        assert np.array_equal(pixels(read_image(path)), COLOUR)
+
+
+def test_several_pictures_in_a_jpeg_as_phones_write_them(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (16, 12), (200, 40, 90)).save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 6))])
+    assert np.abs(pixels(read_image(path)).astype(int) - (200, 40, 90)).max() <= 3
+    assert read_image_size(path) == (12, 16)
+
+
+def test_bytes_and_open_images_are_read_too(tmp_path):
+    path = save(tmp_path / "a.png", COLOUR)
+    assert np.array_equal(pixels(read_image(path.read_bytes())), COLOUR)
+    assert np.array_equal(pixels(read_image(Image.fromarray(COLOUR))), COLOUR)
+    assert np.array_equal(pixels(read_image(str(path))), COLOUR)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, read_image_size])
+def test_files_that_cannot_be_read_are_named(tmp_path, read):
+    empty = tmp_path / "empty.png"
+    empty.touch()
+    text = tmp_path / "text.jpg"
+    text.write_text("not an image at all")
+    for path in (empty, text, tmp_path / "absent.png", tmp_path):
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            read(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp"])
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_truncated_files_are_named(tmp_path, suffix, read):
+    path = save(tmp_path / f"cut{suffix}", np.repeat(COLOUR[..., :1], 3, axis=2))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        read(path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(suffix=st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "WEBP"]), seed=st.integers(0, 10_000))
+def test_damaged_bytes_give_an_image_or_an_input_error(suffix, seed):
+    buffer = io.BytesIO()
+    Image.fromarray(COLOUR).save(buffer, format=suffix)
+    rng = np.random.default_rng(seed)
+    data = bytearray(buffer.getvalue())
+    for position in rng.integers(0, len(data), 8):
+        data[position] = rng.integers(256)
+    for read in (read_image, read_image_size, read_mask):
+        try:
+            read(bytes(data))
+        except InputError:
+            pass
+
+
+def test_formats_that_start_other_programs_are_refused(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    with pytest.raises(InputError, match="PNG, JPEG, TIFF, BMP or WebP"):
+        read_image(path)
+
+
+def test_decompression_bombs_are_input_errors(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", COLOUR)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(InputError, match=r"a\.png is too large"):
+        read_image(path)
+
+
+def test_masks_of_every_mode_keep_their_values(tmp_path):
+    indices = (GREY % 5).astype(np.uint8)
+    palette = Image.fromarray(indices).convert("P")
+    palette.putdata(indices.ravel().tolist())
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9, 7, 7, 7])
+    palette.save(tmp_path / "p.png")
+    files = {
+        "l.png": indices,
+        "l.bmp": indices,
+        "i16.png": indices.astype(np.uint16) * 1000,
+        "i16.tif": indices.astype(np.uint16) * 1000,
+        "i.tif": indices.astype(np.int32) * 100_000,
+        "f.tif": indices.astype(np.float32),
+        "rgb.png": np.repeat(indices[..., None], 3, axis=2),
+    }
+    for name, values in files.items():
+        mask = read_mask(save(tmp_path / name, values))
+        assert np.issubdtype(mask.dtype, np.integer)
+        assert np.array_equal(mask, values if values.ndim == 2 else values[..., 0]), name
+    assert np.array_equal(read_mask(tmp_path / "p.png"), indices)
+    opaque = np.full_like(indices, 255)
+    assert np.array_equal(read_mask(save(tmp_path / "la.png", np.stack([indices, opaque], 2))), indices)
+    rgba = np.stack([indices, indices, indices, opaque], 2)
+    assert np.array_equal(read_mask(save(tmp_path / "rgba.png", rgba)), indices)
+
+
+def test_one_bit_masks_are_0_and_1(tmp_path):
+    mask = read_mask(save(tmp_path / "a.png", GREY > 90))
+    assert mask.dtype == np.uint8
+    assert np.array_equal(mask, GREY > 90)
+
+
+@pytest.mark.parametrize("values", [COLOUR, GREY.astype(np.float32) / 2])
+def test_colour_and_fractional_masks_are_refused(tmp_path, values):
+    path = save(tmp_path / "a.tif", values)
+    with pytest.raises(InputError, match=r"a\.tif is a mask in colour or with fractions"):
+        read_mask(path)

@@ -1,0 +1,36 @@
+"""Tiny models for tests."""
+
+import torch
+from torch import nn
+from transformers import SamConfig, SamModel
+
+from convlora.models.random_sam import random_sam, small_sam_config
+
+
+def tiny_config(image_size: int = 64, **kwargs) -> SamConfig:
+    """Two blocks, one windowed (with padding: 4 cells in windows of 3) and one global."""
+    settings = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "decoder_size": 32,
+        "window_size": 3,
+    }
+    return small_sam_config(image_size, **(settings | kwargs))
+
+
+def tiny_sam(image_size: int = 64, seed: int = 0, **kwargs) -> SamModel:
+    return random_sam(tiny_config(image_size, **kwargs), seed)
+
+
+class TwoLinears(nn.Module):
+    """Two linear layers that see feature maps or token grids, and a head."""
+
+    def __init__(self, width: int = 12, hidden: int = 20) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, hidden)
+        self.second = nn.Linear(hidden, width)
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.second(torch.tanh(self.first(x))))

@@ -1,0 +1,30 @@
+"""The one table of tolerances. Widening an entry needs a written cause beside it."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Tolerance(NamedTuple):
+    """Arguments of `torch.testing.assert_close`."""
+
+    rtol: float
+    atol: float
+
+
+# Two ways to compute the same thing in the same floating-point type.
+BY_DTYPE = {
+    torch.float64: Tolerance(1e-10, 1e-10),
+    torch.float32: Tolerance(1e-5, 1e-5),
+    torch.bfloat16: Tolerance(2e-2, 2e-2),
+    torch.float16: Tolerance(2e-3, 2e-3),
+}
+
+# Stored float32 reference values; relative to the largest magnitude of each tensor (see tests/reference/README.md).
+REFERENCE = 2e-5
+
+# Whole models against other packages in float32: many layers add up.
+MODEL = Tolerance(1e-4, 1e-5)
+
+# Stored scores of images, absolute: the published evaluation computes some in float32, which moves them by 5e-8.
+SCORES = 1e-7
