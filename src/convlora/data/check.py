@@ -100,8 +100,15 @@ def _in_threads(read: Callable[[_Facts], None], facts: Sequence[_Facts], track: 
 def _read_headers(fact: _Facts) -> None:
     sample = fact.sample
     fact.image_size = _reading(fact, read_image_size, sample.image)
-    if sample.mask is not None:
-        _compare_sizes(fact, _reading(fact, read_image_size, sample.mask))
+    if sample.mask is None:
+        return
+    mask_size = _reading(fact, read_image_size, sample.mask)
+    if fact.image_size is not None and mask_size != fact.image_size and mask_size == fact.image_size[::-1]:
+        # The orientation of a PNG file may stand behind its pixels, where the header does not show it.
+        fact.image_size = _decoded_size(fact)
+        mask = _reading(fact, read_mask, sample.mask)
+        mask_size = mask.shape if mask is not None else None
+    _compare_sizes(fact, mask_size)
 
 
 def _read_whole(fact: _Facts) -> None:

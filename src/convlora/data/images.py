@@ -65,14 +65,16 @@ def read_image_size(source: Path | str | bytes) -> tuple[int, int]:
         source: A file or the bytes of one.
 
     Returns:
-        (height, width) in pixels, after any EXIF orientation.
+        (height, width) in pixels, after any EXIF orientation, except one that a PNG file states after its pixels.
 
     Raises:
         InputError: The file is missing or not an image.
     """
     with _opened(source) as opened, _decoding(_name(source)):
         width, height = opened.size
-        orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
+        # Of PNG files the subclass would decode all pixels to look for more tags behind them.
+        exif = Image.Image.getexif(opened) if opened.format == "PNG" else opened.getexif()
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
         if opened.format == "TIFF":
             # Whether `size` is already turned has changed between Pillow versions, so the stored tags are asked.
             tags = opened.tag_v2  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Scores of binary segmentations, image by image at each image's own size; what each means is in `docs/metrics.md`."""
 
-from convlora.metrics.binary import BinaryScores
+from convlora.metrics.binary import STRUCTURE_SCORES, BinaryScores
 from convlora.metrics.counts import PixelCounts
 from convlora.metrics.trivial import TrivialBaselines
 
@@ -19,4 +19,4 @@ HIGHER_IS_BETTER: dict[str, bool] = {
 }
 """Direction of every score of `BinaryScores.compute`; `num_images` and `num_skipped` are no scores."""
 
-__all__ = ["HIGHER_IS_BETTER", "BinaryScores", "PixelCounts", "TrivialBaselines"]
+__all__ = ["HIGHER_IS_BETTER", "STRUCTURE_SCORES", "BinaryScores", "PixelCounts", "TrivialBaselines"]

@@ -22,6 +22,9 @@ from convlora.metrics.structure import structure_scores
 MEAN_SCORES = ("iou", "dice", "mae", "ber", "s_measure", "e_measure", "weighted_f", "weighted_f_beta1")
 """Scores that are computed for each image and then averaged over the images."""
 
+STRUCTURE_SCORES = ("mae", "s_measure", "e_measure", "weighted_f", "weighted_f_beta1")
+"""Those of them that look at whole images and cost accordingly."""
+
 
 class BinaryScores:
     """Collects the scores of a binary segmentation image by image, each at its own size.
@@ -34,6 +37,7 @@ class BinaryScores:
         ignore_index: The label of pixels that do not count; any integer but 0 and 1.
         threshold: A pixel is predicted foreground if its probability is larger than this. The published evaluation uses
             125 / 255 for `ber` and 0.5 for the rest; here one threshold serves all.
+        structure: Whether to compute `mae` and the structure measures (`STRUCTURE_SCORES`), by far the slowest part.
 
     Attributes:
         per_image: One dictionary per scored image, in the order of the updates: the four counts `true_positives`,
@@ -51,13 +55,14 @@ class BinaryScores:
         0.5
     """
 
-    def __init__(self, ignore_index: int = 255, threshold: float = 0.5) -> None:
+    def __init__(self, ignore_index: int = 255, threshold: float = 0.5, structure: bool = True) -> None:
         if ignore_index in (0, 1):
             raise ValueError(f"ignore_index must be neither 0 nor 1, which are the two classes, but is {ignore_index}")
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold must be at least 0 and below 1, but is {threshold}")
         self.ignore_index = ignore_index
         self.threshold = threshold
+        self.structure = structure
         self.per_image: list[dict[str, float]] = []
         self.num_skipped = 0
 
@@ -93,8 +98,9 @@ class BinaryScores:
             "dice": dice(counts),
             "ber": balanced_error_rate(counts),
             "accuracy": accuracy(counts),
-            **structure_scores(score_map, label_map == 1, valid),
         }
+        if self.structure:
+            entry |= structure_scores(score_map, label_map == 1, valid)
         self.per_image.append(entry)
         return entry
 
@@ -115,7 +121,8 @@ class BinaryScores:
             PixelCounts(*(int(entry[cell]) for cell in PixelCounts._fields)) for entry in self.per_image
         )
         # fsum rounds once, so that the order in which processes are merged does not show in the last digit.
-        means = {name: math.fsum(entry[name] for entry in self.per_image) / len(self.per_image) for name in MEAN_SCORES}
+        names = [name for name in MEAN_SCORES if self.structure or name not in STRUCTURE_SCORES]
+        means = {name: math.fsum(entry[name] for entry in self.per_image) / len(self.per_image) for name in names}
         return {
             **means,
             "iou_pooled": iou(pooled),
@@ -130,6 +137,7 @@ class BinaryScores:
         return {
             "ignore_index": self.ignore_index,
             "threshold": self.threshold,
+            "structure": self.structure,
             "per_image": [dict(entry) for entry in self.per_image],
             "num_skipped": self.num_skipped,
         }
@@ -141,9 +149,9 @@ class BinaryScores:
             other_state: The other one's `state_dict()`.
 
         Raises:
-            ValueError: If the other one worked with another `ignore_index` or `threshold`.
+            ValueError: If the other one worked with other settings.
         """
-        for setting in ("ignore_index", "threshold"):
+        for setting in ("ignore_index", "threshold", "structure"):
             if other_state[setting] != getattr(self, setting):
                 raise ValueError(
                     f"cannot merge scores with {setting} {other_state[setting]} into scores with "

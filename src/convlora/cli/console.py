@@ -1,0 +1,38 @@
+"""Where text goes: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def show_error(message: str) -> None:
+    """Prints an error, with nothing in it taken for markup and no line broken inside a path."""
+    err.print("Error:", style="bold red", end=" ")
+    err.print(message, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints one JSON object on one line of stdout."""
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def quiet_libraries() -> None:
+    """Silences progress bars and advice of libraries, which would interrupt our own."""
+    import os
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(peft|transformers|torch|accelerate|kornia)\.")

@@ -1,0 +1,67 @@
+"""`convlora evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convlora.cli.console import err, out, print_json, quiet_libraries
+from convlora.cli.options import Device, DeviceName, Json, MovedModel, Precision, PrecisionName, Run
+
+
+def evaluate(
+    run: Run,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set with masks, as for 'train'.", show_default=False)],
+    split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
+    model: MovedModel = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    device: Device = DeviceName.AUTO,
+    precision: Precision = PrecisionName.AUTO,
+    json: Json = False,
+) -> None:
+    """Score a run on a data set, each image at its own size."""
+    quiet_libraries()
+    from convlora.cli.progress import RunProgress
+    from convlora.cli.tables import scores_table
+    from convlora.data.check import check_data
+    from convlora.data.sources import open_data
+    from convlora.errors import InputError
+    from convlora.inference.evaluate import score_samples
+    from convlora.inference.segmenter import Segmenter
+    from convlora.metrics import TrivialBaselines
+
+    source = open_data(data)
+    samples = source.split(split)
+    report = check_data(source, full=False)
+    report.raise_errors()
+    segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
+    classes = report.classes
+    if classes is None or classes.num_classes != segmenter.classes.num_classes:
+        found = "unknown" if classes is None else ", ".join(classes.names)
+        raise InputError(
+            f"The run {run} tells {', '.join(segmenter.classes.names)} apart, but the classes of {data} are {found}. "
+            "Evaluate it on data with the same classes."
+        )
+    if classes.names != segmenter.classes.names:
+        err.print(f"Note: the run calls its classes {', '.join(segmenter.classes.names)}, the data {', '.join(classes.names)}.")
+    trivial = TrivialBaselines(classes.ignore_index)
+    with RunProgress() as progress:
+        progress.validate_begin(len(samples), split)
+        scores = score_samples(
+            segmenter.model,
+            samples,
+            classes,
+            image_size=segmenter.image_size,
+            batch_size=batch_size,
+            precision=segmenter.precision,
+            intensity=segmenter.intensity,
+            trivial=trivial,
+            progress=progress.validate_step,
+        ).compute()
+    if json:
+        place = {"run": str(run), "data": str(Path(data)), "split": split}
+        print_json({**place, **scores, "trivial": trivial.compute()})
+        return
+    out.print(scores_table({split: {**scores, "trivial": trivial.compute()}}, title=f"{run} on {data}"))

@@ -1,0 +1,79 @@
+"""What a user reads when something goes wrong, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+import typer
+
+from convlora.cli.console import show_error
+from convlora.errors import InputError, RunError
+
+FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+_OUT_OF_MEMORY = (
+    "Out of memory{where}. These need less of it, most helpful first: --image-size (a quarter of the pixels, a quarter of "
+    "the memory or less), --batch-size 1 with a larger --grad-accum, --set training.activation_checkpointing=true, "
+    "--precision bf16, or a smaller SAM (facebook/sam-vit-base)."
+)
+
+
+def exit_code_for(error: BaseException, debug: bool) -> int:
+    """Tells the user of an error and returns the exit code.
+
+    Args:
+        error: What was raised.
+        debug: Show the traceback as well.
+    """
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else FAILURE
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, click.ClickException):
+        if isinstance(error, click.UsageError):
+            show_error(f"{error.format_message().rstrip('.')}. {_help_hint(error)}")
+        else:
+            show_error(error.format_message())
+        return error.exit_code
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        show_error("Interrupted.")
+        return INTERRUPTED
+    if isinstance(error, InputError):
+        show_error(_from_worker(str(error)))
+        return BAD_INPUT
+    if isinstance(error, RunError):
+        show_error(str(error))
+        return FAILURE
+    if _is_out_of_memory(error):
+        where = " on the GPU" if "cuda" in type(error).__module__ or "CUDA" in str(error) else ""
+        show_error(_OUT_OF_MEMORY.format(where=where))
+        return FAILURE
+    if isinstance(error, OSError) and error.filename is not None:
+        show_error(f"{error.filename}: {error.strerror}. Check the path, its permissions and the space left on the disk.")
+        return FAILURE
+    text = str(error).strip().splitlines()
+    detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    show_error(f"Unexpected failure ({detail}). Run it again with --debug to see where, and please report it.")
+    return FAILURE
+
+
+def _help_hint(error: click.UsageError) -> str:
+    command = error.ctx.command_path if error.ctx is not None else "convlora"
+    return f"See: {command} --help"
+
+
+def _from_worker(message: str) -> str:
+    # PyTorch puts the traceback of a data-reading process into the message.
+    marker = "InputError: "
+    return message.rpartition(marker)[2].strip() if "Original Traceback" in message else message
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

@@ -1,0 +1,63 @@
+"""The program `convlora`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from convlora import __version__
+from convlora.cli import data, evaluate, inspect, predict, quickstart, train
+from convlora.cli.failures import exit_code_for
+
+app = typer.Typer(
+    name="convlora",
+    help="Fine-tune the Segment Anything Model on your own images with Conv-LoRA.",
+    epilog="Start with: convlora quickstart. Exit codes: 0 done, 1 a failure in the run, 2 bad usage or bad input.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("quickstart")(quickstart.quickstart)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("inspect")(inspect.inspect)
+app.add_typer(data.app, name="data")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"convlora {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", callback=_show_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error. Works at any place of a command.")
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Runs the program and ends the process with its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = app(arguments, standalone_mode=False)
+    except BaseException as error:
+        code = exit_code_for(error, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,52 @@
+"""`convlora predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convlora.cli.console import out, print_json, quiet_libraries
+from convlora.cli.options import Device, DeviceName, Json, MovedModel, Precision, PrecisionName, Run
+
+
+def predict(
+    run: Run,
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, folders, or quoted patterns.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write pictures of image and result.")] = False,
+    model: MovedModel = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    device: Device = DeviceName.AUTO,
+    precision: Precision = PrecisionName.AUTO,
+    json: Json = False,
+) -> None:
+    """Segment images with a trained run.
+
+    For each image STEM.* it writes STEM.png: a palette image of the image's own size, whose pixel values are the
+    classes (0 is the background). With --overlay also STEM_overlay.png, to be looked at.
+    """
+    from convlora.inference.files import collect_images, plan
+
+    jobs = plan(collect_images(images), output, overlay)
+    quiet_libraries()
+    from convlora.cli.progress import progress_bar
+    from convlora.inference.predict import run_jobs
+    from convlora.inference.segmenter import Segmenter
+
+    segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
+    with progress_bar() as bar:
+        task = bar.add_task("Predicting", total=len(jobs), note="")
+        results = list(run_jobs(segmenter, jobs, batch_size=batch_size, progress=lambda done: bar.advance(task, done)))
+    if json:
+        print_json({"run": str(run), "output": str(output), "images": results})
+        return
+    noun = "image" if len(results) == 1 else "images"
+    out.print(f"Segmented {len(results)} {noun} into {output}", markup=False, soft_wrap=True)
+    for index, name in enumerate(segmenter.classes.names[1:], start=1):
+        share = sum(result["shares"][name] for result in results) / len(results)
+        out.print(f"  value {index}: {name}, {100 * share:.2f}% of an image on average", markup=False)

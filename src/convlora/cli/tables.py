@@ -1,0 +1,63 @@
+"""Tables of results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from convlora.metrics import HIGHER_IS_BETTER
+
+_LABELS = {
+    "iou": "IoU, mean over images",
+    "dice": "Dice, mean over images",
+    "iou_pooled": "IoU, all pixels pooled",
+    "dice_pooled": "Dice, all pixels pooled",
+    "accuracy": "Pixel accuracy",
+    "mae": "MAE",
+    "ber": "Balanced error rate",
+    "s_measure": "S-measure",
+    "e_measure": "E-measure, mean",
+    "weighted_f": "Weighted F (beta2 0.3)",
+    "weighted_f_beta1": "Weighted F (beta2 1)",
+}
+
+
+def scores_table(columns: dict[str, dict[str, Any]], title: str | None = None) -> Table:
+    """Scores in rows, one column per split, beside the two trivial answers.
+
+    Args:
+        columns: Scores by split, each with an entry "trivial" if it was computed.
+        title: Above the table.
+    """
+    table = Table(title=title, title_justify="left")
+    table.add_column("score")
+    for name in columns:
+        table.add_column(name, justify="right")
+    trivial_split = next((name for name in reversed(columns) if columns[name].get("trivial")), None)
+    trivial = columns[trivial_split]["trivial"] if trivial_split else {}
+    for name in trivial:
+        table.add_column(name.replace("_", " "), justify="right", style="dim")
+    for name, higher in HIGHER_IS_BETTER.items():
+        if not any(name in scores for scores in columns.values()):
+            continue
+        cells = [_number(scores.get(name)) for scores in columns.values()]
+        cells += [_number(answer.get(name)) for answer in trivial.values()]
+        table.add_row(f"{_LABELS.get(name, name)} ({'higher' if higher else 'lower'} is better)", *cells)
+    table.add_section()
+    table.add_row("images", *[str(scores.get("num_images", "")) for scores in columns.values()], *[""] * len(trivial))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def facts_table(facts: dict[str, Any], title: str | None = None) -> Table:
+    """Two columns: what, and its value."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, str(value))
+    return table

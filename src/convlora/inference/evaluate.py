@@ -1,0 +1,124 @@
+"""Scores of a model on a split, image by image at each image's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from convlora.data.classes import ClassTable
+from convlora.data.dataset import read_sample
+from convlora.data.images import Intensity
+from convlora.data.sample import Sample
+from convlora.data.transforms import prepare_image
+from convlora.metrics import BinaryScores, TrivialBaselines
+
+
+class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
+    """Images at the model's size with labels at their own."""
+
+    def __init__(
+        self, samples: Sequence[Sample], classes: ClassTable, image_size: tuple[int, int], intensity: Intensity
+    ) -> None:
+        self.samples, self.classes, self.image_size, self.intensity = samples, classes, image_size, intensity
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, np.ndarray]:
+        image, labels = read_sample(self.samples[index], self.classes, self.intensity)
+        return prepare_image(image, self.image_size), labels
+
+
+def foreground_probability(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Probability of the foreground at an image's own size.
+
+    Args:
+        logits: `(1, H, W)` at the model's size.
+        size: The image's own (height, width).
+
+    Returns:
+        `(height, width)` float32, on the device of the logits.
+    """
+    resized = F.interpolate(logits[None].float(), size=size, mode="bilinear", align_corners=False)
+    return torch.sigmoid(resized[0, 0])
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a model computes in `"fp32"`, `"bf16"` or `"fp16"`."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+@torch.no_grad()
+def score_samples(
+    model: torch.nn.Module,
+    samples: Sequence[Sample],
+    classes: ClassTable,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int = 1,
+    precision: str = "fp32",
+    intensity: Intensity = "type",
+    workers: int = 0,
+    structure: bool = True,
+    trivial: TrivialBaselines | None = None,
+    progress: Any = None,
+) -> BinaryScores:
+    """Scores a model's predictions. Only one batch of logits is ever in memory.
+
+    Args:
+        model: A segmenter; put into evaluation mode for the duration.
+        samples: What to score.
+        classes: What the values in the masks mean.
+        image_size: (height, width) the model works at.
+        batch_size: Images at a time.
+        precision: `"fp32"`, `"bf16"` or `"fp16"`.
+        intensity: How values become 8 bits.
+        workers: Processes that read images.
+        structure: Whether to compute the slow structure measures too.
+        trivial: Collects the scores of the two trivial answers along the way.
+        progress: Called with the number of images just done.
+
+    Returns:
+        The scores collected.
+    """
+    device = next(model.parameters()).device
+    loader = DataLoader(
+        _OwnSize(samples, classes, image_size, intensity),
+        batch_size=batch_size,
+        num_workers=min(workers, len(samples)),
+        collate_fn=_as_lists,
+    )
+    scores = BinaryScores(classes.ignore_index, structure=structure)
+    was_training = model.training
+    model.eval()
+    try:
+        for images, labels in loader:
+            with autocast(device, precision):
+                logits = model(pixel_values=torch.stack(images).to(device)).logits
+            for own_logits, own_labels in zip(logits, labels):
+                probability = foreground_probability(own_logits, own_labels.shape)
+                scores.update(probability.cpu().numpy(), own_labels)
+                if trivial is not None:
+                    trivial.update(own_labels)
+            if progress is not None:
+                progress(len(labels))
+    finally:
+        model.train(was_training)
+    return scores
+
+
+def _as_lists(items: Iterable[tuple[torch.Tensor, np.ndarray]]) -> tuple[list[torch.Tensor], list[np.ndarray]]:
+    images, labels = zip(*items)
+    return list(images), list(labels)
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Cuts a sequence into pieces of `size`, the last one shorter."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,190 @@
+"""A trained model, ready to segment images of any size."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from peft import PeftModel
+from PIL import Image
+
+from convlora.data.classes import ClassTable
+from convlora.data.images import Intensity, read_image
+from convlora.data.transforms import prepare_image
+from convlora.devices import resolve_device, resolve_precision
+from convlora.errors import InputError
+from convlora.inference.evaluate import autocast, foreground_probability
+from convlora.models import SamForSemanticSegmentation
+from convlora.models.configuration import as_size
+
+ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
+
+
+class Prediction(NamedTuple):
+    """What a segmenter says of one image.
+
+    Attributes:
+        semantic_map: Class of each pixel, `(H, W)` uint8, at the image's own size.
+        probabilities: Of each class, `(K, H, W)` float32; they sum to 1 at every pixel.
+    """
+
+    semantic_map: np.ndarray
+    probabilities: np.ndarray
+
+
+class Segmenter:
+    """Segments images with a trained model.
+
+    Args:
+        model: A segmenter, with or without adapters.
+        classes: The classes it tells apart.
+        image_size: (height, width) the model works at.
+        intensity: How 16-bit images become 8-bit, as in training.
+        precision: `"fp32"`, `"bf16"` or `"fp16"`.
+
+    Example:
+        >>> from convlora import Segmenter
+        >>> segmenter = Segmenter.from_run("RUN")  # doctest: +SKIP
+        >>> segmenter.predict("photo.jpg").semantic_map.shape  # doctest: +SKIP
+        (320, 480)
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        classes: ClassTable,
+        image_size: tuple[int, int],
+        intensity: Intensity = "type",
+        precision: str = "fp32",
+    ) -> None:
+        self.model = model.eval()
+        self.classes = classes
+        self.image_size = image_size
+        self.intensity: Intensity = intensity
+        self.precision = precision
+
+    @classmethod
+    def from_run(
+        cls,
+        run: str | os.PathLike[str],
+        *,
+        model: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Segmenter:
+        """Loads the best weights of a training run.
+
+        Args:
+            run: The run folder that `convlora train` wrote.
+            model: Where the SAM is that was fine-tuned, if it is not where it was.
+            device: `"auto"`, `"cpu"` or `"cuda"`.
+            precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
+
+        Raises:
+            InputError: If the folder is no run, or the SAM cannot be found.
+        """
+        settings = read_run(Path(run))
+        source = str(model if model is not None else settings["model"]["source"])
+        chosen = resolve_device(device)
+        try:
+            base = SamForSemanticSegmentation.from_pretrained(
+                source,
+                image_size=as_size(settings["model"]["image_size"]),
+                attn_implementation=settings["model"]["attention"],
+                dtype=torch.float32,
+            )
+        except InputError as error:
+            raise InputError(f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)") from error
+        try:
+            adapted = PeftModel.from_pretrained(base, str(Path(run) / "adapter"))
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            raise InputError(
+                f"The adapter in {run}/adapter does not fit the model '{source}': {_first_line(error)}. Give the SAM it "
+                "was trained from with --model."
+            ) from error
+        return cls(
+            adapted.to(chosen),
+            ClassTable.from_dict(json.loads((Path(run) / "classes.json").read_text(encoding="utf-8"))),
+            as_size(settings["model"]["image_size"]),
+            settings["data"]["intensity"],
+            resolve_precision(precision, chosen),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def predict(self, image: ImageLike) -> Prediction:
+        """Segments one image of any size.
+
+        Args:
+            image: A PIL image, a path, or an array `(H, W)` or `(H, W, 3)` of uint8 or uint16.
+
+        Raises:
+            InputError: If the image cannot be read.
+        """
+        return self.predict_batch([image])[0]
+
+    @torch.inference_mode()
+    def predict_batch(self, images: Sequence[ImageLike]) -> list[Prediction]:
+        """Segments several images at once; they may have different sizes."""
+        opened = [self._open(image) for image in images]
+        pixels = torch.stack([prepare_image(image, self.image_size) for image in opened]).to(self.device)
+        with autocast(self.device, self.precision):
+            logits = self.model(pixel_values=pixels).logits
+        predictions = []
+        for own, image in zip(logits, opened):
+            foreground = foreground_probability(own, (image.height, image.width)).cpu()
+            probabilities = torch.stack([1 - foreground, foreground]).numpy()
+            predictions.append(Prediction((probabilities[1] > 0.5).astype(np.uint8), probabilities))
+        return predictions
+
+    def _open(self, image: ImageLike) -> Image.Image:
+        if isinstance(image, np.ndarray):
+            return read_image(_from_array(image), self.intensity)
+        if isinstance(image, Image.Image):
+            return read_image(image, self.intensity)
+        return read_image(Path(image), self.intensity)
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """Reads the settings of a finished run, as in its `config.yaml`.
+
+    Raises:
+        InputError: If the folder is no run, or the run has no weights yet.
+    """
+    import yaml
+
+    if not (run / "config.yaml").is_file():
+        raise InputError(f"{run} is not a run folder: it has no config.yaml. Give the --output of convlora train.")
+    if not (run / "adapter" / "adapter_model.safetensors").is_file() or not (run / "classes.json").is_file():
+        raise InputError(f"The run {run} has no trained weights yet. Go on with it: convlora train ... --resume.")
+    try:
+        settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        _ = settings["model"]["source"], settings["model"]["image_size"], settings["data"]["intensity"]
+        _ = settings["model"]["attention"]
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{run}/config.yaml is damaged: {_first_line(error)}. Restore it from a copy.") from error
+    return settings
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if not fits or array.dtype not in (np.uint8, np.uint16) or (array.ndim == 3 and array.dtype != np.uint8):
+        raise InputError(
+            f"An image array must be (H, W) of uint8 or uint16, or (H, W, 3) of uint8, but this is {array.shape} of "
+            f"{array.dtype}. Convert it first."
+        )
+    return Image.fromarray(array.squeeze(-1) if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,177 @@
+"""What happens beside the training loop: the log file, progress, timing, interruption."""
+
+from __future__ import annotations
+
+import json
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from convlora.storage import write_text
+from convlora.training.reporting import Reporter
+
+WARM_UP_STEPS = 2  # not counted in the time per step: buffers are allocated and kernels chosen in them
+
+
+class StepTimer(TrainerCallback):
+    """Measures optimizer steps, without validation and checkpoints."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._begin = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        self._begin = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        self.seconds.append(time.perf_counter() - self._begin)
+
+    @property
+    def median(self) -> float | None:
+        """Median seconds per optimizer step, None before the first."""
+        counted = self.seconds[WARM_UP_STEPS:] or self.seconds
+        return statistics.median(counted) if counted else None
+
+
+class LogFile(TrainerCallback):
+    """Appends one JSON object per logging step to `log.jsonl`.
+
+    A resumed run drops the lines of steps it is about to repeat, so that no step stands there twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seconds_before = 0.0
+        self._begin = 0.0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        if not state.is_world_process_zero:
+            return
+        kept = []
+        if state.global_step and self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                entry = _parse(line)
+                if entry is not None and entry["step"] <= state.global_step:
+                    kept.append(line)
+                    self._seconds_before = entry["seconds"]
+        write_text(self.path, "".join(line + "\n" for line in kept))
+        self._begin = time.perf_counter()
+
+    def on_log(  # noqa: D102
+        self, args: Any, state: TrainerState, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or logs is None or "task_loss" not in logs:
+            return
+        entry = {
+            "step": state.global_step,
+            "epoch": round(state.epoch or 0.0, 4),
+            "loss": logs["loss"],
+            "task_loss": logs["task_loss"],
+            "load_balancing_loss": logs["load_balancing_loss"],
+            "lr": logs["learning_rate"],
+            "grad_norm": logs.get("grad_norm"),
+            "seconds": round(self._seconds_before + time.perf_counter() - self._begin, 3),
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    # The last line of a killed run may be cut short.
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, dict) and {"step", "seconds"} <= entry.keys() else None
+
+
+class ProgressReport(TrainerCallback):
+    """Passes progress on to a [`Reporter`]."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self._loss: float | None = None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        if state.is_world_process_zero:
+            self.reporter.train_begin(state.max_steps, state.global_step)
+
+    def on_log(  # noqa: D102
+        self, args: Any, state: TrainerState, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if logs is not None and "task_loss" in logs:
+            self._loss = logs["loss"]
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        if state.is_world_process_zero:
+            self.reporter.step(state.global_step, state.epoch or 0.0, self._loss)
+
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        if state.is_world_process_zero:
+            self.reporter.train_end()
+
+
+class EpochOrder(TrainerCallback):
+    """Tells the sampler which epoch begins, through whatever the loader was wrapped in."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        # Between epochs it is a whole number up to rounding; a run resumed within an epoch is past it.
+        self.sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
+
+
+class Interruption(TrainerCallback):
+    """Ends the run cleanly on Ctrl-C or SIGTERM: the step is finished, a checkpoint is saved.
+
+    A second Ctrl-C ends it at once.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listens to the signals while training; elsewhere they do what they always do."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python hands signals to the main thread only
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def request(number: int, frame: Any) -> None:
+            self.requested = True
+            for name, handler in before.items():
+                signal.signal(name, handler)
+
+        for number in before:
+            signal.signal(number, request)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_step_end(  # noqa: D102
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self.requested:
+            control.should_save = True
+            control.should_training_stop = True
+            control.should_evaluate = False
+        return control
+
+    def on_epoch_end(  # noqa: D102
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self.requested:
+            control.should_save = False
+            control.should_evaluate = False
+        return control

@@ -1,0 +1,272 @@
+"""Everything that determines a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from convlora.errors import InputError
+from convlora.storage import write_text
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass
+class DataSettings:
+    """Where the images come from and how they are read.
+
+    Attributes:
+        path: Folder or CSV file.
+        augmentation: "none", "flip" (the published one), "flips" or "strong".
+        intensity: How 16-bit images become 8-bit: by the range of their "type", or of each "image".
+        val_fraction: Share of the training images held out if there is no validation split.
+        workers: Processes that read images; null: 4 on a GPU, none on a CPU, where they would compete.
+    """
+
+    path: str | None = None
+    augmentation: str = "flip"
+    intensity: Literal["type", "image"] = "type"
+    val_fraction: float = 0.1
+    workers: int | None = None
+
+
+@dataclass
+class ModelSettings:
+    """Which SAM.
+
+    Attributes:
+        source: Hub id, folder, or Meta's .pth file.
+        image_size: Side of the square that images are resized to, or [height, width]; null: the checkpoint's own.
+        attention: "sdpa" or "eager".
+    """
+
+    source: str = "facebook/sam-vit-base"
+    image_size: int | list[int] | None = None
+    attention: Literal["sdpa", "eager"] = "sdpa"
+
+
+@dataclass
+class MethodSettings:
+    """How it is fine-tuned: the name of the method, and its options."""
+
+    name: str = "conv-lora"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainingSettings:
+    """The training itself. The defaults are the published ones.
+
+    Attributes:
+        loss: "structure", "balanced-bce" (for shadows), "bce-dice" or "structure-mean-bce".
+        epochs: Passes over the training images.
+        max_steps: Stop after this many optimizer steps; null: after the epochs.
+        batch_size: Images at a time, per device.
+        grad_accum: Batches per optimizer step.
+        lr: Learning rate at the start; it falls linearly to zero.
+        weight_decay: Of AdamW; biases and norms are left out.
+        max_grad_norm: Gradients are clipped to this norm; 0: not at all.
+        activation_checkpointing: Recompute activations in the backward pass: about a third slower, far less memory.
+        precision: "fp32", "bf16" or "fp16" for the frozen arithmetic; what is trained stays in fp32. "auto": bf16 or
+            fp16 on a GPU, fp32 on a CPU.
+        device: "auto", "cpu" or "cuda".
+        seed: Of everything that is drawn.
+        select_by: The score on the validation images that picks the best epoch.
+        logging_steps: Optimizer steps between two lines of the log.
+        report_to: Loggers of transformers, such as "tensorboard" or "wandb".
+    """
+
+    loss: str = "structure"
+    epochs: int = 20
+    max_steps: int | None = None
+    batch_size: int = 1
+    grad_accum: int = 4
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    activation_checkpointing: bool = False
+    precision: Precision = "auto"
+    device: Device = "auto"
+    seed: int = 0
+    select_by: str = "iou"
+    logging_steps: int = 1
+    report_to: list[str] = field(default_factory=list)
+
+
+@dataclass
+class RunConfig:
+    """All settings of a run, as in `RUN/config.yaml`."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    method: MethodSettings = field(default_factory=MethodSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    @classmethod
+    def load(cls, path: Path) -> RunConfig:
+        """Reads a YAML file.
+
+        Raises:
+            InputError: If it cannot be read or holds an unknown key or a value of the wrong type.
+        """
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"Cannot read the configuration {path}: {error}. Check the path.") from error
+        except yaml.YAMLError as error:
+            raise InputError(f"The configuration {path} is not valid YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"The configuration {path} is empty or no table of settings. Compare a RUN/config.yaml.")
+        config = cls()
+        config.update(values, origin=str(path))
+        return config
+
+    def save(self, path: Path) -> None:
+        """Writes the YAML file."""
+        write_text(path, "# Repeat with: convlora train --config THIS_FILE --output NEW_FOLDER\n" + self.to_yaml())
+
+    def to_yaml(self) -> str:
+        """The settings as YAML, in the order of this file."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as nested dictionaries; the options of the method stand beside its name."""
+        values = dataclasses.asdict(self)
+        method = values["method"]
+        values["method"] = {"name": method["name"], **method["options"]}
+        return values
+
+    def update(self, values: Mapping[str, Any], origin: str) -> None:
+        """Overwrites settings with those of nested dictionaries.
+
+        Args:
+            values: By section and name.
+            origin: What the error message calls their source.
+        """
+        for section, entries in values.items():
+            if section not in _SECTIONS:
+                raise InputError(_unknown(section, list(_SECTIONS), origin))
+            if section == "method" and isinstance(entries, str):
+                entries = {"name": entries}
+            if not isinstance(entries, Mapping):
+                raise InputError(f"'{section}' in {origin} must hold settings, such as: {', '.join(_SECTIONS[section])}.")
+            for key, value in entries.items():
+                self._set(section, str(key), value, origin)
+
+    def override(self, assignments: list[str]) -> None:
+        """Applies `KEY=VALUE` assignments; the section may be left out where the name is unique.
+
+        Raises:
+            InputError: If one is malformed, unknown or of the wrong type.
+        """
+        for assignment in assignments:
+            key, separator, text = assignment.partition("=")
+            origin = f"--set {assignment}"
+            if not separator:
+                raise InputError(f"'{origin}' has no '='. Write --set KEY=VALUE, for example --set training.lr=3e-4.")
+            section, _, name = key.strip().rpartition(".")
+            if not section:
+                homes = [s for s, names in _SECTIONS.items() if name in names]
+                if len(homes) != 1:
+                    raise InputError(_unknown(name, _all_keys(), origin))
+                section = homes[0]
+            if section not in _SECTIONS:
+                raise InputError(_unknown(key, _all_keys(), origin))
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise InputError(f"The value in '{origin}' cannot be read. Quote it if it holds special signs.") from error
+            self._set(section, name, value, origin)
+
+    def _set(self, section: str, key: str, value: Any, origin: str) -> None:
+        settings = getattr(self, section)
+        if section == "method" and key != "name":
+            settings.options[key] = value
+            return
+        if key not in _SECTIONS[section]:
+            raise InputError(_unknown(f"{section}.{key}", _all_keys(), origin))
+        kind = typing.get_type_hints(type(settings))[key]
+        try:
+            setattr(settings, key, _convert(value, kind))
+        except (TypeError, ValueError):
+            raise InputError(f"{section}.{key} must be {_describe(kind)}, but {origin} gives {value!r}.") from None
+
+
+_SECTIONS: dict[str, list[str]] = {
+    section.name: [entry.name for entry in dataclasses.fields(kind) if entry.name != "options"]
+    for section, kind in zip(
+        dataclasses.fields(RunConfig), (DataSettings, ModelSettings, MethodSettings, TrainingSettings)
+    )
+}
+
+
+def _all_keys() -> list[str]:
+    return [f"{section}.{key}" for section, keys in _SECTIONS.items() for key in keys]
+
+
+def _unknown(key: str, known: list[str], origin: str) -> str:
+    leaves = {name.rpartition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(key, known, n=1) or [
+        leaves[match] for match in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1)
+    ]
+    hint = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known)}."
+    return f"There is no setting '{key}' ({origin}). {hint}"
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """Converts a value read from YAML to a setting's type.
+
+    Raises:
+        TypeError: If it does not fit.
+        ValueError: If it does not fit.
+    """
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        for option in typing.get_args(kind):
+            try:
+                return _convert(value, option)
+            except (TypeError, ValueError):
+                continue
+        raise TypeError
+    if origin is Literal:
+        if value in typing.get_args(kind):
+            return value
+        raise ValueError
+    if origin is list:
+        (inner,) = typing.get_args(kind)
+        if isinstance(value, str) and inner is str:
+            return [value]
+        if not isinstance(value, list):
+            raise TypeError
+        return [_convert(entry, inner) for entry in value]
+    if kind is type(None):
+        if value is not None:
+            raise TypeError
+        return None
+    if kind is float and not isinstance(value, bool):
+        return float(value)  # YAML reads 1e-4, without a point, as text
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def _describe(kind: Any) -> str:
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_describe(option) for option in typing.get_args(kind))
+    if origin is Literal:
+        return "one of " + ", ".join(f"'{value}'" for value in typing.get_args(kind))
+    if origin is list:
+        return "a list"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}[kind]

@@ -1,0 +1,65 @@
+"""The README of an adapter folder, which is its model card on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convlora import __version__
+from convlora.training.config import RunConfig
+
+_SHOWN = ("iou", "dice", "iou_pooled", "mae", "ber", "s_measure", "e_measure", "weighted_f")
+
+
+def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | None = None) -> str:
+    """Writes the card.
+
+    Args:
+        config: Settings of the run.
+        classes: Names of the classes.
+        metrics: Contents of `metrics.json`, once the run is over.
+    """
+    method = config.to_dict()["method"]
+    size = config.model.image_size
+    lines = [
+        "---",
+        f"base_model: {config.model.source}",
+        "library_name: peft",
+        "pipeline_tag: image-segmentation",
+        "tags: [convlora, segment-anything, sam, conv-lora]",
+        "---",
+        "",
+        f"# {config.model.source} fine-tuned with {method['name']}",
+        "",
+        f"Segments {', '.join(classes[1:])} from {classes[0]}. Made by convlora {__version__}.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from convlora import Segmenter",
+        "",
+        'prediction = Segmenter.from_run("RUN").predict("image.jpg")   # RUN: the folder that holds this one',
+        "prediction.semantic_map      # classes, (height, width) of the image",
+        "prediction.probabilities     # (classes, height, width)",
+        "```",
+        "",
+        "## Training",
+        "",
+        f"- Images resized to {size if isinstance(size, int) or size is None else f'{size[0]} x {size[1]}'} pixels.",
+        f"- Method: {', '.join(f'{key} {value}' for key, value in method.items())}.",
+        f"- Loss {config.training.loss}, learning rate {config.training.lr}, {config.training.epochs} epochs, "
+        f"{config.training.batch_size} x {config.training.grad_accum} images per step, seed {config.training.seed}.",
+    ]
+    if metrics is not None:
+        lines += [
+            f"- Best epoch by {config.training.select_by}: {metrics['best_epoch']}.",
+            f"- Parameters trained: {metrics['params']['trainable']:,} of {metrics['params']['total']:,}.",
+            "",
+            "## Scores",
+            "",
+            "| split | " + " | ".join(_SHOWN) + " |",
+            "|---|" + "---|" * len(_SHOWN),
+        ]
+        for split in ("val", "test"):
+            if metrics.get(split):
+                lines.append(f"| {split} | " + " | ".join(f"{metrics[split][name]:.4f}" for name in _SHOWN) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,286 @@
+"""A training run from settings to run folder."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from peft.utils import load_peft_weights
+from transformers import TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from convlora.data.check import check_data
+from convlora.data.classes import ClassTable
+from convlora.data.dataset import SegmentationDataset
+from convlora.data.sources import DataSource, open_data
+from convlora.devices import resolve_device, resolve_precision
+from convlora.errors import InputError, RunError
+from convlora.methods.registry import apply_method
+from convlora.metrics import HIGHER_IS_BETTER, TrivialBaselines
+from convlora.models import SamForSemanticSegmentation
+from convlora.models.configuration import as_size
+from convlora.storage import make_folder, replacing_folder, write_json, write_text
+from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
+from convlora.training.config import RunConfig
+from convlora.training.model_card import model_card
+from convlora.training.reporting import Reporter, Silent
+from convlora.training.trainer import SegmentationTrainer
+from convlora.training.validation import check_settings
+
+TARGET_MODULES = ["qkv"]  # the fused projection of every attention block of SAM's vision encoder
+MODULES_TO_SAVE = ["mask_decoder"]
+
+
+class Interrupted(RunError):
+    """The run was stopped by the user and can be resumed."""
+
+
+def train(
+    config: RunConfig, output: Path, *, resume: bool = False, reporter: Reporter | None = None
+) -> dict[str, Any]:
+    """Fine-tunes a SAM and writes a run folder.
+
+    Args:
+        config: Settings; what they leave open is filled in and written to `config.yaml`.
+        output: The run folder; must not hold a run yet unless it is resumed.
+        resume: Go on from the last checkpoint in `output`.
+        reporter: Told of the progress.
+
+    Returns:
+        The contents of `metrics.json`.
+
+    Raises:
+        InputError: If settings or data are at fault.
+        Interrupted: If the user stopped it; a checkpoint was saved.
+    """
+    reporter = reporter or Silent()
+    check_settings(config)
+    checkpoint = _prepare_folder(output, resume)
+    if config.data.path is None:
+        raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
+    source = open_data(config.data.path)
+    classes = _check(source, config)
+    train_samples, val_samples = source.train_val(config.training.seed, config.data.val_fraction)
+    for note in source.notes:
+        reporter.message(note)
+
+    device = resolve_device(config.training.device)
+    precision = resolve_precision(config.training.precision, device)
+    set_seed(config.training.seed)
+    model = build_model(config, classes)
+    config.model.image_size = _plain_size(model.base_model.model.config.image_size)
+    image_size = as_size(config.model.image_size)
+    make_folder(output)
+    config.save(output / "config.yaml")
+    write_json(output / "classes.json", classes.to_dict())
+
+    dataset = SegmentationDataset(
+        train_samples,
+        classes,
+        image_size,
+        augmentation=config.data.augmentation,
+        seed=config.training.seed,
+        intensity=config.data.intensity,
+    )
+    timer, interruption = StepTimer(), Interruption()
+
+    def save_adapter(scores: dict[str, float]) -> None:
+        _save_adapter(model, output, config, classes)
+
+    trainer = SegmentationTrainer(
+        model=model,
+        args=_arguments(config, output, device, precision),
+        train_dataset=dataset,
+        val_samples=val_samples,
+        classes=classes,
+        precision=precision,
+        reporter=reporter,
+        on_new_best=save_adapter,
+        callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with interruption.listening():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if interruption.requested:
+        raise Interrupted(
+            f"Interrupted after step {trainer.state.global_step}; a checkpoint was saved. Go on with the same command "
+            "and --resume."
+        )
+    metrics = _finish(trainer, config, output, source, classes, timer, reporter)
+    return metrics
+
+
+def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
+    """The segmenter with fresh adapters, in float32 on the CPU."""
+    size = config.model.image_size
+    try:
+        base = SamForSemanticSegmentation.from_pretrained(
+            config.model.source,
+            num_classes=classes.num_classes,
+            image_size=size if size is None or isinstance(size, int) else tuple(size),
+            loss=config.training.loss,
+            ignore_index=classes.ignore_index,
+            attn_implementation=config.model.attention,
+            dtype=torch.float32,
+        )
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
+    return apply_method(
+        base,
+        config.method.name,
+        config.method.options,
+        target_modules=TARGET_MODULES,
+        modules_to_save=MODULES_TO_SAVE,
+    )
+
+
+def _prepare_folder(output: Path, resume: bool) -> Path | None:
+    """Finds the checkpoint to resume from; None for a new run."""
+    if output.is_file():
+        raise InputError(f"--output {output} is a file. Give a folder.")
+    if not resume:
+        if output.exists() and any(output.iterdir()):
+            raise InputError(f"The folder {output} is not empty. Give another --output, or --resume to go on with its run.")
+        return None
+    checkpoints = sorted(
+        (folder for folder in (output / "checkpoints").glob("checkpoint-*") if (folder / "trainer_state.json").exists()),
+        key=lambda folder: int(folder.name.rpartition("-")[2]),
+    )
+    return checkpoints[-1] if checkpoints else None
+
+
+def _check(source: DataSource, config: RunConfig) -> ClassTable:
+    report = check_data(source, full=False)
+    report.raise_errors()
+    if report.classes is None:
+        raise InputError(f"The classes of {source.root} cannot be told from its masks. Run: convlora data check {source.root}")
+    if report.classes.num_classes != 2:
+        raise InputError(
+            f"{source.root} has {report.classes.num_classes} classes ({', '.join(report.classes.names[:5])}, ...), but "
+            "only binary tasks, background and one class, can be trained. Merge the classes into two."
+        )
+    return report.classes
+
+
+def _arguments(config: RunConfig, output: Path, device: torch.device, precision: str) -> TrainingArguments:
+    t, workers = config.training, config.data.workers
+    if workers is None:
+        workers = 4 if device.type == "cuda" else 0
+    return TrainingArguments(
+        output_dir=str(output / "checkpoints"),
+        use_cpu=device.type == "cpu",
+        num_train_epochs=t.epochs,
+        max_steps=t.max_steps or -1,
+        per_device_train_batch_size=t.batch_size,
+        per_device_eval_batch_size=t.batch_size,
+        gradient_accumulation_steps=t.grad_accum,
+        learning_rate=t.lr,
+        weight_decay=t.weight_decay,
+        max_grad_norm=t.max_grad_norm,
+        lr_scheduler_type="polynomial",
+        lr_scheduler_kwargs={"lr_end": 0.0, "power": 1.0},
+        optim="adamw_torch",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        activation_checkpointing=t.activation_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        metric_for_best_model=t.select_by,
+        greater_is_better=HIGHER_IS_BETTER[t.select_by],
+        logging_steps=t.logging_steps,
+        logging_nan_inf_filter=False,
+        seed=t.seed,
+        data_seed=t.seed,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+        dataloader_pin_memory=device.type == "cuda",
+        ddp_find_unused_parameters=False,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=t.report_to or "none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+def _save_adapter(
+    model: PeftModel, output: Path, config: RunConfig, classes: ClassTable, metrics: dict[str, Any] | None = None
+) -> None:
+    with replacing_folder(output / "adapter") as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        (folder / "README.md").write_text(model_card(config, list(classes.names), metrics), encoding="utf-8")
+
+
+def _finish(
+    trainer: SegmentationTrainer,
+    config: RunConfig,
+    output: Path,
+    source: DataSource,
+    classes: ClassTable,
+    timer: StepTimer,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Scores the best weights on validation and test images and writes `metrics.json`."""
+    model: PeftModel = trainer.accelerator.unwrap_model(trainer.model)
+    trainer.accelerator.wait_for_everyone()
+    set_peft_model_state_dict(model, load_peft_weights(str(output / "adapter"), device="cpu"))
+    best = max(
+        trainer.history,
+        key=lambda entry: entry[config.training.select_by] * (1 if trainer.args.greater_is_better else -1),
+        default=None,
+    )
+    trainable, total = model.get_nb_trainable_parameters()
+    metrics: dict[str, Any] = {
+        "best_epoch": best["epoch"] if best else None,
+        "epochs": round(trainer.state.epoch or 0.0, 4),
+        "steps": trainer.state.global_step,
+    }
+    splits = {"val": trainer.val_samples}
+    if source.splits.get("test"):
+        splits["test"] = source.splits["test"]
+    for split, samples in splits.items():
+        reporter.validate_begin(len(samples), split)
+        trivial = TrivialBaselines(classes.ignore_index)
+        metrics[split] = trainer.score(samples, structure=True, trivial=trivial).compute()
+        if trainer.args.world_size == 1:
+            metrics[split]["trivial"] = trivial.compute()
+        reporter.validate_end(None, metrics[split], config.training.select_by, False)
+    metrics |= {
+        "params": {"trainable": trainable, "total": total},
+        "seconds_per_step": timer.median,
+        "peak_memory_mb": peak_memory_mb(trainer.args.device),
+        "device": _device_name(trainer.args.device),
+        "precision": trainer.precision,
+        "history": trainer.history,
+    }
+    if trainer.is_world_process_zero():
+        write_json(output / "metrics.json", metrics)
+        card = model_card(config, list(classes.names), metrics)
+        write_text(output / "adapter" / "README.md", card)
+    return metrics
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory used so far in MB: allocated on a GPU, resident of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _plain_size(size: Any) -> int | list[int]:
+    height, width = as_size(size)
+    return height if height == width else [height, width]

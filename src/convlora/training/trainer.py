@@ -1,0 +1,219 @@
+"""transformers' Trainer with Conv-LoRA's loss, streamed validation and checkpoints without pickle."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from convlora.data.classes import ClassTable
+from convlora.data.dataset import EpochSampler, SegmentationDataset
+from convlora.data.sample import Sample
+from convlora.inference.evaluate import score_samples
+from convlora.methods.conv_lora import load_balancing_loss
+from convlora.metrics import STRUCTURE_SCORES, BinaryScores
+from convlora.storage import swap_folder
+from convlora.training.callbacks import EpochOrder
+from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
+from convlora.training.reporting import Reporter
+
+_STATE_NAME = "optimizer_state.safetensors"
+_SCALER_NAME = "scaler_state.safetensors"
+
+
+class SegmentationTrainer(Trainer):
+    """Trains a segmenter.
+
+    What it adds to transformers' Trainer: the load-balancing loss of Conv-LoRA layers; an order of images and
+    augmentations that depends on the seed alone; validation at each image's own size without keeping logits; and
+    checkpoints that hold no pickle and appear whole or not at all.
+
+    Args:
+        train_dataset: The training images.
+        val_samples: The validation images.
+        classes: What the values in the masks mean.
+        precision: `"fp32"`, `"bf16"` or `"fp16"`, for validation; training's is in the arguments.
+        reporter: Told of the progress of validation.
+        on_new_best: Called with the scores when a validation is the best so far.
+        **kwargs: Arguments of transformers' Trainer.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_dataset: SegmentationDataset,
+        val_samples: list[Sample],
+        classes: ClassTable,
+        precision: str,
+        reporter: Reporter,
+        on_new_best: Callable[[dict[str, float]], None],
+        **kwargs: Any,
+    ) -> None:
+        self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed)
+        super().__init__(train_dataset=train_dataset, eval_dataset=train_dataset, **kwargs)
+        # The Trainer would split batches over all GPUs in one process, where the load-balancing loss of the copies is
+        # lost. Several GPUs are for `torchrun` and `accelerate launch`.
+        self.args._n_gpu = min(self.args.n_gpu, 1)
+        # The loss is a mean over the batch, to be divided by the number of batches accumulated. The Trainer would
+        # take it for one that is normalised already, because the segmenter's forward has keyword arguments.
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = False
+        self.val_samples, self.classes, self.precision = val_samples, classes, precision
+        self.reporter, self.on_new_best = reporter, on_new_best
+        self.history: list[dict[str, Any]] = []
+        self._sums = {"task_loss": 0.0, "load_balancing_loss": 0.0}
+        self._summed = 0
+        self.add_callback(EpochOrder(self._sampler))
+
+    # ---- data ----
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        return self._sampler
+
+    # ---- loss ----
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The task's loss plus the load-balancing loss of the same forward pass."""
+        outputs = model(**inputs)
+        balance = load_balancing_loss(model)
+        loss = outputs.loss + balance.to(outputs.loss.device)
+        # Sums stay on the device until they are logged: asking for a number makes a GPU wait.
+        self._sums["task_loss"] = self._sums["task_loss"] + outputs.loss.detach()
+        self._sums["load_balancing_loss"] = self._sums["load_balancing_loss"] + balance.detach()
+        self._summed += 1
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the two parts of the loss, averaged over the steps since the last line."""
+        if "loss" in logs and self._summed:
+            for name, total in self._sums.items():
+                mean = torch.as_tensor(float(total) / self._summed, device=self.args.device)
+                logs[name] = self.accelerator.reduce(mean, "mean").item()
+            self._sums = dict.fromkeys(self._sums, 0.0)
+            self._summed = 0
+        super().log(logs, start_time)
+
+    # ---- validation ----
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Scores the validation images, each process its share, and merges the scores."""
+        needs_structure = self.args.metric_for_best_model in STRUCTURE_SCORES
+        self.reporter.validate_begin(len(self.val_samples), "validation")
+        scores = self.score(self.val_samples, structure=needs_structure)
+        values = scores.compute()
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def score(self, samples: list[Sample], *, structure: bool, **kwargs: Any) -> BinaryScores:
+        """Scores samples, spread over the processes."""
+        dataset: Any = self.train_dataset
+        own = score_samples(
+            self.model,
+            samples[self.args.process_index :: self.args.world_size],
+            self.classes,
+            image_size=dataset.image_size,
+            batch_size=self.args.per_device_eval_batch_size,
+            precision=self.precision,
+            intensity=dataset.intensity,
+            workers=self.args.dataloader_num_workers,
+            structure=structure,
+            progress=self.reporter.validate_step,
+            **kwargs,
+        )
+        if self.args.world_size == 1:
+            return own
+        merged = BinaryScores(self.classes.ignore_index, structure=structure)
+        for state in gather_object([own.state_dict()]):
+            merged.merge(state)
+        return merged
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = super()._determine_best_metric(metrics, trial)
+        scores = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        epoch = math.ceil((self.state.epoch or 0.0) - 1e-6)  # epochs count from 1; the last may be cut short
+        self.history = [entry for entry in self.history if entry["epoch"] < epoch]
+        self.history.append({"epoch": epoch, "step": self.state.global_step, **scores})
+        if self.is_world_process_zero():
+            if is_best:
+                self.on_new_best(scores)
+            self.reporter.validate_end(epoch, scores, self.args.metric_for_best_model, is_best)
+        return is_best
+
+    # ---- checkpoints ----
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._save_checkpoint(model, trial)  # they write their shards themselves
+            return
+        folder = Path(self.args.output_dir)
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        unfinished = folder / f".{name}.unfinished"
+        if self.is_world_process_zero():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self._save_rng_state(str(unfinished))
+        if self.is_world_process_zero():
+            self.model.save_pretrained(unfinished, safe_serialization=True)
+            self._save_optimizer_and_scheduler(str(unfinished))
+            self._save_scaler(str(unfinished))
+            self.state.stateful_callbacks["history"] = {"args": {}, "attributes": {"history": self.history}}
+            self.state.save_to_json(str(unfinished / "trainer_state.json"))
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            swap_folder(unfinished, folder / name)
+            for old in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+                if old.name != name:
+                    shutil.rmtree(old, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.lr_scheduler.state_dict()}
+        save_state(Path(output_dir) / _STATE_NAME, state)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        state = load_state(Path(checkpoint) / _STATE_NAME)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.load_state_dict(state["scheduler"])
+
+    def _save_scaler(self, output_dir: str) -> None:
+        scaler = getattr(self.accelerator, "scaler", None)
+        if scaler is not None:
+            save_state(Path(output_dir) / _SCALER_NAME, scaler.state_dict())
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        scaler = getattr(self.accelerator, "scaler", None)
+        if checkpoint is not None and scaler is not None and (Path(checkpoint) / _SCALER_NAME).exists():
+            scaler.load_state_dict(load_state(Path(checkpoint) / _SCALER_NAME))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        save_state(self._rng_path(output_dir), random_state())
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        path = self._rng_path(checkpoint)
+        if path.exists():  # a run resumed with more processes than it was saved with has none for the new ones
+            restore_random_state(load_state(path))
+
+    def _rng_path(self, folder: str) -> Path:
+        return Path(folder) / f"random_state_{self.args.process_index}.safetensors"
+
+    def _load_callback_state(self) -> None:
+        stored = self.state.stateful_callbacks.pop("history", None)
+        if stored:
+            self.history = list(stored["attributes"]["history"])
+        super()._load_callback_state()

@@ -1,0 +1,47 @@
+"""Checks of a run's settings that no type can express, all reported in one message."""
+
+from __future__ import annotations
+
+from convlora.data.transforms import AUGMENTATIONS
+from convlora.errors import InputError
+from convlora.losses import LOSSES
+from convlora.methods.registry import resolve_options
+from convlora.metrics import HIGHER_IS_BETTER
+from convlora.training.config import RunConfig
+
+def check_settings(config: RunConfig) -> None:
+    """Checks ranges and names, and completes the method's options.
+
+    Raises:
+        InputError: With every problem found.
+    """
+    t, d = config.training, config.data
+    problems = []
+    for name, value, least in (
+        ("epochs", t.epochs, 1),
+        ("max-steps", t.max_steps, 1),
+        ("batch-size", t.batch_size, 1),
+        ("grad-accum", t.grad_accum, 1),
+        ("seed", t.seed, 0),
+    ):
+        if value is not None and value < least:
+            problems.append(f"--{name} must be at least {least}, got {value}")
+    if not t.lr > 0:
+        problems.append(f"--lr must be above 0, got {t.lr}")
+    if t.logging_steps < 1:
+        problems.append(f"training.logging_steps must be at least 1, got {t.logging_steps}")
+    if t.weight_decay < 0 or t.max_grad_norm < 0:
+        problems.append("training.weight_decay and training.max_grad_norm must not be negative")
+    if t.loss not in LOSSES:
+        problems.append(f"training.loss must be one of {', '.join(LOSSES)}, got '{t.loss}'")
+    if t.select_by not in HIGHER_IS_BETTER:
+        problems.append(f"training.select_by must be one of {', '.join(HIGHER_IS_BETTER)}, got '{t.select_by}'")
+    if d.augmentation not in AUGMENTATIONS:
+        problems.append(f"data.augmentation must be one of {', '.join(AUGMENTATIONS)}, got '{d.augmentation}'")
+    if not 0 < d.val_fraction < 1:
+        problems.append(f"data.val_fraction must be between 0 and 1, got {d.val_fraction}")
+    if d.workers is not None and d.workers < 0:
+        problems.append(f"data.workers must not be negative, got {d.workers}")
+    if problems:
+        raise InputError("; ".join(problems) + ".")
+    config.method.options = resolve_options(config.method.name, config.method.options)
