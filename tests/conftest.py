@@ -16,3 +16,47 @@ settings.load_profile("default")
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_sam_folder(tmp_path_factory):
+    """A random SAM for 64-pixel images, as transformers saves it."""
+    from tests.helpers.models import tiny_sam
+
+    folder = tmp_path_factory.mktemp("model") / "sam"
+    tiny_sam().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory):
+    """A small binary data set with images of several sizes."""
+    from convlora.data.synthetic import write_blobs
+
+    return write_blobs(tmp_path_factory.mktemp("blobs") / "data", num_train=6, num_val=3, num_test=3, size=(60, 70))
+
+
+@pytest.fixture(scope="session")
+def make_config(tiny_sam_folder, blobs):
+    """Settings of a run that takes seconds."""
+
+    def make(**training):
+        from convlora.training.config import RunConfig
+
+        config = RunConfig()
+        settings = {"epochs": 2, "lr": 1e-2, "batch_size": 2, "grad_accum": 1, "device": "cpu"} | training
+        sections = {"data": {"path": str(blobs)}, "model": {"source": str(tiny_sam_folder)}, "training": settings}
+        config.update(sections, origin="the test")
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, make_config):
+    """A finished run."""
+    from convlora.training.run import train
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(make_config(), folder)
+    return folder

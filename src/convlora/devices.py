@@ -15,7 +15,7 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "--device cuda was asked for, but PyTorch finds no GPU. Use --device cpu, or install a CUDA build of PyTorch."
+            "--device cuda was asked for, but PyTorch finds no GPU. Use --device cpu, or install PyTorch for CUDA."
         )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 

@@ -13,7 +13,9 @@ from convlora.cli.options import Device, DeviceName, Json, MovedModel, Precision
 
 def evaluate(
     run: Run,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set with masks, as for 'train'.", show_default=False)],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Data set with masks, as for 'train'.", show_default=False)
+    ],
     split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
     model: MovedModel = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
@@ -45,7 +47,10 @@ def evaluate(
             "Evaluate it on data with the same classes."
         )
     if classes.names != segmenter.classes.names:
-        err.print(f"Note: the run calls its classes {', '.join(segmenter.classes.names)}, the data {', '.join(classes.names)}.")
+        err.print(
+            f"Note: the run calls its classes {', '.join(segmenter.classes.names)}, "
+            f"the data {', '.join(classes.names)}."
+        )
     trivial = TrivialBaselines(classes.ignore_index)
     with RunProgress() as progress:
         progress.validate_begin(len(samples), split)

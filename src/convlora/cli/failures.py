@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import traceback
 
-import click
 import typer
 
 from convlora.cli.console import show_error
@@ -14,8 +13,8 @@ from convlora.errors import InputError, RunError
 FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 _OUT_OF_MEMORY = (
-    "Out of memory{where}. These need less of it, most helpful first: --image-size (a quarter of the pixels, a quarter of "
-    "the memory or less), --batch-size 1 with a larger --grad-accum, --set training.activation_checkpointing=true, "
+    "Out of memory{where}. These need less of it, most helpful first: --image-size (half the side, a quarter of the "
+    "memory or less), --batch-size 1 with a larger --grad-accum, --set training.activation_checkpointing=true, "
     "--precision bf16, or a smaller SAM (facebook/sam-vit-base)."
 )
 
@@ -33,13 +32,10 @@ def exit_code_for(error: BaseException, debug: bool) -> int:
         return error.exit_code
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    if isinstance(error, click.ClickException):
-        if isinstance(error, click.UsageError):
-            show_error(f"{error.format_message().rstrip('.')}. {_help_hint(error)}")
-        else:
-            show_error(error.format_message())
-        return error.exit_code
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+    if hasattr(error, "format_message"):  # an error of Typer's, whose classes come from click or from a copy of click
+        show_error(f"{error.format_message().rstrip('.')}. {_help_hint(error)}")
+        return BAD_INPUT
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         show_error("Interrupted.")
         return INTERRUPTED
     if isinstance(error, InputError):
@@ -53,7 +49,9 @@ def exit_code_for(error: BaseException, debug: bool) -> int:
         show_error(_OUT_OF_MEMORY.format(where=where))
         return FAILURE
     if isinstance(error, OSError) and error.filename is not None:
-        show_error(f"{error.filename}: {error.strerror}. Check the path, its permissions and the space left on the disk.")
+        show_error(
+            f"{error.filename}: {error.strerror}. Check the path, its permissions and the space left on the disk."
+        )
         return FAILURE
     text = str(error).strip().splitlines()
     detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
@@ -61,9 +59,9 @@ def exit_code_for(error: BaseException, debug: bool) -> int:
     return FAILURE
 
 
-def _help_hint(error: click.UsageError) -> str:
-    command = error.ctx.command_path if error.ctx is not None else "convlora"
-    return f"See: {command} --help"
+def _help_hint(error: BaseException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"See: {context.command_path if context is not None else 'convlora'} --help"
 
 
 def _from_worker(message: str) -> str:

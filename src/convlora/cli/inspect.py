@@ -65,10 +65,11 @@ def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _model_facts(source: str) -> dict[str, Any]:
     from convlora.models import SamForSemanticSegmentation
+    from convlora.models.configuration import as_size
 
     model = SamForSemanticSegmentation.from_pretrained(source)
     vision = model.config.vision_config
-    height, width = model.config.image_size
+    height, width = as_size(model.config.image_size)
     facts: dict[str, Any] = {
         "kind": "SAM",
         "image size": height if height == width else [height, width],

@@ -48,6 +48,8 @@ def parse_image_size(text: str) -> int | list[int]:
     """
     parts = text.lower().split("x")
     if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
-        raise InputError(f"--image-size must be a number of pixels such as 512, or height x width such as 320x480, got '{text}'.")
+        raise InputError(
+            f"--image-size must be a number of pixels such as 512, or height x width such as 320x480, got '{text}'."
+        )
     sides = [int(part) for part in parts]
     return sides[0] if len(sides) == 1 else sides

@@ -15,7 +15,9 @@ def predict(
     run: Run,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, folders, or quoted patterns.", show_default=False),
+        typer.Argument(
+            metavar="IMAGE_OR_FOLDER...", help="Image files, folders, or quoted patterns.", show_default=False
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write pictures of image and result.")] = False,

@@ -32,6 +32,7 @@ def scores_table(columns: dict[str, dict[str, Any]], title: str | None = None) -
     """
     table = Table(title=title, title_justify="left")
     table.add_column("score")
+    table.add_column("better", style="dim")
     for name in columns:
         table.add_column(name, justify="right")
     trivial_split = next((name for name in reversed(columns) if columns[name].get("trivial")), None)
@@ -43,9 +44,11 @@ def scores_table(columns: dict[str, dict[str, Any]], title: str | None = None) -
             continue
         cells = [_number(scores.get(name)) for scores in columns.values()]
         cells += [_number(answer.get(name)) for answer in trivial.values()]
-        table.add_row(f"{_LABELS.get(name, name)} ({'higher' if higher else 'lower'} is better)", *cells)
+        table.add_row(_LABELS.get(name, name), "higher" if higher else "lower", *cells)
     table.add_section()
-    table.add_row("images", *[str(scores.get("num_images", "")) for scores in columns.values()], *[""] * len(trivial))
+    table.add_row(
+        "images", "", *[str(scores.get("num_images", "")) for scores in columns.values()], *[""] * len(trivial)
+    )
     return table
 
 

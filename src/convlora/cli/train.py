@@ -37,20 +37,24 @@ def train(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of config.yaml; may be repeated.", show_default=False),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting of config.yaml; may be repeated.", show_default=False
+        ),
     ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(
             metavar="N",
-            help="Images are resized to N x N pixels (or HxW), divisible by 16. [dim]\\[default: the checkpoint's][/dim]",
+            help="Resize images to N x N pixels (or HxW), divisible by 16. [dim]\\[default: the checkpoint's][/dim]",
             show_default=False,
         ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training images. [dim]\\[default: 20][/dim]", show_default=False)
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Stop after so many optimizer steps.", show_default=False)] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Stop after so many optimizer steps.", show_default=False)
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images at a time. [dim]\\[default: 1][/dim]", show_default=False)
     ] = None,
@@ -63,7 +67,8 @@ def train(
     loss: Annotated[
         str | None,
         typer.Option(
-            help="structure, balanced-bce (for shadows) or bce-dice. [dim]\\[default: structure][/dim]", show_default=False
+            help="structure, balanced-bce (for shadows) or bce-dice. [dim]\\[default: structure][/dim]",
+            show_default=False,
         ),
     ] = None,
     augmentation: Annotated[
@@ -75,7 +80,9 @@ def train(
     ] = None,
     precision: Annotated[
         PrecisionName | None,
-        typer.Option(help="Auto: bf16 or fp16 on a GPU, fp32 on a CPU. [dim]\\[default: auto][/dim]", show_default=False),
+        typer.Option(
+            help="Auto: bf16 or fp16 on a GPU, fp32 on a CPU. [dim]\\[default: auto][/dim]", show_default=False
+        ),
     ] = None,
     device: Annotated[
         DeviceName | None,

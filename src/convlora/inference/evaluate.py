@@ -93,6 +93,8 @@ def score_samples(
         batch_size=batch_size,
         num_workers=min(workers, len(samples)),
         collate_fn=_as_lists,
+        # Without its own, the loader would draw from the global generator, and validation would change training.
+        generator=torch.Generator(),
     )
     scores = BinaryScores(classes.ignore_index, structure=structure)
     was_training = model.training

@@ -39,15 +39,17 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
             images = sorted(entry for entry in path.iterdir() if is_image_file(entry))
             if not images:
                 raise InputError(
-                    f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}). Name a folder that does, or a "
-                    f"pattern such as '{path}/**/*.jpg'."
+                    f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}). Name a folder that "
+                    f"does, or a pattern such as '{path}/**/*.jpg'."
                 )
         elif path.is_file():
             images = [path]
         else:
             images = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if is_image_file(Path(name)))  # noqa: PTH207
             if not images:
-                raise InputError(f"'{pattern}' is no file or folder, and no image matches it as a pattern. Check the path.")
+                raise InputError(
+                    f"'{pattern}' is no file or folder, and no image matches it as a pattern. Check the path."
+                )
         found.update(dict.fromkeys(images))
     return list(found)
 
@@ -67,7 +69,8 @@ def plan(images: Sequence[Path], output: Path, with_overlay: bool) -> list[Job]:
                 continue
             if target in owners:
                 raise InputError(
-                    f"{owners[target]} and {image} would both be written to {target}. Predict them into different folders."
+                    f"{owners[target]} and {image} would both be written to {target}. "
+                    "Predict them into different folders."
                 )
             if target.resolve() == image.resolve():
                 raise InputError(f"The result for {image} would replace it. Choose another --output.")

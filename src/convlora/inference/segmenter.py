@@ -99,13 +99,15 @@ class Segmenter:
                 dtype=torch.float32,
             )
         except InputError as error:
-            raise InputError(f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)") from error
+            raise InputError(
+                f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)"
+            ) from error
         try:
             adapted = PeftModel.from_pretrained(base, str(Path(run) / "adapter"))
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise InputError(
-                f"The adapter in {run}/adapter does not fit the model '{source}': {_first_line(error)}. Give the SAM it "
-                "was trained from with --model."
+                f"The adapter in {run}/adapter does not fit the model '{source}': {_first_line(error)}. Give the SAM "
+                "it was trained from with --model."
             ) from error
         return cls(
             adapted.to(chosen),

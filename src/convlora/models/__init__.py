@@ -2,8 +2,8 @@
 
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
-from .configuration import SamSegmentationConfig
-from .segmenter import SamForSemanticSegmentation
+from convlora.models.configuration import SamSegmentationConfig
+from convlora.models.segmenter import SamForSemanticSegmentation
 
 __all__ = ["SamForSemanticSegmentation", "SamSegmentationConfig"]
 

@@ -17,7 +17,7 @@ from transformers import (
     SamVisionConfig,
 )
 
-from ..errors import InputError
+from convlora.errors import InputError
 
 _META_SUFFIXES = {".pth", ".pt"}
 

@@ -12,11 +12,11 @@ from transformers import PreTrainedModel, SamModel
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
 
-from ..losses import segmentation_loss
-from .checkpoints import is_meta_checkpoint, load_meta_checkpoint, read_model_type
-from .configuration import SamSegmentationConfig, as_size
-from .mask_decoder import SemanticMaskDecoder
-from .positions import resize_vision_encoder
+from convlora.losses import segmentation_loss
+from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, read_model_type
+from convlora.models.configuration import SamSegmentationConfig, as_size
+from convlora.models.mask_decoder import SemanticMaskDecoder
+from convlora.models.positions import resize_vision_encoder
 
 
 class SamForSemanticSegmentation(PreTrainedModel):

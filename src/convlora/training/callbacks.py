@@ -137,6 +137,7 @@ class Interruption(TrainerCallback):
 
     def __init__(self) -> None:
         self.requested = False
+        self._at_epoch_end = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -163,15 +164,21 @@ class Interruption(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         if self.requested:
-            control.should_save = True
             control.should_training_stop = True
-            control.should_evaluate = False
+            # At the end of an epoch its validation belongs to the checkpoint, or the resumed run would lack it.
+            self._at_epoch_end = _is_epoch_end(state)
+            control.should_save = not self._at_epoch_end
         return control
 
     def on_epoch_end(  # noqa: D102
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if self.requested:
-            control.should_save = False
+        if self.requested and not self._at_epoch_end:
+            control.should_save = False  # it was, after the step
             control.should_evaluate = False
         return control
+
+
+def _is_epoch_end(state: TrainerState) -> bool:
+    epoch = state.epoch or 0.0
+    return abs(epoch - round(epoch)) < 1e-6 or state.global_step >= state.max_steps

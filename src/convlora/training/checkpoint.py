@@ -36,7 +36,7 @@ def random_state() -> dict[str, Any]:
     """The state of every random generator in use."""
     state: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": np.random.get_state(legacy=True),  # noqa: NPY002 - libraries draw from the global generator
+        "numpy": np.random.get_state(legacy=True),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -47,7 +47,7 @@ def random_state() -> dict[str, Any]:
 def restore_random_state(state: dict[str, Any]) -> None:
     """Puts the random generators back into a state taken by [`random_state`]."""
     random.setstate(state["python"])
-    np.random.set_state(state["numpy"])  # noqa: NPY002
+    np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])

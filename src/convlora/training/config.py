@@ -158,7 +158,9 @@ class RunConfig:
             if section == "method" and isinstance(entries, str):
                 entries = {"name": entries}
             if not isinstance(entries, Mapping):
-                raise InputError(f"'{section}' in {origin} must hold settings, such as: {', '.join(_SECTIONS[section])}.")
+                raise InputError(
+                    f"'{section}' in {origin} must hold settings, such as: {', '.join(_SECTIONS[section])}."
+                )
             for key, value in entries.items():
                 self._set(section, str(key), value, origin)
 
@@ -184,7 +186,9 @@ class RunConfig:
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError as error:
-                raise InputError(f"The value in '{origin}' cannot be read. Quote it if it holds special signs.") from error
+                raise InputError(
+                    f"The value in '{origin}' cannot be read. Quote it if it holds special signs."
+                ) from error
             self._set(section, name, value, origin)
 
     def _set(self, section: str, key: str, value: Any, origin: str) -> None:

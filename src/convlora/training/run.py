@@ -39,9 +39,7 @@ class Interrupted(RunError):
     """The run was stopped by the user and can be resumed."""
 
 
-def train(
-    config: RunConfig, output: Path, *, resume: bool = False, reporter: Reporter | None = None
-) -> dict[str, Any]:
+def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:
     """Fine-tunes a SAM and writes a run folder.
 
     Args:
@@ -105,15 +103,17 @@ def train(
     trainer.remove_callback(PrinterCallback)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with interruption.listening():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if checkpoint is not None and trainer.is_complete(checkpoint):
+        trainer.restore_state(checkpoint)
+    else:
+        with interruption.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interruption.requested:
         raise Interrupted(
             f"Interrupted after step {trainer.state.global_step}; a checkpoint was saved. Go on with the same command "
             "and --resume."
         )
-    metrics = _finish(trainer, config, output, source, classes, timer, reporter)
-    return metrics
+    return _finish(trainer, config, output, source, classes, timer, reporter)
 
 
 def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
@@ -123,7 +123,7 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
         base = SamForSemanticSegmentation.from_pretrained(
             config.model.source,
             num_classes=classes.num_classes,
-            image_size=size if size is None or isinstance(size, int) else tuple(size),
+            image_size=None if size is None else as_size(size),
             loss=config.training.loss,
             ignore_index=classes.ignore_index,
             attn_implementation=config.model.attention,
@@ -148,10 +148,16 @@ def _prepare_folder(output: Path, resume: bool) -> Path | None:
         raise InputError(f"--output {output} is a file. Give a folder.")
     if not resume:
         if output.exists() and any(output.iterdir()):
-            raise InputError(f"The folder {output} is not empty. Give another --output, or --resume to go on with its run.")
+            raise InputError(
+                f"The folder {output} is not empty. Give another --output, or --resume to go on with its run."
+            )
         return None
     checkpoints = sorted(
-        (folder for folder in (output / "checkpoints").glob("checkpoint-*") if (folder / "trainer_state.json").exists()),
+        (
+            folder
+            for folder in (output / "checkpoints").glob("checkpoint-*")
+            if (folder / "trainer_state.json").exists()
+        ),
         key=lambda folder: int(folder.name.rpartition("-")[2]),
     )
     return checkpoints[-1] if checkpoints else None
@@ -161,7 +167,9 @@ def _check(source: DataSource, config: RunConfig) -> ClassTable:
     report = check_data(source, full=False)
     report.raise_errors()
     if report.classes is None:
-        raise InputError(f"The classes of {source.root} cannot be told from its masks. Run: convlora data check {source.root}")
+        raise InputError(
+            f"The classes of {source.root} cannot be told from its masks. Run: convlora data check {source.root}"
+        )
     if report.classes.num_classes != 2:
         raise InputError(
             f"{source.root} has {report.classes.num_classes} classes ({', '.join(report.classes.names[:5])}, ...), but "

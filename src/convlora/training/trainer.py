@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from convlora.data.classes import ClassTable
@@ -25,6 +25,7 @@ from convlora.training.checkpoint import load_state, random_state, restore_rando
 from convlora.training.reporting import Reporter
 
 _STATE_NAME = "optimizer_state.safetensors"
+_TRAINER_STATE = "trainer_state.json"
 _SCALER_NAME = "scaler_state.safetensors"
 
 
@@ -68,7 +69,7 @@ class SegmentationTrainer(Trainer):
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
         self.reporter, self.on_new_best = reporter, on_new_best
         self.history: list[dict[str, Any]] = []
-        self._sums = {"task_loss": 0.0, "load_balancing_loss": 0.0}
+        self._sums: dict[str, Any] = {"task_loss": 0.0, "load_balancing_loss": 0.0}
         self._summed = 0
         self.add_callback(EpochOrder(self._sampler))
 
@@ -112,7 +113,7 @@ class SegmentationTrainer(Trainer):
         values = scores.compute()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def score(self, samples: list[Sample], *, structure: bool, **kwargs: Any) -> BinaryScores:
@@ -152,6 +153,23 @@ class SegmentationTrainer(Trainer):
 
     # ---- checkpoints ----
 
+    def planned_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        images_per_batch = self.args.per_device_train_batch_size * self.args.world_size
+        batches = math.ceil(len(self.train_dataset) / images_per_batch)
+        return math.ceil(batches / self.args.gradient_accumulation_steps) * math.ceil(self.args.num_train_epochs)
+
+    def is_complete(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
+        return TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE)).global_step >= self.planned_steps()
+
+    def restore_state(self, checkpoint: Path) -> None:
+        """Takes over the progress and the history of a checkpoint without training."""
+        self.state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+        self._load_callback_state()
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._save_checkpoint(model, trial)  # they write their shards themselves
@@ -169,7 +187,7 @@ class SegmentationTrainer(Trainer):
             self._save_optimizer_and_scheduler(str(unfinished))
             self._save_scaler(str(unfinished))
             self.state.stateful_callbacks["history"] = {"args": {}, "attributes": {"history": self.history}}
-            self.state.save_to_json(str(unfinished / "trainer_state.json"))
+            self.state.save_to_json(str(unfinished / _TRAINER_STATE))
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             swap_folder(unfinished, folder / name)

@@ -9,6 +9,7 @@ from convlora.methods.registry import resolve_options
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.training.config import RunConfig
 
+
 def check_settings(config: RunConfig) -> None:
     """Checks ranges and names, and completes the method's options.
 

@@ -2,10 +2,10 @@
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-from .balance import clear_load_balancing_loss, load_balancing_loss
-from .config import PEFT_TYPE, ConvLoraConfig
-from .layer import set_grid_size
-from .model import ConvLoraModel
+from convlora.methods.conv_lora.balance import clear_load_balancing_loss, load_balancing_loss
+from convlora.methods.conv_lora.config import PEFT_TYPE, ConvLoraConfig
+from convlora.methods.conv_lora.layer import set_grid_size
+from convlora.methods.conv_lora.model import ConvLoraModel
 
 __all__ = [
     "ConvLoraConfig",

@@ -10,10 +10,10 @@ import torch
 from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch import nn
 
-from .balance import BalanceRecord
-from .config import ConvLoraConfig
-from .experts import ConvExperts
-from .gate import noisy_top_k
+from convlora.methods.conv_lora.balance import BalanceRecord
+from convlora.methods.conv_lora.config import ConvLoraConfig
+from convlora.methods.conv_lora.experts import ConvExperts
+from convlora.methods.conv_lora.gate import noisy_top_k
 
 # The parameters Conv-LoRA adds to a LoRA layer, one entry per adapter in each.
 ADAPTER_LAYER_NAMES = ("lora_gate", "lora_gate_noise", "lora_experts")

@@ -8,8 +8,8 @@ from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
-from .balance import clear_load_balancing_loss, in_backward
-from .layer import ConvLoraVariant, refuse_merge
+from convlora.methods.conv_lora.balance import clear_load_balancing_loss, in_backward
+from convlora.methods.conv_lora.layer import ConvLoraVariant, refuse_merge
 
 
 class ConvLoraModel(LoraModel):

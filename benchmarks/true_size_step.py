@@ -1,0 +1,110 @@
+"""One training step of Conv-LoRA at the true size of a published SAM: seconds and peak memory.
+
+The weights are random; their values change neither. Prints one JSON object.
+
+    python benchmarks/true_size_step.py --model vit-b --image-size 1024 --steps 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+
+import torch
+from transformers import SamConfig, SamVisionConfig
+
+from convlora.devices import resolve_device
+from convlora.inference.evaluate import autocast
+from convlora.methods.conv_lora import load_balancing_loss
+from convlora.methods.registry import apply_method
+from convlora.models import SamForSemanticSegmentation
+from convlora.models.random_sam import random_sam
+from convlora.training.run import MODULES_TO_SAVE, TARGET_MODULES, peak_memory_mb
+
+SIZES = {
+    "vit-b": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "global_attn_indexes": [2, 5, 8, 11],
+    },
+    "vit-l": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [5, 11, 17, 23],
+    },
+    "vit-h": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [7, 15, 23, 31],
+    },
+}
+
+
+def main() -> None:
+    """Builds the model, makes the steps, prints what they cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=SIZES, default="vit-b")
+    parser.add_argument("--image-size", type=int, default=1024)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2, help="counted steps, after one that is not")
+    parser.add_argument("--method", default="conv-lora")
+    parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--activation-checkpointing", action="store_true")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+
+    device = resolve_device(options.device)
+    config = SamConfig(vision_config=SamVisionConfig(**SIZES[options.model], initializer_range=0.02))
+    config._attn_implementation = options.attention
+    base = SamForSemanticSegmentation.from_sam(random_sam(config), image_size=options.image_size)
+    model = apply_method(base, options.method, {}, target_modules=TARGET_MODULES, modules_to_save=MODULES_TO_SAVE)
+    model = model.to(device).train()
+    if options.activation_checkpointing:
+        model.base_model.model.activation_checkpointing_enable()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    shape = (options.batch_size, 3, options.image_size, options.image_size)
+    pixels = torch.randn(shape, device=device)
+    labels = torch.randint(0, 2, (shape[0], *shape[2:]), device=device)
+    before = peak_memory_mb(device)
+
+    def wait() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    phases: dict[str, list[float]] = {"forward": [], "backward": [], "optimizer": [], "step": []}
+    for _ in range(options.steps + 1):
+        start = wait()
+        with autocast(device, options.precision):
+            loss = model(pixel_values=pixels, labels=labels).loss + load_balancing_loss(model)
+        forward = wait()
+        loss.backward()
+        backward = wait()
+        optimizer.step()
+        optimizer.zero_grad()
+        end = wait()
+        for name, seconds in zip(phases, (forward - start, backward - forward, end - backward, end - start)):
+            phases[name].append(seconds)
+    trainable, total = model.get_nb_trainable_parameters()
+    result = {
+        **vars(options),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "seconds": {name: round(statistics.median(values[1:]), 3) for name, values in phases.items()},
+        "peak_memory_mb": round(peak_memory_mb(device)),
+        "memory_before_mb": round(before),
+        "params": {"trainable": trainable, "total": total},
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The commands end to end."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convlora.cli.main import run
+
+
+@pytest.fixture
+def convlora(capsys):
+    """Runs a command in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return call
+
+
+def only_json(out):
+    assert out.count("\n") == 1, "stdout must hold one line"
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory, tiny_sam_folder, blobs):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    with pytest.raises(SystemExit) as caught:
+        run(
+            ["train", str(blobs), "--model", str(tiny_sam_folder), "--output", str(folder), "--epochs", "1",
+             "--lr", "1e-2", "--device", "cpu", "--set", "method.num_experts=4"]
+        )  # fmt: skip
+    assert caught.value.code == 0
+    return folder
+
+
+def test_train_json(convlora, tmp_path, tiny_sam_folder, blobs):
+    code, out, _ = convlora(
+        "train", blobs, "--model", tiny_sam_folder, "--output", tmp_path / "r", "--max-steps", 1, "--json", "--seed", 3,
+        "--precision", "fp32", "--device", "cpu", "--batch-size", 2, "--grad-accum", 1, "--image-size", 48,
+    )  # fmt: skip
+    assert code == 0
+    result = only_json(out)
+    assert result["steps"] == 1
+    assert {"best_epoch", "val", "test", "params"} <= result.keys()
+    assert "image_size: 48" in (tmp_path / "r" / "config.yaml").read_text()
+
+
+def test_train_from_the_config_of_a_run(convlora, tmp_path, run_folder):
+    code, out, _ = convlora(
+        "train", "--config", run_folder / "config.yaml", "--output", tmp_path / "r", "--max-steps", 1, "--json"
+    )
+    assert code == 0
+    assert only_json(out)["steps"] == 1
+    assert "num_experts: 4" in (tmp_path / "r" / "config.yaml").read_text()
+
+
+def test_resume_says_what_changed(convlora, run_folder, tmp_path):
+    import shutil
+
+    shutil.copytree(run_folder, tmp_path / "r")
+    code, out, err = convlora("train", "--output", tmp_path / "r", "--resume", "--epochs", 2, "--json")
+    assert code == 0
+    assert "training.epochs = 2 instead of 1" in err
+    assert "Going on after step 2 of 4" in err
+    assert only_json(out)["steps"] == 4
+
+
+def test_evaluate(convlora, run_folder, blobs):
+    code, out, _ = convlora("evaluate", run_folder, blobs, "--json")
+    assert code == 0
+    result = only_json(out)
+    assert result["split"] == "test"
+    stored = json.loads((run_folder / "metrics.json").read_text())["test"]
+    for name in ("iou", "dice", "mae", "s_measure"):
+        assert result[name] == pytest.approx(stored[name], abs=1e-4)
+    code, out, _ = convlora("evaluate", run_folder, blobs, "--split", "val")
+    assert code == 0
+    assert "IoU, mean over images" in out
+    assert "all background" in out
+
+
+def test_predict(convlora, run_folder, blobs, tmp_path):
+    folder = blobs / "test" / "images"
+    code, out, _ = convlora("predict", run_folder, folder, "--output", tmp_path / "p", "--overlay", "--json")
+    assert code == 0
+    results = only_json(out)["images"]
+    photos = sorted(folder.iterdir())
+    assert len(results) == len(photos)
+    for photo in photos:
+        with Image.open(photo) as image, Image.open(tmp_path / "p" / f"{photo.stem}.png") as mask:
+            assert mask.size == image.size
+            assert set(np.unique(np.asarray(mask))) <= {0, 1}
+        with Image.open(tmp_path / "p" / f"{photo.stem}_overlay.png") as picture:
+            assert picture.mode == "RGB"
+    assert sum(results[0]["shares"].values()) == pytest.approx(1)
+    assert len(list((tmp_path / "p").iterdir())) == 2 * len(photos)
+
+
+def test_inspect(convlora, run_folder, tiny_sam_folder):
+    for what, word in ((run_folder, "conv-lora"), (tiny_sam_folder, "vision encoder")):
+        code, out, _ = convlora("inspect", what)
+        assert code == 0
+        assert word in out
+        code, out, _ = convlora("inspect", what, "--json")
+        assert code == 0
+        assert only_json(out)["parameters"] > 0
+
+
+def test_data_check(convlora, blobs, tmp_path):
+    code, out, _ = convlora("data", "check", blobs, "--json")
+    assert code == 0
+    assert only_json(out)["ok"] is True
+    import shutil
+
+    shutil.copytree(blobs, tmp_path / "d")
+    next((tmp_path / "d" / "train" / "masks").iterdir()).unlink()
+    code, out, _ = convlora("data", "check", tmp_path / "d")
+    assert code == 2
+    assert "missing-pair" in out
+
+
+def test_quickstart(convlora, tmp_path, monkeypatch):
+    from convlora.cli import quickstart
+
+    monkeypatch.setattr(quickstart, "EPOCHS", 1)
+    monkeypatch.setattr(quickstart, "IMAGE_SIZE", 64)
+    code, out, _ = convlora("quickstart", "--output", tmp_path / "q", "--json")
+    assert code == 0
+    assert only_json(out)["test"]["num_images"] == 10
+    assert len(list((tmp_path / "q" / "predictions").glob("*_overlay.png"))) == 10
+    code, _, err = convlora("quickstart", "--output", tmp_path / "q")
+    assert code == 2
+    assert "not empty" in err
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    code = (
+        "import sys; from convlora.cli.main import run\n"
+        "try: run(sys.argv[1:])\n"
+        "except SystemExit as e: assert e.code == 0, e.code\n"
+        "heavy = {'torch', 'transformers', 'peft', 'numpy', 'kornia'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["predict", "--help"], ["data", "--help"], ["--version"]):
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+
+
+def test_import_is_light():
+    code = (
+        "import convlora, sys; assert not {'torch', 'numpy', 'transformers'} & set(sys.modules); print(dir(convlora))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "SamForSemanticSegmentation" in result.stdout
+
+
+def test_all_public_names_exist():
+    import convlora
+
+    for name in convlora.__all__:
+        assert getattr(convlora, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        convlora.nothing  # noqa: B018

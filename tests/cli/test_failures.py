@@ -1,0 +1,153 @@
+"""What a user reads when something is wrong: the exit code, the file or option at fault, the remedy."""
+
+import re
+
+import pytest
+import torch
+import typer
+
+from convlora.cli import failures
+from convlora.cli.main import run
+from convlora.errors import InputError, RunError
+
+
+@pytest.fixture
+def fails(capsys):
+    """Runs a command that must fail; returns its exit code and the message on stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "Traceback" not in captured.err
+        return caught.value.code, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train"], "Missing option '--output'"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--image-size", "big"], "--image-size must be a number of pixels"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--model", "{sam}", "--image-size", "100"], "divisible by 16"),
+        (["train", "{tmp}/none", "--output", "{tmp}/r"], "{tmp}/none does not exist"),
+        (["train", "--output", "{tmp}/r"], "convlora train DATA --output RUN"),
+        (["train", "{blobs}", "--output", "{blobs}"], "is not empty"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--model", "{tmp}/no.pth"], "There is no file '{tmp}/no.pth'"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--model", "{blobs}"], "holds no config.json"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--method", "magic"], "There is no method 'magic'"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--set", "lr"], "has no '='"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--set", "learnrate=1"], "There is no setting 'learnrate'"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--epochs", "0"], "--epochs must be at least 1"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--epochs", "x"], "'x' is not a valid"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--config", "{tmp}/c.yaml"], "Cannot read the configuration"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
+        (["evaluate", "{tmp}", "{blobs}"], "is not a run folder"),
+        (["evaluate", "{run}", "{blobs}", "--split", "night"], "has no split 'night'"),
+        (["evaluate", "{run}", "{tmp}/none"], "does not exist"),
+        (["predict", "{run}", "{tmp}/none.jpg", "--output", "{tmp}/p"], "'{tmp}/none.jpg' is no file or folder"),
+        (["predict", "{run}", "{tmp}", "--output", "{tmp}/p"], "holds no images"),
+        (["inspect", "{tmp}/none"], "neither a local file or folder"),
+        (["data", "check", "{tmp}"], "no data set layout"),
+        (["dance"], "No such command 'dance'"),
+        (["train", "--wrong"], "No such option"),
+    ],
+)
+def test_bad_input(fails, arguments, words, tmp_path, blobs, tiny_sam_folder, trained_run):
+    places = {"tmp": tmp_path, "blobs": blobs, "sam": tiny_sam_folder, "run": trained_run}
+    code, message = fails(*[argument.format(**places) for argument in arguments])
+    assert code == 2
+    assert words.format(**places) in message
+    assert not (tmp_path / "r").exists()
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there(fails, tmp_path, blobs, tiny_sam_folder):
+    code, message = fails("train", blobs, "--model", tiny_sam_folder, "--output", tmp_path / "r", "--device", "cuda")
+    assert code == 2
+    assert "finds no GPU" in message
+
+
+def test_a_damaged_image_is_named(fails, tmp_path, blobs, tiny_sam_folder):
+    import shutil
+
+    shutil.copytree(blobs, tmp_path / "d")
+    victim = sorted((tmp_path / "d" / "train" / "images").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:500])
+    code, message = fails(
+        "train", tmp_path / "d", "--model", tiny_sam_folder, "--output", tmp_path / "r", "--device", "cpu"
+    )
+    assert code == 2
+    assert str(victim) in message
+
+
+def test_a_damaged_image_is_named_by_worker_processes_too(fails, tmp_path, blobs, tiny_sam_folder):
+    import shutil
+
+    shutil.copytree(blobs, tmp_path / "d")
+    victim = sorted((tmp_path / "d" / "train" / "images").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:500])
+    code, message = fails(
+        "train", tmp_path / "d", "--model", tiny_sam_folder, "--output", tmp_path / "r", "--device", "cpu",
+        "--set", "workers=1",
+    )  # fmt: skip
+    assert code == 2
+    assert str(victim) in message
+
+
+def test_more_than_two_classes(fails, tmp_path, blobs, tiny_sam_folder):
+    import shutil
+
+    import numpy as np
+    from PIL import Image
+
+    shutil.copytree(blobs, tmp_path / "d")
+    (tmp_path / "d" / "classes.json").write_text('{"classes": ["a", "b", "c"]}')
+    for mask in (tmp_path / "d").rglob("masks/*.png"):
+        values = np.asarray(Image.open(mask)) > 0
+        Image.fromarray(values.astype(np.uint8) * 2).save(mask)
+    code, message = fails("train", tmp_path / "d", "--model", tiny_sam_folder, "--output", tmp_path / "r")
+    assert code == 2
+    assert "3 classes" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (InputError("Bad file x. Do y."), 2, "Bad file x. Do y."),
+        (RunError("It broke."), 1, "It broke."),
+        (MemoryError(), 1, "--image-size"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            1,
+            "activation_checkpointing",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), 1, "Out of memory on the GPU"),
+        (OSError(28, "No space left on device", "/data/x"), 1, "/data/x: No space left on device"),
+        (KeyError("strange"), 1, "Unexpected failure (KeyError: 'strange')"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (typer.BadParameter("Wrong."), 2, "Wrong. See: convlora --help"),
+    ],
+)
+def test_messages_and_exit_codes(error, code, words, capsys):
+    assert failures.exit_code_for(error, debug=False) == code
+    captured = capsys.readouterr()
+    assert words in re.sub(r"\s+", " ", captured.err)
+    assert "Traceback" not in captured.err
+
+
+def test_debug_shows_the_traceback(capsys, tmp_path):
+    for arguments in (["--debug", "inspect", str(tmp_path)], ["inspect", str(tmp_path), "--debug"]):
+        with pytest.raises(SystemExit) as caught:
+            run(arguments)
+        assert caught.value.code == 2
+        assert "Traceback" in capsys.readouterr().err
+
+
+def test_markup_in_a_path_is_text(fails, tmp_path):
+    code, message = fails("inspect", tmp_path / "[bold]x")
+    assert code == 2
+    assert "[bold]x" in message

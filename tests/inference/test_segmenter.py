@@ -1,0 +1,130 @@
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convlora import Prediction, Segmenter
+from convlora.data.check import check_data
+from convlora.data.dataset import read_sample
+from convlora.data.sources import open_data
+from convlora.errors import InputError
+from convlora.inference.evaluate import score_samples
+from convlora.metrics import BinaryScores, TrivialBaselines
+from convlora.models import SamForSemanticSegmentation
+
+
+@pytest.fixture(scope="module")
+def segmenter(trained_run):
+    return Segmenter.from_run(trained_run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photo(blobs):
+    return sorted((blobs / "test" / "images").iterdir())[0]
+
+
+def test_prediction_has_the_images_own_size(segmenter, photo):
+    width, height = Image.open(photo).size
+    prediction = segmenter.predict(photo)
+    assert isinstance(prediction, Prediction)
+    assert prediction.semantic_map.shape == (height, width)
+    assert prediction.semantic_map.dtype == np.uint8
+    assert prediction.probabilities.shape == (2, height, width)
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=0), 1, atol=1e-6)
+    assert np.array_equal(prediction.semantic_map, prediction.probabilities.argmax(axis=0))
+
+
+def test_any_kind_of_image_gives_the_same(segmenter, photo):
+    image = Image.open(photo).convert("RGB")
+    expected = segmenter.predict(photo)
+    for other in (str(photo), image, np.asarray(image)):
+        assert np.array_equal(segmenter.predict(other).probabilities, expected.probabilities)
+    grey = segmenter.predict(np.zeros((40, 30), np.uint8))
+    assert grey.semantic_map.shape == (40, 30)
+    deep = segmenter.predict(np.full((40, 30), 65535, np.uint16))
+    white = segmenter.predict(np.full((40, 30, 3), 255, np.uint8))
+    assert np.array_equal(deep.probabilities, white.probabilities)
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 4, 5, 3), np.uint8), np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4))])
+def test_other_arrays_are_refused(segmenter, array):
+    with pytest.raises(InputError, match=re.escape(str(array.shape))):
+        segmenter.predict(array)
+
+
+def test_a_batch_of_several_sizes_equals_one_at_a_time(segmenter, blobs):
+    photos = sorted((blobs / "test" / "images").iterdir())
+    for photo, prediction in zip(photos, segmenter.predict_batch(photos)):
+        alone = segmenter.predict(photo)
+        np.testing.assert_allclose(prediction.probabilities, alone.probabilities, atol=1e-5)
+
+
+def test_it_is_the_trained_model(segmenter, photo, tiny_sam_folder, trained_run):
+    base = SamForSemanticSegmentation.from_pretrained(tiny_sam_folder)
+    untrained = Segmenter(base, segmenter.classes, segmenter.image_size)
+    difference = np.abs(untrained.predict(photo).probabilities - segmenter.predict(photo).probabilities)
+    assert difference.max() > 0.01
+
+
+def test_scores_equal_those_of_the_predictions(segmenter, blobs):
+    source = open_data(blobs)
+    classes = check_data(source, full=False).classes
+    samples = source.split("test")
+    trivial = TrivialBaselines(classes.ignore_index)
+    scored = score_samples(
+        segmenter.model, samples, classes, image_size=segmenter.image_size, batch_size=2, trivial=trivial
+    ).compute()
+    expected = BinaryScores(classes.ignore_index)
+    for sample in samples:
+        _, labels = read_sample(sample, classes)
+        expected.update(segmenter.predict(sample.image).probabilities[1], labels)
+    for name, value in expected.compute().items():
+        assert scored[name] == pytest.approx(value, abs=1e-4), name
+    assert trivial.compute()["all_background"]["iou"] == 0
+
+
+def test_scoring_leaves_mode_and_generator_alone(segmenter, blobs):
+    source = open_data(blobs)
+    classes = check_data(source, full=False).classes
+    state = torch.get_rng_state()
+    segmenter.model.train()
+    try:
+        score_samples(segmenter.model, source.split("test"), classes, image_size=segmenter.image_size, structure=False)
+        assert segmenter.model.training
+    finally:
+        segmenter.model.eval()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_half_precision(trained_run, photo, segmenter):
+    half = Segmenter.from_run(trained_run, device="cpu", precision="bf16")
+    assert np.abs(half.predict(photo).probabilities - segmenter.predict(photo).probabilities).max() < 0.1
+
+
+def test_folders_that_are_no_run(tmp_path, trained_run):
+    with pytest.raises(InputError, match=r"no config\.yaml"):
+        Segmenter.from_run(tmp_path)
+    shutil.copytree(trained_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "adapter")
+    with pytest.raises(InputError, match="--resume"):
+        Segmenter.from_run(tmp_path / "run")
+
+
+def test_a_moved_model_is_named_with_its_new_place(tmp_path, trained_run, tiny_sam_folder):
+    shutil.copytree(trained_run, tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(path.read_text().replace(str(tiny_sam_folder), "/gone/sam"))
+    with pytest.raises(InputError, match="--model"):
+        Segmenter.from_run(tmp_path / "run")
+    assert Segmenter.from_run(tmp_path / "run", model=tiny_sam_folder).classes.names == ("background", "cell")
+
+
+def test_another_sam_does_not_fit(tmp_path, trained_run):
+    from tests.helpers.models import tiny_sam
+
+    tiny_sam(hidden_size=48).save_pretrained(tmp_path / "other")
+    with pytest.raises(InputError, match="does not fit"):
+        Segmenter.from_run(trained_run, model=tmp_path / "other")

@@ -1,0 +1,117 @@
+import re
+
+import pytest
+
+from convlora.errors import InputError
+from convlora.training.config import RunConfig
+from convlora.training.validation import check_settings
+
+
+def test_published_defaults():
+    training = RunConfig().training
+    assert (training.lr, training.weight_decay, training.loss) == (1e-4, 1e-4, "structure")
+    assert training.batch_size * training.grad_accum == 4
+
+
+def test_file_round_trip(tmp_path):
+    config = RunConfig()
+    config.override(["lr=3e-4", "data.path=/d", "image_size=[320, 480]", "method.num_experts=4", "report_to=[wandb]"])
+    check_settings(config)
+    config.save(tmp_path / "config.yaml")
+    loaded = RunConfig.load(tmp_path / "config.yaml")
+    check_settings(loaded)
+    assert loaded == config
+    assert loaded.method.options["num_experts"] == 4
+    assert loaded.method.options["top_k"] == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "section", "name", "value"),
+    [
+        ("training.lr=1e-3", "training", "lr", 1e-3),
+        ("lr=1", "training", "lr", 1.0),
+        ("epochs=3", "training", "epochs", 3),
+        ("max_steps=null", "training", "max_steps", None),
+        ("activation_checkpointing=true", "training", "activation_checkpointing", True),
+        ("data.intensity=image", "data", "intensity", "image"),
+        ("image_size=512", "model", "image_size", 512),
+        ("method.name=lora", "method", "name", "lora"),
+    ],
+)
+def test_overrides(assignment, section, name, value):
+    config = RunConfig()
+    config.override([assignment])
+    found = getattr(getattr(config, section), name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("training.lr", "has no '='"),
+        ("training.learning=1", "Did you mean"),
+        ("epoch=3", "Did you mean 'training.epochs'"),
+        ("nonsense.key=1", "There is no setting 'nonsense.key'"),
+        ("epochs=many", "training.epochs must be a whole number, but --set epochs=many gives 'many'"),
+        ("epochs=1.5", "must be a whole number"),
+        ("epochs=true", "must be a whole number"),
+        ("intensity=bright", "must be one of 'type', 'image'"),
+        ("precision=fp8", "one of 'auto', 'fp32', 'bf16', 'fp16'"),
+        ("image_size=[a, b]", "a whole number or a list or null"),
+        ("lr=[1", "cannot be read"),
+    ],
+)
+def test_bad_overrides(assignment, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        RunConfig().override([assignment])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty or no table"),
+        ("- 1\n- 2", "empty or no table"),
+        ("training: [", "not valid YAML"),
+        ("trainin:\n  lr: 1", "Did you mean 'training'"),
+        ("training: 3", "must hold settings"),
+        ("training:\n  lr: fast", "must be a number"),
+    ],
+)
+def test_bad_files(text, words, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        RunConfig.load(path)
+    assert "settings.yaml" in str(caught.value)
+
+
+def test_a_yaml_file_runs_no_code(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("data: !!python/object/apply:os.system ['touch hacked']")
+    with pytest.raises(InputError, match="not valid YAML"):
+        RunConfig.load(path)
+
+
+def test_method_by_name_alone(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("method: lora")
+    assert RunConfig.load(path).method.name == "lora"
+
+
+def test_all_problems_in_one_message():
+    config = RunConfig()
+    config.override(["epochs=0", "lr=-1", "loss=hinge", "select_by=luck", "augmentation=wild", "val_fraction=1"])
+    with pytest.raises(InputError) as caught:
+        check_settings(config)
+    for words in ("--epochs", "--lr", "training.loss", "training.select_by", "data.augmentation", "data.val_fraction"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "words"), [("method.name=x", "no method 'x'"), ("method.rank=3", "no option 'rank'")])
+def test_bad_methods(key, words):
+    config = RunConfig()
+    config.override([key])
+    with pytest.raises(InputError, match=words):
+        check_settings(config)

@@ -1,0 +1,196 @@
+import json
+import os
+import signal
+
+import peft
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from convlora.errors import InputError
+from convlora.models import SamForSemanticSegmentation
+from convlora.training.config import RunConfig
+from convlora.training.reporting import Silent
+from convlora.training.run import Interrupted, train
+
+
+def log_of(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def without_seconds(lines):
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def weights_of(run):
+    return load_file(run / "adapter" / "adapter_model.safetensors")
+
+
+def assert_equal_runs(first, second):
+    assert without_seconds(log_of(first)) == without_seconds(log_of(second))
+    one, two = weights_of(first), weights_of(second)
+    assert one.keys() == two.keys()
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def test_the_run_folder_is_as_documented(trained_run):
+    assert {path.name for path in trained_run.iterdir()} == {
+        "config.yaml", "classes.json", "adapter", "metrics.json", "log.jsonl", "checkpoints",
+    }  # fmt: skip
+    assert {path.name for path in (trained_run / "adapter").iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", "README.md",
+    }  # fmt: skip
+    metrics = json.loads((trained_run / "metrics.json").read_text())
+    assert {"best_epoch", "val", "test", "params", "seconds_per_step", "peak_memory_mb"} <= metrics.keys()
+    assert metrics["params"]["trainable"] < metrics["params"]["total"]
+    assert metrics["best_epoch"] in (1, 2)
+    assert [entry["epoch"] for entry in metrics["history"]] == [1, 2]
+    assert metrics["test"]["num_images"] == 3
+    lines = log_of(trained_run)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    for line in lines:
+        assert {"step", "epoch", "loss", "task_loss", "load_balancing_loss", "lr", "seconds"} <= line.keys()
+        assert line["loss"] == pytest.approx(line["task_loss"] + line["load_balancing_loss"], rel=1e-5)
+    assert lines[0]["lr"] == pytest.approx(1e-2)
+    assert lines[-1]["lr"] == pytest.approx(1e-2 / 6, rel=1e-5), "the learning rate falls linearly to zero"
+
+
+def test_nothing_in_it_is_a_pickle(trained_run):
+    suffixes = {path.suffix for path in trained_run.rglob("*") if path.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".jsonl", ".yaml", ".md"}
+
+
+def test_the_adapter_is_a_peft_adapter(trained_run, tiny_sam_folder):
+    base = SamForSemanticSegmentation.from_pretrained(tiny_sam_folder)
+    before = base(torch.ones(1, 3, 64, 64)).logits
+    model = peft.PeftModel.from_pretrained(base, trained_run / "adapter")
+    assert model.peft_config["default"].peft_type == "CONV_LORA"
+    assert not torch.equal(model(torch.ones(1, 3, 64, 64)).logits, before)
+    names = weights_of(trained_run).keys()
+    assert any("lora_experts" in name for name in names)
+    assert any("mask_decoder" in name for name in names)
+    assert not any("base_layer" in name or "prompt_encoder" in name for name in names)
+
+
+def test_same_seed_same_run_bit_for_bit_and_the_saved_config_repeats_it(trained_run, tmp_path):
+    train(RunConfig.load(trained_run / "config.yaml"), tmp_path / "again")
+    assert_equal_runs(trained_run, tmp_path / "again")
+    first, second = (yaml.safe_load((run / "config.yaml").read_text()) for run in (trained_run, tmp_path / "again"))
+    assert first == second
+
+
+def test_another_seed_another_run(trained_run, make_config, tmp_path):
+    train(make_config(seed=1, epochs=1), tmp_path / "other")
+    assert log_of(tmp_path / "other")[0]["loss"] != log_of(trained_run)[0]["loss"]
+
+
+class InterruptAt(Silent):
+    """Presses Ctrl-C during a step."""
+
+    def __init__(self, step):
+        self.at = step
+
+    def step(self, step, epoch, loss):
+        if step == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5])
+def test_interrupted_and_resumed_equals_uninterrupted(trained_run, make_config, tmp_path, step):
+    """Three steps make an epoch: within the first, at its end, at the start of and within the second."""
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match=f"after step {step + 1}|after step {step}"):
+        train(make_config(), tmp_path / "run", reporter=InterruptAt(step))
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    train(make_config(), tmp_path / "run", resume=True)
+    assert_equal_runs(trained_run, tmp_path / "run")
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (trained_run, tmp_path / "run")]
+    for part in ("val", "test", "best_epoch", "history"):
+        assert metrics[0][part] == metrics[1][part]
+
+
+def test_resuming_a_finished_run_changes_nothing(trained_run, make_config, tmp_path):
+    import shutil
+
+    shutil.copytree(trained_run, tmp_path / "run")
+    train(make_config(), tmp_path / "run", resume=True)
+    assert_equal_runs(trained_run, tmp_path / "run")
+
+
+def test_resume_without_a_checkpoint_starts(make_config, tmp_path):
+    train(make_config(max_steps=1), tmp_path / "run", resume=True)
+    assert len(log_of(tmp_path / "run")) == 1
+
+
+def test_gradient_accumulation_equals_a_larger_batch(make_config, tmp_path):
+    """With plain LoRA, whose loss is a mean over images, the two must agree."""
+    for name, settings in (("one", {"batch_size": 2}), ("two", {"batch_size": 1, "grad_accum": 2})):
+        config = make_config(epochs=1, loss="bce-dice", **settings)
+        config.method.name = "lora"
+        train(config, tmp_path / name)
+    one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
+    for a, b in zip(one, two):
+        for key in ("loss", "task_loss", "grad_norm"):
+            assert a[key] == pytest.approx(b[key], rel=1e-3), key
+        assert a["load_balancing_loss"] == 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"activation_checkpointing": True}, {"precision": "bf16"}, {"loss": "balanced-bce"}, {"select_by": "mae"}],
+)
+def test_other_settings_run(make_config, tmp_path, settings):
+    metrics = train(make_config(max_steps=2, **settings), tmp_path / "run")
+    assert metrics["steps"] == 2
+    assert all(0 <= metrics["test"][name] <= 1 for name in ("iou", "dice", "mae"))
+
+
+def test_checkpointing_does_not_change_the_numbers(trained_run, make_config, tmp_path):
+    train(make_config(activation_checkpointing=True), tmp_path / "run")
+    for a, b in zip(log_of(trained_run), log_of(tmp_path / "run")):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["load_balancing_loss"] == pytest.approx(b["load_balancing_loss"], rel=1e-3)
+
+
+def test_oblong_images_and_strong_augmentation(make_config, tmp_path):
+    config = make_config(max_steps=1)
+    config.override(["image_size=[48, 64]", "augmentation=strong"])
+    assert train(config, tmp_path / "run")["steps"] == 1
+
+
+def test_undivided_data_get_a_validation_split(make_config, blobs, tmp_path):
+    messages = []
+
+    class Listen(Silent):
+        def message(self, text):
+            messages.append(text)
+
+    config = make_config(max_steps=1)
+    config.data.path = str(blobs / "train")
+    metrics = train(config, tmp_path / "run", reporter=Listen())
+    assert metrics["val"]["num_images"] == 1
+    assert "test" not in metrics
+    assert "held out" in messages[0]
+
+
+def test_refuses_a_folder_in_use(trained_run, make_config):
+    with pytest.raises(InputError, match=r"not empty.*--resume"):
+        train(make_config(), trained_run)
+
+
+def test_bad_inputs_leave_nothing_behind(make_config, tmp_path):
+    config = make_config()
+    config.model.source = str(tmp_path / "missing.pth")
+    with pytest.raises(InputError, match=r"missing\.pth"):
+        train(config, tmp_path / "run")
+    config = make_config()
+    config.model.image_size = 100
+    with pytest.raises(InputError, match="divisible by 16"):
+        train(config, tmp_path / "run")
+    config = make_config()
+    config.method.options = {"num_experts": 0}
+    with pytest.raises(InputError, match="num_experts"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
