@@ -21,6 +21,7 @@ from convlora.inference.evaluate import autocast
 from convlora.methods.conv_lora import load_balancing_loss
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
+from convlora.models.parameters import count_parameters
 from convlora.models.random_sam import random_sam
 from convlora.training.run import MODULES_TO_SAVE, TARGET_MODULES, peak_memory_mb
 
@@ -92,7 +93,7 @@ def main() -> None:
         end = wait()
         for name, seconds in zip(phases, (forward - start, backward - forward, end - backward, end - start)):
             phases[name].append(seconds)
-    trainable, total = model.get_nb_trainable_parameters()
+    trainable, total = count_parameters(model)
     result = {
         **vars(options),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -50,13 +51,28 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def swap_folder(new: Path, path: Path) -> None:
-    """Renames the finished folder `new` to `path`, taking away what was there."""
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    """Renames the finished folder `new` to `path`, taking away what was there.
+
+    No system call exchanges two folders everywhere, so there is a moment without `path`; [`recover_folder`] mends what
+    a process that died in it leaves behind.
+    """
+    old = _old_name(path)
     if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Brings back the folder that [`swap_folder`] was about to replace when its process died."""
+    old = _old_name(path)
+    if old.exists() and not path.exists():
+        old.rename(path)
+
+
+def _old_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,8 +82,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Writes a JSON file whole or not at all; numbers that are not finite, which JSON has not, become null."""
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Nested lists and dictionaries with None in the place of infinities and nan."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(entry) for entry in value]
+    return value
 
 
 def make_folder(path: Path) -> Path:

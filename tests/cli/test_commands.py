@@ -83,7 +83,7 @@ def test_evaluate(convlora, run_folder, blobs):
         assert result[name] == pytest.approx(stored[name], abs=1e-4)
     code, out, _ = convlora("evaluate", run_folder, blobs, "--split", "val")
     assert code == 0
-    assert "IoU, mean over images" in out
+    assert "IoU, per image" in out
     assert "all background" in out
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from convlora.storage import finite
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -20,7 +22,7 @@ def show_error(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Prints one JSON object on one line of stdout."""
-    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(finite(value), allow_nan=False) + "\n")
     sys.stdout.flush()
 
 

@@ -9,17 +9,17 @@ from rich.table import Table
 from convlora.metrics import HIGHER_IS_BETTER
 
 _LABELS = {
-    "iou": "IoU, mean over images",
-    "dice": "Dice, mean over images",
-    "iou_pooled": "IoU, all pixels pooled",
-    "dice_pooled": "Dice, all pixels pooled",
-    "accuracy": "Pixel accuracy",
+    "iou": "IoU, per image",
+    "dice": "Dice, per image",
+    "iou_pooled": "IoU, pooled",
+    "dice_pooled": "Dice, pooled",
+    "accuracy": "Accuracy",
     "mae": "MAE",
-    "ber": "Balanced error rate",
+    "ber": "BER",
     "s_measure": "S-measure",
     "e_measure": "E-measure, mean",
-    "weighted_f": "Weighted F (beta2 0.3)",
-    "weighted_f_beta1": "Weighted F (beta2 1)",
+    "weighted_f": "Weighted F",
+    "weighted_f_beta1": "Weighted F, beta 1",
 }
 
 

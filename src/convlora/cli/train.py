@@ -99,6 +99,8 @@ def train(
     """
     # Everything heavy is imported here, so that --help answers at once.
     quiet_libraries()
+    from accelerate import PartialState
+
     from convlora.cli.progress import RunProgress
     from convlora.training.config import RunConfig
     from convlora.training.run import train as run_training
@@ -137,9 +139,11 @@ def train(
 
     with RunProgress() as progress:
         metrics = run_training(settings, output, resume=resume, reporter=progress)
+    if not PartialState().is_main_process:
+        return
     if json:
         print_json({"run": str(output), **metrics})
-    elif metrics:
+    else:
         _show(metrics, output)
 
 

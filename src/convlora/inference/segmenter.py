@@ -21,6 +21,7 @@ from convlora.errors import InputError
 from convlora.inference.evaluate import autocast, foreground_probability
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
+from convlora.storage import recover_folder
 
 ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
 
@@ -163,6 +164,7 @@ def read_run(run: Path) -> dict[str, Any]:
     """
     import yaml
 
+    recover_folder(run / "adapter")
     if not (run / "config.yaml").is_file():
         raise InputError(f"{run} is not a run folder: it has no config.yaml. Give the --output of convlora train.")
     if not (run / "adapter" / "adapter_model.safetensors").is_file() or not (run / "classes.json").is_file():

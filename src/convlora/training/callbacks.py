@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from convlora.storage import write_text
+from convlora.storage import finite, write_text
 from convlora.training.reporting import Reporter
 
 WARM_UP_STEPS = 2  # not counted in the time per step: buffers are allocated and kernels chosen in them
@@ -80,7 +80,7 @@ class LogFile(TrainerCallback):
             "seconds": round(self._seconds_before + time.perf_counter() - self._begin, 3),
         }
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(finite(entry)) + "\n")
 
 
 def _parse(line: str) -> dict[str, Any] | None:

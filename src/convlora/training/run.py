@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 from transformers import TrainingArguments, set_seed
@@ -23,7 +24,8 @@ from convlora.methods.registry import apply_method
 from convlora.metrics import HIGHER_IS_BETTER, TrivialBaselines
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
-from convlora.storage import make_folder, replacing_folder, write_json, write_text
+from convlora.models.parameters import count_parameters
+from convlora.storage import make_folder, recover_folder, replacing_folder, write_json, write_text
 from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import RunConfig
 from convlora.training.model_card import model_card
@@ -55,9 +57,16 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         InputError: If settings or data are at fault.
         Interrupted: If the user stopped it; a checkpoint was saved.
     """
-    reporter = reporter or Silent()
     check_settings(config)
-    checkpoint = _prepare_folder(output, resume)
+    device = resolve_device(config.training.device)
+    precision = resolve_precision(config.training.precision, device)
+    process = PartialState(cpu=device.type == "cpu")
+    if reporter is None or not process.is_main_process:
+        reporter = Silent()
+    if process.is_main_process:
+        _check_folder(output, resume)
+    process.wait_for_everyone()
+    checkpoint = _last_checkpoint(output) if resume else None
     if config.data.path is None:
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
     source = open_data(config.data.path)
@@ -66,15 +75,15 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     for note in source.notes:
         reporter.message(note)
 
-    device = resolve_device(config.training.device)
-    precision = resolve_precision(config.training.precision, device)
     set_seed(config.training.seed)
     model = build_model(config, classes)
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     image_size = as_size(config.model.image_size)
-    make_folder(output)
-    config.save(output / "config.yaml")
-    write_json(output / "classes.json", classes.to_dict())
+    if process.is_main_process:
+        make_folder(output)
+        config.save(output / "config.yaml")
+        write_json(output / "classes.json", classes.to_dict())
+    process.wait_for_everyone()
 
     dataset = SegmentationDataset(
         train_samples,
@@ -142,16 +151,16 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
     )
 
 
-def _prepare_folder(output: Path, resume: bool) -> Path | None:
-    """Finds the checkpoint to resume from; None for a new run."""
+def _check_folder(output: Path, resume: bool) -> None:
     if output.is_file():
         raise InputError(f"--output {output} is a file. Give a folder.")
-    if not resume:
-        if output.exists() and any(output.iterdir()):
-            raise InputError(
-                f"The folder {output} is not empty. Give another --output, or --resume to go on with its run."
-            )
-        return None
+    if resume:
+        recover_folder(output / "adapter")
+    elif output.exists() and any(output.iterdir()):
+        raise InputError(f"The folder {output} is not empty. Give another --output, or --resume to go on with its run.")
+
+
+def _last_checkpoint(output: Path) -> Path | None:
     checkpoints = sorted(
         (
             folder
@@ -246,7 +255,7 @@ def _finish(
         key=lambda entry: entry[config.training.select_by] * (1 if trainer.args.greater_is_better else -1),
         default=None,
     )
-    trainable, total = model.get_nb_trainable_parameters()
+    trainable, total = count_parameters(model)
     metrics: dict[str, Any] = {
         "best_epoch": best["epoch"] if best else None,
         "epochs": round(trainer.state.epoch or 0.0, 4),
@@ -258,9 +267,8 @@ def _finish(
     for split, samples in splits.items():
         reporter.validate_begin(len(samples), split)
         trivial = TrivialBaselines(classes.ignore_index)
-        metrics[split] = trainer.score(samples, structure=True, trivial=trivial).compute()
-        if trainer.args.world_size == 1:
-            metrics[split]["trivial"] = trivial.compute()
+        scores = trainer.score(samples, structure=True, trivial=trivial).compute()
+        metrics[split] = {**scores, "trivial": trivial.compute()}
         reporter.validate_end(None, metrics[split], config.training.select_by, False)
     metrics |= {
         "params": {"trainable": trainable, "total": total},

@@ -16,9 +16,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.sample import Sample
+from convlora.errors import RunError
 from convlora.inference.evaluate import score_samples
 from convlora.methods.conv_lora import load_balancing_loss
-from convlora.metrics import STRUCTURE_SCORES, BinaryScores
+from convlora.metrics import STRUCTURE_SCORES, BinaryScores, TrivialBaselines
 from convlora.storage import swap_folder
 from convlora.training.callbacks import EpochOrder
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
@@ -101,6 +102,11 @@ class SegmentationTrainer(Trainer):
                 logs[name] = self.accelerator.reduce(mean, "mean").item()
             self._sums = dict.fromkeys(self._sums, 0.0)
             self._summed = 0
+            if not math.isfinite(logs["loss"]):
+                raise RunError(
+                    f"The loss is {logs['loss']} at step {self.state.global_step}; the best weights so far are kept. "
+                    "Try a lower --lr or --precision fp32."
+                )
         super().log(logs, start_time)
 
     # ---- validation ----
@@ -116,8 +122,15 @@ class SegmentationTrainer(Trainer):
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def score(self, samples: list[Sample], *, structure: bool, **kwargs: Any) -> BinaryScores:
-        """Scores samples, spread over the processes."""
+    def score(self, samples: list[Sample], *, structure: bool, trivial: TrivialBaselines | None = None) -> BinaryScores:
+        """Scores samples, spread over the processes; each gets the scores of all.
+
+        Args:
+            samples: What to score.
+            structure: Whether to compute the slow structure measures too.
+            trivial: Collects the scores of the two trivial answers along the way.
+        """
+        own_trivial = TrivialBaselines(self.classes.ignore_index)
         dataset: Any = self.train_dataset
         own = score_samples(
             self.model,
@@ -129,14 +142,15 @@ class SegmentationTrainer(Trainer):
             intensity=dataset.intensity,
             workers=self.args.dataloader_num_workers,
             structure=structure,
+            trivial=own_trivial,
             progress=self.reporter.validate_step,
-            **kwargs,
         )
-        if self.args.world_size == 1:
-            return own
         merged = BinaryScores(self.classes.ignore_index, structure=structure)
         for state in gather_object([own.state_dict()]):
             merged.merge(state)
+        if trivial is not None:
+            for state in gather_object([own_trivial.state_dict()]):
+                trivial.merge(state)
         return merged
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -178,7 +192,8 @@ class SegmentationTrainer(Trainer):
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         unfinished = folder / f".{name}.unfinished"
         if self.is_world_process_zero():
-            shutil.rmtree(unfinished, ignore_errors=True)
+            for left_behind in folder.glob(".*.unfinished"):  # by a process that died
+                shutil.rmtree(left_behind, ignore_errors=True)
             unfinished.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
         self._save_rng_state(str(unfinished))
