@@ -75,7 +75,8 @@ class TrainingSettings:
         lr: Learning rate at the start; it falls linearly to zero.
         weight_decay: Of AdamW; biases and norms are left out.
         max_grad_norm: Gradients are clipped to this norm; 0: not at all.
-        activation_checkpointing: Recompute activations in the backward pass: about a third slower, far less memory.
+        activation_checkpointing: Recompute activations in the backward pass: slower by a fifth to a third, far less
+            memory.
         precision: "fp32", "bf16" or "fp16" for the frozen arithmetic; what is trained stays in fp32. "auto": bf16 or
             fp16 on a GPU, fp32 on a CPU.
         device: "auto", "cpu" or "cuda".

@@ -83,7 +83,7 @@ def test_read_grid():
 @pytest.mark.parametrize("top_k", [1, 3])
 def test_formula(scaling, top_k):
     """y = W0 x + bias + (alpha / r) B (z + sum_i p_i E_i(z)), written out."""
-    from convlora.methods.conv_lora.experts import apply_expert
+    from tests.helpers.direct_experts import apply_expert
 
     model = adapted(r=2, num_experts=4, top_k=top_k, gate_scaling=scaling, lora_alpha=6).double().eval()
     layer = model.base_model.model.first

@@ -1,4 +1,12 @@
-"""The convolution experts, each at a scale of its own."""
+"""The convolution experts, each at a scale of its own.
+
+    E_i(z) = Down_s( GELU( Conv3x3_i( Up_s(z) ) ) )
+
+Up and Down are bicubic interpolation by the expert's scale s, with half-pixel centres and without antialiasing; nothing
+is resized for s = 1. `fast_experts` computes exactly this without the enlarged maps.
+
+Source: Zhong et al., ICLR 2024, equation 4.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +14,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from convlora.methods.conv_lora.fast_experts import ExpertTables, mix_experts
 
 
 class ConvExperts(nn.Module):
@@ -30,6 +39,9 @@ class ConvExperts(nn.Module):
         self.scales = tuple(scales)
         self.weight = nn.Parameter(torch.empty(len(self.scales), num_channels, num_channels, 3, 3))
         self.bias = nn.Parameter(torch.empty(len(self.scales), num_channels))
+        # Constants, in double precision and never saved; kept in the type and on the device last needed.
+        self._exact_tables = ExpertTables(self.scales)
+        self._tables: ExpertTables | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -50,62 +62,14 @@ class ConvExperts(nn.Module):
             `(B, r, H, W)`.
         """
         # The maps come in single precision also where the parameters are kept in half.
-        return mix_experts(z, self.weight.to(z.dtype), self.bias.to(z.dtype), indices, weights, self.scales)
+        weight, bias = self.weight.to(z.dtype), self.bias.to(z.dtype)
+        return mix_experts(z, weight, bias, indices, weights, self._tables_for(z))
+
+    def _tables_for(self, z: torch.Tensor) -> ExpertTables:
+        tables = self._tables
+        if tables is None or tables.samples.device != z.device or tables.samples.dtype != z.dtype:
+            tables = self._tables = self._exact_tables.to(z)
+        return tables
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"{self.weight.shape[1]}, scales={self.scales}"
-
-
-def apply_expert(z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: int) -> torch.Tensor:
-    """One expert: enlarge `scale` times, 3x3 convolution, GELU, back to the size of `z`.
-
-    Both resizings are bicubic with half-pixel centres and without antialiasing; nothing is resized for scale 1.
-
-    Args:
-        z: `(B, r, H, W)`.
-        weight: `(r, r, 3, 3)`.
-        bias: `(r,)`.
-        scale: The expert's scale.
-
-    Returns:
-        `(B, r, H, W)`.
-
-    Source: Zhong et al., ICLR 2024, equation 4.
-    """
-    height, width = z.shape[-2:]
-    if scale != 1:
-        z = F.interpolate(z, size=(height * scale, width * scale), mode="bicubic", align_corners=False)
-    h = F.gelu(F.conv2d(z, weight, bias, padding=1))
-    if scale != 1:
-        h = F.interpolate(h, size=(height, width), mode="bicubic", align_corners=False)
-    return h
-
-
-def mix_experts(
-    z: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    indices: torch.Tensor,
-    weights: torch.Tensor,
-    scales: Sequence[int],
-) -> torch.Tensor:
-    """`sum_k weights[b, k] * E_{indices[b, k]}(z[b])` for every map `b`, in the direct form: see [`apply_expert`].
-
-    Args:
-        z: `(B, r, H, W)`.
-        weight: `(n, r, r, 3, 3)`.
-        bias: `(n, r)`.
-        indices: `(B, top_k)`, experts from 0.
-        weights: `(B, top_k)`.
-        scales: Scale of each expert.
-
-    Returns:
-        `(B, r, H, W)`.
-    """
-    mixed = torch.zeros_like(z)
-    for expert, scale in enumerate(scales):
-        sample, slot = torch.nonzero(indices == expert, as_tuple=True)
-        if sample.numel():
-            h = apply_expert(z[sample], weight[expert], bias[expert], scale)
-            mixed = mixed.index_add(0, sample, h * weights[sample, slot][:, None, None, None])
-    return mixed
