@@ -44,7 +44,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        mask = _umask()
+        temporary.chmod(0o777 & ~mask)
+        for written in temporary.rglob("*"):  # safetensors writes files that only their owner may read
+            written.chmod((0o777 if written.is_dir() else 0o666) & ~mask)
         swap_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -111,7 +111,7 @@ def test_inspect(convlora, run_folder, tiny_sam_folder):
         assert word in out
         code, out, _ = convlora("inspect", what, "--json")
         assert code == 0
-        assert only_json(out)["parameters"] > 0
+        assert only_json(out)["parameters"]["total"] > 0
 
 
 def test_data_check(convlora, blobs, tmp_path):
@@ -168,3 +168,69 @@ def test_all_public_names_exist():
         assert getattr(convlora, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         convlora.nothing  # noqa: B018
+
+
+def test_predict_goes_on_after_a_bad_image(convlora, run_folder, blobs, tmp_path):
+    import shutil
+
+    shutil.copytree(blobs / "test" / "images", tmp_path / "photos")
+    (tmp_path / "photos" / "a_broken.png").write_bytes(b"\x89PNG")
+    code, out, err = convlora("predict", run_folder, tmp_path / "photos", "--output", tmp_path / "p", "--json")
+    assert code == 1
+    result = only_json(out)
+    assert len(result["images"]) == 3
+    assert "a_broken.png" in result["failed"][0]["error"]
+    assert "1 of 4 images could not be read" in err
+
+
+def test_predict_replaces_its_own_results_only(convlora, run_folder, blobs, tmp_path):
+    import shutil
+
+    shutil.copytree(blobs / "test", tmp_path / "d")
+    masks = {path.name: path.read_bytes() for path in (tmp_path / "d" / "masks").iterdir()}
+    code, _, err = convlora("predict", run_folder, tmp_path / "d" / "images", "--output", tmp_path / "d" / "masks")
+    assert code == 2
+    assert "was not made by convlora" in err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "d" / "masks").iterdir()} == masks
+    for _ in range(2):
+        code, _, _ = convlora("predict", run_folder, tmp_path / "d" / "images", "--output", tmp_path / "p")
+        assert code == 0
+
+
+def test_evaluate_looks_at_its_split_only(convlora, run_folder, blobs, tmp_path):
+    import shutil
+
+    shutil.copytree(blobs, tmp_path / "d")
+    next((tmp_path / "d" / "train" / "masks").iterdir()).unlink()
+    next((tmp_path / "d" / "val" / "images").iterdir()).write_bytes(b"")
+    code, out, _ = convlora("evaluate", run_folder, tmp_path / "d", "--json")
+    assert code == 0
+    assert only_json(out)["num_images"] == 3
+
+
+def test_evaluate_on_images_without_foreground(convlora, run_folder, blobs, tmp_path):
+    import shutil
+
+    shutil.copytree(blobs / "test", tmp_path / "d")
+    for mask in (tmp_path / "d" / "masks").iterdir():
+        with Image.open(mask) as image:
+            size = image.size
+        Image.new("L", size, 0).save(mask)
+    code, out, _ = convlora("evaluate", run_folder, tmp_path / "d", "--json")
+    assert code == 0
+    assert 0 <= only_json(out)["iou"] <= 1
+
+
+def test_no_arguments_show_the_help_without_an_error(convlora):
+    code, _, err = convlora()
+    assert code == 2
+    assert "Error" not in err
+
+
+def test_a_run_of_another_method_from_the_config_of_a_run(convlora, run_folder, tmp_path):
+    settings = run_folder / "config.yaml"
+    code, _, _ = convlora(
+        "train", "--config", settings, "--method", "lora", "--output", tmp_path / "r", "--max-steps", 1
+    )
+    assert code == 0
+    assert "num_experts" not in (tmp_path / "r" / "config.yaml").read_text()

@@ -128,7 +128,7 @@ def test_more_than_two_classes(fails, tmp_path, blobs, tiny_sam_folder):
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), 1, "Out of memory on the GPU"),
         (OSError(28, "No space left on device", "/data/x"), 1, "/data/x: No space left on device"),
         (KeyError("strange"), 1, "Unexpected failure (KeyError: 'strange')"),
-        (KeyboardInterrupt(), 130, "Interrupted"),
+        (KeyboardInterrupt(), 1, "Interrupted"),
         (typer.BadParameter("Wrong."), 2, "Wrong. See: convlora --help"),
     ],
 )

@@ -62,9 +62,11 @@ def test_gradients_equal_transformers(sam_folder, pixels):
         model.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1),
     )
     (low * probe).sum().backward()
+    # The gradient of a key's bias is zero but for rounding, because soft-max ignores a common shift.
+    smallest = 1e-2 * max(float(gradient.abs().max()) for gradient in expected.values() if gradient is not None)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            scale = expected[name].abs().max().clamp(min=1e-6)
+            scale = expected[name].abs().max().clamp(min=smallest)
             torch.testing.assert_close(parameter.grad / scale, expected[name] / scale, **MODEL._asdict(), msg=name)
 
 

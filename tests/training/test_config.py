@@ -15,7 +15,7 @@ def test_published_defaults():
 
 def test_file_round_trip(tmp_path):
     config = RunConfig()
-    config.override(["lr=3e-4", "data.path=/d", "image_size=[320, 480]", "method.num_experts=4", "report_to=[wandb]"])
+    config.override(["lr=3e-4", "data.path=/d", "image_size=[320, 480]", "method.num_experts=4", "workers=2"])
     check_settings(config)
     config.save(tmp_path / "config.yaml")
     loaded = RunConfig.load(tmp_path / "config.yaml")

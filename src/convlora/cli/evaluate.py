@@ -34,11 +34,11 @@ def evaluate(
     from convlora.inference.segmenter import Segmenter
     from convlora.metrics import TrivialBaselines
 
-    source = open_data(data)
+    source = open_data(data).only(split)
     samples = source.split(split)
-    report = check_data(source, full=False)
-    report.raise_errors()
     segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
+    report = check_data(source, full=False, known=segmenter.classes)
+    report.raise_errors()
     classes = report.classes
     if classes is None or classes.num_classes != segmenter.classes.num_classes:
         found = "unknown" if classes is None else ", ".join(classes.names)
@@ -49,7 +49,8 @@ def evaluate(
     if classes.names != segmenter.classes.names:
         err.print(
             f"Note: the run calls its classes {', '.join(segmenter.classes.names)}, "
-            f"the data {', '.join(classes.names)}."
+            f"the data {', '.join(classes.names)}.",
+            soft_wrap=True,
         )
     trivial = TrivialBaselines(classes.ignore_index)
     with RunProgress() as progress:

@@ -10,7 +10,7 @@ import typer
 from convlora.cli.console import show_error
 from convlora.errors import InputError, RunError
 
-FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILURE, BAD_INPUT = 1, 2
 
 _OUT_OF_MEMORY = (
     "Out of memory{where}. These need less of it, most helpful first: --image-size (half the side, a quarter of the "
@@ -33,11 +33,13 @@ def exit_code_for(error: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     if hasattr(error, "format_message"):  # an error of Typer's, whose classes come from click or from a copy of click
-        show_error(f"{error.format_message().rstrip('.')}. {_help_hint(error)}")
+        message = error.format_message().rstrip(".")
+        if message:  # there is none where the help was shown instead
+            show_error(f"{message}. {_help_hint(error)}")
         return BAD_INPUT
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         show_error("Interrupted.")
-        return INTERRUPTED
+        return FAILURE
     if isinstance(error, InputError):
         show_error(_from_worker(str(error)))
         return BAD_INPUT

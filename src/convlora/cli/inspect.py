@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,41 +23,43 @@ def inspect(
     from convlora.cli.tables import facts_table, scores_table
 
     path = Path(what)
-    if (path / "config.yaml").is_file():
-        facts, scores = _run_facts(path)
-    else:
-        facts, scores = _model_facts(what), {}
+    facts, scores = _run_facts(path) if (path / "config.yaml").is_file() else (_model_facts(what), {})
     if json:
         print_json({**facts, **scores})
         return
-    out.print(facts_table(facts, title=what))
+    rows: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            rows |= {f"{name}, {key}".replace("_", " "): entry for key, entry in value.items()}
+        else:
+            rows[name.replace("_", " ")] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    out.print(facts_table(rows, title=what))
     if scores:
         out.print(scores_table(scores))
 
 
 def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from convlora.inference.segmenter import read_run
+    from convlora.inference.runs import read_classes, read_metrics, read_settings
 
-    settings = read_run(run)
-    method = dict(settings["method"])
+    settings = read_settings(run)
     facts: dict[str, Any] = {
         "kind": "run",
         "model": settings["model"]["source"],
-        "image size": settings["model"]["image_size"],
-        "method": method.pop("name"),
-        **{f"  {key}": value for key, value in method.items()},
-        "classes": ", ".join(json_module.loads((run / "classes.json").read_text(encoding="utf-8"))["classes"]),
+        "image_size": settings["model"]["image_size"],
+        "method": settings["method"],
+        "classes": list(read_classes(run).names),
         "data": settings["data"]["path"],
     }
-    if not (run / "metrics.json").is_file():
+    metrics = read_metrics(run)
+    if metrics is None:
         return {**facts, "state": "unfinished; go on with --resume"}, {}
-    metrics = json_module.loads((run / "metrics.json").read_text(encoding="utf-8"))
     facts |= {
-        "state": f"finished, {metrics['steps']} steps, best epoch {metrics['best_epoch']}",
-        "parameters": metrics["params"]["total"],
-        "parameters trained": metrics["params"]["trainable"],
-        "seconds per step": metrics["seconds_per_step"],
-        "peak memory (MB)": round(metrics["peak_memory_mb"], 1),
+        "state": "finished",
+        "steps": metrics["steps"],
+        "best_epoch": metrics["best_epoch"],
+        "parameters": metrics["params"],
+        "seconds_per_step": metrics["seconds_per_step"],
+        "peak_memory_mb": metrics["peak_memory_mb"],
     }
     return facts, {split: metrics[split] for split in ("val", "test") if metrics.get(split)}
 
@@ -69,16 +70,17 @@ def _model_facts(source: str) -> dict[str, Any]:
 
     model = SamForSemanticSegmentation.from_pretrained(source)
     vision = model.config.vision_config
-    height, width = as_size(model.config.image_size)
-    facts: dict[str, Any] = {
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    return {
         "kind": "SAM",
-        "image size": height if height == width else [height, width],
-        "vision encoder": f"{vision.num_hidden_layers} blocks of width {vision.hidden_size}, "
-        f"{vision.num_attention_heads} heads, windows of {vision.window_size} cells",
-        "blocks with global attention": ", ".join(str(index) for index in vision.global_attn_indexes),
-        "number format": str(model.dtype).removeprefix("torch."),
+        "image_size": list(as_size(model.config.image_size)),
+        "vision_encoder": {
+            "blocks": vision.num_hidden_layers,
+            "width": vision.hidden_size,
+            "heads": vision.num_attention_heads,
+            "window_size": vision.window_size,
+            "blocks_with_global_attention": list(vision.global_attn_indexes),
+        },
+        "number_format": str(model.dtype).removeprefix("torch."),
+        "parameters": {"total": sum(p.numel() for p in model.parameters()), **parts},
     }
-    for name, part in model.named_children():
-        facts[f"parameters, {name.replace('_', ' ')}"] = sum(p.numel() for p in part.parameters())
-    facts["parameters"] = sum(p.numel() for p in model.parameters())
-    return facts

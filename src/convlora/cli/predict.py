@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.console import out, print_json, quiet_libraries
+from convlora.cli.console import out, print_json, quiet_libraries, show_error
 from convlora.cli.options import Device, DeviceName, Json, MovedModel, Precision, PrecisionName, Run
+from convlora.errors import RunError
 
 
 def predict(
@@ -44,11 +45,23 @@ def predict(
     with progress_bar() as bar:
         task = bar.add_task("Predicting", total=len(jobs), note="")
         results = list(run_jobs(segmenter, jobs, batch_size=batch_size, progress=lambda done: bar.advance(task, done)))
+    failed = [result for result in results if "error" in result]
+    results = [result for result in results if "error" not in result]
     if json:
-        print_json({"run": str(run), "output": str(output), "images": results})
+        print_json({"run": str(run), "output": str(output), "images": results, "failed": failed})
+    else:
+        _show(results, segmenter.classes.names, output)
+    if failed:
+        for result in failed:
+            show_error(result["error"])
+        raise RunError(f"{len(failed)} of {len(jobs)} images could not be read; the others are done.")
+
+
+def _show(results: list[dict[str, Any]], names: tuple[str, ...], output: Path) -> None:
+    if not results:
         return
     noun = "image" if len(results) == 1 else "images"
     out.print(f"Segmented {len(results)} {noun} into {output}", markup=False, soft_wrap=True)
-    for index, name in enumerate(segmenter.classes.names[1:], start=1):
+    for index, name in enumerate(names[1:], start=1):
         share = sum(result["shares"][name] for result in results) / len(results)
         out.print(f"  value {index}: {name}, {100 * share:.2f}% of an image on average", markup=False)

@@ -61,7 +61,7 @@ class RunProgress:
 
     def message(self, text: str) -> None:
         """Prints a sentence above the bar."""
-        err.print(text, markup=False)
+        err.print(text, markup=False, soft_wrap=True)
 
     def train_begin(self, total_steps: int, first_step: int) -> None:
         """Opens the training bar."""
@@ -98,4 +98,4 @@ class RunProgress:
         if epoch is not None:
             shown = dict.fromkeys((select_by, "iou", "dice", "iou_pooled"))
             text = ", ".join(f"{name} {scores[name]:.4f}" for name in shown if name in scores)
-            err.print(f"Epoch {epoch}: validation {text}{' (best so far)' if is_best else ''}")
+            err.print(f"Epoch {epoch}: validation {text}{' (best so far)' if is_best else ''}", soft_wrap=True)

@@ -18,7 +18,7 @@ def quickstart(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")] = Path("convlora-quickstart"),
     json: Json = False,
 ) -> None:
-    """Run the whole job in a minute or two, offline: make images, train, score, predict.
+    """Run the whole job in about a minute, offline: make images, train, score, predict.
 
     The images are drawn on the spot, and the SAM is a small one with random weights, so the scores say nothing of
     the method. It shows that everything works, and what the files look like.

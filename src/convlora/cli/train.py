@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.console import err, out, print_json, quiet_libraries
+from convlora.cli.console import out, print_json, quiet_libraries
 from convlora.cli.options import DeviceName, Json, PrecisionName, parse_image_size
 
 
@@ -110,12 +110,10 @@ def train(
         settings = RunConfig.load(config)
     elif resume and (output / "config.yaml").is_file():
         settings = RunConfig.load(output / "config.yaml")
-    before = settings.to_dict()
-    settings.override(set_ or [])
     given: dict[str, dict[str, Any]] = {
-        "data": {"path": _absolute(data), "augmentation": augmentation},
+        "data": {"path": data, "augmentation": augmentation},
         "model": {
-            "source": _absolute(model),
+            "source": model,
             "image_size": None if image_size is None else parse_image_size(image_size),
         },
         "method": {"name": method},
@@ -133,9 +131,7 @@ def train(
     }
     for section, entries in given.items():
         settings.update({section: {k: v for k, v in entries.items() if v is not None}}, origin="the command line")
-    if resume:
-        for change in _changes(before, settings.to_dict(), output):
-            err.print(f"Resuming with {change}.", markup=False)
+    settings.override(set_ or [])
 
     with RunProgress() as progress:
         metrics = run_training(settings, output, resume=resume, reporter=progress)
@@ -145,22 +141,6 @@ def train(
         print_json({"run": str(output), **metrics})
     else:
         _show(metrics, output)
-
-
-def _absolute(name: str | None) -> str | None:
-    """The absolute path of something on this disk; Hub ids stay as they are."""
-    return str(Path(name).expanduser().resolve()) if name is not None and Path(name).expanduser().exists() else name
-
-
-def _changes(before: dict[str, Any], after: dict[str, Any], output: Path) -> list[str]:
-    if not (output / "config.yaml").is_file():
-        return []
-    return [
-        f"{section}.{key} = {after[section][key]!r} instead of {before[section].get(key)!r}"
-        for section in after
-        for key in after[section]
-        if key in before[section] and after[section][key] != before[section][key]
-    ]
 
 
 def _show(metrics: dict[str, Any], output: Path) -> None:

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ class _Facts:
     problems: list[Problem] = field(default_factory=list)
 
 
-def check_data(source: DataSource, *, full: bool, progress: Progress | None = None) -> CheckReport:
+def check_data(
+    source: DataSource, *, full: bool, progress: Progress | None = None, known: ClassTable | None = None
+) -> CheckReport:
     """Checks that a data set can be trained on, and finds out its classes.
 
     Args:
@@ -50,6 +52,8 @@ def check_data(source: DataSource, *, full: bool, progress: Progress | None = No
         full: Whether to decode every file once. Otherwise only headers are read, and the values of up to 48 evenly
             spaced masks of the train split (of more masks if these leave the meaning of 255 open).
         progress: Wraps what is iterated over, with a description, to show a progress bar.
+        known: The classes the data are expected to have; they stand in where the masks alone do not tell, as in a test
+            split without foreground.
 
     Returns:
         The findings, in an order that does not depend on the number of threads.
@@ -69,7 +73,7 @@ def check_data(source: DataSource, *, full: bool, progress: Progress | None = No
     ]
     problems += [problem for fact in facts for problem in fact.problems]
     problems += unnamed
-    classes = None if unnamed else _resolve(source, facts, problems)
+    classes = None if unnamed else _resolve(source, facts, problems, known)
     report = CheckReport(
         problems,
         classes,
@@ -199,13 +203,19 @@ def _all_values(facts: Iterable[_Facts]) -> set[int]:
     return {value for fact in facts for value in fact.values or ()}
 
 
-def _resolve(source: DataSource, facts: list[_Facts], problems: list[Problem]) -> ClassTable | None:
+def _resolve(
+    source: DataSource, facts: list[_Facts], problems: list[Problem], known: ClassTable | None
+) -> ClassTable | None:
     values = _all_values(facts)
     if not values:
         return None
     try:
         classes = resolve_classes(values, source.classes_json, source.root)
+        if known is not None and source.classes_json is None and classes.num_classes == known.num_classes:
+            classes = replace(classes, names=known.names)
     except InputError as error:
+        if known is not None and not known.values_outside(values):
+            return known
         found = _files_outside(source, facts)
         problems += found
         if source.classes_json is None or not found:

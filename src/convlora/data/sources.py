@@ -52,6 +52,14 @@ class DataSource:
             raise InputError(f"The split {chosen!r} of {self.root} is empty. Add samples to it.")
         return self.splits[chosen]
 
+    def only(self, name: str) -> "DataSource":
+        """The data set reduced to one split, so that faults of the others do not matter; see `split`."""
+        samples = self.split(name)
+        problems = [p for p in self.problems if name in Path(p.path).parts or Path(p.path).stem in (name, ALL)]
+        if self.kind == "images" or ALL in self.splits:
+            problems = list(self.problems)
+        return DataSource(self.root, self.kind, {name: samples}, self.classes_json, list(self.notes), problems)
+
     def train_val(self, seed: int, val_fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:
         """Returns training and validation samples, holding some out when there is no val split.
 

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file
 from convlora.errors import InputError
+
+SOFTWARE = "convlora"  # written into every result
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,15 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
+def is_own_result(path: Path) -> bool:
+    """Whether a file is an earlier result, which may be replaced, and not, say, somebody's ground truth."""
+    try:
+        with Image.open(path) as image:
+            return str(image.info.get("Software", "")).startswith(SOFTWARE)
+    except OSError:
+        return False
+
+
 def plan(images: Sequence[Path], output: Path, with_overlay: bool) -> list[Job]:
     """Decides on the names of the results: `STEM.png`, and `STEM_overlay.png`.
 
@@ -74,6 +87,8 @@ def plan(images: Sequence[Path], output: Path, with_overlay: bool) -> list[Job]:
                 )
             if target.resolve() == image.resolve():
                 raise InputError(f"The result for {image} would replace it. Choose another --output.")
+            if target.exists() and not is_own_result(target):
+                raise InputError(f"{target} exists and was not made by convlora. Choose another --output.")
             owners[target] = image
         jobs.append(job)
     return jobs

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from convlora.data.images import read_image
+from convlora.errors import InputError
 from convlora.inference.evaluate import batches
-from convlora.inference.files import Job
+from convlora.inference.files import SOFTWARE, Job
 from convlora.inference.palette import indexed_image, overlay
-from convlora.inference.segmenter import Segmenter
+from convlora.inference.segmenter import Prediction, Segmenter
 from convlora.storage import make_folder, replacing_file
 
 
@@ -19,6 +23,8 @@ def run_jobs(
     segmenter: Segmenter, jobs: Sequence[Job], *, batch_size: int = 1, progress: Callable[[int], None] | None = None
 ) -> Iterator[dict[str, Any]]:
     """Segments images and writes the results, yielding a description of each.
+
+    An image that cannot be read does not stop the others.
 
     Args:
         segmenter: The model.
@@ -28,17 +34,18 @@ def run_jobs(
 
     Yields:
         For each image: `image`, `mask`, `overlay` (if made), `size` (height, width) and `shares`, the share of its
-        pixels of each class.
+        pixels of each class; or `image` and `error`.
     """
     for batch in batches(jobs, batch_size):
-        images = [read_image(job.image, segmenter.intensity) for job in batch]
-        for job, image, prediction in zip(batch, images, segmenter.predict_batch(images)):
-            make_folder(job.mask.parent)
-            with replacing_file(job.mask) as temporary:
-                indexed_image(prediction.semantic_map).save(temporary, format="PNG", optimize=True)
-            if job.overlay is not None:
-                with replacing_file(job.overlay) as temporary:
-                    overlay(image, prediction.semantic_map).save(temporary, format="PNG")
+        opened: list[tuple[Job, Image.Image]] = []
+        for job in batch:
+            try:
+                opened.append((job, read_image(job.image, segmenter.intensity)))
+            except InputError as error:
+                yield {"image": str(job.image), "error": str(error)}
+        predictions = segmenter.predict_batch([image for _, image in opened]) if opened else []
+        for (job, image), prediction in zip(opened, predictions):
+            _write(job, image, prediction)
             counts = np.bincount(prediction.semantic_map.ravel(), minlength=segmenter.classes.num_classes)
             yield {
                 "image": str(job.image),
@@ -49,3 +56,17 @@ def run_jobs(
             }
         if progress is not None:
             progress(len(batch))
+
+
+def _write(job: Job, image: Image.Image, prediction: Prediction) -> None:
+    make_folder(job.mask.parent)
+    _save_png(indexed_image(prediction.semantic_map), job.mask)
+    if job.overlay is not None:
+        _save_png(overlay(image, prediction.semantic_map), job.overlay)
+
+
+def _save_png(image: Image.Image, path: Path) -> None:
+    made_by = PngInfo()
+    made_by.add_text("Software", SOFTWARE)
+    with replacing_file(path) as temporary:
+        image.save(temporary, format="PNG", optimize=image.mode == "P", pnginfo=made_by)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from peft import PeftModel
 from PIL import Image
+from safetensors import SafetensorError
 
 from convlora.data.classes import ClassTable
 from convlora.data.images import Intensity, read_image
@@ -19,9 +19,9 @@ from convlora.data.transforms import prepare_image
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError
 from convlora.inference.evaluate import autocast, foreground_probability
+from convlora.inference.runs import adapter_folder, first_line, read_classes, read_settings
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
-from convlora.storage import recover_folder
 
 ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
 
@@ -89,14 +89,14 @@ class Segmenter:
         Raises:
             InputError: If the folder is no run, or the SAM cannot be found.
         """
-        settings = read_run(Path(run))
+        settings, classes, weights = read_settings(Path(run)), read_classes(Path(run)), adapter_folder(Path(run))
         source = str(model if model is not None else settings["model"]["source"])
         chosen = resolve_device(device)
         try:
             base = SamForSemanticSegmentation.from_pretrained(
                 source,
                 image_size=as_size(settings["model"]["image_size"]),
-                attn_implementation=settings["model"]["attention"],
+                attention=settings["model"]["attention"],
                 dtype=torch.float32,
             )
         except InputError as error:
@@ -104,15 +104,15 @@ class Segmenter:
                 f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)"
             ) from error
         try:
-            adapted = PeftModel.from_pretrained(base, str(Path(run) / "adapter"))
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            adapted = PeftModel.from_pretrained(base, str(weights))
+        except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
             raise InputError(
-                f"The adapter in {run}/adapter does not fit the model '{source}': {_first_line(error)}. Give the SAM "
-                "it was trained from with --model."
+                f"The adapter in {run}/adapter is damaged or does not fit the model '{source}': {first_line(error)}. "
+                "Give the SAM it was trained from with --model."
             ) from error
         return cls(
             adapted.to(chosen),
-            ClassTable.from_dict(json.loads((Path(run) / "classes.json").read_text(encoding="utf-8"))),
+            classes,
             as_size(settings["model"]["image_size"]),
             settings["data"]["intensity"],
             resolve_precision(precision, chosen),
@@ -156,28 +156,6 @@ class Segmenter:
         return read_image(Path(image), self.intensity)
 
 
-def read_run(run: Path) -> dict[str, Any]:
-    """Reads the settings of a finished run, as in its `config.yaml`.
-
-    Raises:
-        InputError: If the folder is no run, or the run has no weights yet.
-    """
-    import yaml
-
-    recover_folder(run / "adapter")
-    if not (run / "config.yaml").is_file():
-        raise InputError(f"{run} is not a run folder: it has no config.yaml. Give the --output of convlora train.")
-    if not (run / "adapter" / "adapter_model.safetensors").is_file() or not (run / "classes.json").is_file():
-        raise InputError(f"The run {run} has no trained weights yet. Go on with it: convlora train ... --resume.")
-    try:
-        settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        _ = settings["model"]["source"], settings["model"]["image_size"], settings["data"]["intensity"]
-        _ = settings["model"]["attention"]
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{run}/config.yaml is damaged: {_first_line(error)}. Restore it from a copy.") from error
-    return settings
-
-
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
@@ -188,7 +166,3 @@ def _from_array(array: np.ndarray) -> Image.Image:
             f"{array.dtype}. Convert it first."
         )
     return Image.fromarray(array.squeeze(-1) if array.ndim == 3 and array.shape[2] == 1 else array)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -80,7 +80,19 @@ def resolve_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [key for key in options if key not in defaults]
     if unknown:
         raise InputError(f"The method {name} has no option '{unknown[0]}'. It has: {', '.join(defaults)}.")
+    for key, value in options.items():
+        if not _fits(value, defaults[key]):
+            raise InputError(f"method.{key} must be like its default, {defaults[key]!r}, got {value!r}.")
     return {**defaults, **options}
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether an option has the type of its default; whole numbers do for fractions."""
+    if default is None:
+        return value is None or isinstance(value, (list, tuple))
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(default)
 
 
 def apply_method(

@@ -5,6 +5,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import SamConfig
 
+from convlora.losses import LOSSES
+
 IMAGE_MULTIPLE = 16  # SAM's patch size in pixels
 
 
@@ -18,6 +20,7 @@ class SamSegmentationConfig(SamConfig):
         num_classes: Number of classes, background included.
         ignore_index: Label of pixels that count nowhere.
         loss: Name of the training loss, see `convlora.losses`.
+        attention: How the vision encoder computes its attention, see `convlora.models.attention.set_attention`.
     """
 
     model_type = "convlora_sam"
@@ -26,6 +29,7 @@ class SamSegmentationConfig(SamConfig):
     num_classes: int = 2
     ignore_index: int = 255
     loss: str = "structure"
+    attention: str = "auto"
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Brings the sizes of all parts in line with `image_size`."""
@@ -42,6 +46,8 @@ class SamSegmentationConfig(SamConfig):
             raise ValueError(
                 f"Only binary tasks (num_classes=2: background and one class) are supported, got {self.num_classes}."
             )
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got '{self.loss}'")
         self.image_size = [height, width]
         # transformers' modules know squares only; the segmenter itself gives the tables their true size.
         vision.image_size = max(height, width)

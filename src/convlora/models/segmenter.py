@@ -13,6 +13,7 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
 
 from convlora.losses import segmentation_loss
+from convlora.models.attention import set_attention
 from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, read_model_type
 from convlora.models.configuration import SamSegmentationConfig, as_size
 from convlora.models.mask_decoder import SemanticMaskDecoder
@@ -53,6 +54,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
         self.shared_image_embedding = SamPositionalEmbedding(config.vision_config)
         self.vision_encoder = SamVisionEncoder(config.vision_config)
         resize_vision_encoder(self.vision_encoder, as_size(config.image_size))
+        set_attention(self.vision_encoder, config.attention)
         self.prompt_encoder = SamPromptEncoder(config)
         # The decoder's attention is no PreTrainedModel, so it has to be told.
         config.mask_decoder_config._attn_implementation = config._attn_implementation
@@ -67,6 +69,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
         *model_args: Any,
         num_classes: int | None = None,
         image_size: int | tuple[int, int] | None = None,
+        attention: str | None = None,
         **kwargs: Any,
     ) -> SamForSemanticSegmentation:
         """Loads SAM from wherever it comes.
@@ -77,6 +80,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
             num_classes: Number of classes, background included. Default: 2, or as saved.
             image_size: (height, width) or one side of a square in pixels, divisible by 16; position tables are
                 interpolated to it. Default: the size the checkpoint was made for.
+            attention: How the vision encoder computes its attention: `"auto"` (the default, or as saved), `"blocks"`,
+                `"vectors"`, or transformers' own `"sdpa"` or `"eager"`, which `attn_implementation` chooses too.
             **kwargs: `loss` and `ignore_index` of the configuration; everything else goes to transformers.
 
         Returns:
@@ -86,13 +91,20 @@ class SamForSemanticSegmentation(PreTrainedModel):
             InputError: If a `.pth` file is not a SAM, or the model is of another kind.
         """
         source = pretrained_model_name_or_path
+        if kwargs.pop("output_loading_info", False):
+            raise ValueError("output_loading_info is not supported; load the SAM with transformers to see it.")
         task: dict[str, Any] = {key: kwargs.pop(key) for key in ("loss", "ignore_index") if key in kwargs}
         if num_classes is not None:
             task["num_classes"] = num_classes
+        if attention is None and kwargs.get("attn_implementation") in ("sdpa", "eager"):
+            attention = kwargs["attn_implementation"]
+        if attention is not None:
+            task["attention"] = attention
         if is_meta_checkpoint(source):
-            dtype = kwargs.pop("dtype", None)
-            attention = kwargs.pop("attn_implementation", None)
-            model = cls.from_sam(load_meta_checkpoint(source, attention), image_size=image_size, **task)
+            dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+            dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype  # "auto" is what the file holds
+            stock = kwargs.pop("attn_implementation", None)
+            model = cls.from_sam(load_meta_checkpoint(source, stock), image_size=image_size, **task)
             if isinstance(dtype, torch.dtype):
                 model = model.to(dtype)
         elif read_model_type(source, kwargs) == SamSegmentationConfig.model_type:
@@ -105,6 +117,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
         else:
             model = cls.from_sam(SamModel.from_pretrained(source, *model_args, **kwargs), image_size=image_size, **task)
         model.config._name_or_path = str(source)
+        set_attention(model.vision_encoder, model.config.attention)
         model.freeze_prompt_encoder()
         return model.eval()
 
@@ -117,7 +130,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
         Args:
             sam: transformers' SAM.
             image_size: (height, width) or one side of a square in pixels. Default: as the SAM's.
-            **task: `num_classes`, `ignore_index` and `loss` of [`SamSegmentationConfig`].
+            **task: `num_classes`, `ignore_index`, `loss` and `attention` of [`SamSegmentationConfig`].
         """
         settings = sam.config.to_dict()
         settings.pop("model_type", None)
@@ -132,6 +145,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
         model.mask_decoder = SemanticMaskDecoder.from_sam(sam.mask_decoder)
         for key, value in task.items():
             setattr(model.config, key, value)
+        set_attention(model.vision_encoder, model.config.attention)
         model.resize(image_size if image_size is not None else config.vision_config.image_size)
         model.freeze_prompt_encoder()
         return model

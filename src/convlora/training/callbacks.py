@@ -135,7 +135,8 @@ class Interruption(TrainerCallback):
     A second Ctrl-C ends it at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
         self.requested = False
         self._at_epoch_end = False
 
@@ -149,6 +150,7 @@ class Interruption(TrainerCallback):
 
         def request(number: int, frame: Any) -> None:
             self.requested = True
+            self.reporter.message("Finishing this step or validation, then saving. Ctrl-C again stops at once.")
             for name, handler in before.items():
                 signal.signal(name, handler)
 
@@ -163,11 +165,21 @@ class Interruption(TrainerCallback):
     def on_step_end(  # noqa: D102
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # the last step too, whatever the interval
         if self.requested:
             control.should_training_stop = True
             # At the end of an epoch its validation belongs to the checkpoint, or the resumed run would lack it.
             self._at_epoch_end = _is_epoch_end(state)
             control.should_save = not self._at_epoch_end
+        return control
+
+    def on_evaluate(  # noqa: D102
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self.requested:  # during validation; the checkpoint of the epoch comes next
+            control.should_training_stop = True
+            self._at_epoch_end = True
         return control
 
     def on_epoch_end(  # noqa: D102

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from convlora.errors import InputError
+from convlora.methods.registry import METHODS
 from convlora.storage import write_text
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -46,12 +47,12 @@ class ModelSettings:
     Attributes:
         source: Hub id, folder, or Meta's .pth file.
         image_size: Side of the square that images are resized to, or [height, width]; null: the checkpoint's own.
-        attention: "sdpa" or "eager".
+        attention: "auto" (exact and small: "blocks" on a CPU, "vectors" on a GPU), or transformers' "sdpa" or "eager".
     """
 
     source: str = "facebook/sam-vit-base"
     image_size: int | list[int] | None = None
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["auto", "blocks", "vectors", "sdpa", "eager"] = "auto"
 
 
 @dataclass
@@ -162,7 +163,8 @@ class RunConfig:
                 raise InputError(
                     f"'{section}' in {origin} must hold settings, such as: {', '.join(_SECTIONS[section])}."
                 )
-            for key, value in entries.items():
+            # The name of the method first: another method's options do not apply to it.
+            for key, value in sorted(entries.items(), key=lambda entry: entry[0] != "name"):
                 self._set(section, str(key), value, origin)
 
     def override(self, assignments: list[str]) -> None:
@@ -177,8 +179,12 @@ class RunConfig:
             if not separator:
                 raise InputError(f"'{origin}' has no '='. Write --set KEY=VALUE, for example --set training.lr=3e-4.")
             section, _, name = key.strip().rpartition(".")
+            if not section and name == "method":
+                section, name = "method", "name"
             if not section:
                 homes = [s for s, names in _SECTIONS.items() if name in names]
+                if any(name in method.defaults for method in METHODS.values()):
+                    homes.append("method")
                 if len(homes) != 1:
                     raise InputError(_unknown(name, _all_keys(), origin))
                 section = homes[0]
@@ -197,6 +203,8 @@ class RunConfig:
         if section == "method" and key != "name":
             settings.options[key] = value
             return
+        if section == "method" and value != settings.name:
+            settings.options = {}
         if key not in _SECTIONS[section]:
             raise InputError(_unknown(f"{section}.{key}", _all_keys(), origin))
         kind = typing.get_type_hints(type(settings))[key]
@@ -215,7 +223,8 @@ _SECTIONS: dict[str, list[str]] = {
 
 
 def _all_keys() -> list[str]:
-    return [f"{section}.{key}" for section, keys in _SECTIONS.items() for key in keys]
+    options = dict.fromkeys(f"method.{option}" for method in METHODS.values() for option in method.defaults)
+    return [f"{section}.{key}" for section, keys in _SECTIONS.items() for key in keys] + list(options)
 
 
 def _unknown(key: str, known: list[str], origin: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from convlora import __version__
 from convlora.training.config import RunConfig
@@ -20,15 +23,21 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
     """
     method = config.to_dict()["method"]
     size = config.model.image_size
+    # A folder on somebody's disk is no model that the Hub could link to.
+    is_local = Path(config.model.source).exists()
+    name = Path(config.model.source).name if is_local else config.model.source
+    header = {
+        **({} if is_local else {"base_model": config.model.source}),
+        "library_name": "peft",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["convlora", "segment-anything", "sam", method["name"]],
+    }
     lines = [
         "---",
-        f"base_model: {config.model.source}",
-        "library_name: peft",
-        "pipeline_tag: image-segmentation",
-        "tags: [convlora, segment-anything, sam, conv-lora]",
+        *yaml.safe_dump(header, sort_keys=False).splitlines(),
         "---",
         "",
-        f"# {config.model.source} fine-tuned with {method['name']}",
+        f"# {name} fine-tuned with {method['name']}",
         "",
         f"Segments {', '.join(classes[1:])} from {classes[0]}. Made by convlora {__version__}.",
         "",
@@ -46,11 +55,12 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         "",
         f"- Images resized to {size if isinstance(size, int) or size is None else f'{size[0]} x {size[1]}'} pixels.",
         f"- Method: {', '.join(f'{key} {value}' for key, value in method.items())}.",
-        f"- Loss {config.training.loss}, learning rate {config.training.lr}, {config.training.epochs} epochs, "
+        f"- Loss {config.training.loss}, learning rate {config.training.lr}, "
         f"{config.training.batch_size} x {config.training.grad_accum} images per step, seed {config.training.seed}.",
     ]
     if metrics is not None:
         lines += [
+            f"- {metrics['steps']} steps in {metrics['epochs']:g} epochs.",
             f"- Best epoch by {config.training.select_by}: {metrics['best_epoch']}.",
             f"- Parameters trained: {metrics['params']['trainable']:,} of {metrics['params']['total']:,}.",
             "",

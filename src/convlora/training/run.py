@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import resource
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils import load_peft_weights
+from safetensors import SafetensorError
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
@@ -20,14 +24,16 @@ from convlora.data.dataset import SegmentationDataset
 from convlora.data.sources import DataSource, open_data
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
+from convlora.inference.runs import adapter_folder
 from convlora.methods.registry import apply_method
 from convlora.metrics import HIGHER_IS_BETTER, TrivialBaselines
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
 from convlora.models.parameters import count_parameters
-from convlora.storage import make_folder, recover_folder, replacing_folder, write_json, write_text
+from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
-from convlora.training.config import RunConfig
+from convlora.training.config import Precision, RunConfig
+from convlora.training.folder import check_folder, check_resumed, last_checkpoint
 from convlora.training.model_card import model_card
 from convlora.training.reporting import Reporter, Silent
 from convlora.training.trainer import SegmentationTrainer
@@ -63,12 +69,10 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     process = PartialState(cpu=device.type == "cpu")
     if reporter is None or not process.is_main_process:
         reporter = Silent()
-    if process.is_main_process:
-        _check_folder(output, resume)
-    process.wait_for_everyone()
-    checkpoint = _last_checkpoint(output) if resume else None
+    checkpoint = _prepare_folder(config, output, resume, reporter, process)
     if config.data.path is None:
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
+    config.data.path, config.model.source = _absolute(config.data.path), _absolute(config.model.source)
     source = open_data(config.data.path)
     classes = _check(source, config)
     train_samples, val_samples = source.train_val(config.training.seed, config.data.val_fraction)
@@ -78,13 +82,8 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     set_seed(config.training.seed)
     model = build_model(config, classes)
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
+    config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)
-    if process.is_main_process:
-        make_folder(output)
-        config.save(output / "config.yaml")
-        write_json(output / "classes.json", classes.to_dict())
-    process.wait_for_everyone()
-
     dataset = SegmentationDataset(
         train_samples,
         classes,
@@ -93,14 +92,14 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         seed=config.training.seed,
         intensity=config.data.intensity,
     )
-    timer, interruption = StepTimer(), Interruption()
+    timer, interruption = StepTimer(), Interruption(reporter)
 
     def save_adapter(scores: dict[str, float]) -> None:
         _save_adapter(model, output, config, classes)
 
     trainer = SegmentationTrainer(
         model=model,
-        args=_arguments(config, output, device, precision),
+        args=_arguments(config, output, device, planned_steps(config, len(dataset), process.num_processes)),
         train_dataset=dataset,
         val_samples=val_samples,
         classes=classes,
@@ -110,19 +109,39 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
     )
     trainer.remove_callback(PrinterCallback)
+    if process.is_main_process:
+        make_folder(output)
+        config.save(output / "config.yaml")
+        write_json(output / "classes.json", classes.to_dict())
+    process.wait_for_everyone()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    if checkpoint is not None and trainer.is_complete(checkpoint):
-        trainer.restore_state(checkpoint)
-    else:
-        with interruption.listening():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        if checkpoint is not None and trainer.is_complete(checkpoint):
+            trainer.restore_state(checkpoint)
+        else:
+            with interruption.listening():
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (SafetensorError, json.JSONDecodeError, FileNotFoundError) as error:
+        if checkpoint is None:
+            raise
+        raise InputError(
+            f"The checkpoint {checkpoint} is damaged ({error}). Delete that folder and start the run again."
+        ) from error
     if interruption.requested:
         raise Interrupted(
             f"Interrupted after step {trainer.state.global_step}; a checkpoint was saved. Go on with the same command "
             "and --resume."
         )
     return _finish(trainer, config, output, source, classes, timer, reporter)
+
+
+def planned_steps(config: RunConfig, images: int, processes: int) -> int:
+    """Optimizer steps of a run: those of all epochs, or `max_steps` if that is fewer."""
+    t = config.training
+    batches = math.ceil(images / (t.batch_size * processes))
+    steps = math.ceil(batches / t.grad_accum) * t.epochs
+    return steps if t.max_steps is None else min(steps, t.max_steps)
 
 
 def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
@@ -135,7 +154,7 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
             image_size=None if size is None else as_size(size),
             loss=config.training.loss,
             ignore_index=classes.ignore_index,
-            attn_implementation=config.model.attention,
+            attention=config.model.attention,
             dtype=torch.float32,
         )
     except ValueError as error:
@@ -151,25 +170,26 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
     )
 
 
-def _check_folder(output: Path, resume: bool) -> None:
-    if output.is_file():
-        raise InputError(f"--output {output} is a file. Give a folder.")
-    if resume:
-        recover_folder(output / "adapter")
-    elif output.exists() and any(output.iterdir()):
-        raise InputError(f"The folder {output} is not empty. Give another --output, or --resume to go on with its run.")
+def _prepare_folder(
+    config: RunConfig, output: Path, resume: bool, reporter: Reporter, process: PartialState
+) -> Path | None:
+    """Checks the run folder and finds the checkpoint to go on from; None for a new run."""
+    if process.is_main_process:
+        note = check_folder(output, resume)
+        if note is not None:
+            reporter.message(note)
+    process.wait_for_everyone()
+    checkpoint = last_checkpoint(output) if resume else None
+    if checkpoint is not None:
+        for change in check_resumed(config, output):
+            reporter.message(f"Resuming with {change}.")
+    return checkpoint
 
 
-def _last_checkpoint(output: Path) -> Path | None:
-    checkpoints = sorted(
-        (
-            folder
-            for folder in (output / "checkpoints").glob("checkpoint-*")
-            if (folder / "trainer_state.json").exists()
-        ),
-        key=lambda folder: int(folder.name.rpartition("-")[2]),
-    )
-    return checkpoints[-1] if checkpoints else None
+def _absolute(name: str) -> str:
+    """The absolute path of something on this disk; Hub ids stay as they are."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
 
 
 def _check(source: DataSource, config: RunConfig) -> ClassTable:
@@ -187,15 +207,14 @@ def _check(source: DataSource, config: RunConfig) -> ClassTable:
     return report.classes
 
 
-def _arguments(config: RunConfig, output: Path, device: torch.device, precision: str) -> TrainingArguments:
+def _arguments(config: RunConfig, output: Path, device: torch.device, steps: int) -> TrainingArguments:
     t, workers = config.training, config.data.workers
     if workers is None:
         workers = 4 if device.type == "cuda" else 0
     return TrainingArguments(
         output_dir=str(output / "checkpoints"),
         use_cpu=device.type == "cpu",
-        num_train_epochs=t.epochs,
-        max_steps=t.max_steps or -1,
+        max_steps=steps,
         per_device_train_batch_size=t.batch_size,
         per_device_eval_batch_size=t.batch_size,
         gradient_accumulation_steps=t.grad_accum,
@@ -205,8 +224,8 @@ def _arguments(config: RunConfig, output: Path, device: torch.device, precision:
         lr_scheduler_type="polynomial",
         lr_scheduler_kwargs={"lr_end": 0.0, "power": 1.0},
         optim="adamw_torch",
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
+        bf16=t.precision == "bf16",
+        fp16=t.precision == "fp16",
         activation_checkpointing=t.activation_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="epoch",
@@ -249,7 +268,7 @@ def _finish(
     """Scores the best weights on validation and test images and writes `metrics.json`."""
     model: PeftModel = trainer.accelerator.unwrap_model(trainer.model)
     trainer.accelerator.wait_for_everyone()
-    set_peft_model_state_dict(model, load_peft_weights(str(output / "adapter"), device="cpu"))
+    set_peft_model_state_dict(model, load_peft_weights(str(adapter_folder(output)), device="cpu"))
     best = max(
         trainer.history,
         key=lambda entry: entry[config.training.select_by] * (1 if trainer.args.greater_is_better else -1),
@@ -276,6 +295,7 @@ def _finish(
         "peak_memory_mb": peak_memory_mb(trainer.args.device),
         "device": _device_name(trainer.args.device),
         "precision": trainer.precision,
+        "versions": {name: version(name) for name in ("convlora", "torch", "transformers", "peft")},
         "history": trainer.history,
     }
     if trainer.is_world_process_zero():

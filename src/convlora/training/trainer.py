@@ -167,17 +167,9 @@ class SegmentationTrainer(Trainer):
 
     # ---- checkpoints ----
 
-    def planned_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        if self.args.max_steps > 0:
-            return self.args.max_steps
-        images_per_batch = self.args.per_device_train_batch_size * self.args.world_size
-        batches = math.ceil(len(self.train_dataset) / images_per_batch)
-        return math.ceil(batches / self.args.gradient_accumulation_steps) * math.ceil(self.args.num_train_epochs)
-
     def is_complete(self, checkpoint: Path) -> bool:
         """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
-        return TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE)).global_step >= self.planned_steps()
+        return TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE)).global_step >= self.args.max_steps
 
     def restore_state(self, checkpoint: Path) -> None:
         """Takes over the progress and the history of a checkpoint without training."""

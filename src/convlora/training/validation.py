@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from transformers.integrations import get_available_reporting_integrations
+
 from convlora.data.transforms import AUGMENTATIONS
 from convlora.errors import InputError
 from convlora.losses import LOSSES
@@ -27,6 +29,17 @@ def check_settings(config: RunConfig) -> None:
     ):
         if value is not None and value < least:
             problems.append(f"--{name} must be at least {least}, got {value}")
+    if t.seed >= 2**32:
+        problems.append(f"--seed must be below 4294967296, got {t.seed}")
+    size = config.model.image_size
+    if isinstance(size, list) and len(size) != 2:
+        problems.append(f"model.image_size must be one side or [height, width], got {size}")
+    known = get_available_reporting_integrations()
+    problems += [
+        f"training.report_to: the logger '{name}' is not known or not installed; there is {', '.join(known) or 'none'}"
+        for name in t.report_to
+        if name not in known
+    ]
     if not t.lr > 0:
         problems.append(f"--lr must be above 0, got {t.lr}")
     if t.logging_steps < 1:

@@ -263,3 +263,76 @@ def test_a_model_can_be_copied_after_a_forward_pass():
     model = adapted()
     model(torch.randn(2, 4, 4, 12))
     assert load_balancing_loss(copy.deepcopy(model)) == 0
+
+
+class Twice(TwoLinears):
+    def forward(self, x):
+        return super().forward(torch.tanh(super().forward(x)) @ torch.ones(2, 12))
+
+
+def test_a_layer_that_runs_twice_counts_twice():
+    config = ConvLoraConfig(target_modules=["first"], init_lora_weights=False)
+    model = get_peft_model(Twice(), config).eval()
+    x = torch.randn(4, 4, 4, 12)
+    layer = model.base_model.model.first
+    parts = []
+    hook = layer.register_forward_hook(lambda module, args, out: parts.append(args[0].detach()))
+    model(x)
+    hook.remove()
+    total = load_balancing_loss(model)
+    alone = []
+    for part in parts:
+        layer(part)
+        alone.append(load_balancing_loss(model))
+    assert len(alone) == 2
+    torch.testing.assert_close(total, alone[0] + alone[1])
+    model(x)
+    torch.testing.assert_close(load_balancing_loss(model), total)
+
+
+def test_dropout_acts_in_training_only():
+    model = adapted(lora_dropout=0.5, gate_noise=False)
+    x = torch.randn(2, 4, 4, 12)
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))
+
+
+def test_noise_explores_a_gate_at_its_initial_zero():
+    model = adapted(target_modules=["first"], init_lora_weights=True)
+    layer = model.base_model.model.first
+    picked = []
+    layer.lora_experts["default"].register_forward_pre_hook(lambda module, args: picked.append(args[1]))
+    x = torch.randn(64, 3, 3, 12)
+    model(x)
+    model.eval()
+    model(x)
+    assert len(picked[0].unique()) >= 6, "training tries the experts"
+    assert picked[1].unique().tolist() == [0], "evaluation does not"
+
+
+def test_noise_is_standard_normal_and_follows_the_seed():
+    from convlora.methods.conv_lora.gate import draw_noise
+
+    torch.manual_seed(3)
+    first = draw_noise(torch.zeros(2000, 8))
+    torch.manual_seed(3)
+    assert torch.equal(draw_noise(torch.zeros(2000, 8)), first)
+    assert abs(first.mean().item()) < 0.05
+    assert abs(first.std().item() - 1) < 0.05
+
+
+def test_a_stated_grid_is_saved(tmp_path):
+    model = adapted()
+    set_grid_size(model, (3, 5), num_prefix_tokens=1)
+    model.save_pretrained(tmp_path)
+    config = ConvLoraConfig.from_pretrained(tmp_path)
+    assert (config.grid_size, config.num_prefix_tokens) == ((3, 5), 1)
+
+
+def test_a_deleted_adapter_is_forgotten():
+    model = adapted()
+    model.add_adapter("other", ConvLoraConfig(target_modules=["first"]))
+    model.delete_adapter("other")
+    layer = model.base_model.model.first
+    assert set(layer.conv_lora_settings) == set(layer.conv_lora_balance) == {"default"}

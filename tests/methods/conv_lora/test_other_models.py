@@ -1,5 +1,9 @@
 """Conv-LoRA on vision transformers other than SAM, as the documentation shows it."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
@@ -62,6 +66,16 @@ def test_adapts(name, tmp_path):
     fresh.load_state_dict(weights)
     loaded = PeftModel.from_pretrained(fresh, tmp_path).eval()
     torch.testing.assert_close(loaded(pixel_values=pixels).last_hidden_state, adapted)
+
+
+def test_the_example_in_the_documentation_names_layers_that_exist():
+    text = (Path(__file__).parents[3] / "docs" / "peft.md").read_text()
+    (targets,) = re.findall(r"target_modules=(\[.*?\])", text)
+    _, config, settings = MODELS["dinov2"]
+    adapter = ConvLoraConfig(target_modules=json.loads(targets), **settings)
+    model = get_peft_model(Dinov2Model(config), adapter)
+    model(pixel_values=torch.randn(1, 3, 32, 32))
+    assert load_balancing_loss(model) > 0
 
 
 def test_a_forgotten_class_token_is_explained():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ class BalanceRecord:
 
     def __init__(self) -> None:
         self.value: torch.Tensor | None = None
+        self.in_forward = False  # within a forward pass of the model that holds the layer
 
     def store(self, value: torch.Tensor) -> None:
         """Keeps the loss of a forward pass, except of one that is recomputed during the backward pass.
@@ -26,7 +28,8 @@ class BalanceRecord:
         """
         if not torch.compiler.is_compiling() and in_backward():
             return
-        self.value = value
+        # A layer that runs several times in one pass counts each time.
+        self.value = self.value + value if self.in_forward and self.value is not None else value
 
     def clear(self) -> None:
         """Forgets the loss and the graph behind it."""
@@ -41,7 +44,7 @@ class BalanceRecord:
         return BalanceRecord()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"value": None}
+        return {"value": None, "in_forward": False}
 
 
 def load_balancing_loss(model: nn.Module) -> torch.Tensor:
@@ -78,9 +81,28 @@ def load_balancing_loss(model: nn.Module) -> torch.Tensor:
 
 def clear_load_balancing_loss(model: nn.Module) -> None:
     """Forgets the losses of the last forward pass. Done by itself when the next one begins."""
-    for module in model.modules():
-        for record in getattr(module, "conv_lora_balance", {}).values():
+    for record in _all_records(model):
+        record.clear()
+
+
+def begin_forward(module: nn.Module, args: Any) -> None:
+    """Hook: a forward pass of the whole model begins."""
+    if not in_backward():
+        for record in _all_records(module):
             record.clear()
+            record.in_forward = True
+
+
+def end_forward(module: nn.Module, args: Any, output: Any) -> None:
+    """Hook: a forward pass of the whole model is over."""
+    if not in_backward():
+        for record in _all_records(module):
+            record.in_forward = False
+
+
+def _all_records(model: nn.Module) -> Iterator[BalanceRecord]:
+    for module in model.modules():
+        yield from getattr(module, "conv_lora_balance", {}).values()
 
 
 def _active_records(model: nn.Module) -> list[BalanceRecord]:

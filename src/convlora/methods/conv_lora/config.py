@@ -113,6 +113,10 @@ class ConvLoraConfig(LoraConfig):
 
     def _problems(self) -> list[str]:
         problems = []
+        if not _is_int(self.r) or self.r < 1:
+            problems.append(f"`r` must be a whole number from 1 up, got {self.r!r}")
+        if not isinstance(self.gate_noise, bool):
+            problems.append(f"`gate_noise` must be True or False, got {self.gate_noise!r}")
         if not _is_int(self.num_experts) or self.num_experts < 1:
             problems.append(f"`num_experts` must be at least 1, got {self.num_experts!r}")
         elif not _is_int(self.top_k) or not 1 <= self.top_k <= self.num_experts:

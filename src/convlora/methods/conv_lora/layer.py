@@ -216,6 +216,11 @@ def set_grid_size(model: nn.Module, grid_size: tuple[int, int] | None, num_prefi
         grid_size: (height, width) in tokens, or None for squares.
         num_prefix_tokens: Tokens in front of the grid; None leaves it as it is.
     """
+    for config in getattr(model, "peft_config", {}).values():
+        if isinstance(config, ConvLoraConfig):  # so that it is saved with the adapter
+            config.grid_size = grid_size
+            if num_prefix_tokens is not None:
+                config.num_prefix_tokens = num_prefix_tokens
     for module in model.modules():
         for settings in getattr(module, "conv_lora_settings", {}).values():
             settings.grid_size = grid_size

@@ -8,7 +8,7 @@ from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
-from convlora.methods.conv_lora.balance import clear_load_balancing_loss, in_backward
+from convlora.methods.conv_lora.balance import begin_forward, end_forward
 from convlora.methods.conv_lora.layer import ConvLoraVariant, refuse_merge
 
 
@@ -22,7 +22,10 @@ class ConvLoraModel(LoraModel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Losses of a forward pass are forgotten when the next one starts, whatever became of them.
-        self._forget_hook = self.model.register_forward_pre_hook(_forget_last_losses)
+        self._hooks = [
+            self.model.register_forward_pre_hook(begin_forward),
+            self.model.register_forward_hook(end_forward, always_call=True),
+        ]
 
     def _create_and_replace(
         self, lora_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module, *args: Any,
@@ -45,6 +48,13 @@ class ConvLoraModel(LoraModel):
                 if adapter_name in getattr(layer, name):
                     getattr(layer, name)[adapter_name].requires_grad_(False)
 
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Deletes an adapter and what its layers remember of it."""
+        super().delete_adapter(adapter_name)
+        for module in self.model.modules():
+            for name in ("conv_lora_settings", "conv_lora_balance"):
+                getattr(module, name, {}).pop(adapter_name, None)
+
     def _check_merge_allowed(self) -> None:
         raise refuse_merge()
 
@@ -57,13 +67,9 @@ class ConvLoraModel(LoraModel):
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> nn.Module:
         if merge:
             raise refuse_merge()
-        self._forget_hook.remove()
+        for hook in self._hooks:
+            hook.remove()
         return super()._unload_and_optionally_merge(merge, *args, **kwargs)
-
-
-def _forget_last_losses(module: nn.Module, args: Any) -> None:
-    if not in_backward():
-        clear_load_balancing_loss(module)
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -1,0 +1,259 @@
+"""SAM's attention without its bias of the size of the attention matrix.
+
+SAM adds to the score of query `q` and key `k` a relative position bias `Rh[q, row of k] + Rw[q, column of k]`. Written
+out, it is as large as the attention matrix itself: for 4,096 cells and 12 heads 0.8 GB per image and block in single
+precision. Here it is never written out. Both forms are exact:
+
+- `blocks`: scores, bias and soft-max for some queries at a time, computed again in the backward pass;
+- `vectors`: the bias as more channels of query and key, for PyTorch's fused attention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionEncoder, SamVisionSdpaAttention
+
+FORMS = ("auto", "blocks", "vectors", "sdpa", "eager")
+
+# Scores held at a time: few enough to stay near the processor between the passes over them, many enough for matrix
+# products to run at full speed.
+BLOCK_SCORES = 1 << 21
+
+
+class RelativeAttention(SamVisionAttention):
+    """transformers' SAM attention, same parameters, with the bias left implicit."""
+
+    form: str = "auto"
+
+    def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False) -> tuple[torch.Tensor, None]:
+        """Attends within each map.
+
+        Args:
+            hidden_states: `(B, H, W, C)`.
+            output_attentions: Ignored: the attention matrix never exists.
+
+        Returns:
+            `(B, H, W, C)`, and None in the place of the attention matrix.
+        """
+        batch, height, width, _ = hidden_states.shape
+        heads = self.num_attention_heads
+        # (B, H, W, 3 * C) -> three times (B, heads, H * W, head width)
+        query, key, value = (
+            self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        )
+        if self.use_rel_pos:
+            rows, columns = relative_bias(query, self.rel_pos_h, self.rel_pos_w, (height, width))
+        else:
+            rows = query.new_zeros(batch, heads, height * width, height)
+            columns = query.new_zeros(batch, heads, height * width, width)
+        attend = attend_in_blocks if self._form(hidden_states) == "blocks" else attend_with_vectors
+        out = attend(query, key, value, rows, columns, self.scale)
+        return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1)), None
+
+    def _form(self, hidden_states: torch.Tensor) -> str:
+        if self.form != "auto":
+            return self.form
+        return "blocks" if hidden_states.device.type == "cpu" else "vectors"
+
+
+def set_attention(encoder: SamVisionEncoder, form: str) -> None:
+    """Chooses how a SAM's vision encoder computes its attention, in place; weights are untouched.
+
+    Args:
+        encoder: transformers' SAM vision encoder.
+        form: `"blocks"`, `"vectors"`, `"auto"` (blocks on a CPU, vectors on a GPU), or transformers' own `"sdpa"` or
+            `"eager"`.
+
+    Raises:
+        ValueError: If there is no such form.
+    """
+    if form not in FORMS:
+        raise ValueError(f"attention must be one of {', '.join(FORMS)}, got '{form}'")
+    stock = {"eager": SamVisionAttention, "sdpa": SamVisionSdpaAttention}
+    for layer in encoder.layers:
+        # The classes differ in their forward pass only, so that an adapted layer inside keeps its place.
+        layer.attn.__class__ = stock.get(form, RelativeAttention)
+        layer.attn.form = form
+
+
+def relative_bias(
+    query: torch.Tensor, table_h: torch.Tensor, table_w: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two parts of the relative position bias.
+
+    Args:
+        query: `(B, heads, H * W, d)`, not scaled.
+        table_h: `(2 * H - 1, d)`.
+        table_w: `(2 * W - 1, d)`.
+        size: (H, W).
+
+    Returns:
+        For each query its bias towards each row of keys, `(B, heads, H * W, H)`, and towards each column,
+        `(B, heads, H * W, W)`.
+
+    Source: Li et al., "MViTv2", 2022, equation 4, as used in SAM.
+    """
+    height, width = size
+    if table_h.shape[0] != 2 * height - 1 or table_w.shape[0] != 2 * width - 1:
+        raise ValueError(
+            f"tables of {table_h.shape[0]} and {table_w.shape[0]} positions do not fit a map of {height} x {width}"
+        )
+    grid = query.unflatten(2, size)
+    by_row = table_h[_distances(height, query.device)].to(query.dtype)  # (H, H, d)
+    by_column = table_w[_distances(width, query.device)].to(query.dtype)
+    rows = torch.einsum("bnhwc,hkc->bnhwk", grid, by_row)
+    columns = torch.einsum("bnhwc,wkc->bnhwk", grid, by_column)
+    return rows.flatten(2, 3), columns.flatten(2, 3)
+
+
+def _distances(size: int, device: torch.device) -> torch.Tensor:
+    places = torch.arange(size, device=device)
+    return places[:, None] - places[None, :] + size - 1
+
+
+def attend_with_vectors(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attention with the bias as more channels: `[q * scale, rows, columns]` times `[k, one-hot row, one-hot column]`.
+
+    Args:
+        query: `(B, heads, H * W, d)`.
+        key: The same shape.
+        value: The same shape.
+        rows: `(B, heads, H * W, H)`.
+        columns: `(B, heads, H * W, W)`.
+        scale: Of the scores without bias.
+
+    Returns:
+        `(B, heads, H * W, d)`.
+    """
+    height, width = rows.shape[-1], columns.shape[-1]
+    cells = torch.arange(height * width, device=query.device)
+    places = torch.cat([F.one_hot(cells // width, height), F.one_hot(cells % width, width)], dim=1).to(query.dtype)
+    # Fused kernels want a multiple of 8 channels, alike in all three.
+    channels = query.shape[-1] + height + width
+    spare = -channels % 8
+    long_query = F.pad(torch.cat([query * scale, rows.to(query.dtype), columns.to(query.dtype)], dim=-1), (0, spare))
+    long_key = F.pad(torch.cat([key, places.expand(*key.shape[:2], -1, -1)], dim=-1), (0, spare))
+    long_value = F.pad(value, (0, height + width + spare))
+    out = F.scaled_dot_product_attention(long_query, long_key, long_value, scale=1.0)
+    return out[..., : value.shape[-1]]
+
+
+def attend_in_blocks(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attention for some queries at a time; arguments and result as of [`attend_with_vectors`].
+
+    Nothing of the size of the attention matrix is kept: the backward pass computes the blocks again, from the logarithm
+    of each query's soft-max denominator.
+
+    Source: Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021; Dao et al., "FlashAttention", 2022.
+    """
+    shape = value.shape
+    flat = [t.flatten(0, 1).float() if t.dtype in (torch.float16, torch.bfloat16) else t.flatten(0, 1)
+            for t in (query, key, value, rows, columns)]  # fmt: skip
+    out: torch.Tensor = _BlockAttention.apply(*flat, scale)
+    return out.to(value.dtype).view(shape)
+
+
+class _BlockAttention(torch.autograd.Function):
+    """Attention of `(M, N, d)` queries, keys and values with implicit bias `(M, N, H)` and `(M, N, W)`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        out = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+        log_sum = query.new_empty(query.shape[:2])
+        blocks = _blocks(*query.shape[:2])
+        space = _Space(query, blocks)
+        for maps, queries in blocks:
+            scores = _biased_scores(query, key, rows, columns, scale, maps, queries, space)
+            top = scores.amax(dim=-1, keepdim=True)
+            scores.sub_(top).exp_()
+            total = scores.sum(dim=-1, keepdim=True)
+            out[maps, queries] = torch.bmm(scores, value[maps]).div_(total)
+            log_sum[maps, queries] = top.add_(total.log_()).squeeze(-1)
+        ctx.save_for_backward(query, key, value, rows, columns, out, log_sum)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, rows, columns, out, log_sum = ctx.saved_tensors
+        (grad_out,) = grads
+        grad_query = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        grad_key, grad_value = torch.zeros_like(grad_query), torch.zeros_like(grad_query)
+        grad_rows, grad_columns = torch.empty_like(rows), torch.empty_like(columns)
+        # Row sums of gradient times probability equal those of gradient times output.
+        shift = (grad_out * out).sum(dim=-1, keepdim=True)
+        blocks = _blocks(*query.shape[:2])
+        space, more_space = _Space(query, blocks), _Space(query, blocks)
+        for maps, queries in blocks:
+            probabilities = _biased_scores(query, key, rows, columns, ctx.scale, maps, queries, space, log_sum).exp_()
+            block_grad = grad_out[maps, queries]
+            grad_value[maps].baddbmm_(probabilities.transpose(1, 2), block_grad)
+            grad_scores = more_space.take(probabilities.shape)
+            torch.bmm(block_grad, value[maps].transpose(1, 2), out=grad_scores)
+            grad_scores.sub_(shift[maps, queries]).mul_(probabilities)
+            grid = grad_scores.unflatten(2, (rows.shape[-1], columns.shape[-1]))
+            grad_rows[maps, queries] = grid.sum(dim=-1)
+            grad_columns[maps, queries] = grid.sum(dim=-2)
+            grad_query[maps, queries] = torch.bmm(grad_scores, key[maps]).mul_(ctx.scale)
+            grad_key[maps].baddbmm_(grad_scores.transpose(1, 2), query[maps, queries], alpha=ctx.scale)
+        return grad_query, grad_key, grad_value, grad_rows, grad_columns, None
+
+
+class _Space:
+    """Memory for one block, taken once: asking the system for megabytes in every round costs more than the sums do."""
+
+    def __init__(self, like: torch.Tensor, blocks: list[tuple[slice, slice]]) -> None:
+        maps, queries = like.shape[:2]
+        first, second = blocks[0]
+        self.memory = like.new_empty(len(range(maps)[first]) * len(range(queries)[second]) * queries)
+
+    def take(self, shape: Sequence[int]) -> torch.Tensor:
+        """A tensor of a shape, in memory that the next block will use again."""
+        return self.memory[: math.prod(shape)].view(*shape)
+
+
+def _blocks(maps: int, queries: int) -> list[tuple[slice, slice]]:
+    """Cuts the queries of all maps and heads into blocks of about [`BLOCK_SCORES`] scores."""
+    if queries * queries <= BLOCK_SCORES:
+        step = max(1, BLOCK_SCORES // (queries * queries))
+        return [(slice(start, start + step), slice(None)) for start in range(0, maps, step)]
+    step = max(1, BLOCK_SCORES // queries)
+    return [(slice(m, m + 1), slice(start, start + step)) for m in range(maps) for start in range(0, queries, step)]
+
+
+def _biased_scores(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    scale: float,
+    maps: slice,
+    queries: slice,
+    space: _Space,
+    log_sum: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Scores of a block, minus the logarithm of the soft-max denominator if it is known: `(m, q, N)`."""
+    block_rows = rows[maps, queries]
+    if log_sum is not None:
+        block_rows = block_rows - log_sum[maps, queries].unsqueeze(-1)
+    block_columns = columns[maps, queries]
+    scores = space.take((*block_rows.shape, block_columns.shape[-1]))
+    torch.add(block_rows.unsqueeze(-1), block_columns.unsqueeze(-2), out=scores)
+    return scores.flatten(2).baddbmm_(query[maps, queries], key[maps].transpose(1, 2), alpha=scale)

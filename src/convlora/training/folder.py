@@ -1,0 +1,95 @@
+"""The run folder: whether it may be used, and what a resumed run goes on from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from convlora.errors import InputError
+from convlora.storage import recover_folder
+from convlora.training.config import RunConfig
+
+# What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
+_LEFT_BY_A_FALSE_START = {"config.yaml", "classes.json", "log.jsonl", "checkpoints"}
+
+# What may change when a run goes on. Anything else would make it another run.
+_MAY_CHANGE = {
+    "data.path",
+    "data.workers",
+    "model.source",
+    "training.epochs",
+    "training.max_steps",
+    "training.device",
+    "training.activation_checkpointing",
+    "training.logging_steps",
+    "training.report_to",
+}
+
+
+def check_folder(output: Path, resume: bool) -> str | None:
+    """Checks that a run may use a folder.
+
+    Args:
+        output: The run folder.
+        resume: Whether a run in it is to be resumed.
+
+    Returns:
+        A sentence for the user, if there is something to say.
+
+    Raises:
+        InputError: If the folder holds something else, or a run that was not asked to be resumed.
+    """
+    if output.is_file():
+        raise InputError(f"--output {output} is a file. Give a folder.")
+    recover_folder(output / "adapter")
+    names = {path.name for path in output.iterdir()} if output.exists() else set()
+    if resume and names and "config.yaml" not in names:
+        raise InputError(f"The folder {output} holds no run to resume: it has no config.yaml. Check --output.")
+    if resume and last_checkpoint(output) is None:
+        return f"There is no checkpoint in {output} to resume from; starting from the beginning."
+    if (not resume and names - _LEFT_BY_A_FALSE_START) or (not resume and last_checkpoint(output) is not None):
+        raise InputError(f"The folder {output} is not empty. Give another --output, or --resume to go on with its run.")
+    return None
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The newest checkpoint of a run."""
+    numbered = {
+        int(match[1]): folder
+        for folder in (output / "checkpoints").glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name)) and (folder / "trainer_state.json").is_file()
+    }
+    return numbered[max(numbered)] if numbered else None
+
+
+def check_resumed(config: RunConfig, output: Path) -> list[str]:
+    """Checks the settings with which a run is to be resumed against those it was started with.
+
+    Args:
+        config: The new settings; what they leave open is taken from the old ones.
+        output: The run folder.
+
+    Returns:
+        The changes, in words.
+
+    Raises:
+        InputError: If a setting changed that makes it another run.
+    """
+    before, after = RunConfig.load(output / "config.yaml").to_dict(), config.to_dict()
+    changes: list[str] = []
+    refused: list[str] = []
+    for section, settings in after.items():
+        for key, value in settings.items():
+            old = before[section].get(key)
+            if value == old or (value is None and old is not None) or (value == "auto" and key == "precision"):
+                continue
+            change = f"{section}.{key} = {value!r} instead of {old!r}"
+            (changes if f"{section}.{key}" in _MAY_CHANGE else refused).append(change)
+    if refused:
+        raise InputError(
+            f"The run {output} cannot be resumed with {', '.join(refused)}: it would be another run. Leave that out, "
+            "or start a new one with another --output."
+        )
+    if config.model.image_size is None:
+        config.model.image_size = before["model"]["image_size"]
+    return changes

@@ -1,0 +1,117 @@
+"""The exact forms of SAM's attention against transformers' eager one."""
+
+import pytest
+import torch
+from transformers import SamVisionConfig
+from transformers.models.sam.modeling_sam import SamVisionAttention
+
+from convlora.models import SamForSemanticSegmentation, attention
+from convlora.models.attention import RelativeAttention, set_attention
+from tests.helpers.models import tiny_sam
+from tests.helpers.tolerances import BY_DTYPE, MODEL
+
+SIZES = [(4, 4), (6, 9), (14, 14), (1, 5), (13, 2)]
+
+
+def layer(size, use_rel_pos=True):
+    config = SamVisionConfig(hidden_size=24, num_attention_heads=2, image_size=64, use_rel_pos=use_rel_pos)
+    module = SamVisionAttention(config, window_size=size[0])
+    if use_rel_pos:
+        module.rel_pos_h = torch.nn.Parameter(torch.randn(2 * size[0] - 1, 12))
+        module.rel_pos_w = torch.nn.Parameter(torch.randn(2 * size[1] - 1, 12))
+    return module
+
+
+def values_and_gradients(module, x, probe):
+    out, _ = module(x)
+    return [out, *torch.autograd.grad((out * probe).sum(), [x, *module.parameters()])]
+
+
+@pytest.mark.parametrize("scores", [1, 37, 400, 1 << 21], ids=lambda n: f"{n} scores at a time")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("form", ["blocks", "vectors"])
+def test_equals_eager_in_values_and_gradients(form, size, scores, monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK_SCORES", scores)
+    module = layer(size)
+    x = torch.randn(3, *size, 24, requires_grad=True)
+    probe = torch.randn(3, *size, 24)
+    expected = values_and_gradients(module, x, probe)
+    module.__class__, module.form = RelativeAttention, form
+    actual = values_and_gradients(module, x, probe)
+    names = ["output", "input", *(name for name, _ in module.named_parameters())]
+    for name, a, b in zip(names, actual, expected):
+        scale = b.abs().max().clamp(min=1.0)  # gradients of parameters are sums over all cells
+        torch.testing.assert_close(a / scale, b / scale, **BY_DTYPE[torch.float32]._asdict(), msg=name)
+
+
+@pytest.mark.parametrize("form", ["blocks", "vectors"])
+def test_without_relative_positions(form):
+    module = layer((4, 6), use_rel_pos=False)
+    x = torch.randn(2, 4, 6, 24)
+    expected = module(x)[0]
+    module.__class__, module.form = RelativeAttention, form
+    torch.testing.assert_close(module(x)[0], expected, **BY_DTYPE[torch.float32]._asdict())
+
+
+def test_blocks_in_double_precision_pass_gradcheck(monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK_SCORES", 10)
+    shapes = [(1, 2, 6, 3)] * 3 + [(1, 2, 6, 2), (1, 2, 6, 3)]
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(lambda *a: attention.attend_in_blocks(*a, 0.5), inputs)
+
+
+def test_large_scores_do_not_overflow():
+    q, k, v = (torch.randn(1, 1, 9, 4) * 100 for _ in range(3))
+    rows, columns = torch.randn(1, 1, 9, 3) * 1000, torch.randn(1, 1, 9, 3) * 1000
+    blocks = attention.attend_in_blocks(q, k, v, rows, columns, 1.0)
+    assert torch.isfinite(blocks).all()
+    torch.testing.assert_close(blocks, attention.attend_with_vectors(q, k, v, rows, columns, 1.0), rtol=1e-4, atol=1e-3)
+
+
+def test_nothing_of_the_size_of_the_attention_matrix_is_kept():
+    kept = []
+    module = layer((16, 16))
+    module.__class__, module.form = RelativeAttention, "blocks"
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        module(torch.randn(1, 16, 16, 24, requires_grad=True))
+    assert max(kept) < 2 * 256 * 256
+
+
+@pytest.mark.parametrize("form", ["auto", "blocks", "vectors"])
+@pytest.mark.parametrize("size", [64, (48, 80)])
+def test_whole_models_agree(form, size):
+    stock = SamForSemanticSegmentation.from_sam(tiny_sam(), image_size=size, attention="eager").eval()
+    ours = SamForSemanticSegmentation.from_sam(tiny_sam(), image_size=size, attention=form).eval()
+    assert {type(block.attn) for block in stock.vision_encoder.layers} == {SamVisionAttention}
+    assert {type(block.attn) for block in ours.vision_encoder.layers} == {RelativeAttention}
+    height, width = stock.config.image_size
+    pixels = torch.randn(2, 3, height, width)
+    torch.testing.assert_close(ours(pixels).logits, stock(pixels).logits, **MODEL._asdict())
+    labels = torch.randint(0, 2, (2, height, width))
+    for model in (stock, ours):
+        model(pixels, labels=labels).loss.backward()
+    # The gradient of a key's bias is zero but for rounding, because soft-max ignores a common shift.
+    smallest = 1e-2 * max(float(p.grad.abs().max()) for p in stock.parameters() if p.grad is not None)
+    for (name, a), b in zip(ours.named_parameters(), stock.parameters()):
+        if a.grad is not None:
+            scale = b.grad.abs().max().clamp(min=smallest)
+            torch.testing.assert_close(a.grad / scale, b.grad / scale, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_half_precision():
+    model = SamForSemanticSegmentation.from_sam(tiny_sam(), attention="blocks").eval()
+    pixels = torch.randn(1, 3, 64, 64)
+    expected = model(pixels).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = model(pixels).logits
+    assert (actual - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_the_form_can_be_changed_and_is_saved(tmp_path):
+    model = SamForSemanticSegmentation.from_sam(tiny_sam(), attention="vectors")
+    model.save_pretrained(tmp_path)
+    assert SamForSemanticSegmentation.from_pretrained(tmp_path).vision_encoder.layers[0].attn.form == "vectors"
+    other = SamForSemanticSegmentation.from_pretrained(tmp_path, attention="eager")
+    assert type(other.vision_encoder.layers[0].attn) is SamVisionAttention
+    with pytest.raises(ValueError, match="auto, blocks, vectors, sdpa, eager"):
+        set_attention(model.vision_encoder, "flash")
