@@ -184,3 +184,31 @@ def test_another_method_drops_the_options_of_the_first():
     assert config.method.options == {"r": 5}
     with pytest.raises(InputError, match=r"Did you mean 'method\.num_experts'"):
         config.override(["num_expert=4"])
+
+
+def test_adapt_last_leaves_the_blocks_below_without_a_graph(make_config, blobs):
+    classes = check_data(open_data(blobs), full=False).classes
+    config = make_config(adapt_last=1, activation_checkpointing=True)
+    check_settings(config)
+    model = build_model(config, classes).train()
+    encoder = model.base_model.model.vision_encoder
+    adapted = {int(name.split("layers.")[1].split(".")[0]) for name, _ in model.named_parameters() if "lora_A" in name}
+    assert adapted == {1}
+    needs_graph = []
+    for block in encoder.layers:
+        block.register_forward_hook(lambda module, args, out: needs_graph.append(out.requires_grad))
+    model.base_model.model.activation_checkpointing_enable()
+    model(pixel_values=torch.randn(1, 3, 64, 64), labels=torch.zeros(1, 64, 64, dtype=torch.long)).loss.backward()
+    assert needs_graph[:2] == [False, True]
+    config.training.adapt_last = 3
+    with pytest.raises(InputError, match="more than the 2 blocks"):
+        build_model(config, classes)
+
+
+def test_a_run_with_adapt_last_is_loaded_again(make_config, tmp_path):
+    from convlora import Segmenter
+
+    train(make_config(max_steps=1, adapt_last=1), tmp_path / "run")
+    model = Segmenter.from_run(tmp_path / "run", device="cpu").model
+    assert not hasattr(model.base_model.model.vision_encoder.layers[0].attn.qkv, "lora_A")
+    assert hasattr(model.base_model.model.vision_encoder.layers[1].attn.qkv, "lora_A")

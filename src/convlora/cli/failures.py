@@ -13,9 +13,10 @@ from convlora.errors import InputError, RunError
 FAILURE, BAD_INPUT = 1, 2
 
 _OUT_OF_MEMORY = (
-    "Out of memory{where}. These need less of it, most helpful first: --image-size (half the side, a quarter of the "
-    "memory or less), --batch-size 1 with a larger --grad-accum, --set training.activation_checkpointing=true, "
-    "--precision bf16, or a smaller SAM (facebook/sam-vit-base)."
+    "Out of memory{where}. Let --memory auto find what fits, or ask for less, most helpful first: --image-size (half "
+    "the side, a quarter of the memory or less), --batch-size 1 with a larger --grad-accum, "
+    "--set training.activation_checkpointing=true, --adapt-last (half of the blocks), --precision bf16, or a smaller "
+    "SAM (facebook/sam-vit-base)."
 )
 
 

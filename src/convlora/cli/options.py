@@ -28,6 +28,13 @@ class DeviceName(enum.StrEnum):
     CUDA = "cuda"
 
 
+class MemoryMode(enum.StrEnum):
+    """How batch size and checkpointing are chosen."""
+
+    GIVEN = "given"
+    AUTO = "auto"
+
+
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that 'convlora train' wrote.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute; auto: on a GPU if there is one.")]

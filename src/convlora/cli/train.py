@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from convlora.cli.console import out, print_json, quiet_libraries
-from convlora.cli.options import DeviceName, Json, PrecisionName, parse_image_size
+from convlora.cli.options import DeviceName, Json, MemoryMode, PrecisionName, parse_image_size
 
 
 def train(
@@ -63,6 +63,21 @@ def train(
     ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate at the start. [dim]\\[default: 1e-4][/dim]", show_default=False)
+    ] = None,
+    adapt_last: Annotated[
+        int | None,
+        typer.Option(
+            help="Adapt only the last so many blocks: less memory and time. [dim]\\[default: all][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    memory: Annotated[
+        MemoryMode | None,
+        typer.Option(
+            help="Auto: try out what a step takes and pick batch size and checkpointing to fit. "
+            "[dim]\\[default: given][/dim]",
+            show_default=False,
+        ),
     ] = None,
     loss: Annotated[
         str | None,
@@ -123,6 +138,8 @@ def train(
             "batch_size": batch_size,
             "grad_accum": grad_accum,
             "lr": lr,
+            "adapt_last": adapt_last,
+            "memory": None if memory is None else memory.value,
             "loss": loss,
             "seed": seed,
             "precision": None if precision is None else precision.value,

@@ -102,6 +102,7 @@ def apply_method(
     *,
     target_modules: Sequence[str] | str,
     modules_to_save: Sequence[str],
+    layers: Sequence[int] | None = None,
 ) -> PeftModel:
     """Puts a method's adapters into a model and freezes the rest.
 
@@ -111,6 +112,7 @@ def apply_method(
         options: Its options; missing ones take their defaults.
         target_modules: The linear layers to adapt, as in PEFT.
         modules_to_save: Modules trained in full and saved with the adapters.
+        layers: Numbers of the blocks (in a list called `layers`) to adapt; None: all of them.
 
     Returns:
         The model as PEFT wraps it.
@@ -125,6 +127,8 @@ def apply_method(
             **settings,
             target_modules=target_modules if isinstance(target_modules, str) else list(target_modules),
             modules_to_save=list(modules_to_save),
+            layers_to_transform=None if layers is None else list(layers),
+            layers_pattern=None if layers is None else "layers",
         )
         return get_peft_model(model, config)
     except (TypeError, ValueError) as error:

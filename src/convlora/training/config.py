@@ -76,6 +76,10 @@ class TrainingSettings:
         lr: Learning rate at the start; it falls linearly to zero.
         weight_decay: Of AdamW; biases and norms are left out.
         max_grad_norm: Gradients are clipped to this norm; 0: not at all.
+        adapt_last: Adapt only so many of the vision encoder's last blocks; null: all. The blocks before them then run
+            without a graph, which saves their share of memory and of the backward pass.
+        memory: "given" takes batch size and checkpointing as they are; "auto" tries out what a step takes and picks the
+            fastest way to the same number of images per step that fits. The choice is written to `config.yaml`.
         activation_checkpointing: Recompute activations in the backward pass: slower by a fifth to a third, far less
             memory.
         precision: "fp32", "bf16" or "fp16" for the frozen arithmetic; what is trained stays in fp32. "auto": bf16 or
@@ -95,6 +99,8 @@ class TrainingSettings:
     lr: float = 1e-4
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
+    adapt_last: int | None = None
+    memory: Literal["given", "auto"] = "given"
     activation_checkpointing: bool = False
     precision: Precision = "auto"
     device: Device = "auto"

@@ -81,6 +81,8 @@ def check_resumed(config: RunConfig, output: Path) -> list[str]:
     for section, settings in after.items():
         for key, value in settings.items():
             old = before[section].get(key)
+            if f"{section}.{key}" == "training.memory":
+                continue  # the choice was made when the run began
             if value == old or (value is None and old is not None) or (value == "auto" and key == "precision"):
                 continue
             change = f"{section}.{key} = {value!r} instead of {old!r}"
@@ -90,6 +92,7 @@ def check_resumed(config: RunConfig, output: Path) -> list[str]:
             f"The run {output} cannot be resumed with {', '.join(refused)}: it would be another run. Leave that out, "
             "or start a new one with another --output."
         )
+    config.training.memory = "given"
     if config.model.image_size is None:
         config.model.image_size = before["model"]["image_size"]
     return changes

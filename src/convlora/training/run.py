@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 from safetensors import SafetensorError
@@ -24,7 +25,7 @@ from convlora.data.dataset import SegmentationDataset
 from convlora.data.sources import DataSource, open_data
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
-from convlora.inference.runs import adapter_folder
+from convlora.inference.runs import adapter_folder, read_metrics
 from convlora.methods.registry import apply_method
 from convlora.metrics import HIGHER_IS_BETTER, TrivialBaselines
 from convlora.models import SamForSemanticSegmentation
@@ -34,6 +35,7 @@ from convlora.storage import make_folder, replacing_folder, write_json, write_te
 from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
 from convlora.training.folder import check_folder, check_resumed, last_checkpoint
+from convlora.training.memory import candidates, plan_memory
 from convlora.training.model_card import model_card
 from convlora.training.reporting import Reporter, Silent
 from convlora.training.trainer import SegmentationTrainer
@@ -69,10 +71,10 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     process = PartialState(cpu=device.type == "cpu")
     if reporter is None or not process.is_main_process:
         reporter = Silent()
-    checkpoint = _prepare_folder(config, output, resume, reporter, process)
     if config.data.path is None:
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
     config.data.path, config.model.source = _absolute(config.data.path), _absolute(config.model.source)
+    checkpoint = _prepare_folder(config, output, resume, reporter, process)
     source = open_data(config.data.path)
     classes = _check(source, config)
     train_samples, val_samples = source.train_val(config.training.seed, config.data.val_fraction)
@@ -84,6 +86,12 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)
+    if config.training.memory == "auto":
+        t = config.training
+        plan = plan_memory(model, image_size, t.batch_size * t.grad_accum, device, precision, reporter.message)
+        plan = max(gather_object([plan]), key=candidates(t.batch_size * t.grad_accum).index)  # what fits everywhere
+        t.batch_size, t.grad_accum = plan.batch_size, plan.grad_accum
+        t.activation_checkpointing, t.memory = plan.activation_checkpointing, "given"
     dataset = SegmentationDataset(
         train_samples,
         classes,
@@ -161,12 +169,16 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
+    blocks, last = len(base.vision_encoder.layers), config.training.adapt_last
+    if last is not None and last > blocks:
+        raise InputError(f"--adapt-last {last} is more than the {blocks} blocks of the vision encoder. Lower it.")
     return apply_method(
         base,
         config.method.name,
         config.method.options,
         target_modules=TARGET_MODULES,
         modules_to_save=MODULES_TO_SAVE,
+        layers=None if last is None else range(blocks - last, blocks),
     )
 
 
@@ -275,6 +287,7 @@ def _finish(
         default=None,
     )
     trainable, total = count_parameters(model)
+    earlier = read_metrics(output) or {}  # of a finished run that was resumed without making a step
     metrics: dict[str, Any] = {
         "best_epoch": best["epoch"] if best else None,
         "epochs": round(trainer.state.epoch or 0.0, 4),
@@ -291,7 +304,7 @@ def _finish(
         reporter.validate_end(None, metrics[split], config.training.select_by, False)
     metrics |= {
         "params": {"trainable": trainable, "total": total},
-        "seconds_per_step": timer.median,
+        "seconds_per_step": timer.median if timer.seconds else earlier.get("seconds_per_step"),
         "peak_memory_mb": peak_memory_mb(trainer.args.device),
         "device": _device_name(trainer.args.device),
         "precision": trainer.precision,

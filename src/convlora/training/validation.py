@@ -25,6 +25,7 @@ def check_settings(config: RunConfig) -> None:
         ("max-steps", t.max_steps, 1),
         ("batch-size", t.batch_size, 1),
         ("grad-accum", t.grad_accum, 1),
+        ("adapt-last", t.adapt_last, 1),
         ("seed", t.seed, 0),
     ):
         if value is not None and value < least:

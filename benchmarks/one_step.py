@@ -1,8 +1,8 @@
-"""One training step of Conv-LoRA at the true size of a published SAM: seconds and peak memory.
+"""One kind of training step at the true size of a published SAM: seconds and peak memory, in a process of its own.
 
-The weights are random; their values change neither. Prints one JSON object.
+The weights are random; their values change neither. Prints one JSON object. `step.py` compares several kinds.
 
-    python benchmarks/true_size_step.py --model vit-b --image-size 1024 --steps 2
+    python benchmarks/one_step.py --model vit-b --image-size 1024 --steps 2
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import statistics
 import time
 
 import torch
+from layer import mix_directly
 from transformers import SamConfig, SamVisionConfig
 
 from convlora.devices import resolve_device
 from convlora.inference.evaluate import autocast
-from convlora.methods.conv_lora import load_balancing_loss
+from convlora.methods.conv_lora import experts, load_balancing_loss
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
+from convlora.models.attention import FORMS
 from convlora.models.parameters import count_parameters
 from convlora.models.random_sam import random_sam
 from convlora.training.run import MODULES_TO_SAVE, TARGET_MODULES, peak_memory_mb
 
 SIZES = {
+    "tiny": {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "global_attn_indexes": [2, 5]},
     "vit-b": {
         "hidden_size": 768,
         "num_hidden_layers": 12,
@@ -55,16 +58,20 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2, help="counted steps, after one that is not")
     parser.add_argument("--method", default="conv-lora")
-    parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
+    parser.add_argument("--attention", choices=FORMS, default="auto")
+    parser.add_argument("--experts", choices=["fast", "direct"], default="fast")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--activation-checkpointing", action="store_true")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
 
     device = resolve_device(options.device)
+    if options.experts == "direct":
+        experts.mix_experts = mix_directly
     config = SamConfig(vision_config=SamVisionConfig(**SIZES[options.model], initializer_range=0.02))
-    config._attn_implementation = options.attention
-    base = SamForSemanticSegmentation.from_sam(random_sam(config), image_size=options.image_size)
+    base = SamForSemanticSegmentation.from_sam(
+        random_sam(config), image_size=options.image_size, attention=options.attention
+    )
     model = apply_method(base, options.method, {}, target_modules=TARGET_MODULES, modules_to_save=MODULES_TO_SAVE)
     model = model.to(device).train()
     if options.activation_checkpointing:

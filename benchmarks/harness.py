@@ -1,0 +1,86 @@
+"""Timing several ways to do the same work in one run, and reporting it."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the direct form of the experts lies with the tests, whose judge it is
+
+
+def wait(device: torch.device) -> float:
+    """The time when the device has done all it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def alternate(variants: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Times variants in turn, A B C A B C, so that a change of the machine's speed hits all.
+
+    The first two rounds are not counted.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds + 2):
+        for name, work in variants.items():
+            start = wait(device)
+            work()
+            seconds[name].append(wait(device) - start)
+    return {name: values[2:] for name, values in seconds.items()}
+
+
+def summarise(values: Iterable[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    values = list(values)
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def conditions() -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "command": "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]]),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers", "peft", "convlora")},
+    }
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that every benchmark has."""
+    parser.add_argument("--output", type=Path, help="also write the JSON to this file")
+
+
+def report(title: str, rows: list[dict[str, Any]], output: Path | None, **more: Any) -> None:
+    """Prints a table and writes the JSON."""
+    print(f"\n{title}")
+    columns = list(rows[0])
+    cells = [[_text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(row[i]) for row in cells)) for i, column in enumerate(columns)]
+    for line in (columns, ["-" * width for width in widths], *cells):
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths)))
+    result = {"title": title, "conditions": conditions(), **more, "rows": rows}
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,60 @@
+"""Images segmented per second, batch 1 and 8, with the attention of this package and transformers' own.
+
+python benchmarks/predict.py --model tiny --image-size 512 --output benchmarks/results/predict.json
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from harness import add_output, alternate, report, summarise
+from one_step import SIZES
+from transformers import SamConfig, SamVisionConfig
+
+from convlora.devices import resolve_device, resolve_precision
+from convlora.inference.evaluate import autocast
+from convlora.methods.registry import apply_method
+from convlora.models import SamForSemanticSegmentation
+from convlora.models.random_sam import random_sam
+from convlora.training.run import MODULES_TO_SAVE, TARGET_MODULES
+
+
+def main() -> None:
+    """Times the forms of attention in turn at every batch size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=SIZES, default="vit-b")
+    parser.add_argument("--image-size", type=int, default=1024)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--attention", nargs="+", default=["auto", "sdpa", "eager"])
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    add_output(parser)
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    precision = resolve_precision(options.precision, device)
+    config = SamConfig(vision_config=SamVisionConfig(**SIZES[options.model], initializer_range=0.02))
+    models = {}
+    for form in options.attention:
+        base = SamForSemanticSegmentation.from_sam(random_sam(config), image_size=options.image_size, attention=form)
+        model = apply_method(base, "conv-lora", {}, target_modules=TARGET_MODULES, modules_to_save=MODULES_TO_SAVE)
+        models[form] = model.to(device).eval()
+    rows = []
+    for batch in options.batch_size:
+        pixels = torch.randn(batch, 3, options.image_size, options.image_size, device=device)
+
+        def work(model: torch.nn.Module, pixels: torch.Tensor = pixels) -> None:
+            with torch.inference_mode(), autocast(device, precision):
+                model(pixel_values=pixels)
+
+        variants = {form: (lambda work=work, model=model: work(model)) for form, model in models.items()}
+        for form, values in alternate(variants, options.rounds, device).items():
+            speed = summarise(batch / value for value in values)
+            rows.append({"batch": batch, "attention": form, "images/s": speed["median"], **speed})
+    title = f"Prediction, {options.model} with Conv-LoRA, {options.image_size} pixels, {precision}"
+    report(title, rows, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Whole training steps side by side: forward, loss, backward, optimizer. Each kind runs in its own process, in turn.
+
+python benchmarks/step.py --model vit-b --image-size 1024 --rounds 2 --output benchmarks/results/step.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness import ROOT, add_output, report
+
+KINDS = {
+    "stock eager, Conv-LoRA direct": ["--attention", "eager", "--experts", "direct"],
+    "stock sdpa, Conv-LoRA direct": ["--attention", "sdpa", "--experts", "direct"],
+    "stock eager, LoRA": ["--attention", "eager", "--method", "lora"],
+    "stock sdpa, LoRA": ["--attention", "sdpa", "--method", "lora"],
+    "ours, LoRA": ["--method", "lora"],
+    "ours, Conv-LoRA": [],
+    "ours, Conv-LoRA, checkpointing": ["--activation-checkpointing"],
+}
+
+
+def measure(shared: list[str], kind: list[str]) -> dict[str, Any]:
+    """Runs one kind of step and reads what it prints."""
+    command = [sys.executable, str(Path(__file__).with_name("one_step.py")), *shared, *kind]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Runs the kinds in turn and compares them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vit-b")
+    parser.add_argument("--image-size", type=int, nargs="+", default=[1024])
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--steps", type=int, default=1, help="counted steps of a process, after one that is not")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    add_output(parser)
+    options = parser.parse_args()
+    rows = []
+    for size in options.image_size:
+        shared = ["--model", options.model, "--image-size", str(size), "--steps", str(options.steps),
+                  "--batch-size", str(options.batch_size), "--precision", options.precision]  # fmt: skip
+        measured: dict[str, list[dict[str, Any]]] = {kind: [] for kind in options.kinds}
+        for _ in range(options.rounds):
+            for kind in options.kinds:
+                measured[kind].append(measure(shared, KINDS[kind]))
+        first = options.kinds[0]
+        for kind, results in measured.items():
+            seconds = [result["seconds"]["step"] for result in results]
+            memory = [result["peak_memory_mb"] for result in results]
+            rows.append(
+                {
+                    "image": size,
+                    "step": kind,
+                    "seconds": statistics.median(seconds),
+                    "from": min(seconds),
+                    "to": max(seconds),
+                    "forward": statistics.median(result["seconds"]["forward"] for result in results),
+                    "backward": statistics.median(result["seconds"]["backward"] for result in results),
+                    "peak MB": statistics.median(memory),
+                    "time ratio": statistics.median(a / b["seconds"]["step"] for a, b in zip(seconds, measured[first])),
+                    "memory ratio": statistics.median(a / b["peak_memory_mb"] for a, b in zip(memory, measured[first])),
+                }
+            )
+    report(f"Training step, {options.model}, batch {options.batch_size}, {options.precision}", rows, options.output)
+
+
+if __name__ == "__main__":
+    main()

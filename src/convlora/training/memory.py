@@ -1,0 +1,171 @@
+"""Choosing batch size and checkpointing so that a step fits into memory, by trying."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+import torch
+from peft import PeftModel
+
+from convlora.errors import RunError
+from convlora.inference.evaluate import autocast
+from convlora.methods.conv_lora import load_balancing_loss
+
+# Share of the free memory that a step may use. On a GPU the rest is for fragments; on a CPU other programs want some.
+_USABLE = {"cuda": 0.9, "cpu": 0.8}
+
+_OPTIMIZER_BYTES = 12  # per trained parameter: the gradient and AdamW's two moments in single precision
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the images of an optimizer step are processed."""
+
+    batch_size: int
+    grad_accum: int
+    activation_checkpointing: bool
+
+    def __str__(self) -> str:
+        with_or_without = "with" if self.activation_checkpointing else "without"
+        return f"batch size {self.batch_size}, {self.grad_accum} batches per step, {with_or_without} checkpointing"
+
+
+def candidates(images_per_step: int) -> list[Plan]:
+    """All plans for a number of images per optimizer step, the fastest first: large batches, checkpointing last."""
+    sizes = [size for size in range(images_per_step, 0, -1) if images_per_step % size == 0]
+    return [Plan(size, images_per_step // size, checkpointing) for checkpointing in (False, True) for size in sizes]
+
+
+def choose(images_per_step: int, budget: float, one_plain: float | None, one_checkpointed: float) -> Plan | None:
+    """The fastest plan that fits.
+
+    Args:
+        images_per_step: Images per optimizer step.
+        budget: Memory that may be used, in bytes.
+        one_plain: What a step with one image takes without checkpointing; None if it does not fit.
+        one_checkpointed: The same with checkpointing.
+
+    Returns:
+        The plan; None if none fits. What a step takes grows linearly with its images.
+    """
+    for plan in candidates(images_per_step):
+        each = one_checkpointed if plan.activation_checkpointing else one_plain
+        if each is not None and each * plan.batch_size <= budget:
+            return plan
+    return None
+
+
+def plan_memory(
+    model: PeftModel,
+    image_size: tuple[int, int],
+    images_per_step: int,
+    device: torch.device,
+    precision: str,
+    tell: Callable[[str], None],
+) -> Plan:
+    """Makes trial steps with one image and picks the fastest plan that fits.
+
+    Args:
+        model: The model to be trained; moved to the device, otherwise left as it was.
+        image_size: (height, width) in pixels.
+        images_per_step: Images per optimizer step, to be kept.
+        device: Where to train.
+        precision: `"fp32"`, `"bf16"` or `"fp16"`.
+        tell: Receives a sentence about the choice.
+
+    Raises:
+        RunError: If not even one image with checkpointing fits.
+    """
+    tell("Trying out how much memory a step takes.")
+    model.to(device)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    budget = _free_bytes(device) * _USABLE[device.type] - trained * _OPTIMIZER_BYTES
+    checkpointed = _trial(model, image_size, device, precision, checkpointing=True)
+    # Without checkpointing a step takes a few times as much. A CPU has no error to catch, so it is not tried in vain.
+    plain = None
+    if checkpointed is not None and (device.type == "cuda" or checkpointed * 6 <= budget):
+        plain = _trial(model, image_size, device, precision, checkpointing=False)
+    plan = None if checkpointed is None else choose(images_per_step, budget, plain, checkpointed)
+    if plan is None or checkpointed is None:
+        need = "more than there is" if checkpointed is None else f"{checkpointed / 2**30:.1f} GB"
+        raise RunError(
+            f"One image of {image_size[0]} x {image_size[1]} pixels needs {need} with checkpointing, and "
+            f"{max(budget, 0) / 2**30:.1f} GB can be used. Lower --image-size, or adapt fewer blocks with --adapt-last."
+        )
+    taken = (checkpointed if plan.activation_checkpointing else plain or 0.0) * plan.batch_size
+    tell(f"Memory: {plan}; about {taken / 2**30:.1f} GB for a step, {budget / 2**30:.1f} GB can be used.")
+    return plan
+
+
+def _trial(
+    model: PeftModel, image_size: tuple[int, int], device: torch.device, precision: str, checkpointing: bool
+) -> float | None:
+    """Bytes that forward and backward pass of one random image take beyond the model; None if they do not fit."""
+    base = model.base_model.model
+    was_training, before = model.training, base.is_activation_checkpointing
+    model.train()
+    if checkpointing:
+        base.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        base.activation_checkpointing_disable()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _peak_growth(device) as peak:
+            pixels = torch.randn(1, 3, *image_size, device=device)
+            labels = torch.randint(0, 2, (1, *image_size), device=device)
+            with autocast(device, precision):
+                loss = model(pixel_values=pixels, labels=labels).loss + load_balancing_loss(model)
+            loss.backward()
+        return peak[0]
+    except (torch.OutOfMemoryError, MemoryError):
+        return None
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.train(was_training)
+        if before:
+            base.activation_checkpointing_enable({"use_reentrant": False})
+        else:
+            base.activation_checkpointing_disable()
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@contextmanager
+def _peak_growth(device: torch.device) -> Iterator[list[float]]:
+    """Measures by how many bytes memory grows at most; the result is there after the block."""
+    result = [0.0]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield result
+        torch.cuda.synchronize(device)
+        result[0] = float(torch.cuda.max_memory_allocated(device) - before)
+        return
+    process, done = psutil.Process(), threading.Event()
+    start = process.memory_info().rss
+
+    def watch() -> None:
+        while not done.is_set():
+            result[0] = max(result[0], float(process.memory_info().rss - start))
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield result
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return float(free)
+    return float(psutil.virtual_memory().available)
