@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -52,7 +53,7 @@ def conditions() -> dict[str, Any]:
     """What the figures depend on besides the code."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]]),
+        "command": shlex.join(["python", *sys.argv]),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

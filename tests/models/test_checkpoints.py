@@ -80,7 +80,10 @@ def test_equals_segment_anything(judge, tmp_path):
             multimask_output=False,
         )
         upsampled = F.interpolate(masks, size=(64, 64), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(model(pixels[i : i + 1]).logits, upsampled, **MODEL._asdict())
+        # A random decoder's logits are small: they are held to their own size.
+        scale = upsampled.std()
+        assert scale > 0
+        torch.testing.assert_close(model(pixels[i : i + 1]).logits / scale, upsampled / scale, **MODEL._asdict())
 
 
 @torch.no_grad()

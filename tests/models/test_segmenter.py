@@ -46,7 +46,8 @@ def test_equals_transformers(sam_folder, pixels, attention):
         torch.testing.assert_close(model.get_image_embeddings(pixels), expected, **MODEL._asdict())
         masks = judge(pixel_values=pixels, multimask_output=False).pred_masks[:, 0]
         upsampled = F.interpolate(masks, size=(64, 64), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(model(pixels).logits, upsampled, **MODEL._asdict())
+        scale = upsampled.std()  # a random decoder's logits are small
+        torch.testing.assert_close(model(pixels).logits / scale, upsampled / scale, **MODEL._asdict())
         torch.testing.assert_close(model.image_positional_embeddings(), judge.get_image_wide_positional_embeddings())
 
 

@@ -124,3 +124,23 @@ def test_interrupted_during_validation_saves_the_epoch(make_config, tmp_path, tr
     expected = json.loads((trained_run / "metrics.json").read_text())
     assert metrics["history"] == expected["history"]
     assert metrics["test"] == expected["test"]
+
+
+def test_what_is_left_open_comes_from_the_run(run, make_config):
+    saved = RunConfig.load(run / "config.yaml")
+    saved.override(["adapt_last=1", "activation_checkpointing=true", "expert_scales=[1,1,1,1,1,1,1,1]", "max_steps=6"])
+    saved.save(run / "config.yaml")
+    fresh = make_config(memory="auto", batch_size=1, grad_accum=2)
+    assert check_resumed(fresh, run) == []
+    assert fresh.training.adapt_last == 1
+    assert fresh.training.max_steps == 6
+    assert (fresh.training.batch_size, fresh.training.grad_accum) == (2, 1)
+    assert fresh.training.activation_checkpointing is True
+    assert fresh.training.precision == "fp32"
+    assert fresh.method.options["expert_scales"] == [1] * 8
+
+
+def test_damaged_results_are_made_again(run):
+    (run / "metrics.json").write_text("{")
+    metrics = train(RunConfig.load(run / "config.yaml"), run, resume=True)
+    assert metrics["steps"] == 6

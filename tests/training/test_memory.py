@@ -64,7 +64,7 @@ def test_a_trial_measures_and_leaves_no_trace(make_config, tmp_path):
     train(make_config(**settings), tmp_path / "given")
     listen = Listen()
     train(make_config(memory="auto", **settings), tmp_path / "auto", reporter=listen)
-    assert "batch size 4, 1 batches per step, without checkpointing" in listen.messages[-1]
+    assert "Memory: batch size 4, 1 batches per step, without checkpointing." in listen.messages
     from safetensors.torch import load_file
 
     one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("given", "auto"))

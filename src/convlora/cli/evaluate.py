@@ -31,13 +31,16 @@ def evaluate(
     from convlora.data.sources import open_data
     from convlora.errors import InputError
     from convlora.inference.evaluate import score_samples
+    from convlora.inference.runs import read_settings
     from convlora.inference.segmenter import Segmenter
     from convlora.metrics import TrivialBaselines
 
     source = open_data(data).only(split)
     samples = source.split(split)
     segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
-    report = check_data(source, full=False, known=segmenter.classes)
+    trained_on = read_settings(run)["data"]["path"]
+    same = Path(data).resolve() == Path(trained_on or "").resolve()
+    report = check_data(source, full=False, known=segmenter.classes, is_known=same)
     report.raise_errors()
     classes = report.classes
     if classes is None or classes.num_classes != segmenter.classes.num_classes:

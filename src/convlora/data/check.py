@@ -43,7 +43,12 @@ class _Facts:
 
 
 def check_data(
-    source: DataSource, *, full: bool, progress: Progress | None = None, known: ClassTable | None = None
+    source: DataSource,
+    *,
+    full: bool,
+    progress: Progress | None = None,
+    known: ClassTable | None = None,
+    is_known: bool = False,
 ) -> CheckReport:
     """Checks that a data set can be trained on, and finds out its classes.
 
@@ -54,6 +59,7 @@ def check_data(
         progress: Wraps what is iterated over, with a description, to show a progress bar.
         known: The classes the data are expected to have; they stand in where the masks alone do not tell, as in a test
             split without foreground.
+        is_known: The data are the very ones whose classes are known, so that what fits them means the same.
 
     Returns:
         The findings, in an order that does not depend on the number of threads.
@@ -73,7 +79,7 @@ def check_data(
     ]
     problems += [problem for fact in facts for problem in fact.problems]
     problems += unnamed
-    classes = None if unnamed else _resolve(source, facts, problems, known)
+    classes = None if unnamed else _resolve(source, facts, problems, known, is_known)
     report = CheckReport(
         problems,
         classes,
@@ -204,11 +210,13 @@ def _all_values(facts: Iterable[_Facts]) -> set[int]:
 
 
 def _resolve(
-    source: DataSource, facts: list[_Facts], problems: list[Problem], known: ClassTable | None
+    source: DataSource, facts: list[_Facts], problems: list[Problem], known: ClassTable | None, is_known: bool
 ) -> ClassTable | None:
     values = _all_values(facts)
     if not values:
         return None
+    if known is not None and is_known and not known.values_outside(values):
+        return known
     try:
         classes = resolve_classes(values, source.classes_json, source.root)
         if known is not None and source.classes_json is None and classes.num_classes == known.num_classes:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from convlora.storage import finite, write_text
@@ -138,6 +139,7 @@ class Interruption(TrainerCallback):
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
         self.requested = False
+        self._handled = False
         self._at_epoch_end = False
 
     @contextmanager
@@ -167,28 +169,42 @@ class Interruption(TrainerCallback):
     ) -> TrainerControl:
         if state.global_step >= state.max_steps:
             control.should_log = True  # the last step too, whatever the interval
-        if self.requested:
+        if self._agreed(args):
+            self._handled = True
             control.should_training_stop = True
             # At the end of an epoch its validation belongs to the checkpoint, or the resumed run would lack it.
             self._at_epoch_end = _is_epoch_end(state)
             control.should_save = not self._at_epoch_end
         return control
 
-    def on_evaluate(  # noqa: D102
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        if self.requested:  # during validation; the checkpoint of the epoch comes next
-            control.should_training_stop = True
-            self._at_epoch_end = True
-        return control
-
     def on_epoch_end(  # noqa: D102
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if self.requested and not self._at_epoch_end:
+        if self._handled and not self._at_epoch_end:
             control.should_save = False  # it was, after the step
             control.should_evaluate = False
         return control
+
+    def on_evaluate(  # noqa: D102
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self._agreed(args):  # the checkpoint of the epoch comes next
+            self._handled = True
+            control.should_training_stop = True
+        return control
+
+    def _agreed(self, args: TrainingArguments) -> bool:
+        """Whether any process was asked to stop; they must stop at the same step."""
+        if args.world_size > 1:
+            flag = torch.tensor(int(self.requested), device=args.device)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+            self.requested = bool(flag.item())
+        return self.requested
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training was ended by it."""
+        return self._handled
 
 
 def _is_epoch_end(state: TrainerState) -> bool:

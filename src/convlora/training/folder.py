@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -75,24 +76,38 @@ def check_resumed(config: RunConfig, output: Path) -> list[str]:
     Raises:
         InputError: If a setting changed that makes it another run.
     """
-    before, after = RunConfig.load(output / "config.yaml").to_dict(), config.to_dict()
+    saved = RunConfig.load(output / "config.yaml")
+    _fill_in(config, saved)
+    before, after = saved.to_dict(), config.to_dict()
     changes: list[str] = []
     refused: list[str] = []
     for section, settings in after.items():
         for key, value in settings.items():
             old = before[section].get(key)
-            if f"{section}.{key}" == "training.memory":
-                continue  # the choice was made when the run began
-            if value == old or (value is None and old is not None) or (value == "auto" and key == "precision"):
-                continue
-            change = f"{section}.{key} = {value!r} instead of {old!r}"
-            (changes if f"{section}.{key}" in _MAY_CHANGE else refused).append(change)
+            if value != old:
+                change = f"{section}.{key} = {value!r} instead of {old!r}"
+                (changes if f"{section}.{key}" in _MAY_CHANGE else refused).append(change)
     if refused:
         raise InputError(
             f"The run {output} cannot be resumed with {', '.join(refused)}: it would be another run. Leave that out, "
             "or start a new one with another --output."
         )
-    config.training.memory = "given"
-    if config.model.image_size is None:
-        config.model.image_size = before["model"]["image_size"]
     return changes
+
+
+def _fill_in(config: RunConfig, saved: RunConfig) -> None:
+    """Takes what the new settings leave open, or left to be found out, from the saved ones."""
+    if config.training.memory == "auto":  # the choice was made when the run began
+        for name in ("memory", "batch_size", "grad_accum", "activation_checkpointing"):
+            setattr(config.training, name, getattr(saved.training, name))
+    if config.training.precision == "auto":
+        config.training.precision = saved.training.precision
+    for section in ("data", "model", "training"):
+        new, old = getattr(config, section), getattr(saved, section)
+        for field in dataclasses.fields(new):
+            if getattr(new, field.name) is None:
+                setattr(new, field.name, getattr(old, field.name))
+    if config.method.name == saved.method.name:
+        for key, value in saved.method.options.items():
+            if config.method.options.get(key) is None:
+                config.method.options[key] = value

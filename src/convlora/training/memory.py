@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import threading
 import time
@@ -91,6 +93,7 @@ def plan_memory(
     plain = None
     if checkpointed is not None and (device.type == "cuda" or checkpointed * 6 <= budget):
         plain = _trial(model, image_size, device, precision, checkpointing=False)
+        plain = None if plain is None else max(plain, checkpointed)
     plan = None if checkpointed is None else choose(images_per_step, budget, plain, checkpointed)
     if plan is None or checkpointed is None:
         need = "more than there is" if checkpointed is None else f"{checkpointed / 2**30:.1f} GB"
@@ -99,7 +102,7 @@ def plan_memory(
             f"{max(budget, 0) / 2**30:.1f} GB can be used. Lower --image-size, or adapt fewer blocks with --adapt-last."
         )
     taken = (checkpointed if plan.activation_checkpointing else plain or 0.0) * plan.batch_size
-    tell(f"Memory: {plan}; about {taken / 2**30:.1f} GB for a step, {budget / 2**30:.1f} GB can be used.")
+    tell(f"A step will take about {taken / 2**30:.1f} GB; {budget / 2**30:.1f} GB can be used.")
     return plan
 
 
@@ -131,9 +134,17 @@ def _trial(
             base.activation_checkpointing_enable({"use_reentrant": False})
         else:
             base.activation_checkpointing_disable()
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        _give_back_memory(device)
+
+
+def _give_back_memory(device: torch.device) -> None:
+    """Returns freed memory to the system, or the next trial would find it there and seem to take none."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    else:
+        with contextlib.suppress(OSError, AttributeError):  # the C library of Linux has it, others do not
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

@@ -67,7 +67,6 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     """
     check_settings(config)
     device = resolve_device(config.training.device)
-    precision = resolve_precision(config.training.precision, device)
     process = PartialState(cpu=device.type == "cpu")
     if reporter is None or not process.is_main_process:
         reporter = Silent()
@@ -75,6 +74,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
     config.data.path, config.model.source = _absolute(config.data.path), _absolute(config.model.source)
     checkpoint = _prepare_folder(config, output, resume, reporter, process)
+    precision = resolve_precision(config.training.precision, device)
     source = open_data(config.data.path)
     classes = _check(source, config)
     train_samples, val_samples = source.train_val(config.training.seed, config.data.val_fraction)
@@ -90,6 +90,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         t = config.training
         plan = plan_memory(model, image_size, t.batch_size * t.grad_accum, device, precision, reporter.message)
         plan = max(gather_object([plan]), key=candidates(t.batch_size * t.grad_accum).index)  # what fits everywhere
+        reporter.message(f"Memory: {plan}.")
         t.batch_size, t.grad_accum = plan.batch_size, plan.grad_accum
         t.activation_checkpointing, t.memory = plan.activation_checkpointing, "given"
     dataset = SegmentationDataset(
@@ -136,7 +137,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         raise InputError(
             f"The checkpoint {checkpoint} is damaged ({error}). Delete that folder and start the run again."
         ) from error
-    if interruption.requested:
+    if interruption.stopped:
         raise Interrupted(
             f"Interrupted after step {trainer.state.global_step}; a checkpoint was saved. Go on with the same command "
             "and --resume."
@@ -287,7 +288,7 @@ def _finish(
         default=None,
     )
     trainable, total = count_parameters(model)
-    earlier = read_metrics(output) or {}  # of a finished run that was resumed without making a step
+    earlier = _earlier_metrics(output)
     metrics: dict[str, Any] = {
         "best_epoch": best["epoch"] if best else None,
         "epochs": round(trainer.state.epoch or 0.0, 4),
@@ -316,6 +317,14 @@ def _finish(
         card = model_card(config, list(classes.names), metrics)
         write_text(output / "adapter" / "README.md", card)
     return metrics
+
+
+def _earlier_metrics(output: Path) -> dict[str, Any]:
+    """Results of a finished run that was resumed without making a step; damaged ones are about to be replaced."""
+    try:
+        return read_metrics(output) or {}
+    except InputError:
+        return {}
 
 
 def peak_memory_mb(device: torch.device) -> float:

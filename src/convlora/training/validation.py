@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from transformers.integrations import get_available_reporting_integrations
 
 from convlora.data.transforms import AUGMENTATIONS
@@ -41,6 +43,9 @@ def check_settings(config: RunConfig) -> None:
         for name in t.report_to
         if name not in known
     ]
+    for name in ("lr", "weight_decay", "max_grad_norm"):
+        if not math.isfinite(getattr(t, name)):
+            problems.append(f"training.{name} must be a finite number, got {getattr(t, name)}")
     if not t.lr > 0:
         problems.append(f"--lr must be above 0, got {t.lr}")
     if t.logging_steps < 1:

@@ -290,6 +290,15 @@ def test_a_layer_that_runs_twice_counts_twice():
     torch.testing.assert_close(load_balancing_loss(model), total)
 
 
+def test_training_after_a_prediction():
+    model = adapted()
+    x = torch.randn(2, 4, 6, 12)
+    with torch.inference_mode():
+        model(x)
+    (model(x).sum() + load_balancing_loss(model)).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 def test_dropout_acts_in_training_only():
     model = adapted(lora_dropout=0.5, gate_noise=False)
     x = torch.randn(2, 4, 4, 12)

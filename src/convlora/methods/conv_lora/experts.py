@@ -68,7 +68,8 @@ class ConvExperts(nn.Module):
     def _tables_for(self, z: torch.Tensor) -> ExpertTables:
         tables = self._tables
         if tables is None or tables.samples.device != z.device or tables.samples.dtype != z.dtype:
-            tables = self._tables = self._exact_tables.to(z)
+            with torch.inference_mode(False):  # made in a prediction, they must serve in training too
+                tables = self._tables = self._exact_tables.to(z)
         return tables
 
     def extra_repr(self) -> str:  # noqa: D102

@@ -71,8 +71,9 @@ class ExpertTables:
         """See `border_index`; the sizes are `top_k`, `rank`, height and width."""
         if sizes not in self._borders:
             top_k, rank, height, width = sizes
-            index = border_index(top_k, self.phases, rank, height, width)
-            self._borders[sizes] = (index[0].to(self.last), index[1].to(self.last), index[2].to(self.last))
+            with torch.inference_mode(False):  # made in a prediction, they must serve in training too
+                index = border_index(top_k, self.phases, rank, height, width)
+                self._borders[sizes] = (index[0].to(self.last), index[1].to(self.last), index[2].to(self.last))
         return self._borders[sizes]
 
 
