@@ -238,7 +238,7 @@ def _unknown(key: str, known: list[str], origin: str) -> str:
     close = difflib.get_close_matches(key, known, n=1) or [
         leaves[match] for match in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1)
     ]
-    hint = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known)}."
+    hint = f"Did you mean '{close[0]}'?" if close else "The config.yaml of any run lists all of them."
     return f"There is no setting '{key}' ({origin}). {hint}"
 
 
