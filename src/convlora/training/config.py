@@ -80,7 +80,7 @@ class TrainingSettings:
             without a graph, which saves their share of memory and of the backward pass.
         memory: "given" takes batch size and checkpointing as they are; "auto" tries out what a step takes and picks the
             fastest way to the same number of images per step that fits. The choice is written to `config.yaml`.
-        activation_checkpointing: Recompute activations in the backward pass: slower by a fifth to a third, far less
+        activation_checkpointing: Recompute activations in the backward pass: slower by about a fifth, far less
             memory.
         precision: "fp32", "bf16" or "fp16" for the frozen arithmetic; what is trained stays in fp32. "auto": bf16 or
             fp16 on a GPU, fp32 on a CPU.
