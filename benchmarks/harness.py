@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import SamConfig, SamModel
+
+from convlora.models import SamForSemanticSegmentation
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the direct form of the experts lies with the tests, whose judge it is
@@ -41,6 +45,28 @@ def alternate(variants: dict[str, Callable[[], Any]], rounds: int, device: torch
             work()
             seconds[name].append(wait(device) - start)
     return {name: values[2:] for name, values in seconds.items()}
+
+
+def matrix_rate(device: torch.device, precision: str) -> float:
+    """Floating-point operations per second of a large matrix product, the best of several."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    size = 8192 if device.type == "cuda" else 2048
+    first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = alternate({"product": lambda: first @ second}, 10, device)["product"]
+    return 2 * size**3 / min(seconds)
+
+
+def forward_flops(config: SamConfig, image_size: int) -> int:
+    """Floating-point operations of the matrix products of one image's forward pass, as the plain form makes them.
+
+    A backward pass through frozen weights makes as many again; recomputation is not counted as useful.
+    """
+    with torch.device("meta"):
+        model = SamForSemanticSegmentation.from_sam(SamModel(config), image_size=image_size, attention="eager")
+        pixels = torch.empty(1, 3, image_size, image_size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(pixel_values=pixels)
+    return counter.get_total_flops()
 
 
 def summarise(values: Iterable[float]) -> dict[str, float]:

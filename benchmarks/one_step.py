@@ -11,9 +11,16 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 
+from convlora.allocator import return_large_blocks
+
+if "tuned" in sys.argv:
+    return_large_blocks()  # has to come before the first tensor
+
 import torch
+from harness import forward_flops, matrix_rate
 from layer import mix_directly
 from transformers import SamConfig, SamVisionConfig
 
@@ -23,7 +30,7 @@ from convlora.methods.conv_lora import experts, load_balancing_loss
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.attention import FORMS
-from convlora.models.parameters import count_parameters
+from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import random_sam
 from convlora.training.run import MODULES_TO_SAVE, TARGET_MODULES, peak_memory_mb
 
@@ -56,12 +63,14 @@ def main() -> None:
     parser.add_argument("--model", choices=SIZES, default="vit-b")
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=2, help="counted steps, after one that is not")
+    parser.add_argument("--steps", type=int, default=2, help="counted steps")
+    parser.add_argument("--warm-up", type=int, default=1, help="steps before them that are not counted")
     parser.add_argument("--method", default="conv-lora")
     parser.add_argument("--attention", choices=FORMS, default="auto")
     parser.add_argument("--experts", choices=["fast", "direct"], default="fast")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--activation-checkpointing", action="store_true")
+    parser.add_argument("--allocator", choices=["default", "tuned"], default="default")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
 
@@ -73,6 +82,7 @@ def main() -> None:
         random_sam(config), image_size=options.image_size, attention=options.attention
     )
     model = apply_method(base, options.method, {}, target_modules=TARGET_MODULES, modules_to_save=MODULES_TO_SAVE)
+    halve_frozen_weights(base.vision_encoder, options.precision)
     model = model.to(device).train()
     if options.activation_checkpointing:
         model.base_model.model.activation_checkpointing_enable()
@@ -88,7 +98,7 @@ def main() -> None:
         return time.perf_counter()
 
     phases: dict[str, list[float]] = {"forward": [], "backward": [], "optimizer": [], "step": []}
-    for _ in range(options.steps + 1):
+    for _ in range(options.warm_up + options.steps):
         start = wait()
         with autocast(device, options.precision):
             loss = model(pixel_values=pixels, labels=labels).loss + load_balancing_loss(model)
@@ -101,14 +111,20 @@ def main() -> None:
         for name, seconds in zip(phases, (forward - start, backward - forward, end - backward, end - start)):
             phases[name].append(seconds)
     trainable, total = count_parameters(model)
+    rate = matrix_rate(device, options.precision)
+    flops = 2 * options.batch_size * forward_flops(config, options.image_size)
+    seconds = statistics.median(phases["step"][options.warm_up :])
     result = {
         **vars(options),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "seconds": {name: round(statistics.median(values[1:]), 3) for name, values in phases.items()},
+        "seconds": {name: round(statistics.median(values[options.warm_up :]), 3) for name, values in phases.items()},
         "peak_memory_mb": round(peak_memory_mb(device)),
         "memory_before_mb": round(before),
+        "matrix_rate_tflops": round(rate / 1e12, 3),
+        "useful_tflop": round(flops / 1e12, 3),
+        "share_of_matrix_rate": round(flops / seconds / rate, 3),
         "params": {"trainable": trainable, "total": total},
     }
     print(json.dumps(result))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from harness import add_output, alternate, report, summarise
+from harness import add_output, alternate, forward_flops, matrix_rate, report, summarise
 from one_step import SIZES
 from transformers import SamConfig, SamVisionConfig
 
@@ -40,6 +40,7 @@ def main() -> None:
         base = SamForSemanticSegmentation.from_sam(random_sam(config), image_size=options.image_size, attention=form)
         model = apply_method(base, "conv-lora", {}, target_modules=TARGET_MODULES, modules_to_save=MODULES_TO_SAVE)
         models[form] = model.to(device).eval()
+    rate, flops = matrix_rate(device, precision), forward_flops(config, options.image_size)
     rows = []
     for batch in options.batch_size:
         pixels = torch.randn(batch, 3, options.image_size, options.image_size, device=device)
@@ -51,7 +52,10 @@ def main() -> None:
         variants = {form: (lambda work=work, model=model: work(model)) for form, model in models.items()}
         for form, values in alternate(variants, options.rounds, device).items():
             speed = summarise(batch / value for value in values)
-            rows.append({"batch": batch, "attention": form, "images/s": speed["median"], **speed})
+            share = flops * speed["median"] / rate
+            rows.append(
+                {"batch": batch, "attention": form, "images/s": speed["median"], "share of matrix rate": share, **speed}
+            )
     title = f"Prediction, {options.model} with Conv-LoRA, {options.image_size} pixels, {precision}"
     report(title, rows, options.output)
 

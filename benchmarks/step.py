@@ -20,9 +20,18 @@ KINDS = {
     "stock sdpa, Conv-LoRA direct": ["--attention", "sdpa", "--experts", "direct"],
     "stock eager, LoRA": ["--attention", "eager", "--method", "lora"],
     "stock sdpa, LoRA": ["--attention", "sdpa", "--method", "lora"],
-    "ours, LoRA": ["--method", "lora"],
-    "ours, Conv-LoRA": [],
-    "ours, Conv-LoRA, checkpointing": ["--activation-checkpointing"],
+    "stock eager, Conv-LoRA direct, tuned allocator": [
+        "--attention",
+        "eager",
+        "--experts",
+        "direct",
+        "--allocator",
+        "tuned",
+    ],
+    "ours, LoRA": ["--method", "lora", "--allocator", "tuned"],
+    "ours, Conv-LoRA": ["--allocator", "tuned"],
+    "ours, Conv-LoRA, default allocator": [],
+    "ours, Conv-LoRA, checkpointing": ["--activation-checkpointing", "--allocator", "tuned"],
 }
 
 
@@ -42,14 +51,16 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, nargs="+", default=[1024])
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--steps", type=int, default=1, help="counted steps of a process, after one that is not")
+    parser.add_argument("--steps", type=int, default=1, help="counted steps of a process")
+    parser.add_argument("--warm-up", type=int, default=1, help="steps before them that are not counted")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     add_output(parser)
     options = parser.parse_args()
     rows = []
     for size in options.image_size:
-        shared = ["--model", options.model, "--image-size", str(size), "--steps", str(options.steps),
+        shared = ["--model", options.model, "--image-size", str(size),
+                  "--steps", str(options.steps), "--warm-up", str(options.warm_up),
                   "--batch-size", str(options.batch_size), "--precision", options.precision]  # fmt: skip
         measured: dict[str, list[dict[str, Any]]] = {kind: [] for kind in options.kinds}
         for _ in range(options.rounds):
@@ -69,6 +80,7 @@ def main() -> None:
                     "forward": statistics.median(result["seconds"]["forward"] for result in results),
                     "backward": statistics.median(result["seconds"]["backward"] for result in results),
                     "peak MB": statistics.median(memory),
+                    "share of matrix rate": statistics.median(result["share_of_matrix_rate"] for result in results),
                     "time ratio": statistics.median(a / b["seconds"]["step"] for a, b in zip(seconds, measured[first])),
                     "memory ratio": statistics.median(a / b["peak_memory_mb"] for a, b in zip(memory, measured[first])),
                 }

@@ -194,3 +194,26 @@ def test_bad_inputs_leave_nothing_behind(make_config, tmp_path):
     with pytest.raises(InputError, match="num_experts"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_cache_equals_one_without_and_leaves_none_behind(make_config, tmp_path):
+    settings = {"adapt_last": 1, "batch_size": 1}
+    train(make_config(**settings), tmp_path / "plain")
+    messages = []
+    reporter = Silent()
+    reporter.message = messages.append
+    train(make_config(**settings, cache=True), tmp_path / "cached", reporter=reporter)
+    assert_equal_runs(tmp_path / "plain", tmp_path / "cached")
+    assert any(text.startswith("Cache: images pass the first 1 blocks once") for text in messages)
+    assert not (tmp_path / "cached" / "cache").exists()
+
+
+def test_a_cache_without_frozen_blocks_is_refused(make_config, tmp_path):
+    with pytest.raises(InputError, match="--adapt-last N"):
+        train(make_config(cache=True), tmp_path / "run")
+
+
+def test_a_cache_that_the_disk_cannot_hold_is_refused(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    with pytest.raises(InputError, match="GB are free there"):
+        train(make_config(cache=True, adapt_last=1), tmp_path / "run")

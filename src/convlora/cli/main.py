@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convlora import __version__
+from convlora.allocator import return_large_blocks
 from convlora.cli import data, evaluate, inspect, predict, quickstart, train
 from convlora.cli.failures import exit_code_for
 
@@ -51,6 +52,7 @@ def run(arguments: list[str] | None = None) -> None:
     """Runs the program and ends the process with its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    return_large_blocks()
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = app(arguments, standalone_mode=False)

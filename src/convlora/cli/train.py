@@ -24,8 +24,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="SAM: a Hugging Face id, a folder saved by transformers, or Meta's .pth file. "
-            "[dim]\\[default: facebook/sam-vit-base][/dim]",
+            help="SAM: a Hugging Face id, a folder saved by transformers, Meta's .pth file, or tiny, which comes with "
+            "the package. [dim]\\[default: facebook/sam-vit-base][/dim]",
             show_default=False,
         ),
     ] = None,
@@ -68,6 +68,15 @@ def train(
         int | None,
         typer.Option(
             help="Adapt only the last so many blocks: less memory and time. [dim]\\[default: all][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache",
+            help="With --adapt-last: keep what the frozen blocks make of each image on disk, so that later epochs "
+            "skip them.",
             show_default=False,
         ),
     ] = None,
@@ -139,6 +148,7 @@ def train(
             "grad_accum": grad_accum,
             "lr": lr,
             "adapt_last": adapt_last,
+            "cache": cache,
             "memory": None if memory is None else memory.value,
             "loss": loss,
             "seed": seed,

@@ -12,7 +12,9 @@ from convlora.errors import InputError
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
-AUGMENTATIONS = ("none", "flip", "flips", "strong")
+# How many versions of an image an augmentation makes; None: no two are alike.
+VERSIONS: dict[str, int | None] = {"none": 1, "flip": 2, "flips": 4, "strong": None}
+AUGMENTATIONS = tuple(VERSIONS)
 
 
 def resize_image(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:

@@ -22,6 +22,7 @@ from convlora.inference.evaluate import autocast, foreground_probability
 from convlora.inference.runs import adapter_folder, first_line, read_classes, read_settings
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
+from convlora.models.parameters import halve_frozen_weights
 
 ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
 
@@ -110,12 +111,14 @@ class Segmenter:
                 f"The adapter in {run}/adapter is damaged or does not fit the model '{source}': {first_line(error)}. "
                 "Give the SAM it was trained from with --model."
             ) from error
+        precision = resolve_precision(precision, chosen)
+        halve_frozen_weights(adapted.base_model.model.vision_encoder, precision)
         return cls(
             adapted.to(chosen),
             classes,
             as_size(settings["model"]["image_size"]),
             settings["data"]["intensity"],
-            resolve_precision(precision, chosen),
+            precision,
         )
 
     @property

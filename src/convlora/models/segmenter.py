@@ -14,8 +14,10 @@ from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamProm
 
 from convlora.losses import segmentation_loss
 from convlora.models.attention import set_attention
+from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, read_model_type
 from convlora.models.configuration import SamSegmentationConfig, as_size
+from convlora.models.frozen_blocks import FrozenBlockCache
 from convlora.models.mask_decoder import SemanticMaskDecoder
 from convlora.models.positions import resize_vision_encoder
 
@@ -47,6 +49,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
         "prompt_encoder.shared_embedding.positional_embedding": "shared_image_embedding.positional_embedding"
     }
     supports_gradient_checkpointing = True
+    frozen_block_cache: FrozenBlockCache | None = None  # of a training run, see `convlora.models.frozen_blocks`
     _supports_sdpa = True
 
     def __init__(self, config: SamSegmentationConfig) -> None:
@@ -76,7 +79,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
 
         Args:
             pretrained_model_name_or_path: A SAM on the Hugging Face Hub (`facebook/sam-vit-base`) or a folder saved
-                by transformers, Meta's original `.pth` file, or a folder saved by this class.
+                by transformers, Meta's original `.pth` file, a folder saved by this class, or `"tiny"`, which comes
+                with the package.
             num_classes: Number of classes, background included. Default: 2, or as saved.
             image_size: (height, width) or one side of a square in pixels, divisible by 16; position tables are
                 interpolated to it. Default: the size the checkpoint was made for.
@@ -90,7 +94,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
         Raises:
             InputError: If a `.pth` file is not a SAM, or the model is of another kind.
         """
-        source = pretrained_model_name_or_path
+        source = resolve_bundled(pretrained_model_name_or_path)
         if kwargs.pop("output_loading_info", False):
             raise ValueError("output_loading_info is not supported; load the SAM with transformers to see it.")
         task: dict[str, Any] = {key: kwargs.pop(key) for key in ("loss", "ignore_index") if key in kwargs}
@@ -116,7 +120,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
                 model.resize(image_size)
         else:
             model = cls.from_sam(SamModel.from_pretrained(source, *model_args, **kwargs), image_size=image_size, **task)
-        model.config._name_or_path = str(source)
+        model.config._name_or_path = str(pretrained_model_name_or_path)
         set_attention(model.vision_encoder, model.config.attention)
         model.freeze_prompt_encoder()
         return model.eval()
@@ -185,6 +189,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
 
     def get_image_embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Image embeddings `(B, C, h, w)` of images `(B, 3, H, W)`."""
+        if self.frozen_block_cache is not None:
+            return self.frozen_block_cache.encode(self.vision_encoder, pixel_values)
         return self.vision_encoder(pixel_values).last_hidden_state
 
     def forward(

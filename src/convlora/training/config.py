@@ -78,6 +78,8 @@ class TrainingSettings:
         max_grad_norm: Gradients are clipped to this norm; 0: not at all.
         adapt_last: Adapt only so many of the vision encoder's last blocks; null: all. The blocks before them then run
             without a graph, which saves their share of memory and of the backward pass.
+        cache: Keep what the blocks below `adapt_last` make of each image on disk, in the run folder, until the run is
+            finished: later epochs skip them. Training images are kept unless the augmentation is "strong".
         memory: "given" takes batch size and checkpointing as they are; "auto" tries out what a step takes and picks the
             fastest way to the same number of images per step that fits. The choice is written to `config.yaml`.
         activation_checkpointing: Recompute activations in the backward pass: slower by about a fifth, far less
@@ -100,6 +102,7 @@ class TrainingSettings:
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     adapt_last: int | None = None
+    cache: bool = False
     memory: Literal["given", "auto"] = "given"
     activation_checkpointing: bool = False
     precision: Precision = "auto"

@@ -11,7 +11,7 @@ from convlora.storage import recover_folder
 from convlora.training.config import RunConfig
 
 # What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
-_LEFT_BY_A_FALSE_START = {"config.yaml", "classes.json", "log.jsonl", "checkpoints"}
+_LEFT_BY_A_FALSE_START = {"config.yaml", "classes.json", "log.jsonl", "checkpoints", "cache"}
 
 # What may change when a run goes on. Anything else would make it another run.
 _MAY_CHANGE = {
@@ -21,6 +21,7 @@ _MAY_CHANGE = {
     "training.epochs",
     "training.max_steps",
     "training.device",
+    "training.cache",
     "training.activation_checkpointing",
     "training.logging_steps",
     "training.report_to",

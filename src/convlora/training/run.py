@@ -29,9 +29,11 @@ from convlora.inference.runs import adapter_folder, read_metrics
 from convlora.methods.registry import apply_method
 from convlora.metrics import HIGHER_IS_BETTER, TrivialBaselines
 from convlora.models import SamForSemanticSegmentation
+from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import as_size
-from convlora.models.parameters import count_parameters
+from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
+from convlora.training.cache import end_cache, start_cache
 from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
 from convlora.training.folder import check_folder, check_resumed, last_checkpoint
@@ -86,6 +88,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)
+    halve_frozen_weights(model.base_model.model.vision_encoder, precision)
     if config.training.memory == "auto":
         t = config.training
         plan = plan_memory(model, image_size, t.batch_size * t.grad_accum, device, precision, reporter.message)
@@ -93,6 +96,15 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         reporter.message(f"Memory: {plan}.")
         t.batch_size, t.grad_accum = plan.batch_size, plan.grad_accum
         t.activation_checkpointing, t.memory = plan.activation_checkpointing, "given"
+    if config.training.cache:
+        start_cache(
+            model.base_model.model,
+            output,
+            augmentation=config.data.augmentation,
+            train_images=len(train_samples),
+            val_images=len(val_samples),
+            tell=reporter.message,
+        )
     dataset = SegmentationDataset(
         train_samples,
         classes,
@@ -201,6 +213,8 @@ def _prepare_folder(
 
 def _absolute(name: str) -> str:
     """The absolute path of something on this disk; Hub ids stay as they are."""
+    if name in BUNDLED:
+        return name
     path = Path(name).expanduser()
     return str(path.resolve()) if path.exists() else name
 
@@ -281,6 +295,7 @@ def _finish(
     """Scores the best weights on validation and test images and writes `metrics.json`."""
     model: PeftModel = trainer.accelerator.unwrap_model(trainer.model)
     trainer.accelerator.wait_for_everyone()
+    end_cache(model.base_model.model)
     set_peft_model_state_dict(model, load_peft_weights(str(adapter_folder(output)), device="cpu"))
     best = max(
         trainer.history,

@@ -345,3 +345,22 @@ def test_a_deleted_adapter_is_forgotten():
     model.delete_adapter("other")
     layer = model.base_model.model.first
     assert set(layer.conv_lora_settings) == set(layer.conv_lora_balance) == {"default"}
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_the_sum_takes_the_memory_of_the_base_output_unless_a_hook_could_have_kept_it(hooked):
+    model = adapted(target_modules=["first"]).eval()
+    layer = model.base_model.model.first
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    kept = []
+    if hooked:
+        layer.base_layer.register_forward_hook(lambda module, args, output: kept.append(output))
+    x = torch.randn(1, 5, 5, 12, requires_grad=True)
+    out = layer(x)
+    expected = torch.nn.functional.linear(x, layer.base_layer.weight, layer.base_layer.bias)
+    assert not torch.equal(out, expected)
+    for output in kept:
+        assert torch.equal(output, expected)
+    out.square().sum().backward()
+    by_hand = torch.autograd.functional.vjp(layer, x.detach(), 2 * out.detach())[1]
+    torch.testing.assert_close(x.grad, by_hand, **BY_DTYPE[torch.float32]._asdict())

@@ -124,7 +124,9 @@ class ConvLoraVariant(LoraVariant):
             u = mixed.permute(0, 2, 3, 1).reshape(tokens.shape)
         if prefix:
             u = torch.cat([z[:, :prefix].to(u.dtype), u], dim=1)
-        return add_low_rank(result, u, module.lora_B[active_adapter], module.scaling[active_adapter])
+        return add_low_rank(
+            result, u, module.lora_B[active_adapter], module.scaling[active_adapter], reuse=_nobody_else_holds(module)
+        )
 
     @staticmethod
     def merge_safe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
@@ -142,7 +144,9 @@ class ConvLoraVariant(LoraVariant):
         raise refuse_merge()
 
 
-def add_low_rank(result: torch.Tensor, u: torch.Tensor, lora_B: nn.Linear, scaling: float) -> torch.Tensor:
+def add_low_rank(
+    result: torch.Tensor, u: torch.Tensor, lora_B: nn.Linear, scaling: float, reuse: bool = False
+) -> torch.Tensor:
     """`result + scaling * B u` in one pass over the wide tensor.
 
     The scaling goes into the small matrix, and one fused product adds to the base output.
@@ -152,20 +156,53 @@ def add_low_rank(result: torch.Tensor, u: torch.Tensor, lora_B: nn.Linear, scali
         u: Bottleneck, `(..., r)`.
         lora_B: Linear layer `r -> C_out`.
         scaling: `lora_alpha / r`.
+        reuse: Whether the sum may take the memory of `result`.
 
     Returns:
         `(..., C_out)` in the type of `result`.
     """
     dtype = result.dtype
     with torch.autocast(result.device.type, enabled=False):
-        out = torch.addmm(
-            result.reshape(-1, result.shape[-1]),
-            u.reshape(-1, u.shape[-1]).to(dtype),
-            (lora_B.weight * scaling).to(dtype).t(),
-        ).reshape(result.shape)
+        low, matrix = u.reshape(-1, u.shape[-1]).to(dtype), (lora_B.weight * scaling).to(dtype)
+        if reuse and result.is_contiguous() and not torch.compiler.is_compiling():
+            out = _AddInPlace.apply(result, low, matrix)
+        else:
+            out = torch.addmm(result.reshape(-1, result.shape[-1]), low, matrix.t()).reshape(result.shape)
         if lora_B.bias is not None:
             out = out + (lora_B.bias * scaling).to(dtype)
     return out
+
+
+def _nobody_else_holds(module: LoraLayer) -> bool:
+    """Whether the output of the base layer is needed by nothing but the sum.
+
+    The backward pass of a plain linear layer does not need its output, and there is no hook that could have kept it.
+    """
+    base = module.get_base_layer()
+    return type(base) is nn.Linear and not base._forward_hooks
+
+
+class _AddInPlace(torch.autograd.Function):
+    """`result + u W^T`, written over `result` `(..., C_out)`, with `u` `(M, r)` and `W` `(C_out, r)`.
+
+    PyTorch's own in-place product would take the output of a linear layer for a view, and copy it in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, result: torch.Tensor, u: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(u, matrix)
+        out = result.detach()
+        out.view(-1, out.shape[-1]).addmm_(u, matrix.t())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        u, matrix = ctx.saved_tensors
+        (grad,) = grads
+        flat = grad.reshape(-1, grad.shape[-1])
+        grad_u = flat @ matrix if ctx.needs_input_grad[1] else None
+        grad_matrix = flat.t() @ u if ctx.needs_input_grad[2] else None
+        return grad, grad_u, grad_matrix
 
 
 def read_grid(shape: torch.Size, grid_size: tuple[int, int] | None, num_prefix_tokens: int = 0) -> tuple[int, int, int]:

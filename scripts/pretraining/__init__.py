@@ -1,0 +1,1 @@
+"""Parts of `pretrain_tiny.py`."""

@@ -1,0 +1,176 @@
+"""Scenes of things in front of things, with the exact visible part of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from convlora.data.synthetic import shapes, textures
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """What scenes are made of.
+
+    Attributes:
+        size: (height, width) in pixels.
+        things: Fewest and most things; groups of like things count as one.
+        radius: Smallest and largest radius of a thing, as a share of the shorter side.
+        groups: Share of the things that come as groups of like ones, scattered, in rows or touching.
+        distortion: Strength of blur, noise, uneven light and loss of colour, 0 to 1.
+    """
+
+    size: tuple[int, int] = (256, 256)
+    things: tuple[int, int] = (3, 14)
+    radius: tuple[float, float] = (0.04, 0.35)
+    groups: float = 0.25
+    distortion: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and its things.
+
+    Attributes:
+        image: `(H, W, 3)`, uint8.
+        instances: Number of the thing seen at each pixel, `(H, W)`, int32; 0 is the ground.
+    """
+
+    image: np.ndarray
+    instances: np.ndarray
+
+
+def draw_scene(rng: np.random.Generator, style: SceneStyle = SceneStyle()) -> Scene:
+    """Draws a scene: ground, then things from back to front, each hiding what is behind it.
+
+    Args:
+        rng: Decides everything.
+        style: What it is made of.
+
+    Source: The dead leaves model; Lee, Mumford and Huang, "Occlusion models for natural images", 2001; Baradad et
+        al., "Learning to see by looking at noise", NeurIPS 2021.
+    """
+    height, width = style.size
+    canvas = textures.paint(rng, height, width)
+    instances = np.zeros((height, width), dtype=np.int32)
+    softness = rng.uniform(0.0, 0.9)
+    number = 0
+    for _ in range(int(rng.integers(style.things[0], style.things[1] + 1))):
+        for outline, hole, look in _things(rng, style):
+            filled = shapes.fill(outline, height, width, hole)
+            if filled is None:
+                continue
+            number += 1
+            mask, box = filled
+            _draw(canvas[box], mask, look, softness, rng)
+            instances[box][mask] = number
+    return Scene(_photograph(rng, canvas, style.distortion), _renumber(instances))
+
+
+@dataclass(frozen=True)
+class _Look:
+    colour: np.ndarray
+    varies: float
+    shading: float
+    rim: float
+
+
+def _things(rng: np.random.Generator, style: SceneStyle) -> list[tuple[np.ndarray, np.ndarray | None, _Look]]:
+    """The outlines of one thing, or of a group of like things."""
+    height, width = style.size
+    low, high = np.log(style.radius[0]), np.log(style.radius[1])
+    radius = float(np.exp(rng.uniform(low, high))) * min(height, width)
+    outline = shapes.random_outline(rng)
+    look = _Look(textures.colour(rng), rng.uniform(0, 0.06), rng.uniform(0, 0.35), rng.normal(0, 0.12))
+    centre = (rng.uniform(0, width), rng.uniform(0, height))
+    angle = rng.uniform(0, 2 * np.pi)
+    if rng.random() > style.groups:
+        hole = None
+        if rng.random() < 0.08:
+            hole = shapes.place(outline, centre, radius * rng.uniform(0.35, 0.65), angle)
+        return [(shapes.place(outline, centre, radius, angle), hole, look)]
+    radius = min(radius, 0.11 * min(height, width))
+    count = int(rng.integers(3, 9))
+    vary = rng.random() < 0.5
+    return [
+        (
+            shapes.place(
+                shapes.blob(rng) if vary else outline,
+                place,
+                radius * rng.uniform(0.75, 1.2),
+                angle + (rng.uniform(0, 6) if vary else rng.normal(0, 0.2)),
+            ),
+            None,
+            look,
+        )
+        for place in _group(rng, count, centre, radius, angle)
+    ]
+
+
+def _group(
+    rng: np.random.Generator, count: int, centre: tuple[float, float], radius: float, angle: float
+) -> list[tuple[float, float]]:
+    kind = rng.integers(3)
+    if kind == 0:  # a row
+        step = radius * rng.uniform(1.7, 3.0)
+        return [(centre[0] + i * step * np.cos(angle), centre[1] + i * step * np.sin(angle)) for i in range(count)]
+    places = [centre]
+    for _ in range(count - 1):
+        x, y = places[rng.integers(len(places))]
+        direction = rng.uniform(0, 2 * np.pi)
+        distance = radius * (rng.uniform(1.5, 1.9) if kind == 1 else rng.uniform(2.2, 4.5))  # touching, or scattered
+        places.append((x + distance * np.cos(direction), y + distance * np.sin(direction)))
+    return places
+
+
+def _draw(piece: np.ndarray, mask: np.ndarray, look: _Look, softness: float, rng: np.random.Generator) -> None:
+    """Lays a textured thing over a piece of the canvas, in place."""
+    height, width = mask.shape
+    surface = textures.paint(rng, height, width, np.clip(look.colour + rng.normal(0, look.varies, 3), 0, 1))
+    if look.shading > 0.05:
+        surface *= textures.slope(rng, height, width, look.shading)
+    if abs(look.rim) > 0.06 and min(height, width) > 12:
+        inside = textures.smooth(mask, 0.06 * min(height, width) + 0.5)
+        surface += ((1 - inside) * look.rim)[..., None]
+    cover = textures.smooth(mask, softness)[..., None]
+    piece += cover * (surface - piece)
+
+
+def _photograph(rng: np.random.Generator, canvas: np.ndarray, strength: float) -> np.ndarray:
+    """Light, lens and sensor: from a canvas of about 0..1 to a picture in uint8."""
+    height, width = canvas.shape[:2]
+    picture = canvas * textures.slope(rng, height, width, strength * rng.uniform(0, 0.2))
+    if rng.random() < 0.3 * strength:  # soft shadows
+        shadow = textures.cut(rng, height // 4, width // 4)
+        shade = Image.fromarray(np.ascontiguousarray(shadow)).resize((width, height), Image.Resampling.BICUBIC)
+        picture *= 1 - 0.08 * np.asarray(shade)[..., None]
+    if rng.random() < 0.25 * strength:
+        picture = np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1)
+        if rng.random() < 0.4:
+            picture = picture * (0.5 + rng.uniform(0, 0.6, 3))
+    picture = (picture - 0.5) * rng.uniform(1 - 0.35 * strength, 1 + 0.15 * strength) + 0.5
+    image = Image.fromarray((picture.clip(0, 1) * 255).astype(np.uint8))
+    if rng.random() < 0.5 * strength:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.4)))
+    picture = np.asarray(image, dtype=np.float32)
+    noise = strength * rng.uniform(0, 14) * rng.random()
+    if noise > 0.5:
+        grain = textures.bank()[0]  # the whitest of them
+        top, left = rng.integers(0, grain.shape[0] - min(height, 512) + 1), rng.integers(0, 512 - min(width, 512) + 1)
+        piece = np.take(
+            np.take(grain, np.arange(top, top + height), 0, mode="wrap"), np.arange(left, left + width), 1, mode="wrap"
+        )
+        white = rng.standard_normal((height, width, 1), dtype=np.float32)
+        picture = picture + noise * (0.5 * piece[..., None] + white)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def _renumber(instances: np.ndarray) -> np.ndarray:
+    """Numbers what can be seen 1, 2, ..., from back to front."""
+    seen = np.bincount(instances.ravel()) > 0
+    seen[0] = False
+    numbers = np.where(seen, np.cumsum(seen), 0).astype(np.int32)
+    renumbered: np.ndarray = numbers[instances]
+    return renumbered

@@ -1,0 +1,16 @@
+"""The SAM that comes with the package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
+
+
+def resolve_bundled(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """The folder of a bundled model if `source` is its name, else `source` itself.
+
+    A folder of one's own with that name is meant by its path, such as `./tiny`.
+    """
+    return BUNDLED.get(str(source), source)

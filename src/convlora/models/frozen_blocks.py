@@ -1,0 +1,103 @@
+"""Keeping what the frozen first blocks of a vision encoder make of each image on disk, so that they run once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers.models.sam.modeling_sam import SamVisionEncoder
+
+from convlora.storage import make_folder, replacing_file
+
+
+class FrozenBlockCache:
+    """The output of the blocks below the first trained one, per image.
+
+    An image is known by its pixels as they enter the model, and the folder by the weights that are passed over, so
+    that a stale entry cannot be met. Entries are computed one image at a time: they do not depend on the batch they
+    were first seen in.
+
+    Args:
+        encoder: transformers' SAM vision encoder; what is trained must be settled.
+        folder: Where to keep the entries.
+        training_images: Whether images seen in training mode are kept too; no use where no two are alike.
+
+    Attributes:
+        blocks: Number of blocks that are passed over.
+    """
+
+    def __init__(self, encoder: SamVisionEncoder, folder: Path, *, training_images: bool) -> None:
+        self.blocks = frozen_blocks(encoder)
+        self.training_images = training_images
+        self.root = folder
+        self.folder = folder / _fingerprint(encoder, self.blocks)
+
+    def encode(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Image embeddings `(B, C, h, w)` of images `(B, 3, H, W)`, as the encoder itself gives them."""
+        if encoder.training and not self.training_images:
+            below = self._run(encoder, pixel_values)
+        else:
+            below = torch.cat([self._one(encoder, image) for image in pixel_values.split(1)])
+        for layer in encoder.layers[self.blocks :]:
+            below = layer(below)
+        embeddings: torch.Tensor = encoder.neck(below)
+        return embeddings
+
+    def clear(self) -> None:
+        """Deletes all entries."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _one(self, encoder: SamVisionEncoder, image: torch.Tensor) -> torch.Tensor:
+        device = image.device
+        half = str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else ""
+        raw = image.detach().cpu().contiguous()
+        name = hashlib.blake2b(raw.view(torch.uint8).numpy().data, digest_size=20, key=half.encode()).hexdigest()
+        path = self.folder / name[:2] / f"{name}.safetensors"
+        try:
+            return load_file(path, device=str(device))["hidden"]
+        except (FileNotFoundError, SafetensorError, KeyError):  # not there, or cut short by a full disk: made anew
+            hidden = self._run(encoder, image)
+        make_folder(path.parent)
+        with replacing_file(path) as temporary:
+            save_file({"hidden": hidden.contiguous().cpu()}, temporary)
+        return hidden
+
+    def _run(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            hidden: torch.Tensor = encoder.patch_embed(pixel_values)
+            if encoder.pos_embed is not None:
+                hidden = hidden + encoder.pos_embed
+            for layer in encoder.layers[: self.blocks]:
+                hidden = layer(hidden)
+        return hidden
+
+
+def frozen_blocks(encoder: SamVisionEncoder) -> int:
+    """Number of blocks below the first one that is trained; 0 if what comes before the blocks is trained.
+
+    Blocks with dropout count as trained: they never give the same output twice.
+    """
+    before = [*encoder.patch_embed.parameters()] + ([] if encoder.pos_embed is None else [encoder.pos_embed])
+    if any(parameter.requires_grad for parameter in before) or encoder.config.attention_dropout > 0:
+        return 0
+    for number, layer in enumerate(encoder.layers):
+        if any(parameter.requires_grad for parameter in layer.parameters()):
+            return number
+    return len(encoder.layers)
+
+
+def _fingerprint(encoder: SamVisionEncoder, blocks: int) -> str:
+    parts: list[nn.Module] = [encoder.patch_embed, *encoder.layers[:blocks]]
+    code = hashlib.blake2b(str(blocks).encode(), digest_size=8)
+    tensors = [] if encoder.pos_embed is None else [encoder.pos_embed]
+    for part in parts:
+        tensors += part.state_dict().values()
+    for tensor in tensors:
+        if isinstance(tensor, torch.Tensor):
+            code.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return code.hexdigest()

@@ -1,0 +1,206 @@
+"""The whole job in minutes, offline: data, fine-tuning, scores before and after, pictures, a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convlora.data.check import check_data
+from convlora.data.dataset import read_sample
+from convlora.data.images import read_image
+from convlora.data.sample import Sample
+from convlora.data.sources import open_data
+from convlora.data.synthetic import TASKS, write_task
+from convlora.devices import resolve_device, resolve_precision
+from convlora.errors import InputError
+from convlora.inference.evaluate import score_samples
+from convlora.inference.files import collect_images, plan
+from convlora.inference.palette import overlay
+from convlora.inference.predict import run_jobs
+from convlora.inference.segmenter import Segmenter
+from convlora.metrics import HIGHER_IS_BETTER
+from convlora.models.configuration import as_size
+from convlora.report.page import Page
+from convlora.report.plots import line_plot, smoothed
+from convlora.training.config import RunConfig
+from convlora.training.reporting import Reporter
+from convlora.training.run import build_model, train
+
+DOMAINS = tuple(name for name, task in TASKS.items() if len(task.classes) == 2)
+EPOCHS = 12
+PICTURES = 6
+IMAGE_SIZE = 256
+
+NEXT_STEPS = (
+    "convlora data check DATA",
+    "convlora train DATA --model facebook/sam-vit-base --output RUN",
+    "convlora predict RUN PHOTOS --output RESULTS --overlay",
+)
+
+
+def run_quickstart(
+    output: Path, *, data: Path | None, domain: str, reporter: Reporter, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Fine-tunes the bundled SAM and reports what it brought.
+
+    Args:
+        output: The folder to make.
+        data: A data folder; None: one is drawn.
+        domain: What is drawn, one of [`DOMAINS`].
+        reporter: Told of the progress.
+        say: Told which step begins.
+
+    Returns:
+        `before` and `after`, the scores on the test images, and the metrics of the run.
+
+    Raises:
+        InputError: If the output folder is not empty, or the data are at fault.
+    """
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise InputError(f"{output} exists and is not empty. Give another folder with --output, or delete it.")
+    if data is None:
+        say(f"1. Drawing 70 images of {domain}, with masks")
+        data = write_task(domain, output / "data", num_train=40, num_val=10, num_test=20)
+    else:
+        say(f"1. Reading {data}")
+    config = _config(data)
+    run = output / "run"
+    say("2. Scoring the bundled SAM as it is, before any training")
+    before, tests = _untrained(config)
+    before_scores = _score(before, tests, reporter)
+    shown = tests[:PICTURES]
+    before_maps = [before.predict(sample.image).semantic_map for sample in shown]
+    say(f"3. Fine-tuning it with Conv-LoRA for {EPOCHS} epochs")
+    metrics = train(config, run, reporter=reporter)
+    say("4. Predicting the test images")
+    after = Segmenter.from_run(run)
+    jobs = plan(collect_images([str(sample.image) for sample in tests]), output / "predictions", with_overlay=True)
+    for _ in run_jobs(after, jobs):
+        pass
+    after_scores = _score(after, tests, reporter)
+    _write_report(output / "report.html", config, run, metrics, before_scores, after_scores, after, shown, before_maps)
+    return {"before": before_scores, "after": after_scores, **metrics}
+
+
+def _config(data: Path) -> RunConfig:
+    config = RunConfig()
+    config.update(
+        {
+            "data": {"path": str(data.resolve())},
+            "model": {"source": "tiny", "image_size": IMAGE_SIZE},
+            "training": {"epochs": EPOCHS, "lr": 1e-3, "batch_size": 4, "grad_accum": 1},
+        },
+        origin="quickstart",
+    )
+    return config
+
+
+def _untrained(config: RunConfig) -> tuple[Segmenter, Sequence[Sample]]:
+    """The SAM without training as a segmenter, and the images to compare on."""
+    source = open_data(str(config.data.path))
+    report = check_data(source, full=False)
+    report.raise_errors()
+    if report.classes is None or report.classes.num_classes != 2:
+        raise InputError(f"{source.root} is no binary task. The quickstart shows background and one class.")
+    _, val = source.train_val(config.training.seed, config.data.val_fraction)
+    device = resolve_device(config.training.device)
+    model = build_model(config, report.classes).to(device)
+    segmenter = Segmenter(
+        model,
+        report.classes,
+        as_size(IMAGE_SIZE),
+        config.data.intensity,
+        resolve_precision(config.training.precision, device),
+    )
+    return segmenter, source.splits.get("test") or val
+
+
+def _score(segmenter: Segmenter, samples: Sequence[Sample], reporter: Reporter) -> dict[str, float]:
+    reporter.validate_begin(len(samples), "test")
+    scores = score_samples(
+        segmenter.model,
+        samples,
+        segmenter.classes,
+        image_size=segmenter.image_size,
+        batch_size=4,
+        precision=segmenter.precision,
+        intensity=segmenter.intensity,
+        structure=False,
+        progress=reporter.validate_step,
+    ).compute()
+    reporter.validate_end(None, scores, "iou", False)
+    return scores
+
+
+def _write_report(
+    path: Path,
+    config: RunConfig,
+    run: Path,
+    metrics: dict[str, Any],
+    before: dict[str, float],
+    after: dict[str, float],
+    segmenter: Segmenter,
+    shown: Sequence[Sample],
+    before_maps: Sequence[np.ndarray],
+) -> None:
+    page = Page("SAM, fine-tuned with Conv-LoRA")
+    params = metrics["params"]
+    names = segmenter.classes.names
+    page.text(
+        f"The small SAM that comes with convlora learned to find '{names[1]}' in {len(metrics['history'])} passes over "
+        f"the training images, {metrics['steps']} steps of {metrics['seconds_per_step']:.2f} s. Its image encoder "
+        f"stayed as it was; Conv-LoRA adapters and the mask decoder were trained: {params['trainable']:,} of "
+        f"{params['total']:,} weights. Most of a small model is its decoder; of the largest SAM it is under 1%."
+    )
+    page.heading("Scores on the test images")
+    trivial = (metrics.get("test") or metrics["val"])["trivial"]
+    columns = {"before": before, "after": after, **{k.replace("_", " "): v for k, v in trivial.items()}}
+    rows = [
+        [
+            f"{name} ({'higher' if higher else 'lower'} is better)",
+            *(_number(scores.get(name)) for scores in columns.values()),
+        ]
+        for name, higher in HIGHER_IS_BETTER.items()
+        if name in before
+    ]
+    page.table(["", *columns], rows)
+    page.text("The last two columns are answers that need no image. A score that is not above them says nothing.", True)
+    page.heading("How the training went")
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in log if "task_loss" in line]
+    losses = smoothed([line["task_loss"] for line in steps], max(1, len(steps) // 20))
+    page.svg(
+        line_plot(
+            {"loss": [(line["step"], loss) for line, loss in zip(steps, losses)]}, title="Training loss", x_label="step"
+        )
+    )
+    history = metrics["history"]
+    page.svg(
+        line_plot(
+            {name: [(entry["epoch"], entry[name]) for entry in history] for name in ("iou", "dice")},
+            title="Validation scores",
+            x_label="epoch",
+            from_zero=True,
+        )
+    )
+    page.heading("Test images")
+    rows_of_pictures = []
+    for sample, before_map in zip(shown, before_maps):
+        image = read_image(sample.image, segmenter.intensity).convert("RGB")
+        _, truth = read_sample(sample, segmenter.classes)
+        truth = np.where(truth == segmenter.classes.ignore_index, 0, truth).astype(np.uint8)
+        maps = (truth, before_map, segmenter.predict(sample.image).semantic_map)
+        rows_of_pictures.append([image, *(overlay(image, each) for each in maps)])
+    page.pictures(["image", "truth", "before", "after"], rows_of_pictures)
+    page.heading("The same with your own images")
+    page.text("DATA holds {train,val,test}/{images,masks}/, with images and masks of the same names.")
+    page.code("\n".join(NEXT_STEPS))
+    page.write(path)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

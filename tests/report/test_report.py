@@ -1,0 +1,46 @@
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from PIL import Image
+
+from convlora.report.page import Page
+from convlora.report.plots import line_plot, smoothed
+
+
+def test_a_page_needs_nothing_outside_it_and_escapes_what_it_is_given(tmp_path):
+    page = Page("<script>alert(1)</script>")
+    page.text("a < b")
+    page.table(["", "x"], [["<i>", "1"]])
+    page.code("a && b")
+    page.pictures(["one", "two"], [[Image.new("RGB", (900, 300)), Image.new("L", (10, 10))]])
+    page.svg(line_plot({"<name>": [(0, 1), (1, 2)]}, title="<title>", x_label="<x>"))
+    page.write(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "<script" not in text
+    assert "<i>" not in text
+    assert "&lt;title&gt;" in text
+    assert text.count("data:image/jpeg;base64,") == 2
+    assert not re.findall(r'(?:src|href)="(?!data:)', text)
+
+
+@pytest.mark.parametrize(
+    "points", [[(0, 1)], [(0, 0.2), (10, 0.21)], [(1, float("nan")), (2, 5.0)], [(0, 0), (1e6, 1e9)]]
+)
+def test_lines_stay_inside_the_drawing(points):
+    drawing = ElementTree.fromstring(line_plot({"a": points, "b": points}, title="t", x_label="x"))  # noqa: S314
+    lines = drawing.findall("polyline")
+    assert len(lines) == 2
+    for line in lines:
+        for pair in line.get("points").split():
+            x, y = map(float, pair.split(","))
+            assert 0 <= x <= 440
+            assert 0 <= y <= 260
+
+
+def test_nothing_to_draw():
+    assert "nothing to draw" in line_plot({"a": []}, title="t", x_label="x")
+
+
+def test_smoothing_is_the_mean_of_the_last_values():
+    assert smoothed([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
