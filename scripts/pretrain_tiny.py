@@ -1,6 +1,6 @@
 """Trains the small promptable SAM that comes with the package, on scenes drawn along the way.
 
-    python scripts/pretrain_tiny.py --output tiny --steps 8000
+    python scripts/pretrain_tiny.py --output tiny --steps 9000
     python scripts/pretrain_tiny.py --output tiny --resume
 
 The recipe is SAM's in small: points and boxes, three masks of which the best is taught, an IoU head. What is added for
@@ -70,8 +70,7 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = options.lr * rate(step, options.steps)
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            losses = compute_losses(sam, dense, images, instances, step, warm_up, options, generator)
+        losses = compute_losses(sam, dense, images, instances, step, warm_up, options, generator)
         total = sum(value for name, value in losses.items() if not name.endswith("_iou"))
         optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -107,7 +106,8 @@ def compute_losses(
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
     """All losses of a step, weighted, and the IoU of the answers."""
-    embeddings = sam.vision_encoder(images).last_hidden_state.float()
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        embeddings = sam.vision_encoder(images).last_hidden_state.float()
     weight = 1.0 if step < warm_up else options.dense_weight
     losses = {name: weight * value for name, value in dense.loss(embeddings, instances).items()}
     if step < warm_up:
@@ -117,13 +117,13 @@ def compute_losses(
     by_box = Prompts(*(part[:, :count] for part in prompts))
     by_point = Prompts(*(part[:, count:] for part in prompts))
     logits, quality = answer(sam, embeddings, boxes=by_box.boxes)
-    losses["box"], losses["box_iou"] = prompt_loss(logits.float(), quality.float(), by_box.masks)
+    losses["box"], losses["box_iou"] = prompt_loss(logits, quality, by_box.masks)
     # Without a prompt: everything that is a thing. SAM has no such answer; it is where a semantic segmenter starts.
     logits, quality = answer(sam, embeddings)
-    losses["all"], losses["all_iou"] = prompt_loss(logits.float(), quality.float(), (instances > 0)[:, None])
+    losses["all"], losses["all_iou"] = prompt_loss(logits, quality, (instances > 0)[:, None])
     several = step % 4 != 0
     logits, quality = answer(sam, embeddings, points=by_point.points, several=several)
-    losses["point"], losses["point_iou"] = prompt_loss(logits.float(), quality.float(), by_point.masks)
+    losses["point"], losses["point_iou"] = prompt_loss(logits, quality, by_point.masks)
     if step % 8 == 7:  # a correction: the earlier answer, and a point in what it missed
         earlier = logits.detach().float()[:, :, 0]
         missed = by_point.masks & (nn.functional.interpolate(earlier, size=images.shape[-2:]) <= 0)
@@ -131,7 +131,7 @@ def compute_losses(
             [by_point.points, random_points(missed | (by_point.masks & ~missed.any((-1, -2), True)), generator)], 2
         )
         logits, quality = answer(sam, embeddings, points=points, masks=earlier)
-        losses["mask"], losses["mask_iou"] = prompt_loss(logits.float(), quality.float(), by_point.masks)
+        losses["mask"], losses["mask_iou"] = prompt_loss(logits, quality, by_point.masks)
     return losses
 
 
@@ -159,17 +159,17 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--prompts", type=int, default=8, help="per image, half boxes, half points")
     parser.add_argument("--lr", type=float, default=6e-4)
-    parser.add_argument("--dense-share", type=float, default=0.25, help="share of the steps without prompts")
+    parser.add_argument("--dense-share", type=float, default=0.2, help="share of the steps without prompts")
     parser.add_argument("--dense-weight", type=float, default=0.3, help="of the dense losses beside the prompts")
     parser.add_argument("--held-out", type=int, default=48, help="scenes to score, easy and hard")
-    parser.add_argument("--log-every", type=int, default=50)
+    parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--evaluate-every", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--bf16", action="store_true", help="the encoder in mixed precision")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -56,12 +56,16 @@ def draw_prompts(instances: torch.Tensor, count: int, generator: torch.Generator
 
 
 def random_points(masks: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A pixel of each mask `(B, P, H, W)`, inside rather than at the border: `(B, P, 1, 2)`; the middle if empty."""
-    width = masks.shape[-1]
-    inner = 1 - F.max_pool2d(1 - masks.float(), 5, 1, 2)
-    weights = masks.flatten(2).float() * 0.05 + inner.flatten(2) + 1e-9
+    """A pixel of each mask `(B, P, H, W)`, inside rather than at the border: `(B, P, 1, 2)`.
+
+    Every second pixel is looked at; a mask without any of them gets a point anywhere.
+    """
+    sparse = masks[..., ::2, ::2].float()
+    width = sparse.shape[-1]
+    inner = 1 - F.max_pool2d(1 - sparse, 3, 1, 1)
+    weights = sparse.flatten(2) * 0.05 + inner.flatten(2) + 1e-9
     place = torch.multinomial(weights.flatten(0, 1), 1, generator=generator).view(masks.shape[:2])
-    return torch.stack([place % width, place // width], dim=-1)[:, :, None].float() + 0.5
+    return 2 * torch.stack([place % width, place // width], dim=-1)[:, :, None].float() + 0.5
 
 
 def at_cells(masks: torch.Tensor) -> torch.Tensor:

@@ -32,6 +32,7 @@ from convlora.training.run import build_model, train
 
 DOMAINS = tuple(name for name, task in TASKS.items() if len(task.classes) == 2)
 EPOCHS = 12
+NUM_IMAGES = (40, 10, 20)  # to train, validate and test on
 PICTURES = 6
 IMAGE_SIZE = 256
 
@@ -63,8 +64,9 @@ def run_quickstart(
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise InputError(f"{output} exists and is not empty. Give another folder with --output, or delete it.")
     if data is None:
-        say(f"1. Drawing 70 images of {domain}, with masks")
-        data = write_task(domain, output / "data", num_train=40, num_val=10, num_test=20)
+        say(f"1. Drawing {sum(NUM_IMAGES)} images of {domain}, with masks")
+        num_train, num_val, num_test = NUM_IMAGES
+        data = write_task(domain, output / "data", num_train=num_train, num_val=num_val, num_test=num_test)
     else:
         say(f"1. Reading {data}")
     config = _config(data)

@@ -127,18 +127,38 @@ def test_data_check(convlora, blobs, tmp_path):
     assert "missing-pair" in out
 
 
-def test_quickstart(convlora, tmp_path, monkeypatch):
-    from convlora.cli import quickstart
+def test_quickstart_on_ones_own_data(convlora, blobs, tmp_path, monkeypatch):
+    from convlora import quickstart
 
     monkeypatch.setattr(quickstart, "EPOCHS", 1)
-    monkeypatch.setattr(quickstart, "IMAGE_SIZE", 64)
-    code, out, _ = convlora("quickstart", "--output", tmp_path / "q", "--json")
+    code, out, _ = convlora("quickstart", "--data", blobs, "--output", tmp_path / "q", "--json")
     assert code == 0
-    assert only_json(out)["test"]["num_images"] == 10
-    assert len(list((tmp_path / "q" / "predictions").glob("*_overlay.png"))) == 10
+    result = only_json(out)
+    assert result["before"]["num_images"] == result["after"]["num_images"] == 3
+    assert {"iou", "dice"} <= result["before"].keys()
+    assert len(list((tmp_path / "q" / "predictions").glob("*_overlay.png"))) == 3
+    report = (tmp_path / "q" / "report.html").read_text()
+    assert report.count("data:image/jpeg") == 3 * 4, "image, truth, before and after of each"
+    assert "<svg" in report
+    assert "convlora train DATA" in report
     code, _, err = convlora("quickstart", "--output", tmp_path / "q")
     assert code == 2
     assert "not empty" in err
+
+
+def test_quickstart_draws_what_it_is_asked_for(convlora, tmp_path, monkeypatch):
+    from convlora import quickstart
+
+    code, _, err = convlora("quickstart", "--domain", "cats", "--output", tmp_path / "q")
+    assert code == 2
+    assert "cells, cracks, leaves" in err
+    assert not (tmp_path / "q").exists()
+    monkeypatch.setattr(quickstart, "EPOCHS", 1)
+    monkeypatch.setattr(quickstart, "NUM_IMAGES", (4, 2, 2))
+    code, out, _ = convlora("quickstart", "--domain", "cracks", "--output", tmp_path / "q")
+    assert code == 0
+    assert "report.html" in out
+    assert len(list((tmp_path / "q" / "data" / "train" / "images").iterdir())) == 4
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():
