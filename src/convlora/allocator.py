@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
-_LARGE = 1 << 22  # a map of 4,096 cells and 256 channels in single precision
+# Of <malloc.h>. Blocks above the first go back at once; the second keeps up to 64 MB of smaller ones at hand, which
+# setting the first would turn off.
+_MMAP_THRESHOLD, _LARGE = -3, 1 << 22  # a map of 4,096 cells and 256 channels in single precision
+_TRIM_THRESHOLD, _AT_HAND = -1, 1 << 26
 
 
 def return_large_blocks() -> None:
@@ -19,7 +22,11 @@ def return_large_blocks() -> None:
     outside by `MALLOC_MMAP_THRESHOLD_` or `THP_MEM_ALLOC_ENABLE` win. Call it before the first large tensor.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by PyTorch at its first large allocation
-    if "MALLOC_MMAP_THRESHOLD_" in os.environ:
+    if sys.platform != "linux":
         return
     with contextlib.suppress(OSError, AttributeError):  # other C libraries have no mallopt
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt = ctypes.CDLL(None).mallopt
+        if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+            mallopt(_MMAP_THRESHOLD, _LARGE)
+        if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+            mallopt(_TRIM_THRESHOLD, _AT_HAND)

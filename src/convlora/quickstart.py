@@ -16,7 +16,7 @@ from convlora.data.sample import Sample
 from convlora.data.sources import open_data
 from convlora.data.synthetic import TASKS, write_task
 from convlora.devices import resolve_device, resolve_precision
-from convlora.errors import InputError
+from convlora.errors import InputError, RunError
 from convlora.inference.evaluate import score_samples
 from convlora.inference.files import collect_images, plan
 from convlora.inference.palette import overlay
@@ -28,7 +28,7 @@ from convlora.report.page import Page
 from convlora.report.plots import line_plot, smoothed
 from convlora.training.config import RunConfig
 from convlora.training.reporting import Reporter
-from convlora.training.run import build_model, train
+from convlora.training.run import Interrupted, build_model, train
 
 DOMAINS = tuple(name for name, task in TASKS.items() if len(task.classes) == 2)
 EPOCHS = 12
@@ -56,7 +56,7 @@ def run_quickstart(
         say: Told which step begins.
 
     Returns:
-        `before` and `after`, the scores on the test images, and the metrics of the run.
+        `split`, the images that were scored; `before` and `after`, their scores; and the metrics of the run.
 
     Raises:
         InputError: If the output folder is not empty, or the data are at fault.
@@ -72,20 +72,23 @@ def run_quickstart(
     config = _config(data)
     run = output / "run"
     say("2. Scoring the bundled SAM as it is, before any training")
-    before, tests = _untrained(config)
-    before_scores = _score(before, tests, reporter)
+    before, tests, split = _untrained(config)
+    jobs = plan(collect_images([str(sample.image) for sample in tests]), output / "predictions", with_overlay=True)
+    before_scores = _score(before, tests, split, reporter)
     shown = tests[:PICTURES]
     before_maps = [before.predict(sample.image).semantic_map for sample in shown]
     say(f"3. Fine-tuning it with Conv-LoRA for {EPOCHS} epochs")
-    metrics = train(config, run, reporter=reporter)
-    say("4. Predicting the test images")
+    try:
+        metrics = train(config, run, reporter=reporter)
+    except Interrupted as error:
+        raise RunError(f"Interrupted. To start again, delete {output} and give the same command.") from error
+    say(f"4. Predicting the {split} images")
     after = Segmenter.from_run(run)
-    jobs = plan(collect_images([str(sample.image) for sample in tests]), output / "predictions", with_overlay=True)
     for _ in run_jobs(after, jobs):
         pass
-    after_scores = _score(after, tests, reporter)
-    _write_report(output / "report.html", config, run, metrics, before_scores, after_scores, after, shown, before_maps)
-    return {"before": before_scores, "after": after_scores, **metrics}
+    after_scores = _score(after, tests, split, reporter)
+    _write_report(output / "report.html", run, metrics, split, before_scores, after_scores, after, shown, before_maps)
+    return {"split": split, "before": before_scores, "after": after_scores, **metrics}
 
 
 def _config(data: Path) -> RunConfig:
@@ -101,8 +104,8 @@ def _config(data: Path) -> RunConfig:
     return config
 
 
-def _untrained(config: RunConfig) -> tuple[Segmenter, Sequence[Sample]]:
-    """The SAM without training as a segmenter, and the images to compare on."""
+def _untrained(config: RunConfig) -> tuple[Segmenter, Sequence[Sample], str]:
+    """The SAM without training as a segmenter, the images to compare on, and what they are called."""
     source = open_data(str(config.data.path))
     report = check_data(source, full=False)
     report.raise_errors()
@@ -118,11 +121,12 @@ def _untrained(config: RunConfig) -> tuple[Segmenter, Sequence[Sample]]:
         config.data.intensity,
         resolve_precision(config.training.precision, device),
     )
-    return segmenter, source.splits.get("test") or val
+    test = source.splits.get("test")
+    return (segmenter, test, "test") if test else (segmenter, val, "validation")
 
 
-def _score(segmenter: Segmenter, samples: Sequence[Sample], reporter: Reporter) -> dict[str, float]:
-    reporter.validate_begin(len(samples), "test")
+def _score(segmenter: Segmenter, samples: Sequence[Sample], split: str, reporter: Reporter) -> dict[str, float]:
+    reporter.validate_begin(len(samples), split)
     scores = score_samples(
         segmenter.model,
         samples,
@@ -140,9 +144,9 @@ def _score(segmenter: Segmenter, samples: Sequence[Sample], reporter: Reporter) 
 
 def _write_report(
     path: Path,
-    config: RunConfig,
     run: Path,
     metrics: dict[str, Any],
+    split: str,
     before: dict[str, float],
     after: dict[str, float],
     segmenter: Segmenter,
@@ -158,7 +162,9 @@ def _write_report(
         f"stayed as it was; Conv-LoRA adapters and the mask decoder were trained: {params['trainable']:,} of "
         f"{params['total']:,} weights. Most of a small model is its decoder; of the largest SAM it is under 1%."
     )
-    page.heading("Scores on the test images")
+    page.heading(f"Scores on the {split} images")
+    if split != "test":
+        page.text("There are no test images. These also picked the best epoch, so the scores flatter a little.")
     trivial = (metrics.get("test") or metrics["val"])["trivial"]
     columns = {"before": before, "after": after, **{k.replace("_", " "): v for k, v in trivial.items()}}
     rows = [
@@ -189,7 +195,7 @@ def _write_report(
             from_zero=True,
         )
     )
-    page.heading("Test images")
+    page.heading(f"Some {split} images")
     rows_of_pictures = []
     for sample, before_map in zip(shown, before_maps):
         image = read_image(sample.image, segmenter.intensity).convert("RGB")

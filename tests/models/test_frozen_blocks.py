@@ -113,3 +113,21 @@ def test_half_precision_has_entries_of_its_own(tmp_path):
         with torch.autocast("cpu", torch.bfloat16):
             model(pixel_values=pixels)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+def test_a_full_disk_ends_the_cache_and_not_the_run(tmp_path, monkeypatch):
+    model, base = adapted([3])
+    said = []
+    base.frozen_block_cache = FrozenBlockCache(base.vision_encoder, tmp_path, training_images=True, tell=said.append)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("convlora.models.frozen_blocks.save_file", full)
+    pixels = torch.randn(2, 3, 64, 64)
+    first, _ = run(model.train(), pixels)
+    again, _ = run(model, pixels)
+    assert torch.equal(first, again)
+    assert len(said) == 1
+    assert "No space left" in said[0]
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 
 import peft
@@ -217,3 +218,49 @@ def test_a_cache_that_the_disk_cannot_hold_is_refused(make_config, tmp_path, mon
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(InputError, match="GB are free there"):
         train(make_config(cache=True, adapt_last=1), tmp_path / "run")
+
+
+def test_a_filled_cache_needs_no_more_room_and_goes_even_if_turned_off(make_config, tmp_path, monkeypatch):
+    output = tmp_path / "run"
+    settings = {"adapt_last": 1, "batch_size": 1}
+    monkeypatch.setattr("convlora.training.run._finish", lambda *_: {})
+    train(make_config(**settings, cache=True), output)
+    entries = list((output / "cache").rglob("*.safetensors"))
+    assert entries
+    (output / "cache" / "notes.txt").write_text("mine")
+    monkeypatch.undo()
+    shutil.copytree(output, tmp_path / "copy")
+    free = sum(entry.stat().st_size for entry in entries) // 2
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free})())
+    with pytest.raises(InputError, match="--no-cache"):
+        train(make_config(**settings, cache=True), tmp_path / "new")
+    train(make_config(**settings, cache=True), tmp_path / "copy", resume=True)
+    assert [path.name for path in (tmp_path / "copy" / "cache").iterdir()] == ["notes.txt"]
+    train(make_config(**settings, cache=False), output, resume=True)
+    assert [path.name for path in (output / "cache").iterdir()] == ["notes.txt"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make_config, tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    from convlora.errors import RunError
+    from convlora.training import trainer
+
+    written = []
+
+    def fails_the_second_time(path, state):
+        if "optimizer" in path.name:
+            written.append(path)
+        if len(written) > 1:
+            raise SafetensorError("I/O error: No space left on device")
+        save(path, state)
+
+    save = trainer.save_state
+    monkeypatch.setattr(trainer, "save_state", fails_the_second_time)
+    with pytest.raises(RunError, match=r"cannot be written .*No space left"):
+        train(make_config(), tmp_path / "run")
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*")] == ["checkpoint-3"]
+    train(make_config(), tmp_path / "run", resume=True)
+    train(make_config(), tmp_path / "whole")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "run")

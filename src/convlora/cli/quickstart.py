@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.console import err, out, print_json, quiet_libraries
+from convlora.cli.console import out, print_json, quiet_libraries
 from convlora.cli.options import Json
 
 
@@ -35,7 +35,7 @@ def quickstart(
     if domain not in DOMAINS:
         raise InputError(f"--domain must be one of {', '.join(DOMAINS)}, got '{domain}'.")
     with RunProgress() as progress:
-        result = run_quickstart(output, data=data, domain=domain, reporter=progress, say=err.print)
+        result = run_quickstart(output, data=data, domain=domain, reporter=progress, say=progress.message)
     if json:
         print_json({"output": str(output), **result})
         return
@@ -50,7 +50,7 @@ def _show(result: dict[str, Any], output: Path) -> None:
 
     trivial = (result.get("test") or result["val"])["trivial"]
     columns = {"before": result["before"], "after": {**result["after"], "trivial": trivial}}
-    out.print(scores_table(columns, title="Test images, before and after fine-tuning"))
+    out.print(scores_table(columns, title=f"Scores on the {result['split']} images, before and after fine-tuning"))
     params = result["params"]
     out.print(
         facts_table(

@@ -74,7 +74,7 @@ def train(
     cache: Annotated[
         bool | None,
         typer.Option(
-            "--cache",
+            "--cache/--no-cache",
             help="With --adapt-last: keep what the frozen blocks make of each image on disk, so that later epochs "
             "skip them.",
             show_default=False,

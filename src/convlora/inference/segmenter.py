@@ -49,6 +49,10 @@ class Segmenter:
         intensity: How 16-bit images become 8-bit, as in training.
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
 
+    Attributes:
+        model: The segmenter. In half precision its frozen weights are kept so, and it has to be called under autocast,
+            as [`Segmenter.predict`] does.
+
     Example:
         >>> from convlora import Segmenter
         >>> segmenter = Segmenter.from_run("RUN")  # doctest: +SKIP

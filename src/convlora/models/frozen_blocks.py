@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
+from convlora.errors import InputError
 from convlora.storage import make_folder, replacing_file
 
 
@@ -26,15 +27,24 @@ class FrozenBlockCache:
         encoder: transformers' SAM vision encoder; what is trained must be settled.
         folder: Where to keep the entries.
         training_images: Whether images seen in training mode are kept too; no use where no two are alike.
+        tell: Receives a sentence if entries cannot be written any more.
 
     Attributes:
         blocks: Number of blocks that are passed over.
     """
 
-    def __init__(self, encoder: SamVisionEncoder, folder: Path, *, training_images: bool) -> None:
+    def __init__(
+        self,
+        encoder: SamVisionEncoder,
+        folder: Path,
+        *,
+        training_images: bool,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.blocks = frozen_blocks(encoder)
         self.training_images = training_images
-        self.root = folder
+        self.tell = tell
+        self.writable = True
         self.folder = folder / _fingerprint(encoder, self.blocks)
 
     def encode(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -48,10 +58,6 @@ class FrozenBlockCache:
         embeddings: torch.Tensor = encoder.neck(below)
         return embeddings
 
-    def clear(self) -> None:
-        """Deletes all entries."""
-        shutil.rmtree(self.root, ignore_errors=True)
-
     def _one(self, encoder: SamVisionEncoder, image: torch.Tensor) -> torch.Tensor:
         device = image.device
         half = str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else ""
@@ -62,10 +68,18 @@ class FrozenBlockCache:
             return load_file(path, device=str(device))["hidden"]
         except (FileNotFoundError, SafetensorError, KeyError):  # not there, or cut short by a full disk: made anew
             hidden = self._run(encoder, image)
-        make_folder(path.parent)
-        with replacing_file(path) as temporary:
-            save_file({"hidden": hidden.contiguous().cpu()}, temporary)
+        if self.writable:
+            self._keep(path, hidden)
         return hidden
+
+    def _keep(self, path: Path, hidden: torch.Tensor) -> None:
+        try:
+            make_folder(path.parent)
+            with replacing_file(path) as temporary:
+                save_file({"hidden": hidden.contiguous().cpu()}, temporary)
+        except (OSError, SafetensorError, InputError) as error:  # a full disk must not end a run that can do without
+            self.writable = False
+            self.tell(f"The cache takes no more images ({error}); the run goes on without keeping new ones.")
 
     def _run(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

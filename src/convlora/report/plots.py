@@ -71,7 +71,7 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
 
 def _ticks(low: float, high: float) -> list[float]:
     """About five round numbers that enclose an interval."""
-    if high <= low:
+    if high - low <= 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (factor * step) <= 5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,24 +41,37 @@ def start_cache(
         InputError: If nothing is frozen, or the disk is too small.
     """
     versions = VERSIONS[augmentation]
-    cache = FrozenBlockCache(model.vision_encoder, output / FOLDER, training_images=versions is not None)
+    root = output / FOLDER
+    cache = FrozenBlockCache(model.vision_encoder, root, training_images=versions is not None, tell=tell)
     if cache.blocks == 0:
         raise InputError("--cache needs frozen blocks, but all are adapted. Add --adapt-last N, or leave --cache out.")
     height, width = model.config.grid_size
     needed = height * width * model.config.vision_config.hidden_size * 4 * (val_images + train_images * (versions or 0))
-    free = shutil.disk_usage(make_folder(output)).free
-    if needed > 0.9 * free:
+    for other in _entries(root):
+        if other.parent.parent != cache.folder:  # of other weights: never to be read again
+            other.unlink(missing_ok=True)
+    there = sum(entry.stat().st_size for entry in _entries(root))
+    free = shutil.disk_usage(make_folder(root)).free
+    if needed - there > 0.9 * free:
         raise InputError(
-            f"--cache needs {needed / 1e9:.1f} GB in {output}, but {free / 1e9:.1f} GB are free there. Leave it out, "
-            "choose another --output, or lower --image-size."
+            f"--cache needs {(needed - there) / 1e9:.1f} GB in {root}, but {free / 1e9:.1f} GB are free there. Turn it "
+            "off with --no-cache, or make room."
         )
     kept = "images" if versions is not None else "validation images (the augmentation makes training images differ)"
-    tell(f"Cache: {kept} pass the first {cache.blocks} blocks once; up to {needed / 1e9:.2g} GB in {cache.root}.")
+    tell(f"Cache: {kept} pass the first {cache.blocks} blocks once; up to {needed / 1e9:.2g} GB in {root}.")
     model.frozen_block_cache = cache
 
 
-def end_cache(model: SamForSemanticSegmentation) -> None:
-    """Deletes the cache, if there is one, and lets the model run as usual."""
-    if model.frozen_block_cache is not None:
-        model.frozen_block_cache.clear()
-        model.frozen_block_cache = None
+def end_cache(model: SamForSemanticSegmentation, output: Path) -> None:
+    """Deletes the cache of a run, also one of an earlier start, and lets the model run as usual."""
+    model.frozen_block_cache = None
+    for entry in _entries(output / FOLDER):
+        entry.unlink(missing_ok=True)
+    for folder in sorted((output / FOLDER).glob("**/"), reverse=True):
+        with contextlib.suppress(OSError):  # what is not ours stays
+            folder.rmdir()
+
+
+def _entries(root: Path) -> list[Path]:
+    """The files of a cache, and nothing else that may lie in its folder."""
+    return [path for path in root.glob("*/*/*.safetensors") if re.fullmatch(r"[0-9a-f]{16}", path.parent.parent.name)]

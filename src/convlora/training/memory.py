@@ -143,7 +143,7 @@ def _give_back_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
     else:
-        with contextlib.suppress(OSError, AttributeError):  # the C library of Linux has it, others do not
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # the C library of Linux has it, others do not
             ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import resource
 import sys
@@ -15,7 +14,6 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils import load_peft_weights
-from safetensors import SafetensorError
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
@@ -137,18 +135,11 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     process.wait_for_everyone()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    try:
-        if checkpoint is not None and trainer.is_complete(checkpoint):
-            trainer.restore_state(checkpoint)
-        else:
-            with interruption.listening():
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except (SafetensorError, json.JSONDecodeError, FileNotFoundError) as error:
-        if checkpoint is None:
-            raise
-        raise InputError(
-            f"The checkpoint {checkpoint} is damaged ({error}). Delete that folder and start the run again."
-        ) from error
+    if checkpoint is not None and trainer.is_complete(checkpoint):
+        trainer.restore_state(checkpoint)
+    else:
+        with interruption.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interruption.stopped:
         raise Interrupted(
             f"Interrupted after step {trainer.state.global_step}; a checkpoint was saved. Go on with the same command "
@@ -295,7 +286,7 @@ def _finish(
     """Scores the best weights on validation and test images and writes `metrics.json`."""
     model: PeftModel = trainer.accelerator.unwrap_model(trainer.model)
     trainer.accelerator.wait_for_everyone()
-    end_cache(model.base_model.model)
+    end_cache(model.base_model.model, output)
     set_peft_model_state_dict(model, load_peft_weights(str(adapter_folder(output)), device="cpu"))
     best = max(
         trainer.history,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.sample import Sample
-from convlora.errors import RunError
+from convlora.errors import InputError, RunError
 from convlora.inference.evaluate import score_samples
 from convlora.methods.conv_lora import load_balancing_loss
 from convlora.metrics import STRUCTURE_SCORES, BinaryScores, TrivialBaselines
@@ -28,6 +31,17 @@ from convlora.training.reporting import Reporter
 _STATE_NAME = "optimizer_state.safetensors"
 _TRAINER_STATE = "trainer_state.json"
 _SCALER_NAME = "scaler_state.safetensors"
+
+
+@contextlib.contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """Says that a checkpoint is damaged if it cannot be read."""
+    try:
+        yield
+    except (SafetensorError, json.JSONDecodeError, FileNotFoundError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"The checkpoint {checkpoint} is damaged ({error}). Delete that folder and start the run again."
+        ) from error
 
 
 class SegmentationTrainer(Trainer):
@@ -169,7 +183,8 @@ class SegmentationTrainer(Trainer):
 
     def is_complete(self, checkpoint: Path) -> bool:
         """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
-        return TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE)).global_step >= self.args.max_steps
+        with _reading(checkpoint):
+            return TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE)).global_step >= self.args.max_steps
 
     def restore_state(self, checkpoint: Path) -> None:
         """Takes over the progress and the history of a checkpoint without training."""
@@ -177,6 +192,15 @@ class SegmentationTrainer(Trainer):
         self._load_callback_state()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            self._write_checkpoint(model, trial)
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"The checkpoint of step {self.state.global_step} cannot be written ({error}). The one before is kept. "
+                f"Make room for {self.args.output_dir}, and go on with the same command and --resume."
+            ) from error
+
+    def _write_checkpoint(self, model: Any, trial: Any) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._save_checkpoint(model, trial)  # they write their shards themselves
             return
@@ -207,10 +231,15 @@ class SegmentationTrainer(Trainer):
         state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.lr_scheduler.state_dict()}
         save_state(Path(output_dir) / _STATE_NAME, state)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with _reading(Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        state = load_state(Path(checkpoint) / _STATE_NAME)
+        with _reading(Path(checkpoint)):
+            state = load_state(Path(checkpoint) / _STATE_NAME)
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["scheduler"])
 
@@ -222,7 +251,8 @@ class SegmentationTrainer(Trainer):
     def _load_scaler(self, checkpoint: str | None) -> None:
         scaler = getattr(self.accelerator, "scaler", None)
         if checkpoint is not None and scaler is not None and (Path(checkpoint) / _SCALER_NAME).exists():
-            scaler.load_state_dict(load_state(Path(checkpoint) / _SCALER_NAME))
+            with _reading(Path(checkpoint)):
+                scaler.load_state_dict(load_state(Path(checkpoint) / _SCALER_NAME))
 
     def _save_rng_state(self, output_dir: str) -> None:
         save_state(self._rng_path(output_dir), random_state())
@@ -232,7 +262,8 @@ class SegmentationTrainer(Trainer):
             return
         path = self._rng_path(checkpoint)
         if path.exists():  # a run resumed with more processes than it was saved with has none for the new ones
-            restore_random_state(load_state(path))
+            with _reading(Path(checkpoint)):
+                restore_random_state(load_state(path))
 
     def _rng_path(self, folder: str) -> Path:
         return Path(folder) / f"random_state_{self.args.process_index}.safetensors"

@@ -364,3 +364,42 @@ def test_the_sum_takes_the_memory_of_the_base_output_unless_a_hook_could_have_ke
     out.square().sum().backward()
     by_hand = torch.autograd.functional.vjp(layer, x.detach(), 2 * out.detach())[1]
     torch.testing.assert_close(x.grad, by_hand, **BY_DTYPE[torch.float32]._asdict())
+
+
+def test_function_transforms_and_selective_checkpointing_work():
+    from functools import partial
+
+    from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+    model = adapted(target_modules=["first"]).eval()
+    x = torch.randn(1, 5, 5, 12)
+
+    def loss(x):
+        return model(x).square().sum()
+
+    wanted = torch.autograd.functional.jacobian(loss, x)
+    torch.testing.assert_close(torch.func.grad(loss)(x), wanted, **BY_DTYPE[torch.float32]._asdict())
+
+    def keep_products(context, operation, *args, **kwargs):
+        products = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+        return CheckpointPolicy.MUST_SAVE if operation in products else CheckpointPolicy.PREFER_RECOMPUTE
+
+    contexts = partial(create_selective_checkpoint_contexts, keep_products)
+    leaf = x.clone().requires_grad_()
+    checkpoint(loss, leaf, use_reentrant=False, context_fn=contexts).backward()
+    torch.testing.assert_close(leaf.grad, wanted, **BY_DTYPE[torch.float32]._asdict())
+
+
+def test_a_hook_on_all_modules_sees_the_base_output_as_it_was():
+    model = adapted(target_modules=["first"]).eval()
+    base = model.base_model.model.first.base_layer
+    seen = []
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, args, output: seen.append(output) if module is base else None
+    )
+    x = torch.randn(1, 5, 5, 12)
+    try:
+        model(x)
+    finally:
+        handle.remove()
+    assert torch.equal(seen[0], torch.nn.functional.linear(x, base.weight, base.bias))

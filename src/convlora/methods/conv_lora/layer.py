@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch import nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as torch_modules
 
 from convlora.methods.conv_lora.balance import BalanceRecord
 from convlora.methods.conv_lora.config import ConvLoraConfig
@@ -164,7 +166,7 @@ def add_low_rank(
     dtype = result.dtype
     with torch.autocast(result.device.type, enabled=False):
         low, matrix = u.reshape(-1, u.shape[-1]).to(dtype), (lora_B.weight * scaling).to(dtype)
-        if reuse and result.is_contiguous() and not torch.compiler.is_compiling():
+        if reuse and result.is_contiguous():
             out = _AddInPlace.apply(result, low, matrix)
         else:
             out = torch.addmm(result.reshape(-1, result.shape[-1]), low, matrix.t()).reshape(result.shape)
@@ -179,7 +181,24 @@ def _nobody_else_holds(module: LoraLayer) -> bool:
     The backward pass of a plain linear layer does not need its output, and there is no hook that could have kept it.
     """
     base = module.get_base_layer()
-    return type(base) is nn.Linear and not base._forward_hooks
+    hooked = bool(getattr(base, "_forward_hooks", True) or getattr(torch_modules, "_global_forward_hooks", True))
+    return type(base) is nn.Linear and not hooked and _is_plain_eager()
+
+
+def _is_plain_eager() -> bool:
+    """Whether nothing but autograd watches the operations: no compiler, no dispatch mode, no function transform.
+
+    Modes may keep outputs (selective checkpointing does), and transforms do not know our function.
+    """
+    try:
+        return (
+            not torch.compiler.is_compiling()
+            and torch._C._len_torch_dispatch_stack() == 0
+            and torch._C._functorch.peek_interpreter_stack() is None
+            and forward_ad._current_level < 0
+        )
+    except AttributeError:  # these are no public interfaces; without them the safe form is taken
+        return False
 
 
 class _AddInPlace(torch.autograd.Function):
