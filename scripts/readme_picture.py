@@ -1,0 +1,37 @@
+"""The picture of the README, from a finished quickstart.
+
+python scripts/readme_picture.py convlora-quickstart docs/quickstart.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from convlora.inference.palette import overlay
+from convlora.inference.segmenter import Segmenter
+from convlora.quickstart import _config, _untrained
+
+SHOWN, SIDE, GAP = 3, 200, 6
+
+
+def main() -> None:
+    """Lays out rows of image, truth, before and after."""
+    folder, target = map(Path, sys.argv[1:3])
+    before, samples, _ = _untrained(_config(folder / "data"))
+    after = Segmenter.from_run(folder / "run")
+    sheet = Image.new("RGB", (4 * SIDE + 3 * GAP, SHOWN * SIDE + (SHOWN - 1) * GAP), "white")
+    for row, sample in enumerate(samples[:SHOWN]):
+        image = Image.open(sample.image).convert("RGB")
+        truth = (np.asarray(Image.open(sample.mask)) > 0).astype(np.uint8)
+        maps = (truth, before.predict(image).semantic_map, after.predict(image).semantic_map)
+        for column, picture in enumerate([image, *(overlay(image, each) for each in maps)]):
+            sheet.paste(picture.resize((SIDE, SIDE)), (column * (SIDE + GAP), row * (SIDE + GAP)))
+    sheet.quantize(128).save(target, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
