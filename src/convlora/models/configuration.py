@@ -9,7 +9,6 @@ from convlora.losses import LOSSES
 
 IMAGE_MULTIPLE = 16  # SAM's patch size in pixels
 HEADS = ("binary", "mask-classification", "per-pixel")
-PUBLISHED_MASK_TOKENS = 10
 
 
 @strict
@@ -24,7 +23,7 @@ class SamSegmentationConfig(SamConfig):
             `"per-pixel"` for more, see `convlora.models.mask_decoder`. `"auto"`: binary for two classes and mask
             classification for more.
         num_mask_tokens: Mask tokens of the head `"mask-classification"`; at least as many as there are classes in any
-            one image. Default: 10, as published, or the number of classes if that is less.
+            one image. Default: one per class, which always suffices.
         ignore_index: Label of pixels that count nowhere.
         loss: Name of the training loss, see `convlora.losses`.
         attention: How the vision encoder computes its attention, see `convlora.models.attention.set_attention`.
@@ -61,21 +60,28 @@ class SamSegmentationConfig(SamConfig):
         prompt.image_embedding_size = max(height, width) // patch
 
     def _check_head(self) -> None:
-        """Fills in the head and the number of its tokens."""
         if self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, background included, got {self.num_classes}.")
-        if self.head == "auto":
-            self.head = "binary" if self.num_classes == 2 else "mask-classification"
-        if self.head not in HEADS:
+        if self.head != "auto" and self.head not in HEADS:
             raise ValueError(f"head must be one of auto, {', '.join(HEADS)}, got '{self.head}'")
         if self.head == "binary" and self.num_classes != 2:
             raise ValueError(f"the head 'binary' is for two classes, got {self.num_classes}; leave it at 'auto'")
-        if self.head == "mask-classification" and self.num_mask_tokens is None:
-            self.num_mask_tokens = min(PUBLISHED_MASK_TOKENS, self.num_classes)
-        if self.head == "per-pixel":
-            self.num_mask_tokens = self.num_classes
         if self.num_mask_tokens is not None and self.num_mask_tokens < 1:
             raise ValueError(f"num_mask_tokens must be at least 1, got {self.num_mask_tokens}")
+
+    @property
+    def head_in_use(self) -> str:
+        """The head, with `"auto"` decided."""
+        if self.head != "auto":
+            return self.head
+        return "binary" if self.num_classes == 2 else "mask-classification"
+
+    @property
+    def mask_tokens_in_use(self) -> int:
+        """Number of mask tokens of a head for several classes."""
+        if self.head_in_use == "per-pixel" or self.num_mask_tokens is None:
+            return self.num_classes
+        return self.num_mask_tokens
 
     @property
     def grid_size(self) -> tuple[int, int]:

@@ -52,9 +52,7 @@ def bands(
         yield slice(top, bottom), class_scores(_enlarge(mask_logits.float(), size, top, bottom), class_logits)
 
 
-def semantic_map(
-    mask_logits: torch.Tensor, class_logits: torch.Tensor | None, size: tuple[int, int]
-) -> torch.Tensor:
+def semantic_map(mask_logits: torch.Tensor, class_logits: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
     """The class of each pixel `(height, width)`, int64; arguments as of [`bands`]."""
     return torch.cat([scores.argmax(dim=0) for _, scores in bands(mask_logits, class_logits, size)])
 

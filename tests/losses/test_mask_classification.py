@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from convlora.losses import set_loss as module
-from convlora.losses.set_loss import SetLossSettings, mask_losses, match, random_points, set_loss
+from convlora.losses import mask_classification as module
+from convlora.losses.mask_classification import SetLossSettings, mask_losses, match, random_points, set_loss
 from tests.helpers.reference import relative_difference, tensors
 from tests.helpers.tolerances import REFERENCE
 
