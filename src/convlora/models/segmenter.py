@@ -98,7 +98,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
                 interpolated to it. Default: the size the checkpoint was made for.
             attention: How the vision encoder computes its attention: `"auto"` (the default, or as saved), `"blocks"`,
                 `"vectors"`, or transformers' own `"sdpa"` or `"eager"`, which `attn_implementation` chooses too.
-            **kwargs: `loss` and `ignore_index` of the configuration; everything else goes to transformers.
+            **kwargs: `loss`, `ignore_index`, `head` and `num_mask_tokens` of the configuration; everything else goes to transformers.
 
         Returns:
             The model in evaluation mode.
@@ -109,9 +109,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
         source = resolve_bundled(pretrained_model_name_or_path)
         if kwargs.pop("output_loading_info", False):
             raise ValueError("output_loading_info is not supported; load the SAM with transformers to see it.")
-        task: dict[str, Any] = {
-            key: kwargs.pop(key) for key in ("loss", "ignore_index", "head", "num_mask_tokens") if key in kwargs
-        }
+        own = ("loss", "ignore_index", "head", "num_mask_tokens")
+        task: dict[str, Any] = {key: kwargs.pop(key) for key in own if key in kwargs}
         if num_classes is not None:
             task["num_classes"] = num_classes
         if attention is None and kwargs.get("attn_implementation") in ("sdpa", "eager"):
