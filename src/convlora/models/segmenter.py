@@ -98,7 +98,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
                 interpolated to it. Default: the size the checkpoint was made for.
             attention: How the vision encoder computes its attention: `"auto"` (the default, or as saved), `"blocks"`,
                 `"vectors"`, or transformers' own `"sdpa"` or `"eager"`, which `attn_implementation` chooses too.
-            **kwargs: `loss`, `ignore_index`, `head` and `num_mask_tokens` of the configuration; everything else goes to transformers.
+            **kwargs: `loss`, `ignore_index`, `head` and `num_mask_tokens` of the configuration; everything else goes to
+                transformers.
 
         Returns:
             The model in evaluation mode.
