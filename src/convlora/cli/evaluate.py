@@ -26,14 +26,14 @@ def evaluate(
     """Score a run on a data set, each image at its own size."""
     quiet_libraries()
     from convlora.cli.progress import RunProgress
-    from convlora.cli.tables import scores_table
+    from convlora.cli.tables import classes_table, scores_table
     from convlora.data.check import check_data
     from convlora.data.sources import open_data
     from convlora.errors import InputError
     from convlora.inference.evaluate import score_samples
     from convlora.inference.runs import read_settings
+    from convlora.inference.scoring import new_baselines
     from convlora.inference.segmenter import Segmenter
-    from convlora.metrics import TrivialBaselines
 
     source = open_data(data).only(split)
     samples = source.split(split)
@@ -55,7 +55,7 @@ def evaluate(
             f"the data {', '.join(classes.names)}.",
             soft_wrap=True,
         )
-    trivial = TrivialBaselines(classes.ignore_index)
+    trivial = new_baselines(classes)
     with RunProgress() as progress:
         progress.validate_begin(len(samples), split)
         scores = score_samples(
@@ -74,3 +74,5 @@ def evaluate(
         print_json({**place, **scores, "trivial": trivial.compute()})
         return
     out.print(scores_table({split: {**scores, "trivial": trivial.compute()}}, title=f"{run} on {data}"))
+    if "per_class" in scores:
+        out.print(classes_table(scores["per_class"]))

@@ -96,6 +96,6 @@ class RunProgress:
             self.bar.remove_task(self._scoring)
             self._scoring = None
         if epoch is not None:
-            shown = dict.fromkeys((select_by, "iou", "dice", "iou_pooled"))
+            shown = dict.fromkeys((select_by, "iou", "dice", "iou_pooled", "mean_accuracy", "accuracy"))
             text = ", ".join(f"{name} {scores[name]:.4f}" for name in shown if name in scores)
             err.print(f"Epoch {epoch}: validation {text}{' (best so far)' if is_best else ''}", soft_wrap=True)

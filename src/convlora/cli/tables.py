@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from convlora.metrics import HIGHER_IS_BETTER
@@ -11,6 +12,9 @@ from convlora.metrics import HIGHER_IS_BETTER
 _LABELS = {
     "iou": "IoU, per image",
     "dice": "Dice, per image",
+    "miou": "IoU, mean over classes",
+    "mdice": "Dice, mean over classes",
+    "mean_accuracy": "Accuracy, mean over classes",
     "iou_pooled": "IoU, pooled",
     "dice_pooled": "Dice, pooled",
     "accuracy": "Accuracy",
@@ -49,6 +53,18 @@ def scores_table(columns: dict[str, dict[str, Any]], title: str | None = None) -
     table.add_row(
         "images", "", *[str(scores.get("num_images", "")) for scores in columns.values()], *[""] * len(trivial)
     )
+    return table
+
+
+def classes_table(per_class: dict[str, dict[str, float | None]]) -> Table:
+    """Scores of each class; empty where a class occurs neither in the masks nor in the predictions."""
+    table = Table(title="Each class", title_justify="left")
+    table.add_column("class")
+    for name in ("IoU", "Dice", "Accuracy", "share of the pixels"):
+        table.add_column(name, justify="right")
+    for name, scores in per_class.items():
+        numbers = [_number(scores[score]) for score in ("iou", "dice", "accuracy")]
+        table.add_row(escape(name), *numbers, f"{100 * (scores['pixels'] or 0):.2f}%")
     return table
 
 

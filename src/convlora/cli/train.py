@@ -171,12 +171,15 @@ def train(
 
 
 def _show(metrics: dict[str, Any], output: Path) -> None:
-    from convlora.cli.tables import facts_table, scores_table
+    from convlora.cli.tables import classes_table, facts_table, scores_table
 
     params = metrics["params"]
     seconds = metrics["seconds_per_step"]
     splits = {split: metrics[split] for split in ("val", "test") if metrics.get(split)}
     out.print(scores_table(splits, title=f"Scores of the best epoch ({metrics['best_epoch']})"))
+    last = list(splits.values())[-1]
+    if "per_class" in last:
+        out.print(classes_table(last["per_class"]))
     out.print(
         facts_table(
             {

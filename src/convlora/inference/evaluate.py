@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from convlora.data.classes import ClassTable
@@ -15,7 +14,8 @@ from convlora.data.dataset import read_sample
 from convlora.data.images import Intensity
 from convlora.data.sample import Sample
 from convlora.data.transforms import prepare_image
-from convlora.metrics import BinaryScores, TrivialBaselines
+from convlora.inference.scoring import Baselines, new_scores, update_scores
+from convlora.metrics import BinaryScores, MultiClassScores
 
 
 class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
@@ -32,20 +32,6 @@ class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, np.ndarray]:
         image, labels = read_sample(self.samples[index], self.classes, self.intensity)
         return prepare_image(image, self.image_size), labels
-
-
-def foreground_probability(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Probability of the foreground at an image's own size.
-
-    Args:
-        logits: `(1, H, W)` at the model's size.
-        size: The image's own (height, width).
-
-    Returns:
-        `(height, width)` float32, on the device of the logits.
-    """
-    resized = F.interpolate(logits[None].float(), size=size, mode="bilinear", align_corners=False)
-    return torch.sigmoid(resized[0, 0])
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -66,9 +52,9 @@ def score_samples(
     intensity: Intensity = "type",
     workers: int = 0,
     structure: bool = True,
-    trivial: TrivialBaselines | None = None,
+    trivial: Baselines | None = None,
     progress: Any = None,
-) -> BinaryScores:
+) -> BinaryScores | MultiClassScores:
     """Scores a model's predictions. Only one batch of logits is ever in memory.
 
     Args:
@@ -80,8 +66,8 @@ def score_samples(
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
         intensity: How values become 8 bits.
         workers: Processes that read images.
-        structure: Whether to compute the slow structure measures too.
-        trivial: Collects the scores of the two trivial answers along the way.
+        structure: Whether to compute the slow structure measures of binary tasks too.
+        trivial: Collects the scores of trivial answers along the way.
         progress: Called with the number of images just done.
 
     Returns:
@@ -96,16 +82,15 @@ def score_samples(
         # Without its own, the loader would draw from the global generator, and validation would change training.
         generator=torch.Generator(),
     )
-    scores = BinaryScores(classes.ignore_index, structure=structure)
+    scores = new_scores(classes, structure)
     was_training = model.training
     model.eval()
     try:
         for images, labels in loader:
             with autocast(device, precision):
-                logits = model(pixel_values=torch.stack(images).to(device)).logits
-            for own_logits, own_labels in zip(logits, labels):
-                probability = foreground_probability(own_logits, own_labels.shape)
-                scores.update(probability.cpu().numpy(), own_labels)
+                output = model(pixel_values=torch.stack(images).to(device))
+            for index, own_labels in enumerate(labels):
+                update_scores(scores, output, index, own_labels)
                 if trivial is not None:
                     trivial.update(own_labels)
             if progress is not None:

@@ -18,7 +18,8 @@ from convlora.data.images import Intensity, read_image
 from convlora.data.transforms import prepare_image
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError
-from convlora.inference.evaluate import autocast, foreground_probability
+from convlora.inference.evaluate import autocast
+from convlora.inference.outputs import own_probabilities
 from convlora.inference.runs import adapter_folder, first_line, read_classes, read_settings
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
@@ -102,6 +103,9 @@ class Segmenter:
                 source,
                 image_size=as_size(settings["model"]["image_size"]),
                 attention=settings["model"]["attention"],
+                num_classes=classes.num_classes,
+                head=settings["model"].get("head", "auto"),
+                num_mask_tokens=settings["model"].get("num_mask_tokens"),
                 dtype=torch.float32,
             )
         except InputError as error:
@@ -147,12 +151,11 @@ class Segmenter:
         opened = [self._open(image) for image in images]
         pixels = torch.stack([prepare_image(image, self.image_size) for image in opened]).to(self.device)
         with autocast(self.device, self.precision):
-            logits = self.model(pixel_values=pixels).logits
+            output = self.model(pixel_values=pixels)
         predictions = []
-        for own, image in zip(logits, opened):
-            foreground = foreground_probability(own, (image.height, image.width)).cpu()
-            probabilities = torch.stack([1 - foreground, foreground]).numpy()
-            predictions.append(Prediction((probabilities[1] > 0.5).astype(np.uint8), probabilities))
+        for index, image in enumerate(opened):
+            probabilities = own_probabilities(output, index, (image.height, image.width)).cpu().numpy()
+            predictions.append(Prediction(_largest(probabilities), probabilities))
         return predictions
 
     def _open(self, image: ImageLike) -> Image.Image:
@@ -161,6 +164,11 @@ class Segmenter:
         if isinstance(image, Image.Image):
             return read_image(image, self.intensity)
         return read_image(Path(image), self.intensity)
+
+
+def _largest(probabilities: np.ndarray) -> np.ndarray:
+    """The most probable class; of two equal ones the first, so that 0.5 is background."""
+    return probabilities.argmax(axis=0).astype(np.uint8)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

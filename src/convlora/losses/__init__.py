@@ -10,13 +10,18 @@ from convlora.losses.functional import (
     structure_loss,
     structure_loss_mean_bce,
 )
+from convlora.losses.mask_classification import SetLossSettings, set_loss
+from convlora.losses.per_pixel import per_pixel_loss
 from convlora.losses.registry import LOSSES, segmentation_loss
 
 __all__ = [
     "LOSSES",
+    "SetLossSettings",
     "balanced_bce_loss",
     "bce_dice_loss",
+    "per_pixel_loss",
     "segmentation_loss",
+    "set_loss",
     "structure_loss",
     "structure_loss_mean_bce",
 ]

@@ -1,7 +1,8 @@
-"""Scores of binary segmentations, image by image at each image's own size; what each means is in `docs/metrics.md`."""
+"""Scores of segmentations, image by image at each image's own size; what each means is in `docs/metrics.md`."""
 
 from convlora.metrics.binary import STRUCTURE_SCORES, BinaryScores
 from convlora.metrics.counts import PixelCounts
+from convlora.metrics.multi_class import CommonClassBaseline, MultiClassScores
 from convlora.metrics.trivial import TrivialBaselines
 
 HIGHER_IS_BETTER: dict[str, bool] = {
@@ -9,6 +10,9 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "dice": True,
     "iou_pooled": True,
     "dice_pooled": True,
+    "miou": True,
+    "mdice": True,
+    "mean_accuracy": True,
     "mae": False,
     "ber": False,
     "s_measure": True,
@@ -17,6 +21,18 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "weighted_f_beta1": True,
     "accuracy": True,
 }
-"""Direction of every score of `BinaryScores.compute`; `num_images` and `num_skipped` are no scores."""
+"""Direction of every score of `BinaryScores.compute` and `MultiClassScores.compute`; the others there are no scores."""
 
-__all__ = ["HIGHER_IS_BETTER", "STRUCTURE_SCORES", "BinaryScores", "PixelCounts", "TrivialBaselines"]
+MULTI_CLASS_SCORES = ("miou", "mdice", "mean_accuracy", "accuracy")
+"""The scores of tasks with several classes."""
+
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "MULTI_CLASS_SCORES",
+    "STRUCTURE_SCORES",
+    "BinaryScores",
+    "CommonClassBaseline",
+    "MultiClassScores",
+    "PixelCounts",
+    "TrivialBaselines",
+]

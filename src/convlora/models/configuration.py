@@ -8,6 +8,7 @@ from transformers import SamConfig
 from convlora.losses import LOSSES
 
 IMAGE_MULTIPLE = 16  # SAM's patch size in pixels
+HEADS = ("binary", "mask-classification", "per-pixel")
 
 
 @strict
@@ -18,6 +19,11 @@ class SamSegmentationConfig(SamConfig):
         image_size: Size of the images the model sees, (height, width) in pixels or one side of a square, divisible by
             the patch size (16). Default: the size of the vision encoder's configuration.
         num_classes: Number of classes, background included.
+        head: How classes are told apart: `"binary"`, one logit map, for two classes; `"mask-classification"` or
+            `"per-pixel"` for more, see `convlora.models.mask_decoder`. `"auto"`: binary for two classes and mask
+            classification for more.
+        num_mask_tokens: Mask tokens of the head `"mask-classification"`; at least as many as there are classes in any
+            one image. Default: one per class, which always suffices.
         ignore_index: Label of pixels that count nowhere.
         loss: Name of the training loss, see `convlora.losses`.
         attention: How the vision encoder computes its attention, see `convlora.models.attention.set_attention`.
@@ -27,6 +33,8 @@ class SamSegmentationConfig(SamConfig):
 
     image_size: int | list[int] | tuple[int, int] | None = None
     num_classes: int = 2
+    head: str = "auto"
+    num_mask_tokens: int | None = None
     ignore_index: int = 255
     loss: str = "structure"
     attention: str = "auto"
@@ -42,10 +50,7 @@ class SamSegmentationConfig(SamConfig):
                 f"The image size must be divisible by {patch}, got {height} x {width}. "
                 f"Nearest that is: {_nearest(height, patch)} x {_nearest(width, patch)}."
             )
-        if self.num_classes != 2:
-            raise ValueError(
-                f"Only binary tasks (num_classes=2: background and one class) are supported, got {self.num_classes}."
-            )
+        self._check_head()
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got '{self.loss}'")
         self.image_size = [height, width]
@@ -53,6 +58,30 @@ class SamSegmentationConfig(SamConfig):
         vision.image_size = max(height, width)
         prompt.image_size = max(height, width)
         prompt.image_embedding_size = max(height, width) // patch
+
+    def _check_head(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, background included, got {self.num_classes}.")
+        if self.head != "auto" and self.head not in HEADS:
+            raise ValueError(f"head must be one of auto, {', '.join(HEADS)}, got '{self.head}'")
+        if self.head == "binary" and self.num_classes != 2:
+            raise ValueError(f"the head 'binary' is for two classes, got {self.num_classes}; leave it at 'auto'")
+        if self.num_mask_tokens is not None and self.num_mask_tokens < 1:
+            raise ValueError(f"num_mask_tokens must be at least 1, got {self.num_mask_tokens}")
+
+    @property
+    def head_in_use(self) -> str:
+        """The head, with `"auto"` decided."""
+        if self.head != "auto":
+            return self.head
+        return "binary" if self.num_classes == 2 else "mask-classification"
+
+    @property
+    def mask_tokens_in_use(self) -> int:
+        """Number of mask tokens of a head for several classes."""
+        if self.head_in_use == "per-pixel" or self.num_mask_tokens is None:
+            return self.num_classes
+        return self.num_mask_tokens
 
     @property
     def grid_size(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,21 +13,30 @@ from transformers import PreTrainedModel, SamModel
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
 
-from convlora.losses import segmentation_loss
+from convlora.losses import per_pixel_loss, segmentation_loss, set_loss
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, read_model_type
 from convlora.models.configuration import SamSegmentationConfig, as_size
 from convlora.models.frozen_blocks import FrozenBlockCache
-from convlora.models.mask_decoder import SemanticMaskDecoder
+from convlora.models.mask_decoder import MultiClassMaskDecoder, SemanticMaskDecoder
 from convlora.models.positions import resize_vision_encoder
+from convlora.models.semantic_maps import class_scores
+
+
+@dataclass
+class MultiClassOutput(SemanticSegmenterOutput):
+    """What a segmenter of several classes returns, see [`SamForSemanticSegmentation.forward`]."""
+
+    mask_logits: torch.Tensor | None = None
+    class_logits: torch.Tensor | None = None
 
 
 class SamForSemanticSegmentation(PreTrainedModel):
     """The Segment Anything Model without prompts: pixels in, logits per pixel out.
 
     Built of transformers' SAM modules. The vision encoder sees the image, the prompt encoder only lends its "no mask"
-    embedding, the mask decoder predicts one logit map for the foreground.
+    embedding, the mask decoder predicts one logit map for the foreground, or masks and their classes.
 
     The prompt encoder is frozen. What else is trained is for a method to say, e.g.
     `peft.get_peft_model(model, ConvLoraConfig(target_modules=["qkv"], modules_to_save=["mask_decoder"]))`.
@@ -62,6 +72,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
         # The decoder's attention is no PreTrainedModel, so it has to be told.
         config.mask_decoder_config._attn_implementation = config._attn_implementation
         self.mask_decoder = SemanticMaskDecoder(config.mask_decoder_config)
+        self._use_head()
+        self.class_weights: torch.Tensor | None = None  # of a training run
         self.post_init()
         self.freeze_prompt_encoder()
 
@@ -86,7 +98,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
                 interpolated to it. Default: the size the checkpoint was made for.
             attention: How the vision encoder computes its attention: `"auto"` (the default, or as saved), `"blocks"`,
                 `"vectors"`, or transformers' own `"sdpa"` or `"eager"`, which `attn_implementation` chooses too.
-            **kwargs: `loss` and `ignore_index` of the configuration; everything else goes to transformers.
+            **kwargs: `loss`, `ignore_index`, `head` and `num_mask_tokens` of the configuration; everything else goes to
+                transformers.
 
         Returns:
             The model in evaluation mode.
@@ -97,7 +110,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
         source = resolve_bundled(pretrained_model_name_or_path)
         if kwargs.pop("output_loading_info", False):
             raise ValueError("output_loading_info is not supported; load the SAM with transformers to see it.")
-        task: dict[str, Any] = {key: kwargs.pop(key) for key in ("loss", "ignore_index") if key in kwargs}
+        own = ("loss", "ignore_index", "head", "num_mask_tokens")
+        task: dict[str, Any] = {key: kwargs.pop(key) for key in own if key in kwargs}
         if num_classes is not None:
             task["num_classes"] = num_classes
         if attention is None and kwargs.get("attn_implementation") in ("sdpa", "eager"):
@@ -149,6 +163,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
         model.mask_decoder = SemanticMaskDecoder.from_sam(sam.mask_decoder)
         for key, value in task.items():
             setattr(model.config, key, value)
+        model.config.validate()
+        model._use_head()
         set_attention(model.vision_encoder, model.config.attention)
         model.resize(image_size if image_size is not None else config.vision_config.image_size)
         model.freeze_prompt_encoder()
@@ -168,6 +184,17 @@ class SamForSemanticSegmentation(PreTrainedModel):
         self.config.prompt_encoder_config.image_size = resized.prompt_encoder_config.image_size
         self.config.prompt_encoder_config.image_embedding_size = resized.prompt_encoder_config.image_embedding_size
         resize_vision_encoder(self.vision_encoder, as_size(resized.image_size))
+
+    def _use_head(self) -> None:
+        """Gives the binary decoder the head that the configuration names."""
+        config = self.config
+        if config.head_in_use != "binary":
+            self.mask_decoder = MultiClassMaskDecoder.from_binary(
+                self.mask_decoder,
+                num_classes=config.num_classes,
+                num_mask_tokens=config.mask_tokens_in_use,
+                head=config.head_in_use,
+            )
 
     def freeze_prompt_encoder(self) -> None:
         """Freezes what is never trained: the prompt encoder and the random Fourier features of positions."""
@@ -209,7 +236,11 @@ class SamForSemanticSegmentation(PreTrainedModel):
             return_dict: Return an output object (the default) or a tuple.
 
         Returns:
-            The loss, if labels are given, and the logits of the foreground at the input's size, `(B, 1, H, W)`.
+            The loss, if labels are given, and the logits: for the head `"binary"` those of the foreground at the
+            input's size, `(B, 1, H, W)`. For several classes `mask_logits` `(B, N, h, w)` and `class_logits`
+            `(B, N, K + 1)` (None for the head `"per-pixel"`) at a quarter of the input's size, for
+            `convlora.models.semantic_maps`, and in the place of logits the logarithm of the class scores there,
+            `(B, K, h, w)`.
         """
         embeddings = self.get_image_embeddings(pixel_values)
         low_resolution = self.mask_decoder(
@@ -217,6 +248,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
             self.image_positional_embeddings().to(embeddings.dtype),
             self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1),
         )
+        if self.config.head_in_use != "binary":
+            return self._several_classes(*low_resolution, labels, return_dict)
         # Interpolation and loss in single precision: half precision cannot tell probabilities near 1 apart.
         logits = F.interpolate(
             low_resolution.float(), size=pixel_values.shape[-2:], mode="bilinear", align_corners=False
@@ -227,3 +260,25 @@ class SamForSemanticSegmentation(PreTrainedModel):
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return SemanticSegmenterOutput(loss=loss, logits=logits)
+
+    def _several_classes(
+        self,
+        mask_logits: torch.Tensor,
+        class_logits: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        return_dict: bool | None,
+    ) -> MultiClassOutput | tuple[torch.Tensor, ...]:
+        mask_logits = mask_logits.float()
+        class_logits = None if class_logits is None else class_logits.float()
+        loss = None
+        if labels is not None:
+            common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
+            if class_logits is None:
+                loss = per_pixel_loss(mask_logits, labels, **common)
+            else:
+                loss = set_loss(mask_logits, class_logits, labels, **common)
+        # Nobody reads them while training, and they are as large as all masks.
+        logits = None if self.training else class_scores(mask_logits, class_logits).clamp(min=1e-12).log()
+        if return_dict is False:
+            return tuple(value for value in (loss, logits, mask_logits, class_logits) if value is not None)
+        return MultiClassOutput(loss=loss, logits=logits, mask_logits=mask_logits, class_logits=class_logits)

@@ -47,11 +47,17 @@ class ModelSettings:
     Attributes:
         source: Hub id, folder, or Meta's .pth file.
         image_size: Side of the square that images are resized to, or [height, width]; null: the checkpoint's own.
+        head: How several classes are told apart: "mask-classification" or "per-pixel"; "auto" chooses. Binary tasks
+            have one of their own.
+        num_mask_tokens: Mask tokens of mask classification; null: chosen from the data, at least as many as there are
+            classes in any image.
         attention: "auto" (exact and small: "blocks" on a CPU, "vectors" on a GPU), or transformers' "sdpa" or "eager".
     """
 
     source: str = "facebook/sam-vit-base"
     image_size: int | list[int] | None = None
+    head: Literal["auto", "binary", "mask-classification", "per-pixel"] = "auto"
+    num_mask_tokens: int | None = None
     attention: Literal["auto", "blocks", "vectors", "sdpa", "eager"] = "auto"
 
 
@@ -74,6 +80,8 @@ class TrainingSettings:
         batch_size: Images at a time, per device.
         grad_accum: Batches per optimizer step.
         lr: Learning rate at the start; it falls linearly to zero.
+        class_weights: Whether rare classes of a task with several weigh more: by the square root of how much rarer than
+            the mean they are, at most tenfold.
         weight_decay: Of AdamW; biases and norms are left out.
         max_grad_norm: Gradients are clipped to this norm; 0: not at all.
         adapt_last: Adapt only so many of the vision encoder's last blocks; null: all. The blocks before them then run
@@ -99,6 +107,7 @@ class TrainingSettings:
     batch_size: int = 1
     grad_accum: int = 4
     lr: float = 1e-4
+    class_weights: bool = False
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     adapt_last: int | None = None

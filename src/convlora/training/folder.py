@@ -101,6 +101,8 @@ def _fill_in(config: RunConfig, saved: RunConfig) -> None:
     if config.training.memory == "auto":  # the choice was made when the run began
         for name in ("memory", "batch_size", "grad_accum", "activation_checkpointing"):
             setattr(config.training, name, getattr(saved.training, name))
+    if config.training.select_by == "iou" and saved.training.select_by == "miou":  # the default of several classes
+        config.training.select_by = saved.training.select_by
     if config.training.precision == "auto":
         config.training.precision = saved.training.precision
     for section in ("data", "model", "training"):

@@ -11,6 +11,7 @@ from convlora import __version__
 from convlora.training.config import RunConfig
 
 _SHOWN = ("iou", "dice", "iou_pooled", "mae", "ber", "s_measure", "e_measure", "weighted_f")
+_SHOWN_OF_SEVERAL = ("miou", "mdice", "mean_accuracy", "accuracy")
 
 
 def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | None = None) -> str:
@@ -32,6 +33,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         "pipeline_tag": "image-segmentation",
         "tags": ["convlora", "segment-anything", "sam", method["name"]],
     }
+    shown = _SHOWN if len(classes) == 2 else _SHOWN_OF_SEVERAL
     lines = [
         "---",
         *yaml.safe_dump(header, sort_keys=False).splitlines(),
@@ -66,10 +68,10 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
             "",
             "## Scores",
             "",
-            "| split | " + " | ".join(_SHOWN) + " |",
-            "|---|" + "---|" * len(_SHOWN),
+            "| split | " + " | ".join(shown) + " |",
+            "|---|" + "---|" * len(shown),
         ]
         for split in ("val", "test"):
             if metrics.get(split):
-                lines.append(f"| {split} | " + " | ".join(f"{metrics[split][name]:.4f}" for name in _SHOWN) + " |")
+                lines.append(f"| {split} | " + " | ".join(f"{metrics[split][name]:.4f}" for name in shown) + " |")
     return "\n".join(lines) + "\n"

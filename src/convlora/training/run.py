@@ -24,8 +24,9 @@ from convlora.data.sources import DataSource, open_data
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import adapter_folder, read_metrics
+from convlora.inference.scoring import new_baselines
 from convlora.methods.registry import apply_method
-from convlora.metrics import HIGHER_IS_BETTER, TrivialBaselines
+from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import as_size
@@ -38,6 +39,7 @@ from convlora.training.folder import check_folder, check_resumed, last_checkpoin
 from convlora.training.memory import candidates, plan_memory
 from convlora.training.model_card import model_card
 from convlora.training.reporting import Reporter, Silent
+from convlora.training.task import class_weights, settle_task
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.validation import check_settings
 
@@ -81,8 +83,11 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     for note in source.notes:
         reporter.message(note)
 
+    settle_task(config, classes, [*train_samples, *val_samples], reporter.message)
     set_seed(config.training.seed)
     model = build_model(config, classes)
+    if config.training.class_weights:
+        model.base_model.model.class_weights = class_weights(train_samples, classes).to(device)
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)
@@ -167,6 +172,8 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
             loss=config.training.loss,
             ignore_index=classes.ignore_index,
             attention=config.model.attention,
+            head=config.model.head,
+            num_mask_tokens=config.model.num_mask_tokens,
             dtype=torch.float32,
         )
     except ValueError as error:
@@ -216,11 +223,6 @@ def _check(source: DataSource, config: RunConfig) -> ClassTable:
     if report.classes is None:
         raise InputError(
             f"The classes of {source.root} cannot be told from its masks. Run: convlora data check {source.root}"
-        )
-    if report.classes.num_classes != 2:
-        raise InputError(
-            f"{source.root} has {report.classes.num_classes} classes ({', '.join(report.classes.names[:5])}, ...), but "
-            "only binary tasks, background and one class, can be trained. Merge the classes into two."
         )
     return report.classes
 
@@ -305,7 +307,7 @@ def _finish(
         splits["test"] = source.splits["test"]
     for split, samples in splits.items():
         reporter.validate_begin(len(samples), split)
-        trivial = TrivialBaselines(classes.ignore_index)
+        trivial = new_baselines(classes)
         scores = trainer.score(samples, structure=True, trivial=trivial).compute()
         metrics[split] = {**scores, "trivial": trivial.compute()}
         reporter.validate_end(None, metrics[split], config.training.select_by, False)

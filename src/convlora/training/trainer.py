@@ -21,8 +21,9 @@ from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError
 from convlora.inference.evaluate import score_samples
+from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora import load_balancing_loss
-from convlora.metrics import STRUCTURE_SCORES, BinaryScores, TrivialBaselines
+from convlora.metrics import STRUCTURE_SCORES, BinaryScores, MultiClassScores
 from convlora.storage import swap_folder
 from convlora.training.callbacks import EpochOrder
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
@@ -131,20 +132,22 @@ class SegmentationTrainer(Trainer):
         self.reporter.validate_begin(len(self.val_samples), "validation")
         scores = self.score(self.val_samples, structure=needs_structure)
         values = scores.compute()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items() if name != "per_class"}
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def score(self, samples: list[Sample], *, structure: bool, trivial: TrivialBaselines | None = None) -> BinaryScores:
+    def score(
+        self, samples: list[Sample], *, structure: bool, trivial: Baselines | None = None
+    ) -> BinaryScores | MultiClassScores:
         """Scores samples, spread over the processes; each gets the scores of all.
 
         Args:
             samples: What to score.
-            structure: Whether to compute the slow structure measures too.
-            trivial: Collects the scores of the two trivial answers along the way.
+            structure: Whether to compute the slow structure measures of binary tasks too.
+            trivial: Collects the scores of trivial answers along the way.
         """
-        own_trivial = TrivialBaselines(self.classes.ignore_index)
+        own_trivial = new_baselines(self.classes)
         dataset: Any = self.train_dataset
         own = score_samples(
             self.model,
@@ -159,7 +162,7 @@ class SegmentationTrainer(Trainer):
             trivial=own_trivial,
             progress=self.reporter.validate_step,
         )
-        merged = BinaryScores(self.classes.ignore_index, structure=structure)
+        merged = new_scores(self.classes, structure)
         for state in gather_object([own.state_dict()]):
             merged.merge(state)
         if trivial is not None:

@@ -1,0 +1,62 @@
+"""Which scores a task gets."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from convlora.data.classes import ClassTable
+from convlora.inference.outputs import own_map, own_probabilities
+from convlora.metrics import BinaryScores, CommonClassBaseline, MultiClassScores, TrivialBaselines
+
+
+class Baselines(Protocol):
+    """Scores of answers that need no image."""
+
+    def update(self, labels: np.ndarray) -> None:
+        """Takes in one image's labels."""
+
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """The scores by the name of the answer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was collected."""
+
+    def merge(self, other_state: Any) -> None:
+        """Adds what another one collected."""
+
+
+def new_scores(classes: ClassTable, structure: bool = True) -> BinaryScores | MultiClassScores:
+    """An empty collection of scores for a task.
+
+    Args:
+        classes: The classes.
+        structure: Whether to compute the slow structure measures of binary tasks.
+    """
+    if classes.num_classes == 2:
+        return BinaryScores(classes.ignore_index, structure=structure)
+    return MultiClassScores(classes.names, classes.ignore_index)
+
+
+def new_baselines(classes: ClassTable) -> Baselines:
+    """An empty collection of the scores of trivial answers."""
+    if classes.num_classes == 2:
+        return TrivialBaselines(classes.ignore_index)
+    return CommonClassBaseline(classes.names, classes.ignore_index)
+
+
+def update_scores(scores: BinaryScores | MultiClassScores, output: Any, index: int, labels: np.ndarray) -> None:
+    """Scores one image of a model's output at the size of its labels.
+
+    Args:
+        scores: Where to.
+        output: What the segmenter returned for a batch.
+        index: Which image of the batch.
+        labels: `(H, W)`.
+    """
+    size = (labels.shape[0], labels.shape[1])
+    if isinstance(scores, BinaryScores):
+        scores.update(own_probabilities(output, index, size)[1].cpu().numpy(), labels)
+    else:
+        scores.update(own_map(output, index, size), labels)

@@ -1,0 +1,207 @@
+"""The loss of mask classification: each mask token is matched to at most one class of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from transformers.models.mask2former.modeling_mask2former import (
+    dice_loss,
+    pair_wise_dice_loss,
+    pair_wise_sigmoid_cross_entropy_loss,
+    sample_point,
+    sigmoid_cross_entropy_loss,
+)
+
+
+@dataclass(frozen=True)
+class SetLossSettings:
+    """Weights and sampling of [`set_loss`].
+
+    Attributes:
+        class_weight: Of the cross-entropy over classes.
+        mask_weight: Of the cross-entropy of the masks.
+        dice_weight: Of the Dice loss of the masks.
+        no_object_weight: Of tokens that are matched to nothing, in the cross-entropy over classes.
+        match_class_weight: Of the class probability, in the cost of a match.
+        points: Points at which masks are compared; memory does not depend on the size of the image.
+        oversample_ratio: So many times more points are drawn, and the most uncertain kept.
+        importance_sample_ratio: Share of the points that is kept for its uncertainty.
+
+    Source: Cheng et al., "Masked-attention Mask Transformer", CVPR 2022, sections 3.3 and 4.1.
+    """
+
+    class_weight: float = 2.0
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+    no_object_weight: float = 0.1
+    match_class_weight: float = 2.0
+    points: int = 12544
+    oversample_ratio: float = 3.0
+    importance_sample_ratio: float = 0.75
+
+
+def set_loss(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+    settings: SetLossSettings = SetLossSettings(),
+) -> Tensor:
+    """Matches mask tokens to the classes in each image and sums the losses of the matches.
+
+    Args:
+        mask_logits: `(B, N, h, w)`, of any size: points are read by interpolation.
+        class_logits: `(B, N, K + 1)`; the last is "no object".
+        labels: `(B, H, W)`, classes 0..K-1, or `ignore_index`.
+        ignore_index: Pixels of this label are never looked at.
+        class_weights: `(K,)` weights of the classes in the cross-entropy over classes.
+        settings: Weights and sampling.
+
+    Returns:
+        A scalar in single precision. An image of which every pixel is ignored teaches nothing.
+
+    Raises:
+        ValueError: If an image has more classes than there are mask tokens.
+    """
+    mask_logits, class_logits = mask_logits.float(), class_logits.float()
+    with torch.no_grad():
+        targets = [_targets(one, ignore_index) for one in labels]
+        valid = labels != ignore_index
+        matches = [
+            match(masks, classes, target, kinds, random_points(1, settings.points, known), settings)
+            for masks, classes, (target, kinds), known in zip(mask_logits, class_logits, targets, valid, strict=True)
+        ]
+    taught = valid.flatten(1).any(dim=1)
+    kinds_of_tokens = torch.full(class_logits.shape[:2], class_logits.shape[-1] - 1, device=class_logits.device)
+    for row, (tokens, chosen), (_, kinds) in zip(kinds_of_tokens, matches, targets, strict=True):
+        row[tokens] = kinds[chosen]
+    weights = torch.ones(class_logits.shape[-1], device=class_logits.device)
+    weights[-1] = settings.no_object_weight
+    if class_weights is not None:
+        weights[:-1] = class_weights
+    by_class = class_logits.sum() * 0
+    if taught.any():
+        by_class = F.cross_entropy(class_logits[taught].transpose(1, 2), kinds_of_tokens[taught], weight=weights)
+    matched = torch.cat([masks[tokens] for masks, (tokens, _) in zip(mask_logits, matches, strict=True)])
+    wanted = torch.cat([target[chosen] for (target, _), (_, chosen) in zip(targets, matches, strict=True)])
+    known = torch.cat([one.expand(len(tokens), -1, -1) for one, (tokens, _) in zip(valid, matches, strict=True)])
+    if len(matched) == 0:
+        return by_class * settings.class_weight + mask_logits.sum() * 0
+    points = uncertain_points(matched, known, settings)
+    by_mask, by_dice = mask_losses(matched, wanted, points)
+    return settings.class_weight * by_class + settings.mask_weight * by_mask + settings.dice_weight * by_dice
+
+
+def match(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    targets: Tensor,
+    kinds: Tensor,
+    points: Tensor,
+    settings: SetLossSettings = SetLossSettings(),
+) -> tuple[Tensor, Tensor]:
+    """The cheapest assignment of the classes of one image to mask tokens.
+
+    Args:
+        mask_logits: `(N, h, w)`.
+        class_logits: `(N, K + 1)`.
+        targets: Masks of the classes in the image, `(n, H, W)` of 0 and 1.
+        kinds: Which classes they are, `(n,)`.
+        points: Where masks are compared, `(1, P, 2)` as (x, y) in [0, 1].
+        settings: Weights of the costs.
+
+    Returns:
+        Mask tokens in ascending order and the target of each, `(n,)` both.
+
+    Raises:
+        ValueError: If there are more classes than tokens.
+    """
+    if len(kinds) > len(mask_logits):
+        raise ValueError(
+            f"an image has {len(kinds)} classes, but there are {len(mask_logits)} mask tokens; raise num_mask_tokens"
+        )
+    if len(kinds) == 0:
+        nothing = kinds.new_empty(0)
+        return nothing, nothing
+    predicted = _read(mask_logits, points.expand(len(mask_logits), -1, -1))
+    wanted = _read(targets, points.expand(len(targets), -1, -1))
+    cost = settings.mask_weight * pair_wise_sigmoid_cross_entropy_loss(predicted, wanted)
+    cost = cost + settings.dice_weight * pair_wise_dice_loss(predicted, wanted)
+    cost = cost - settings.match_class_weight * class_logits.softmax(dim=-1)[:, kinds]
+    # A diverged model must not crash here; its loss says what is wrong.
+    largest = torch.finfo(cost.dtype).max
+    tokens, chosen = linear_sum_assignment(cost.nan_to_num(largest, largest, largest).cpu().numpy())
+    return torch.as_tensor(tokens, device=kinds.device), torch.as_tensor(chosen, device=kinds.device)
+
+
+def mask_losses(mask_logits: Tensor, targets: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and Dice loss at points, both averaged over the masks.
+
+    Args:
+        mask_logits: `(M, h, w)`.
+        targets: `(M, H, W)` of 0 and 1.
+        points: `(M, P, 2)` as (x, y) in [0, 1].
+    """
+    predicted, wanted = _read(mask_logits, points), _read(targets, points)
+    count = len(mask_logits)
+    return sigmoid_cross_entropy_loss(predicted, wanted, count), dice_loss(predicted, wanted, count)
+
+
+def uncertain_points(mask_logits: Tensor, valid: Tensor, settings: SetLossSettings) -> Tensor:
+    """Points at which the masks `(M, h, w)` are near zero, and some anywhere: `(M, P, 2)`; `valid` `(M, H, W)`.
+
+    Source: Kirillov et al., "PointRend", CVPR 2020, section 4.1.
+    """
+    with torch.no_grad():
+        candidates = random_points(len(mask_logits), int(settings.points * settings.oversample_ratio), valid)
+        uncertain = int(settings.importance_sample_ratio * settings.points)
+        nearest = _read(mask_logits, candidates).abs().topk(uncertain, dim=1, largest=False).indices
+        kept = candidates.gather(1, nearest[..., None].expand(-1, -1, 2))
+        return torch.cat([kept, random_points(len(mask_logits), settings.points - uncertain, valid)], dim=1)
+
+
+def random_points(count: int, points: int, valid: Tensor) -> Tensor:
+    """Uniform points `(count, points, 2)` as (x, y) in [0, 1] that do not lie on ignored pixels.
+
+    Args:
+        count: Number of maps.
+        points: Number of points per map.
+        valid: `(H, W)` or `(count, H, W)`, bool. A map without a valid pixel gets points anywhere.
+    """
+    drawn = torch.rand(count, points, 2, device=valid.device)
+    if bool(valid.all()):
+        return drawn
+    valid = valid.expand(count, -1, -1)
+    height, width = valid.shape[1:]
+    # Off the ignored pixels, and on pixel centres, where no ignored neighbour is mixed in.
+    weights = valid.flatten(1).float() + (~valid.flatten(1).any(dim=1, keepdim=True)).float()
+    cumulated = weights.cumsum(dim=1, dtype=torch.float64)
+    wanted = torch.rand(count, points, device=valid.device, dtype=torch.float64) * cumulated[:, -1:]
+    place = torch.searchsorted(cumulated, wanted, right=True).clamp(max=height * width - 1)
+    x, y = (place % width + 0.5) / width, torch.div(place, width, rounding_mode="floor").add(0.5) / height
+    return torch.stack([x, y], dim=-1).to(drawn.dtype)
+
+
+def _targets(labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Masks `(n, H, W)` of the classes in a label map, and which classes they are, `(n,)`."""
+    kinds = labels.unique()
+    kinds = kinds[kinds != ignore_index]
+    return (labels[None] == kinds[:, None, None]).float(), kinds
+
+
+def _read(maps: Tensor, points: Tensor) -> Tensor:
+    """Maps `(M, h, w)` at points `(M, P, 2)`, by interpolation: `(M, P)`."""
+    values: Tensor = sample_point(maps[:, None], points, align_corners=False)[:, 0]
+    return values
+
+
+def count_classes(labels: Sequence[Tensor], ignore_index: int) -> list[int]:
+    """Number of classes in each label map."""
+    return [int((one.unique() != ignore_index).sum()) for one in labels]

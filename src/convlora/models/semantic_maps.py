@@ -1,0 +1,71 @@
+"""From masks and their classes to probabilities and classes per pixel, band by band."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+BAND_VALUES = 1 << 25  # numbers held at a time: 128 MB in single precision
+
+
+def class_scores(mask_logits: torch.Tensor, class_logits: torch.Tensor | None) -> torch.Tensor:
+    """Scores of the classes at each pixel, `(..., K, h, w)`, not negative.
+
+    `sum over tokens n of softmax(class_n)_c * sigmoid(mask_n)`, the class "no object" left out; without class logits
+    the soft-max over the masks, one per class.
+
+    Args:
+        mask_logits: `(..., N, h, w)`.
+        class_logits: `(..., N, K + 1)`, or None.
+
+    Source: Cheng et al., "Per-Pixel Classification is Not All You Need", NeurIPS 2021, section 3.4.
+    """
+    if class_logits is None:
+        return mask_logits.softmax(dim=-3)
+    return torch.einsum("...nk,...nhw->...khw", class_logits.softmax(dim=-1)[..., :-1], mask_logits.sigmoid())
+
+
+def bands(
+    mask_logits: torch.Tensor, class_logits: torch.Tensor | None, size: tuple[int, int]
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Scores of one image at its own size, some rows at a time.
+
+    The masks are enlarged once, from the decoder's size to the image's, before they are mixed: borders stay sharper
+    than if mixed scores were enlarged, and memory does not grow with the product of tokens, classes and pixels.
+
+    Args:
+        mask_logits: `(N, h, w)`.
+        class_logits: `(N, K + 1)`, or None.
+        size: (height, width) in pixels.
+
+    Yields:
+        Which rows, and their scores `(K, rows, width)` in single precision.
+    """
+    height, width = size
+    tokens = len(mask_logits)
+    deep = tokens if class_logits is None else max(tokens, class_logits.shape[-1])
+    rows = max(1, min(height, BAND_VALUES // (deep * width)))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        yield slice(top, bottom), class_scores(_enlarge(mask_logits.float(), size, top, bottom), class_logits)
+
+
+def semantic_map(mask_logits: torch.Tensor, class_logits: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
+    """The class of each pixel `(height, width)`, int64; arguments as of [`bands`]."""
+    return torch.cat([scores.argmax(dim=0) for _, scores in bands(mask_logits, class_logits, size)])
+
+
+def _enlarge(maps: torch.Tensor, size: tuple[int, int], top: int, bottom: int) -> torch.Tensor:
+    """Rows `top` to `bottom` of maps `(N, h, w)` enlarged bilinearly to `size`, exactly as if all were enlarged."""
+    height, width = size
+    if (top, bottom) == (0, height):
+        return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    wide = F.interpolate(maps[None], size=(maps.shape[-2], width), mode="bilinear", align_corners=False)[0]
+    places = (torch.arange(top, bottom, device=maps.device) + 0.5) * (maps.shape[-2] / height) - 0.5
+    places = places.clamp(min=0)
+    first = places.floor().long().clamp(max=maps.shape[-2] - 1)
+    second = (first + 1).clamp(max=maps.shape[-2] - 1)
+    share = (places - first).view(1, -1, 1).to(maps.dtype)
+    return wide[:, first] * (1 - share) + wide[:, second] * share

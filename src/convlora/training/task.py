@@ -1,0 +1,84 @@
+"""What a task with several classes settles before training: tokens, weights, the score that picks the best epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from convlora.data.classes import ClassTable
+from convlora.data.images import read_mask
+from convlora.data.sample import Sample
+from convlora.errors import InputError
+from convlora.metrics import MULTI_CLASS_SCORES
+from convlora.training.config import RunConfig
+
+HEAD_ROOM = 1.5  # mask tokens per class of the fullest image: spare ones may split a class that lies in several places
+LARGEST_WEIGHT = 10.0
+
+
+def settle_task(config: RunConfig, classes: ClassTable, samples: Sequence[Sample], tell: Callable[[str], None]) -> None:
+    """Fills in what the number of classes decides.
+
+    Args:
+        config: Settings of the run; changed in place.
+        classes: The classes.
+        samples: Training and validation images.
+        tell: Receives a sentence about the number of mask tokens.
+
+    Raises:
+        InputError: If a setting does not fit the task, or an image has more classes than there are mask tokens.
+    """
+    several = classes.num_classes > 2 or config.model.head not in ("auto", "binary")
+    if classes.num_classes == 2:
+        if config.training.select_by in set(MULTI_CLASS_SCORES) - {"accuracy"}:
+            raise InputError(f"training.select_by={config.training.select_by} is for several classes; use iou.")
+    elif config.training.select_by == "iou":
+        config.training.select_by = "miou"
+    elif config.training.select_by not in MULTI_CLASS_SCORES:
+        raise InputError(
+            f"training.select_by={config.training.select_by} is for binary tasks; with {classes.num_classes} classes "
+            f"use one of {', '.join(MULTI_CLASS_SCORES)}."
+        )
+    if not several or config.model.head == "per-pixel":
+        config.model.num_mask_tokens = None
+        return
+    counts = [classes_in(sample, classes) for sample in samples if sample.mask is not None]
+    fullest = max(range(len(counts)), key=lambda index: counts[index])
+    most = counts[fullest]
+    if config.model.num_mask_tokens is None:
+        config.model.num_mask_tokens = math.ceil(HEAD_ROOM * most)
+        tell(f"Mask tokens: {config.model.num_mask_tokens}, for at most {most} classes in one image.")
+    elif config.model.num_mask_tokens < most:
+        raise InputError(
+            f"model.num_mask_tokens is {config.model.num_mask_tokens}, but {samples[fullest].mask} holds {most} "
+            "classes. Raise it, or leave it out to have it chosen."
+        )
+
+
+def classes_in(sample: Sample, classes: ClassTable) -> int:
+    """Number of classes in a mask, ignored pixels aside."""
+    return int((_sizes(sample, classes) > 0).sum())
+
+
+def class_weights(samples: Sequence[Sample], classes: ClassTable) -> torch.Tensor:
+    """Weights `(K,)` of the classes from their share of the pixels, with mean 1 over the pixels' classes.
+
+    `sqrt(mean share / share)`, between 1/10 and 10; 1 for a class that does not occur.
+    """
+    sizes = sum((_sizes(sample, classes) for sample in samples), np.zeros(classes.num_classes))
+    share = sizes / sizes.sum()
+    present = share > 0
+    weights = np.ones(classes.num_classes)
+    weights[present] = np.sqrt(share[present].mean() / share[present])
+    return torch.from_numpy(weights.clip(1 / LARGEST_WEIGHT, LARGEST_WEIGHT)).float()
+
+
+def _sizes(sample: Sample, classes: ClassTable) -> np.ndarray:
+    """Pixels of each class in a mask, `(K,)`."""
+    if sample.mask is None:
+        return np.zeros(classes.num_classes)
+    labels = classes.encode(read_mask(sample.mask), sample.mask)
+    return np.bincount(labels[labels != classes.ignore_index].ravel(), minlength=classes.num_classes).astype(float)
