@@ -1,9 +1,11 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from convlora.report.confusion import write_confusion
 from convlora.report.page import Page
 from convlora.report.plots import line_plot, smoothed
 
@@ -44,3 +46,14 @@ def test_nothing_to_draw():
 
 def test_smoothing_is_the_mean_of_the_last_values():
     assert smoothed([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
+
+
+def test_a_confusion_matrix_shows_shares_of_the_truth(tmp_path):
+    names = ["sky", "a <b>", "never"]
+    write_confusion(tmp_path, names, np.array([[3, 1, 0], [0, 50, 50], [0, 0, 0]]))
+    rows = (tmp_path / "confusion.csv").read_text().splitlines()
+    assert rows[1:] == ["sky,3,1,0", "a <b>,0,50,50", "never,0,0,0"]
+    drawing = ElementTree.fromstring((tmp_path / "confusion.svg").read_text())  # noqa: S314
+    texts = [element.text for element in drawing.iter() if element.tag.endswith("text")]
+    assert sorted(text for text in texts if text.isdigit()) == ["25", "50", "50", "75"]
+    assert texts.count("a <b>") == 2

@@ -50,6 +50,9 @@ def test_a_run_with_several_classes(make, town, tmp_path, head):
     assert saved.training.select_by == "miou"
     assert any("Mask tokens" in text for text in messages) == (head == "auto")
     segmenter = Segmenter.from_run(tmp_path / "run", device="cpu")
+    table = (tmp_path / "run" / "confusion.csv").read_text().splitlines()
+    assert table[0] == "truth \\ prediction,background,water,road,tree,roof"
+    assert sum(sum(map(int, row.split(",")[1:])) for row in table[1:]) == 2 * 64 * 80
     prediction = segmenter.predict(next((town / "test" / "images").iterdir()))
     assert prediction.probabilities.shape == (5, 64, 80)
     np.testing.assert_allclose(prediction.probabilities.sum(axis=0), 1, atol=1e-5)

@@ -26,11 +26,12 @@ from convlora.errors import InputError, RunError
 from convlora.inference.runs import adapter_folder, read_metrics
 from convlora.inference.scoring import new_baselines
 from convlora.methods.registry import apply_method
-from convlora.metrics import HIGHER_IS_BETTER
+from convlora.metrics import HIGHER_IS_BETTER, MultiClassScores
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import as_size
 from convlora.models.parameters import count_parameters, halve_frozen_weights
+from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.cache import end_cache, start_cache
 from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
@@ -308,8 +309,10 @@ def _finish(
     for split, samples in splits.items():
         reporter.validate_begin(len(samples), split)
         trivial = new_baselines(classes)
-        scores = trainer.score(samples, structure=True, trivial=trivial).compute()
-        metrics[split] = {**scores, "trivial": trivial.compute()}
+        scores = trainer.score(samples, structure=True, trivial=trivial)
+        metrics[split] = {**scores.compute(), "trivial": trivial.compute()}
+        if isinstance(scores, MultiClassScores) and trainer.is_world_process_zero():
+            write_confusion(output, classes.names, scores.confusion)  # of the test images where there are any
         reporter.validate_end(None, metrics[split], config.training.select_by, False)
     metrics |= {
         "params": {"trainable": trainable, "total": total},
