@@ -24,7 +24,7 @@ def main() -> None:
     before, samples, _ = _untrained(_config(folder / "data"))
     after = Segmenter.from_run(folder / "run")
     sheet = Image.new("RGB", (4 * SIDE + 3 * GAP, SHOWN * SIDE + (SHOWN - 1) * GAP), "white")
-    for row, sample in enumerate(samples[:SHOWN]):
+    for row, sample in enumerate(samples[1 : SHOWN + 1]):
         image = Image.open(sample.image).convert("RGB")
         truth = (np.asarray(Image.open(sample.mask)) > 0).astype(np.uint8)
         maps = (truth, before.predict(image).semantic_map, after.predict(image).semantic_map)

@@ -98,7 +98,7 @@ def test_a_damaged_image_is_named_by_worker_processes_too(fails, tmp_path, blobs
     assert str(victim) in message
 
 
-def test_more_than_two_classes(fails, tmp_path, blobs, tiny_sam_folder):
+def test_fewer_mask_tokens_than_classes(fails, tmp_path, blobs, tiny_sam_folder):
     import shutil
 
     import numpy as np
@@ -109,9 +109,13 @@ def test_more_than_two_classes(fails, tmp_path, blobs, tiny_sam_folder):
     for mask in (tmp_path / "d").rglob("masks/*.png"):
         values = np.asarray(Image.open(mask)) > 0
         Image.fromarray(values.astype(np.uint8) * 2).save(mask)
-    code, message = fails("train", tmp_path / "d", "--model", tiny_sam_folder, "--output", tmp_path / "r")
+    code, message = fails(
+        "train", tmp_path / "d", "--model", tiny_sam_folder, "--output", tmp_path / "r", "--set", "num_mask_tokens=1"
+    )
     assert code == 2
-    assert "3 classes" in message
+    assert "holds 2 classes" in message
+    assert "num_mask_tokens" in message
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def quickstart(
     domain: Annotated[str, typer.Option(help="What is drawn: cells, cracks or leaves.")] = "leaves",
     json: Json = False,
 ) -> None:
-    """See the method work in about two minutes, offline, on two CPU cores.
+    """See the method work in a minute or two, offline, on a CPU.
 
     A small SAM that comes with the package is fine-tuned on images drawn on the spot (or on yours: --data) and scored
     before and after. The folder then holds a page to look at, report.html.

@@ -58,5 +58,6 @@ def confusion_svg(names: Sequence[str], confusion: np.ndarray) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{total}" height="{total}" viewBox="0 0 {total} {total}" '
         f'font-size="11" font-family="system-ui, sans-serif"><rect width="{total}" height="{total}" fill="#fff"/>'
-        f'<text x="6" y="16">Rows: truth. Columns: prediction. Percent of each row.</text>{"".join(parts)}{frame}</svg>\n'
+        f'<text x="6" y="16">Rows: truth. Columns: prediction. Percent of each row.</text>{"".join(parts)}{frame}'
+        "</svg>\n"
     )
