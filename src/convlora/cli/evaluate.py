@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,7 +58,7 @@ def evaluate(
     trivial = new_baselines(classes)
     with RunProgress() as progress:
         progress.validate_begin(len(samples), split)
-        scores = score_samples(
+        scores: dict[str, Any] = score_samples(
             segmenter.model,
             samples,
             classes,

@@ -249,7 +249,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
             self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1),
         )
         if self.config.head_in_use != "binary":
-            return self._several_classes(*low_resolution, labels, return_dict)
+            masks, classes = low_resolution
+            return self._several_classes(masks, classes, labels, return_dict)
         # Interpolation and loss in single precision: half precision cannot tell probabilities near 1 apart.
         logits = F.interpolate(
             low_resolution.float(), size=pixel_values.shape[-2:], mode="bilinear", align_corners=False
