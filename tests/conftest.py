@@ -31,9 +31,11 @@ def tiny_sam_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def blobs(tmp_path_factory):
     """A small binary data set with images of several sizes."""
-    from convlora.data.synthetic import write_blobs
+    from convlora.data.synthetic import write_task
 
-    return write_blobs(tmp_path_factory.mktemp("blobs") / "data", num_train=6, num_val=3, num_test=3, size=(60, 70))
+    return write_task(
+        "cells", tmp_path_factory.mktemp("blobs") / "data", num_train=6, num_val=3, num_test=3, size=(60, 70)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ def return_large_blocks() -> None:
     """Lets every large tensor go back to the system as soon as it is freed.
 
     By default the C library learns to keep blocks of up to 32 MB for later, exactly the size of the maps of a vision
-    transformer; they fragment, and a step at 1024 pixels takes a quarter more memory than it holds. Pages of 2 MB,
+    transformer; they fragment, and a step at 1024 pixels takes two fifths more memory than it holds. Pages of 2 MB,
     where the system offers them, make up for most of the time that asking for memory anew takes. Settings made from
     outside by `MALLOC_MMAP_THRESHOLD_` or `THP_MEM_ALLOC_ENABLE` win. Call it before the first large tensor.
     """

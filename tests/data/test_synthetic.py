@@ -4,12 +4,14 @@ import pytest
 from convlora.data.check import check_data
 from convlora.data.images import read_image, read_mask
 from convlora.data.sources import open_data
-from convlora.data.synthetic import TASKS, SceneStyle, draw_scene, write_blobs, write_task
+from convlora.data.synthetic import TASKS, SceneStyle, draw_scene, write_task
 
 
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory):
-    return write_blobs(tmp_path_factory.mktemp("blobs") / "set", num_train=4, num_val=2, num_test=2, size=(96, 128))
+    return write_task(
+        "cells", tmp_path_factory.mktemp("blobs") / "set", num_train=4, num_val=2, num_test=2, size=(96, 128)
+    )
 
 
 def test_it_is_a_clean_binary_data_set(blobs):
@@ -33,8 +35,8 @@ def test_seed_decides_and_more_samples_leave_the_first_alone(blobs, tmp_path):
     def pixels(root):
         return np.asarray(read_image(root / "train" / "images" / "train_003.png"))
 
-    same = write_blobs(tmp_path / "same", num_train=5, num_val=0, num_test=0, size=(96, 128))
-    other = write_blobs(tmp_path / "other", num_train=4, num_val=0, num_test=0, size=(96, 128), seed=1)
+    same = write_task("cells", tmp_path / "same", num_train=5, num_val=0, num_test=0, size=(96, 128))
+    other = write_task("cells", tmp_path / "other", num_train=4, num_val=0, num_test=0, size=(96, 128), seed=1)
     assert np.array_equal(pixels(blobs), pixels(same))
     assert not np.array_equal(pixels(blobs), pixels(other))
 

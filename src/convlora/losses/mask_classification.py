@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -200,8 +199,3 @@ def _read(maps: Tensor, points: Tensor) -> Tensor:
     """Maps `(M, h, w)` at points `(M, P, 2)`, by interpolation: `(M, P)`."""
     values: Tensor = sample_point(maps[:, None], points, align_corners=False)[:, 0]
     return values
-
-
-def count_classes(labels: Sequence[Tensor], ignore_index: int) -> list[int]:
-    """Number of classes in each label map."""
-    return [int((one.unique() != ignore_index).sum()) for one in labels]

@@ -85,7 +85,7 @@ class SemanticMaskDecoder(nn.Module):
 class MultiClassMaskDecoder(SemanticMaskDecoder):
     """The mask decoder for several classes.
 
-    All mask tokens start as SAM's first one and share its hyper-network, so that each begins as SAM's own mask. With
+    All mask tokens start near SAM's first one and share its hyper-network, so that each begins near SAM's mask. With
     the head `"mask-classification"` a linear layer names what each token found; with `"per-pixel"` there is one token
     per class, and the classes compete for each pixel.
 

@@ -1,12 +1,7 @@
-"""A small made-up data set, drawn on the spot, to try everything out without downloading anything."""
-
-import json
-from pathlib import Path
+"""Roundish, touching cells on uneven tissue."""
 
 import numpy as np
 from PIL import Image
-
-_CLASSES = ("background", "cell")
 
 # Colours of stained tissue, 0..1. The two differ in hue more than in brightness, so that grey levels alone do not
 # tell cells from the ground.
@@ -14,41 +9,6 @@ _GROUND = np.array([0.87, 0.62, 0.74])
 _CELL_COLOURS = np.array([[0.50, 0.34, 0.68], [0.62, 0.46, 0.80], [0.42, 0.40, 0.74]])
 
 _FEWEST_CELLS, _MOST_CELLS = 3, 12
-
-
-def write_blobs(
-    folder: Path | str,
-    *,
-    num_train: int = 24,
-    num_val: int = 8,
-    num_test: int = 8,
-    size: tuple[int, int] = (256, 256),
-    seed: int = 0,
-) -> Path:
-    """Writes images of roundish, touching cells on uneven tissue, with 0/255 masks, in the folder layout.
-
-    Args:
-        folder: Where to write; it is made if need be, and files of the same names are replaced.
-        num_train: Number of training samples.
-        num_val: Number of validation samples.
-        num_test: Number of test samples.
-        size: (height, width) in pixels around which the sizes vary, from 6 % below to 25 % above.
-        seed: Decides everything that is random.
-
-    Returns:
-        The folder.
-    """
-    root = Path(folder)
-    for number, (split, count) in enumerate((("train", num_train), ("val", num_val), ("test", num_test))):
-        for kind in ("images", "masks"):
-            (root / split / kind).mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            # One generator per sample, so that asking for more samples does not change the first ones.
-            image, mask = draw_cells(size, np.random.default_rng((seed, number, index)))
-            Image.fromarray(image).save(root / split / "images" / f"{split}_{index:03d}.png")
-            Image.fromarray(mask).save(root / split / "masks" / f"{split}_{index:03d}.png")
-    (root / "classes.json").write_text(json.dumps({"classes": list(_CLASSES)}, indent=1) + "\n", encoding="utf-8")
-    return root
 
 
 def draw_cells(size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
