@@ -101,7 +101,9 @@ def test_predict(convlora, run_folder, blobs, tmp_path):
         with Image.open(tmp_path / "p" / f"{photo.stem}_overlay.png") as picture:
             assert picture.mode == "RGB"
     assert sum(results[0]["shares"].values()) == pytest.approx(1)
-    assert len(list((tmp_path / "p").iterdir())) == 2 * len(photos)
+    assert len(list((tmp_path / "p").glob("*.png"))) == 2 * len(photos)
+    stored = json.loads((tmp_path / "p" / "shares.json").read_text())
+    assert stored["images"][photos[0].stem] == results[0]["shares"]
 
 
 def test_inspect(convlora, run_folder, tiny_sam_folder):

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convlora.data.classes import ClassTable, read_classes_json, resolve_classes
+from convlora.data.classes import ClassTable
+from convlora.data.classes_file import read_classes_json
+from convlora.data.colours import colour_value
+from convlora.data.meaning import resolve_classes
 from convlora.errors import InputError
 
 
@@ -87,9 +90,9 @@ def test_from_dict_refuses_a_broken_label_map(label_map):
 
 def test_read_classes_json(tmp_path):
     path = write_json(tmp_path, {"classes": ["background", "crack"], "ignore_index": 7})
-    assert read_classes_json(path) == (("background", "crack"), 7, True)
+    assert read_classes_json(path)[:3] == (("background", "crack"), 7, True)
     write_json(tmp_path, "\ufeff" + json.dumps({"classes": ["a", "b", "c"]}))
-    assert read_classes_json(path) == (("a", "b", "c"), 255, False)
+    assert read_classes_json(path) == (("a", "b", "c"), 255, False, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,13 @@ def test_read_classes_json(tmp_path):
         ({"classes": ["a", "b"], "ignore_index": -100}, "-100"),
         ({"classes": ["a", "b"], "ignore_index": "255"}, "'255'"),
         ({"classes": [f"c{i}" for i in range(256)]}, "256 or more"),
+        ({"classes": ["a", "b"], "colors": [[0, 0, 0]]}, "not a list of 2 colours"),
+        ({"classes": ["a", "b"], "colors": [[0, 0, 0], [0, 0, 256]]}, "[0, 0, 256]"),
+        ({"classes": ["a", "b"], "colors": ["#000000", "#12345g"]}, "'#12345g'"),
+        ({"classes": ["a", "b"], "colors": ["#000000", "#000000"]}, "to more than one class"),
+        ({"classes": ["a", "b"], "colors": ["#000000", "#ff0000"], "ignore_color": "#ff0000"}, "colour of a class"),
+        ({"classes": ["a", "b"], "values": [0]}, "2 different whole numbers"),
+        ({"classes": ["a", "b"], "values": [3, 3]}, "2 different whole numbers"),
     ],
 )
 def test_bad_classes_json_is_named(tmp_path, content, part):
@@ -141,7 +151,7 @@ def test_more_classes_never_map_255(tmp_path):
 
 def test_values_outside_the_named_classes(tmp_path):
     path = write_json(tmp_path, {"classes": ["a", "b", "c"]})
-    with pytest.raises(InputError, match=re.escape("holds the values 3, 17,")):
+    with pytest.raises(InputError, match=re.escape("holds the values 3, 17 (found: 0, 3, 17, 255),")):
         resolve_classes({0, 3, 17, 255}, path, tmp_path)
 
 
@@ -170,3 +180,57 @@ def test_values_near_both_ends_look_like_jpeg(tmp_path):
         resolve_classes({0, 1, 2, 3, 250, 254, 255}, None, tmp_path)
     with pytest.raises(InputError, match=r"classes\.json"):
         resolve_classes({*range(21), 255}, None, tmp_path)  # many plain classes are not mistaken for it
+
+
+RED, GREEN, DARK = (255, 0, 0), (0, 255, 0), (64, 64, 64)
+
+
+def coloured(tmp_path, **more):
+    return write_json(tmp_path, {"classes": ["a", "b", "c"], "colors": [DARK, RED, "#00ff00"], **more})
+
+
+def test_masks_in_colour(tmp_path):
+    path = coloured(tmp_path, ignore_color=[0, 0, 0])
+    values = [colour_value(colour) for colour in (DARK, RED, GREEN, (0, 0, 0))]
+    table = resolve_classes(set(values), path, tmp_path)
+    assert table.encode(np.array([values]), "m.png").tolist() == [[0, 1, 2, 255]]
+    assert table.colors == (DARK, RED, GREEN)
+    assert ClassTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+    dark_only = np.array([[64, 0]], dtype=np.uint8)
+    assert table.encode(dark_only, "m.png").tolist() == [[0, 255]]
+
+
+def test_shades_of_grey_are_colours_if_nothing_else_explains_them(tmp_path):
+    path = write_json(tmp_path, {"classes": ["a", "b"], "colors": [[10, 10, 10], [90, 90, 90]]})
+    assert resolve_classes({10, 90}, path, tmp_path).label_map == ((10, 0), (90, 1))
+
+
+def test_colours_do_not_change_masks_of_indices(tmp_path):
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"], "colors": [[1, 1, 1], [0, 0, 0], RED]})
+    assert resolve_classes({0, 1, 255}, path, tmp_path).label_map is None
+
+
+def test_colours_that_are_no_class_are_listed(tmp_path):
+    with pytest.raises(InputError, match=re.escape("the colour (1, 2, 3)")) as caught:
+        resolve_classes({colour_value(RED), colour_value((1, 2, 3))}, coloured(tmp_path), tmp_path)
+    assert "64 a, (255, 0, 0) b, (0, 255, 0) c" in str(caught.value)
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"]})
+    with pytest.raises(InputError, match=r"does not say which colour .* \"colors\""):
+        resolve_classes({colour_value(RED), colour_value(GREEN)}, path, tmp_path)
+    with pytest.raises(InputError, match=r"in colour \(the colours 0, \(0, 255, 0\), \(255, 0, 0\)\)"):
+        resolve_classes({0, colour_value(RED), colour_value(GREEN)}, None, tmp_path)
+
+
+def test_black_and_one_colour_is_a_binary_task(tmp_path):
+    table = resolve_classes({0, colour_value(RED)}, None, tmp_path)
+    assert table.encode(np.array([[0, colour_value(RED)]]), "m.png").tolist() == [[0, 1]]
+
+
+def test_numbers_with_gaps_are_listed_and_can_be_stated(tmp_path):
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"]})
+    with pytest.raises(InputError, match=re.escape("(found: 0, 3, 7)")) as caught:
+        resolve_classes({0, 3, 7}, path, tmp_path)
+    assert '"values"' in str(caught.value)
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"], "values": [0, 3, 7]})
+    table = resolve_classes({0, 3, 7, 255}, path, tmp_path)
+    assert table.encode(np.array([[7, 3, 0, 255]]), "m.png").tolist() == [[2, 1, 0, 255]]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from convlora.data.colours import describe_value
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file, read_image, read_image_size, read_mask
 from convlora.errors import InputError
 from tests.data.images_on_disk import noise, save
@@ -274,8 +275,16 @@ def test_one_bit_masks_are_0_and_1(tmp_path):
     assert np.array_equal(mask, GREY > 90)
 
 
-@pytest.mark.parametrize("values", [COLOUR, GREY.astype(np.float32) / 2])
-def test_colour_and_fractional_masks_are_refused(tmp_path, values):
-    path = save(tmp_path / "a.tif", values)
-    with pytest.raises(InputError, match=r"a\.tif is a mask in colour or with fractions"):
+def test_masks_with_fractions_are_refused(tmp_path):
+    path = save(tmp_path / "a.tif", GREY.astype(np.float32) / 2)
+    with pytest.raises(InputError, match=r"a\.tif is a mask with fractions"):
         read_mask(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_become_numbers_and_grey_stays(tmp_path, mode):
+    pixels = np.array([[[7, 7, 7], [255, 0, 0], [0, 0, 7]]], dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png")
+    mask = read_mask(tmp_path / "a.png")
+    assert mask.tolist() == [[7, (1 << 24) + (255 << 16), (1 << 24) + 7]]
+    assert [describe_value(value) for value in mask[0].tolist()] == ["7", "(255, 0, 0)", "(0, 0, 7)"]

@@ -1,40 +1,70 @@
 import numpy as np
 from PIL import Image
 
-from convlora.inference.palette import class_colour, indexed_image, outline, overlay
+from convlora.data.classes import ClassTable
+from convlora.inference.legend import with_legend
+from convlora.inference.palette import class_colours, default_colours, indexed_image, outline, overlay
 
 
 def test_indexed_images_keep_the_classes(tmp_path):
     semantic_map = np.random.default_rng(0).integers(0, 20, (13, 17)).astype(np.uint8)
-    indexed_image(semantic_map).save(tmp_path / "map.png", optimize=True)
+    indexed_image(semantic_map, default_colours(20)).save(tmp_path / "map.png", optimize=True)
     with Image.open(tmp_path / "map.png") as image:
         assert image.mode == "P"
         assert np.array_equal(np.asarray(image), semantic_map)
         colours = np.asarray(image.convert("RGB"))
-    assert tuple(colours[semantic_map == 1][0]) == class_colour(1)
+    assert tuple(colours[semantic_map == 1][0]) == default_colours(20)[1]
 
 
-def test_colours_differ():
-    assert len({class_colour(index) for index in range(8)}) == 8
-    assert class_colour(8) == class_colour(1)
-    assert all(class_colour(index) != (0, 0, 0) for index in range(1, 256))
+def test_more_than_256_classes_are_kept_in_16_bits(tmp_path):
+    semantic_map = np.array([[0, 300], [256, 255]], dtype=np.uint16)
+    indexed_image(semantic_map, default_colours(301)).save(tmp_path / "map.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "map.png")), semantic_map)
+
+
+def test_all_colours_differ_and_only_the_background_is_black():
+    for background in (0, None):
+        colours = default_colours(400, background)
+        assert len(set(colours)) == 400
+        assert [index for index, colour in enumerate(colours) if colour == (0, 0, 0)] == [0] * (background == 0)
+        assert default_colours(5, background) == colours[:5], "more classes do not change the colours of the first"
+
+
+def test_colours_of_the_data_win():
+    given = ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+    assert class_colours(ClassTable(("a", "b", "c"), colors=given)) == given
+    assert class_colours(ClassTable(("background", "b", "c")))[0] == (0, 0, 0)
+    assert (0, 0, 0) not in class_colours(ClassTable(("sky", "b", "c")))
+
+
+def test_the_legend_stands_below_and_changes_nothing_above():
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 200, 3), dtype=np.uint8))
+    entries = [((255, 0, 0), "first"), ((0, 255, 0), "second, longer"), ((0, 0, 255), "third")]
+    result = with_legend(photo, entries)
+    assert result.width == 200
+    assert result.height > 60
+    assert np.array_equal(np.asarray(result)[:60], np.asarray(photo))
+    below = {tuple(colour) for colour in np.asarray(result)[60:].reshape(-1, 3).tolist()}
+    assert {colour for colour, _ in entries} <= below
+    assert with_legend(photo, entries * 3).height > result.height, "what does not fit goes into the next line"
+    assert with_legend(photo, []).size == photo.size
 
 
 def test_overlay_changes_the_foreground_only():
     image = Image.new("RGB", (20, 20), (100, 100, 100))
     semantic_map = np.zeros((20, 20), np.uint8)
     semantic_map[5:15, 5:15] = 1
-    pixels = np.asarray(overlay(image, semantic_map))
+    pixels = np.asarray(overlay(image, semantic_map, default_colours(20)))
     assert (pixels[semantic_map == 0] == 100).all()
     assert (pixels[semantic_map == 1] != 100).any(axis=-1).all()
-    assert tuple(pixels[5, 5]) == class_colour(1), "the outline is opaque"
-    assert tuple(pixels[10, 10]) != class_colour(1), "the inside is not"
+    assert tuple(pixels[5, 5]) == default_colours(20)[1], "the outline is opaque"
+    assert tuple(pixels[10, 10]) != default_colours(20)[1], "the inside is not"
 
 
 def test_outline_is_the_rim():
     semantic_map = np.zeros((7, 7), np.uint8)
     semantic_map[2:5, 2:5] = 1
-    rim = outline(semantic_map)
+    rim = outline(semantic_map) & (semantic_map == 1)
     assert rim.sum() == 8
     assert not rim[3, 3]
     assert not outline(np.ones((4, 4), np.uint8)).any(), "the border of the picture is no outline"

@@ -223,7 +223,7 @@ def test_image_with_everything_ignored_is_skipped_and_counted():
 def test_every_score_has_a_direction():
     scores = BinaryScores()
     scores.update(np.eye(4), np.eye(4, dtype=int))
-    of_several = {"miou", "mdice", "mean_accuracy"}
+    of_several = {"miou", "mdice", "mean_accuracy", "boundary_f"}
     assert set(HIGHER_IS_BETTER) - of_several == set(scores.compute()) - {"num_images", "num_skipped"}
     assert set(MEAN_SCORES) <= set(HIGHER_IS_BETTER)
     # A right answer beats a wrong one in the stated direction.

@@ -49,7 +49,9 @@ def test_the_scores_are_those_of_torchmetrics():
 
 def test_absent_classes_are_left_out_and_only_predicted_ones_count_as_zero():
     values = scored([(np.array([[0, 0], [1, 1]]), np.array([[0, 0], [1, 0]]))]).compute()
-    assert values["per_class"]["c"] == {"iou": None, "dice": None, "accuracy": None, "pixels": 0.0}
+    assert values["per_class"]["c"] == {
+        "iou": None, "dice": None, "accuracy": None, "boundary_f": None, "pixels": 0.0,
+    }  # fmt: skip
     assert values["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     values = scored([(np.array([[0, 2], [1, 1]]), np.array([[0, 0], [1, 1]]))]).compute()
     assert values["per_class"]["c"]["iou"] == 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convlora.cli.console import out, print_json, quiet_libraries, show_error
 from convlora.cli.options import Device, DeviceName, Json, MovedModel, Precision, PrecisionName, Run
 from convlora.errors import RunError
+
+if TYPE_CHECKING:
+    from convlora.data.classes import ClassTable
 
 
 def predict(
@@ -31,7 +34,8 @@ def predict(
     """Segment images with a trained run.
 
     For each image STEM.* it writes STEM.png: a palette image of the image's own size, whose pixel values are the
-    classes (0 is the background). With --overlay also STEM_overlay.png, to be looked at.
+    classes, in the colours of classes.json if it gives any. With --overlay also STEM_overlay.png, to be looked at.
+    shares.json tells how much of each image is of which class.
     """
     from convlora.inference.files import collect_images, plan
 
@@ -50,18 +54,19 @@ def predict(
     if json:
         print_json({"run": str(run), "output": str(output), "images": results, "failed": failed})
     else:
-        _show(results, segmenter.classes.names, output)
+        _show(results, segmenter.classes, output)
     if failed:
         for result in failed:
             show_error(result["error"])
         raise RunError(f"{len(failed)} of {len(jobs)} images could not be read; the others are done.")
 
 
-def _show(results: list[dict[str, Any]], names: tuple[str, ...], output: Path) -> None:
+def _show(results: list[dict[str, Any]], classes: ClassTable, output: Path) -> None:
     if not results:
         return
     noun = "image" if len(results) == 1 else "images"
     out.print(f"Segmented {len(results)} {noun} into {output}", markup=False, soft_wrap=True)
-    for index, name in enumerate(names[1:], start=1):
-        share = sum(result["shares"][name] for result in results) / len(results)
-        out.print(f"  value {index}: {name}, {100 * share:.2f}% of an image on average", markup=False)
+    for index, name in enumerate(classes.names):
+        if index != classes.background:
+            share = sum(result["shares"][name] for result in results) / len(results)
+            out.print(f"  value {index}: {name}, {100 * share:.2f}% of an image on average", markup=False)

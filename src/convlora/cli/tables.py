@@ -15,6 +15,7 @@ _LABELS = {
     "miou": "IoU, mean over classes",
     "mdice": "Dice, mean over classes",
     "mean_accuracy": "Accuracy, mean over classes",
+    "boundary_f": "Boundary F, mean over classes",
     "iou_pooled": "IoU, pooled",
     "dice_pooled": "Dice, pooled",
     "accuracy": "Accuracy",
@@ -60,10 +61,10 @@ def classes_table(per_class: dict[str, dict[str, float | None]]) -> Table:
     """Scores of each class; empty where a class occurs neither in the masks nor in the predictions."""
     table = Table(title="Each class", title_justify="left")
     table.add_column("class")
-    for name in ("IoU", "Dice", "Accuracy", "share of the pixels"):
+    for name in ("IoU", "Dice", "Accuracy", "Boundary F", "share of the pixels"):
         table.add_column(name, justify="right")
     for name, scores in per_class.items():
-        numbers = [_number(scores[score]) for score in ("iou", "dice", "accuracy")]
+        numbers = [_number(scores.get(score)) for score in ("iou", "dice", "accuracy", "boundary_f")]
         table.add_row(escape(name), *numbers, f"{100 * (scores['pixels'] or 0):.2f}%")
     return table
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from convlora.data.classes import ClassTable, read_classes_json, resolve_classes
+from convlora.data.classes import ClassTable
+from convlora.data.classes_file import NamedClasses, read_classes_json
 from convlora.data.images import brightest_of_sixteen_bits, read_image, read_image_size, read_mask
+from convlora.data.meaning import resolve_classes, table_for
 from convlora.data.problem import Problem
 from convlora.data.report import CheckReport, ImageSizes
 from convlora.data.sample import Sample, size_mismatch_message
@@ -22,7 +24,6 @@ from convlora.errors import InputError
 __all__ = ["CheckReport", "ImageSizes", "Problem", "check_data"]
 
 Progress = Callable[[Iterable, str], Iterable]
-_Named = tuple[tuple[str, ...], int, bool]
 
 _MASKS_SAMPLED = 48
 _DARK_BELOW = 65536 // 8  # of a 12-bit camera stored in 16 bits, only a sixteenth of the range is used
@@ -167,7 +168,7 @@ def _count_values(mask: np.ndarray) -> Counter[int]:
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
-def _read_names(source: DataSource) -> tuple[_Named | None, list[Problem]]:
+def _read_names(source: DataSource) -> tuple[NamedClasses | None, list[Problem]]:
     """What classes.json says, or what is wrong with it."""
     if source.classes_json is None:
         return None, []
@@ -177,7 +178,7 @@ def _read_names(source: DataSource) -> tuple[_Named | None, list[Problem]]:
         return None, [Problem("classes-json", str(source.classes_json), str(error))]
 
 
-def _read_some_values(source: DataSource, facts: list[_Facts], track: Progress, named: _Named | None) -> None:
+def _read_some_values(source: DataSource, facts: list[_Facts], track: Progress, named: NamedClasses | None) -> None:
     split = "train" if source.splits.get("train") else next((name for name, some in source.splits.items() if some), "")
     candidates = [fact for fact in facts if fact.split == split and fact.sample.mask is not None]
     steps = np.linspace(0, len(candidates) - 1, min(_MASKS_SAMPLED, len(candidates))).round().astype(int)
@@ -189,11 +190,11 @@ def _read_some_values(source: DataSource, facts: list[_Facts], track: Progress, 
         _in_threads(_read_values, rest, track, "Reading all masks")
 
 
-def _is_open(values: set[int], named: _Named | None) -> bool:
+def _is_open(values: set[int], named: NamedClasses | None) -> bool:
     if named is None:
         return len(values) < 2
-    names, ignore_index, stated = named
-    return len(names) == 2 and 255 in values and values <= {0, 255} and stated and ignore_index == 255
+    stated = named.states_ignore_index and named.ignore_index == 255
+    return len(named.names) == 2 and 255 in values and values <= {0, 255} and stated
 
 
 def _read_values(fact: _Facts) -> None:
@@ -236,8 +237,7 @@ def _resolve(
 def _files_outside(source: DataSource, facts: list[_Facts]) -> list[Problem]:
     """One problem per mask that holds values which no class table could explain."""
     if source.classes_json is not None:
-        names, ignore_index, _ = read_classes_json(source.classes_json)
-        table = ClassTable(names, ignore_index)
+        table = table_for(read_classes_json(source.classes_json), _all_values(facts))
     else:
         # Where most masks are binary, the others are the ones at fault.
         table = ClassTable(("background", "foreground"))
@@ -248,7 +248,7 @@ def _files_outside(source: DataSource, facts: list[_Facts]) -> list[Problem]:
     for fact in facts:
         outside = table.values_outside(fact.values or ())
         if outside and fact.sample.mask is not None:
-            message = table.outside_message(outside, fact.sample.mask)
+            message = table.outside_message(outside, fact.sample.mask, fact.values or ())
             found.append(Problem("values", str(fact.sample.mask), message))
     return found
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from convlora.data.colours import colour_values
 from convlora.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -88,13 +89,13 @@ def read_mask(source: Path | str | bytes | Image.Image) -> np.ndarray:
 
     Args:
         source: A file, the bytes of one, or an image that Pillow has already opened. Grey values of 1 to 32 bits,
-            the indices (not the colours) of a palette, or colour channels that are all equal.
+            the indices (not the colours) of a palette, or colours.
 
     Returns:
-        Integers (H, W), upright.
+        Integers (H, W), upright. Colours that are not grey become numbers of their own, see `convlora.data.colours`.
 
     Raises:
-        InputError: The file is missing, damaged, or holds colours instead of class indices.
+        InputError: The file is missing, damaged, or holds fractions instead of class indices.
     """
     name = _name(source)
     with _opened(source) as opened, _decoding(name):
@@ -111,12 +112,11 @@ def read_mask(source: Path | str | bytes | Image.Image) -> np.ndarray:
     if mode == "F" and np.array_equal(values, np.rint(values)):
         return values.astype(np.int64)
     if mode in ("RGB", "RGBA"):
-        red, green, blue = values[..., 0], values[..., 1], values[..., 2]
-        if np.array_equal(red, green) and np.array_equal(red, blue):
-            return red
+        numbers = colour_values(values)
+        return numbers.astype(np.uint8) if numbers.max(initial=0) < 256 else numbers
     raise InputError(
-        f"{name} is a mask in colour or with fractions (mode {mode}); masks must have one channel that holds class "
-        "indices, or 0 and 255. Convert it, for instance to an 8-bit grey PNG."
+        f"{name} is a mask with fractions or in an unusual colour space (mode {mode}); masks must hold class indices, "
+        "0 and 255, or RGB colours. Convert it, for instance to an 8-bit grey PNG."
     )
 
 

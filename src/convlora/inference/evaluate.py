@@ -66,7 +66,7 @@ def score_samples(
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
         intensity: How values become 8 bits.
         workers: Processes that read images.
-        structure: Whether to compute the slow structure measures of binary tasks too.
+        structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
         trivial: Collects the scores of trivial answers along the way.
         progress: Called with the number of images just done.
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import colorsys
+from collections.abc import Sequence
+from itertools import count
+
 import numpy as np
 from PIL import Image
 
-# Okabe and Ito's colours, which people with colour-blindness can tell apart; the background is black.
-_COLOURS = (
-    (0, 0, 0),
+from convlora.data.classes import ClassTable
+from convlora.data.colours import Colour
+
+BLACK: Colour = (0, 0, 0)
+
+# Okabe and Ito's colours, which people with colour-blindness can tell apart.
+_FIRST = (
     (230, 159, 0),
     (86, 180, 233),
     (0, 158, 115),
@@ -18,42 +26,87 @@ _COLOURS = (
 )
 
 
-def class_colour(index: int) -> tuple[int, int, int]:
-    """RGB colour of a class; the colours repeat after the eighth class, without the background's."""
-    return _COLOURS[index] if index < len(_COLOURS) else _COLOURS[1 + (index - 1) % (len(_COLOURS) - 1)]
+def class_colours(classes: ClassTable) -> tuple[Colour, ...]:
+    """RGB colour of each class: those of classes.json, or black for the background and colours apart for the others."""
+    if classes.colors is not None:
+        return classes.colors
+    return default_colours(classes.num_classes, classes.background)
 
 
-def indexed_image(semantic_map: np.ndarray) -> Image.Image:
-    """A palette image whose pixel values are the classes.
+def default_colours(number: int, background: int | None = 0) -> tuple[Colour, ...]:
+    """Colours that are all different.
+
+    The first seven can be told apart with any colour vision; then these lighter, then darker, so that the next fourteen
+    still differ in brightness; what comes after is merely different.
 
     Args:
-        semantic_map: `(H, W)` of classes below 256.
+        number: How many.
+        background: The class that is black, if one is.
     """
-    image = Image.fromarray(semantic_map.astype(np.uint8), mode=None).convert("L")
+    found: dict[Colour, None] = {}
+    shades = [*_FIRST, *(_mixed(one, 255, 0.55) for one in _FIRST), *(_mixed(one, 0, 0.45) for one in _FIRST)]
+    for shade in shades:
+        found[shade] = None
+    for index in count():
+        if len(found) >= number:
+            break
+        hue, value = index * 0.618034 % 1, (0.95, 0.7, 0.5)[index % 3]
+        red, green, blue = colorsys.hsv_to_rgb(hue, (0.85, 0.5)[index % 2], value)
+        found[round(255 * red), round(255 * green), round(255 * blue)] = None
+    colours = list(found)
+    if background is not None:
+        colours.insert(background, BLACK)
+    return tuple(colours[:number])
+
+
+def _mixed(colour: Colour, other: int, share: float) -> Colour:
+    red, green, blue = (round((1 - share) * part + share * other) for part in colour)
+    return red, green, blue
+
+
+def indexed_image(semantic_map: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
+    """An image whose pixel values are the classes: a palette image, or 16-bit grey above 256 classes.
+
+    Args:
+        semantic_map: `(H, W)` of classes.
+        colours: Of each class.
+    """
+    if len(colours) > 256:
+        return Image.fromarray(semantic_map.astype(np.uint16))
+    image = Image.fromarray(semantic_map.astype(np.uint8)).convert("L")
     indexed = Image.frombytes("P", image.size, image.tobytes())
-    indexed.putpalette([channel for index in range(256) for channel in class_colour(index)])
+    rest = [(255, 255, 255)] * (256 - len(colours))
+    indexed.putpalette([channel for colour in [*colours, *rest] for channel in colour])
     return indexed
 
 
-def overlay(image: Image.Image, semantic_map: np.ndarray, opacity: float = 0.45) -> Image.Image:
+def overlay(
+    image: Image.Image,
+    semantic_map: np.ndarray,
+    colours: Sequence[Colour],
+    background: int | None = 0,
+    opacity: float = 0.45,
+) -> Image.Image:
     """The image with each class but the background tinted in its colour and outlined.
 
     Args:
         image: RGB.
         semantic_map: `(H, W)` of the image's size.
+        colours: Of each class.
+        background: The class that is left as it is, if there is one.
         opacity: Of the tint, 0 to 1.
     """
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32).copy()
-    colours = np.array([class_colour(index) for index in range(256)], dtype=np.float32)[semantic_map]
-    inside = semantic_map > 0
-    pixels[inside] = (1 - opacity) * pixels[inside] + opacity * colours[inside]
-    edge = outline(semantic_map, width=max(1, round(min(semantic_map.shape) / 400)))
-    pixels[edge] = colours[edge]
+    drawn = np.asarray(colours, dtype=np.float32)[semantic_map]
+    inside = np.ones(semantic_map.shape, dtype=bool) if background is None else semantic_map != background
+    pixels[inside] = (1 - opacity) * pixels[inside] + opacity * drawn[inside]
+    edge = outline(semantic_map, width=max(1, round(min(semantic_map.shape) / 400))) & inside
+    pixels[edge] = drawn[edge]
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
 def outline(semantic_map: np.ndarray, width: int = 1) -> np.ndarray:
-    """Pixels of classes but the background that have a pixel of another class within `width` pixels, `(H, W)` bool."""
+    """Pixels that have a pixel of another class within `width` pixels, `(H, W)` bool."""
     edge = np.zeros(semantic_map.shape, dtype=bool)
     for shift in range(1, width + 1):
         for axis in (0, 1):
@@ -64,4 +117,4 @@ def outline(semantic_map: np.ndarray, width: int = 1) -> np.ndarray:
             moved[shift:] |= changes
             moved[:-shift] |= changes
             edge |= differs
-    return edge & (semantic_map > 0)
+    return edge

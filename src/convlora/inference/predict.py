@@ -10,12 +10,15 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from convlora.data.classes import ClassTable
 from convlora.data.images import read_image
 from convlora.errors import InputError
 from convlora.inference.evaluate import batches
 from convlora.inference.files import SOFTWARE, Job
-from convlora.inference.palette import indexed_image, overlay
-from convlora.inference.segmenter import Prediction, Segmenter
+from convlora.inference.legend import with_legend
+from convlora.inference.palette import class_colours, indexed_image, overlay
+from convlora.inference.segmenter import Segmenter
+from convlora.inference.shares import read_shares, write_shares
 from convlora.storage import make_folder, replacing_file
 
 
@@ -24,7 +27,7 @@ def run_jobs(
 ) -> Iterator[dict[str, Any]]:
     """Segments images and writes the results, yielding a description of each.
 
-    An image that cannot be read does not stop the others.
+    An image that cannot be read does not stop the others. At the end `shares.json` is written beside the results.
 
     Args:
         segmenter: The model.
@@ -36,6 +39,8 @@ def run_jobs(
         For each image: `image`, `mask`, `overlay` (if made), `size` (height, width) and `shares`, the share of its
         pixels of each class; or `image` and `error`.
     """
+    classes, output = segmenter.classes, jobs[0].mask.parent if jobs else None
+    shares = read_shares(output, classes) if output is not None else {}
     for batch in batches(jobs, batch_size):
         opened: list[tuple[Job, Image.Image]] = []
         for job in batch:
@@ -43,26 +48,51 @@ def run_jobs(
                 opened.append((job, read_image(job.image, segmenter.intensity)))
             except InputError as error:
                 yield {"image": str(job.image), "error": str(error)}
-        predictions = segmenter.predict_batch([image for _, image in opened]) if opened else []
-        for (job, image), prediction in zip(opened, predictions):
-            _write(job, image, prediction)
-            counts = np.bincount(prediction.semantic_map.ravel(), minlength=segmenter.classes.num_classes)
+        maps = segmenter.predict_maps([image for _, image in opened]) if opened else []
+        for (job, image), semantic_map in zip(opened, maps):
+            counts = np.bincount(semantic_map.ravel(), minlength=classes.num_classes)
+            own = {name: float(n / counts.sum()) for name, n in zip(classes.names, counts)}
+            _write(job, image, semantic_map, segmenter)
+            shares[job.mask.stem] = own
             yield {
                 "image": str(job.image),
                 "mask": str(job.mask),
                 **({"overlay": str(job.overlay)} if job.overlay is not None else {}),
-                "size": list(prediction.semantic_map.shape),
-                "shares": {name: float(n / counts.sum()) for name, n in zip(segmenter.classes.names, counts)},
+                "size": list(semantic_map.shape),
+                "shares": own,
             }
         if progress is not None:
             progress(len(batch))
+    if output is not None and shares:
+        write_shares(output, classes, shares)
 
 
-def _write(job: Job, image: Image.Image, prediction: Prediction) -> None:
+def picture(image: Image.Image, semantic_map: np.ndarray, classes: ClassTable) -> Image.Image:
+    """The image with its classes tinted; of several classes those that occur are named below it.
+
+    Args:
+        image: RGB.
+        semantic_map: `(H, W)` of the image's size.
+        classes: The classes.
+    """
+    colours = class_colours(classes)
+    drawn = overlay(image, semantic_map, colours, classes.background)
+    if classes.num_classes == 2:
+        return drawn
+    counts = np.bincount(semantic_map.ravel(), minlength=classes.num_classes)
+    entries = [
+        (colours[index], f"{classes.names[index]} {100 * counts[index] / counts.sum():.1f}%")
+        for index in np.flatnonzero(counts)
+        if index != classes.background
+    ]
+    return with_legend(drawn, entries)
+
+
+def _write(job: Job, image: Image.Image, semantic_map: np.ndarray, segmenter: Segmenter) -> None:
     make_folder(job.mask.parent)
-    _save_png(indexed_image(prediction.semantic_map), job.mask)
+    _save_png(indexed_image(semantic_map, class_colours(segmenter.classes)), job.mask)
     if job.overlay is not None:
-        _save_png(overlay(image, prediction.semantic_map), job.overlay)
+        _save_png(picture(image, semantic_map, segmenter.classes), job.overlay)
 
 
 def _save_png(image: Image.Image, path: Path) -> None:

@@ -32,11 +32,11 @@ def new_scores(classes: ClassTable, structure: bool = True) -> BinaryScores | Mu
 
     Args:
         classes: The classes.
-        structure: Whether to compute the slow structure measures of binary tasks.
+        structure: Whether to compute the slow scores too: structure measures, and boundary F with several classes.
     """
     if classes.num_classes == 2:
         return BinaryScores(classes.ignore_index, structure=structure)
-    return MultiClassScores(classes.names, classes.ignore_index)
+    return MultiClassScores(classes.names, classes.ignore_index, boundaries=structure)
 
 
 def new_baselines(classes: ClassTable) -> Baselines:

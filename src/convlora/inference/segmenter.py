@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from convlora.data.transforms import prepare_image
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError
 from convlora.inference.evaluate import autocast
-from convlora.inference.outputs import own_probabilities
+from convlora.inference.outputs import own_map, own_probabilities
 from convlora.inference.runs import adapter_folder, first_line, read_classes, read_settings
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
     """What a segmenter says of one image.
 
     Attributes:
-        semantic_map: Class of each pixel, `(H, W)` uint8, at the image's own size.
+        semantic_map: Class of each pixel, `(H, W)` uint8 (uint16 above 256 classes), at the image's own size.
         probabilities: Of each class, `(K, H, W)` float32; they sum to 1 at every pixel.
     """
 
@@ -145,18 +145,33 @@ class Segmenter:
         """
         return self.predict_batch([image])[0]
 
-    @torch.inference_mode()
     def predict_batch(self, images: Sequence[ImageLike]) -> list[Prediction]:
         """Segments several images at once; they may have different sizes."""
+        predictions = []
+        for index, (output, size) in enumerate(self._outputs(images)):
+            probabilities = own_probabilities(output, index, size).cpu().numpy()
+            predictions.append(Prediction(probabilities.argmax(axis=0).astype(self._map_type), probabilities))
+        return predictions
+
+    def predict_maps(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
+        """The semantic maps of [`Segmenter.predict_batch`] alone, in memory that does not grow with the classes."""
+        return [
+            own_map(output, index, size).cpu().numpy().astype(self._map_type)
+            for index, (output, size) in enumerate(self._outputs(images))
+        ]
+
+    @property
+    def _map_type(self) -> type[np.unsignedinteger]:
+        return np.uint8 if self.classes.num_classes <= 256 else np.uint16
+
+    @torch.inference_mode()
+    def _outputs(self, images: Sequence[ImageLike]) -> list[tuple[Any, tuple[int, int]]]:
+        """The output of the batch, once per image, with the image's own (height, width)."""
         opened = [self._open(image) for image in images]
         pixels = torch.stack([prepare_image(image, self.image_size) for image in opened]).to(self.device)
         with autocast(self.device, self.precision):
             output = self.model(pixel_values=pixels)
-        predictions = []
-        for index, image in enumerate(opened):
-            probabilities = own_probabilities(output, index, (image.height, image.width)).cpu().numpy()
-            predictions.append(Prediction(_largest(probabilities), probabilities))
-        return predictions
+        return [(output, (image.height, image.width)) for image in opened]
 
     def _open(self, image: ImageLike) -> Image.Image:
         if isinstance(image, np.ndarray):
@@ -164,11 +179,6 @@ class Segmenter:
         if isinstance(image, Image.Image):
             return read_image(image, self.intensity)
         return read_image(Path(image), self.intensity)
-
-
-def _largest(probabilities: np.ndarray) -> np.ndarray:
-    """The most probable class; of two equal ones the first, so that 0.5 is background."""
-    return probabilities.argmax(axis=0).astype(np.uint8)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

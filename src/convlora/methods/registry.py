@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 
 from convlora.errors import InputError
@@ -22,12 +23,14 @@ class Method:
         summary: One line for help and tables.
         config_class: PEFT's configuration class.
         defaults: The options a user may set, with their defaults.
+        adapts: Whether it changes layers of the frozen model; if not, only `modules_to_save` are trained.
     """
 
     name: str
     summary: str
     config_class: Callable[..., PeftConfig]
     defaults: Mapping[str, Any]
+    adapts: bool = True
 
 
 METHODS: dict[str, Method] = {
@@ -54,6 +57,13 @@ METHODS: dict[str, Method] = {
             summary="Low-rank adaptation of the attention projections (Hu et al., 2021)",
             config_class=LoraConfig,
             defaults={"r": 3, "lora_alpha": 32, "lora_dropout": 0.0},
+        ),
+        Method(
+            name="decoder",
+            summary="The mask decoder alone; the image encoder stays as it is",
+            config_class=LoraConfig,
+            defaults={},
+            adapts=False,
         ),
     )
 }
@@ -122,6 +132,10 @@ def apply_method(
     """
     method = find_method(name)
     settings = resolve_options(name, options)
+    if not method.adapts:
+        if layers is not None:
+            raise InputError(f"The method {name} adapts no block, so there are none to choose. Leave out --adapt-last.")
+        target_modules = DUMMY_TARGET_MODULES  # what PEFT calls "none"
     try:
         config = method.config_class(
             **settings,

@@ -13,6 +13,7 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "miou": True,
     "mdice": True,
     "mean_accuracy": True,
+    "boundary_f": True,
     "mae": False,
     "ber": False,
     "s_measure": True,
@@ -23,12 +24,16 @@ HIGHER_IS_BETTER: dict[str, bool] = {
 }
 """Direction of every score of `BinaryScores.compute` and `MultiClassScores.compute`; the others there are no scores."""
 
-MULTI_CLASS_SCORES = ("miou", "mdice", "mean_accuracy", "accuracy")
+MULTI_CLASS_SCORES = ("miou", "mdice", "mean_accuracy", "accuracy", "boundary_f")
 """The scores of tasks with several classes."""
+
+SLOW_SCORES = (*STRUCTURE_SCORES, "boundary_f")
+"""Scores that are computed while training only if they pick the best epoch."""
 
 __all__ = [
     "HIGHER_IS_BETTER",
     "MULTI_CLASS_SCORES",
+    "SLOW_SCORES",
     "STRUCTURE_SCORES",
     "BinaryScores",
     "CommonClassBaseline",

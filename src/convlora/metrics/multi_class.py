@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convlora.metrics.boundary import boundary_counts, boundary_f
+
 
 class MultiClassScores:
     """Collects the confusion matrix of a segmentation image by image, each at its own size.
@@ -20,9 +22,11 @@ class MultiClassScores:
     Args:
         names: The classes, background included.
         ignore_index: The label of pixels that do not count.
+        boundaries: Whether to compute `boundary_f` too, the slower part.
 
     Attributes:
         confusion: `(K, K)` int64, truth in rows and prediction in columns.
+        boundary: `(K, 4)` int64, see `convlora.metrics.boundary`.
         num_images: Images with a valid pixel.
         num_skipped: Images without one. They appear in no score.
 
@@ -34,12 +38,14 @@ class MultiClassScores:
         0.5
     """
 
-    def __init__(self, names: Sequence[str], ignore_index: int = 255) -> None:
+    def __init__(self, names: Sequence[str], ignore_index: int = 255, boundaries: bool = True) -> None:
         if 0 <= ignore_index < len(names):
             raise ValueError(f"ignore_index {ignore_index} is also a class; give one outside 0..{len(names) - 1}")
         self.names = tuple(names)
         self.ignore_index = ignore_index
+        self.boundaries = boundaries
         self.confusion: NDArray[np.int64] = np.zeros((len(names), len(names)), dtype=np.int64)
+        self.boundary: NDArray[np.int64] = np.zeros((len(names), 4), dtype=np.int64)
         self.num_images = 0
         self.num_skipped = 0
 
@@ -57,15 +63,17 @@ class MultiClassScores:
         if predicted.shape != truth.shape or truth.ndim != 2:
             raise ValueError(f"expected two maps (H, W), not {predicted.shape} and {truth.shape}")
         valid = truth != self.ignore_index
-        predicted, truth = predicted[valid], truth[valid]
-        if not truth.size:
+        if not valid.any():
             self.num_skipped += 1
             return
         count = len(self.names)
-        for name, values in (("labels", truth), ("the semantic map", predicted)):
+        for name, values in (("labels", truth[valid]), ("the semantic map", predicted[valid])):
             if values.min() < 0 or values.max() >= count:
                 raise ValueError(f"{name} must lie in 0..{count - 1}, but reach from {values.min()} to {values.max()}")
-        self.confusion += np.bincount(truth * count + predicted, minlength=count * count).reshape(count, count)
+        pairs = truth[valid] * count + predicted[valid]
+        self.confusion += np.bincount(pairs, minlength=count * count).reshape(count, count)
+        if self.boundaries:
+            self.boundary += boundary_counts(predicted, truth, valid, count)
         self.num_images += 1
 
     def compute(self) -> dict[str, Any]:
@@ -73,8 +81,9 @@ class MultiClassScores:
 
         Returns:
             `miou`, `mdice`, `mean_accuracy` (mean share of each true class that was found), `accuracy` (share of all
-            pixels), `num_images`, `num_skipped`, and `per_class`: for each class its `iou`, `dice`, `accuracy` and
-            share of the valid `pixels`; None where a class has no score.
+            pixels), `boundary_f` (if asked for and any class has a boundary), `num_images`, `num_skipped`, and
+            `per_class`: for each class its `iou`, `dice`, `accuracy`, `boundary_f` and share of the valid `pixels`;
+            None where a class has no score.
 
         Raises:
             ValueError: If no image was scored.
@@ -89,15 +98,18 @@ class MultiClassScores:
                 "iou": _ratio(right[i], either[i]),
                 "dice": _ratio(2 * right[i], true[i] + predicted[i]),
                 "accuracy": _ratio(right[i], true[i]),
+                **({"boundary_f": boundary_f(self.boundary[i])} if self.boundaries else {}),
                 "pixels": float(true[i] / true.sum()),
             }
             for i, name in enumerate(self.names)
         }
+        outlines = [entry["boundary_f"] for entry in per_class.values() if entry.get("boundary_f") is not None]
         return {
             "miou": _mean(entry["iou"] for entry in per_class.values()),
             "mdice": _mean(entry["dice"] for entry in per_class.values()),
             "mean_accuracy": _mean(entry["accuracy"] for entry in per_class.values()),
             "accuracy": float(right.sum() / true.sum()),
+            **({"boundary_f": _mean(outlines)} if outlines else {}),
             "num_images": self.num_images,
             "num_skipped": self.num_skipped,
             "per_class": per_class,
@@ -109,6 +121,8 @@ class MultiClassScores:
             "names": list(self.names),
             "ignore_index": self.ignore_index,
             "confusion": self.confusion.tolist(),
+            "boundaries": self.boundaries,
+            "boundary": self.boundary.tolist(),
             "num_images": self.num_images,
             "num_skipped": self.num_skipped,
         }
@@ -120,10 +134,14 @@ class MultiClassScores:
             other_state: The other one's `state_dict()`.
 
         Raises:
-            ValueError: If the other one worked with other classes or another ignore value.
+            ValueError: If the other one worked with other classes or settings.
         """
-        if tuple(other_state["names"]) != self.names or other_state["ignore_index"] != self.ignore_index:
-            raise ValueError("cannot merge scores of other classes or another ignore_index")
+        for setting in ("ignore_index", "boundaries"):
+            if other_state[setting] != getattr(self, setting):
+                raise ValueError(f"cannot merge scores of another {setting}")
+        if tuple(other_state["names"]) != self.names:
+            raise ValueError("cannot merge scores of other classes")
+        self.boundary += np.asarray(other_state["boundary"], dtype=np.int64)
         self.confusion += np.asarray(other_state["confusion"], dtype=np.int64)
         self.num_images += other_state["num_images"]
         self.num_skipped += other_state["num_skipped"]
@@ -138,7 +156,7 @@ class CommonClassBaseline:
     """
 
     def __init__(self, names: Sequence[str], ignore_index: int = 255) -> None:
-        self.scores = MultiClassScores(names, ignore_index)
+        self.scores = MultiClassScores(names, ignore_index, boundaries=False)
 
     def update(self, labels: np.ndarray | torch.Tensor) -> None:
         """Takes in one image's labels."""
@@ -148,7 +166,7 @@ class CommonClassBaseline:
     def compute(self) -> dict[str, dict[str, Any]]:
         """The scores, under the name `most_common_class`."""
         sizes = self.scores.confusion[:, 0].copy()
-        answer = MultiClassScores(self.scores.names, self.scores.ignore_index)
+        answer = MultiClassScores(self.scores.names, self.scores.ignore_index, boundaries=False)
         answer.confusion[:, int(sizes.argmax())] = sizes
         answer.num_images, answer.num_skipped = self.scores.num_images, self.scores.num_skipped
         return {"most_common_class": answer.compute()}

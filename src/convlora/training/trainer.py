@@ -23,7 +23,7 @@ from convlora.errors import InputError, RunError
 from convlora.inference.evaluate import score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora import load_balancing_loss
-from convlora.metrics import STRUCTURE_SCORES, BinaryScores, MultiClassScores
+from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
 from convlora.storage import swap_folder
 from convlora.training.callbacks import EpochOrder
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
@@ -128,7 +128,7 @@ class SegmentationTrainer(Trainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Scores the validation images, each process its share, and merges the scores."""
-        needs_structure = self.args.metric_for_best_model in STRUCTURE_SCORES
+        needs_structure = self.args.metric_for_best_model in SLOW_SCORES
         self.reporter.validate_begin(len(self.val_samples), "validation")
         scores = self.score(self.val_samples, structure=needs_structure)
         values = scores.compute()
@@ -144,7 +144,7 @@ class SegmentationTrainer(Trainer):
 
         Args:
             samples: What to score.
-            structure: Whether to compute the slow structure measures of binary tasks too.
+            structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
             trivial: Collects the scores of trivial answers along the way.
         """
         own_trivial = new_baselines(self.classes)

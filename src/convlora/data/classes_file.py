@@ -1,0 +1,133 @@
+"""Reading classes.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from convlora.data.colours import Colour
+from convlora.errors import InputError
+
+_DEFAULT_IGNORE_INDEX = 255
+_LARGEST_VALUE = 65535  # masks are 8 or 16 bits deep
+_COLOUR_KEYS = ("colors", "colours", "palette")
+EXAMPLE = 'It should look like {"classes": ["background", "crack"], "ignore_index": 255}.'
+
+
+class NamedClasses(NamedTuple):
+    """What a classes.json says.
+
+    Attributes:
+        names: One name per class.
+        ignore_index: Label of pixels that do not count; 255 if the file is silent.
+        states_ignore_index: Whether it is not silent.
+        colors: RGB colour of each class, if given.
+        ignore_color: RGB colour of pixels that do not count, if given.
+        values: Value of each class in the masks, if given; else its position.
+    """
+
+    names: tuple[str, ...]
+    ignore_index: int = _DEFAULT_IGNORE_INDEX
+    states_ignore_index: bool = False
+    colors: tuple[Colour, ...] | None = None
+    ignore_color: Colour | None = None
+    values: tuple[int, ...] | None = None
+
+
+def read_classes_json(path: Path | str) -> NamedClasses:
+    """Reads a file such as `{"classes": ["background", "crack"], "ignore_index": 255}`.
+
+    Optional are `"colors"`, one `[R, G, B]` or `"#rrggbb"` per class, `"ignore_color"`, and `"values"`, the number of
+    each class in the masks where these are not numbered from 0.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: The file is missing, is not JSON, or does not describe at least two different classes.
+    """
+    try:
+        fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError; brackets without end
+        raise InputError(f"{path} is not valid JSON ({error}). {EXAMPLE}") from error
+    return parse_classes(fields, str(path))
+
+
+def parse_classes(fields: Any, where: str) -> NamedClasses:
+    """Checks what was read from JSON.
+
+    Args:
+        fields: The content.
+        where: The file, for messages.
+
+    Raises:
+        InputError: See [`read_classes_json`].
+    """
+    names = fields.get("classes") if isinstance(fields, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise InputError(f'{where} has no list of names called "classes". {EXAMPLE}')
+    if len(names) < 2:
+        raise InputError(f"{where} names {len(names)} class(es); name at least two, background included.")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{where} names the class {repeated[0]!r} more than once. Give each class its own name.")
+    stated = fields.get("ignore_index") is not None
+    ignore_index = fields["ignore_index"] if stated else _DEFAULT_IGNORE_INDEX
+    if not _is_value(ignore_index):
+        raise InputError(f'{where} has "ignore_index": {ignore_index!r}; it must be a whole number up to 65535.')
+    if ignore_index < len(names):
+        raise InputError(
+            f"{where} has {len(names)} classes, so the ignore value {ignore_index} is also a class. "
+            f'State an "ignore_index" of {len(names)} or more.'
+        )
+    colors = _colours(fields, len(names), where)
+    ignored = fields.get("ignore_color", fields.get("ignore_colour"))
+    ignore_color = None if ignored is None else _colour(ignored, where)
+    if colors is not None and ignore_color in colors:
+        raise InputError(f'{where} has "ignore_color": {ignored!r}, which is also the colour of a class.')
+    values = _values(fields.get("values"), len(names), where)
+    return NamedClasses(tuple(names), ignore_index, stated, colors, ignore_color, values)
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_VALUE
+
+
+def _colours(fields: dict[str, Any], count: int, where: str) -> tuple[Colour, ...] | None:
+    key = next((key for key in _COLOUR_KEYS if fields.get(key) is not None), None)
+    if key is None:
+        return None
+    given = fields[key]
+    if isinstance(given, dict) and set(given) == set(fields["classes"]):
+        given = [given[name] for name in fields["classes"]]
+    if not isinstance(given, list) or len(given) != count:
+        raise InputError(f'{where} has "{key}" that are not a list of {count} colours, one per class.')
+    colours = tuple(_colour(one, where) for one in given)
+    repeated = sorted({colour for colour in colours if colours.count(colour) > 1})
+    if repeated:
+        raise InputError(f"{where} gives the colour {list(repeated[0])} to more than one class. Give each its own.")
+    return colours
+
+
+def _colour(given: Any, where: str) -> Colour:
+    if isinstance(given, str) and len(given) == 7 and given[0] == "#":
+        try:
+            red, green, blue = bytes.fromhex(given[1:])
+        except ValueError:
+            pass
+        else:
+            return red, green, blue
+    if isinstance(given, list) and len(given) == 3 and all(_is_value(part) and part <= 255 for part in given):
+        return given[0], given[1], given[2]
+    raise InputError(f'{where} has the colour {given!r}; write [R, G, B] of 0 to 255, or "#rrggbb".')
+
+
+def _values(given: Any, count: int, where: str) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or not all(map(_is_value, given)) or len(set(given)) != count or len(given) != count:
+        raise InputError(f'{where} has "values" that are not {count} different whole numbers, one per class.')
+    return tuple(given)

@@ -1,0 +1,92 @@
+"""Deciding what the values found in the masks of a data set mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convlora.data.classes import ClassTable, lossy_advice
+from convlora.data.classes_file import EXAMPLE, NamedClasses, read_classes_json
+from convlora.data.colours import colour_value, is_colour, listed
+from convlora.errors import InputError
+
+_BINARY_NAMES = ("background", "foreground")
+_COLOURS_EXAMPLE = 'such as {"classes": ["background", "crack"], "colors": [[0, 0, 0], [255, 0, 0]]}'
+
+
+def resolve_classes(values: set[int], classes_json: Path | None, root: Path) -> ClassTable:
+    """Decides what the values found in the masks of a data set mean.
+
+    With a classes.json the values are its class indices and its ignore value, except that a two-class set of
+    0/255 masks has 255 as its second class. Without one the task is taken to be binary.
+
+    Args:
+        values: Every value that the masks hold, before any mapping.
+        classes_json: The file that names the classes, if there is one.
+        root: The data set, for messages.
+
+    Returns:
+        The classes.
+
+    Raises:
+        InputError: The values do not fit the classes, or cannot be explained without a classes.json.
+    """
+    if classes_json is None:
+        return _resolve_unnamed(values, root)
+    named = read_classes_json(classes_json)
+    table = table_for(named, values)
+    # A stated ignore value of 255 does not change this: masks in which all that is not background is ignored would
+    # leave nothing to learn, so 255 can only be the foreground of a usual 0/255 mask.
+    if len(named.names) == 2 and table.label_map is None and 255 in values and values <= {0, 255}:
+        return ClassTable(named.names, named.ignore_index, ((0, 0), (255, 1)), named.colors)
+    outside = table.values_outside(values)
+    if outside and any(map(is_colour, values)) and named.colors is None:
+        raise InputError(
+            f"The masks of {root} are in colour ({listed(values)}), and {classes_json} does not say which colour is "
+            f"which class. Add the colours to it, {_COLOURS_EXAMPLE}."
+        )
+    if outside:
+        raise InputError(table.outside_message(outside, f"{root}: at least one mask", values))
+    return table
+
+
+def table_for(named: NamedClasses, values: set[int]) -> ClassTable:
+    """The classes of a classes.json for masks with certain values: by colour, by stated values, or by position.
+
+    The colours decide if one of the values is a colour, or if only the colours explain them all (as with classes in
+    shades of grey); otherwise colours are just for drawing.
+    """
+    plain = ClassTable(named.names, named.ignore_index, colors=named.colors)
+    if named.values is not None:
+        pairs = tuple((value, index) for index, value in enumerate(named.values))
+        plain = ClassTable(named.names, named.ignore_index, pairs, named.colors)
+    if named.colors is None:
+        return plain
+    pairs = tuple((colour_value(colour), index) for index, colour in enumerate(named.colors))
+    if named.ignore_color is not None:
+        pairs = (*pairs, (colour_value(named.ignore_color), named.ignore_index))
+    coloured = ClassTable(named.names, named.ignore_index, pairs, named.colors)
+    only_colours_do = bool(plain.values_outside(values)) and not coloured.values_outside(values)
+    return coloured if only_colours_do or any(map(is_colour, values)) else plain
+
+
+def _resolve_unnamed(values: set[int], root: Path) -> ClassTable:
+    if values == {0, 1} or values == {0, 1, 255}:
+        return ClassTable(_BINARY_NAMES)
+    if len(values) == 2:
+        low, high = sorted(values)
+        return ClassTable(_BINARY_NAMES, label_map=((low, 0), (high, 1)))
+    if len(values) < 2:
+        found = f"only {listed(values)}" if values else "no values"
+        raise InputError(
+            f"The masks of {root} hold {found}, so there is nothing to tell apart. "
+            "Check that the masks are the right files, or add a classes.json that names the classes."
+        )
+    if any(map(is_colour, values)):
+        raise InputError(
+            f"The masks of {root} are in colour ({listed(values)}). "
+            f"Add {root / 'classes.json'} that names the classes and their colours, {_COLOURS_EXAMPLE}."
+        )
+    raise InputError(
+        f"The masks of {root} hold {listed(values)}, which is not a binary task. "
+        + (lossy_advice(values) or f"Add {root / 'classes.json'} that names the classes. {EXAMPLE}")
+    )
