@@ -1,6 +1,6 @@
-"""The same training with one thing changed, over several seeds: which is better?
+r"""The same training with one thing changed, over several seeds: which is better?
 
-python scripts/compare_variants.py DATA --output DIR --seeds 3 --base model.source=tiny epochs=10 \\
+python scripts/compare_variants.py DATA --output DIR --seeds 3 --base model.source=tiny epochs=10 \
     --variant "mask classification" head=mask-classification --variant "per pixel" head=per-pixel
 
 A run that is finished is not repeated, so that the same command goes on where it was stopped.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from convlora.inference.palette import class_colours, overlay
+from convlora.inference.predict import picture
 from convlora.inference.segmenter import Segmenter
 from convlora.quickstart import _config, _untrained
 
@@ -28,10 +28,8 @@ def main() -> None:
         image = Image.open(sample.image).convert("RGB")
         truth = (np.asarray(Image.open(sample.mask)) > 0).astype(np.uint8)
         maps = (truth, before.predict(image).semantic_map, after.predict(image).semantic_map)
-        for column, picture in enumerate(
-            [image, *(overlay(image, each, class_colours(after.classes)) for each in maps)]
-        ):
-            sheet.paste(picture.resize((SIDE, SIDE)), (column * (SIDE + GAP), row * (SIDE + GAP)))
+        for column, panel in enumerate([image, *(picture(image, each, after.classes) for each in maps)]):
+            sheet.paste(panel.resize((SIDE, SIDE)), (column * (SIDE + GAP), row * (SIDE + GAP)))
     sheet.quantize(128).save(target, optimize=True)
 
 

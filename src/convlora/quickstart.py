@@ -19,8 +19,7 @@ from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.evaluate import score_samples
 from convlora.inference.files import collect_images, plan
-from convlora.inference.palette import class_colours, overlay
-from convlora.inference.predict import run_jobs
+from convlora.inference.predict import picture, run_jobs
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models.configuration import as_size
@@ -202,7 +201,7 @@ def _write_report(
         _, truth = read_sample(sample, segmenter.classes)
         truth = np.where(truth == segmenter.classes.ignore_index, 0, truth).astype(np.uint8)
         maps = (truth, before_map, segmenter.predict(sample.image).semantic_map)
-        rows_of_pictures.append([image, *(overlay(image, each, class_colours(segmenter.classes)) for each in maps)])
+        rows_of_pictures.append([image, *(picture(image, each, segmenter.classes) for each in maps)])
     page.pictures(["image", "truth", "before", "after"], rows_of_pictures)
     page.heading("The same with your own images")
     page.text("DATA holds {train,val,test}/{images,masks}/, with images and masks of the same names.")

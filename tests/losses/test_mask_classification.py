@@ -4,9 +4,17 @@ import itertools
 
 import pytest
 import torch
+from transformers.models.mask2former.modeling_mask2former import sample_point
 
 from convlora.losses import mask_classification as module
-from convlora.losses.mask_classification import SetLossSettings, mask_losses, match, random_points, set_loss
+from convlora.losses.mask_classification import (
+    SetLossSettings,
+    mask_losses,
+    match,
+    random_points,
+    set_loss,
+    shares_at,
+)
 from tests.helpers.reference import relative_difference, tensors
 from tests.helpers.tolerances import REFERENCE
 
@@ -33,7 +41,7 @@ def stored_labels():
 def test_the_assignment_is_that_of_transformers(image):
     data = stored()
     tokens, chosen = match(
-        data["mask_logits"][image], data["class_logits"][image], data[f"mask_labels.{image}"],
+        data["mask_logits"][image], data["class_logits"][image], stored_labels()[image],
         data[f"class_labels.{image}"], data[f"match_points.{image}"], SETTINGS,
     )  # fmt: skip
     assert tokens.tolist() == data[f"matched_query.{image}"].tolist()
@@ -41,9 +49,12 @@ def test_the_assignment_is_that_of_transformers(image):
 
 
 def recorded_points(monkeypatch):
-    """Makes the loss draw the recorded points: of the assignments, then candidates, then extra ones."""
+    """Makes the loss draw the recorded points: of the assignments, then candidates and extra ones, image by image."""
     data = stored()
-    queue = [data["match_points.0"], data["match_points.1"], data["candidate_points"], data["extra_points"]]
+    first = len(data["matched_query.0"])
+    queue = [data["match_points.0"], data["match_points.1"]]
+    for masks in (slice(0, first), slice(first, None)):
+        queue += [data["candidate_points"][masks], data["extra_points"][masks]]
     monkeypatch.setattr(module, "random_points", lambda *_: queue.pop(0))
 
 
@@ -60,16 +71,14 @@ def test_value_is_that_of_transformers(monkeypatch, weights, name):
 
 
 def sum_of_stored(mask_logits, class_logits, settings):
-    """The set loss with the stored mask targets, which leave pixels without any class."""
-    labels = stored_labels()
-    targets = [(stored()[f"mask_labels.{image}"], stored()[f"class_labels.{image}"]) for image in range(2)]
-    order = iter(targets)
-    original = module._targets
-    module._targets = lambda *_: next(order)
+    """The set loss with the stored classes; other pixels are of none."""
+    order = iter([stored()["class_labels.0"], stored()["class_labels.1"]])
+    original = module._kinds
+    module._kinds = lambda *_: next(order)
     try:
-        return set_loss(mask_logits, class_logits, labels, ignore_index=255, settings=settings)
+        return set_loss(mask_logits, class_logits, stored_labels(), ignore_index=255, settings=settings)
     finally:
-        module._targets = original
+        module._kinds = original
 
 
 def test_gradients_are_those_of_transformers(monkeypatch):
@@ -88,14 +97,15 @@ def test_the_assignment_is_the_cheapest_of_all():
     torch.manual_seed(1)
     masks, classes = torch.randn(4, 8, 8), torch.randn(4, 4)
     labels = torch.randint(0, 3, (8, 8))
-    targets, kinds = module._targets(labels, 255)
+    kinds = torch.arange(3)
     points = torch.rand(1, 50, 2)
-    tokens, chosen = match(masks, classes, targets, kinds, points, SETTINGS)
+    tokens, chosen = match(masks, classes, labels, kinds, points, SETTINGS)
 
     def cost(pairs):
         total = 0.0
         for token, target in pairs:
-            by_mask, by_dice = mask_losses(masks[token, None], targets[target, None], points)
+            predicted = sample_point(masks[token][None, None], points, align_corners=False)[:, 0]
+            by_mask, by_dice = mask_losses(predicted, shares_at(labels, kinds[target, None], points))
             total += 5 * by_mask + 5 * by_dice - 2 * classes[token].softmax(-1)[kinds[target]]
         return float(total)
 
@@ -157,3 +167,21 @@ def test_rare_classes_can_weigh_more():
     torch.manual_seed(0)
     weighted = set_loss(masks, classes, labels, class_weights=torch.tensor([1.0, 1.0, 9.0]))
     assert weighted != plain
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_masks_are_read_as_if_they_were_made(shared):
+    torch.manual_seed(0)
+    labels, kinds = torch.randint(0, 4, (9, 14)), torch.tensor([3, 0, 2])
+    points = torch.rand(1 if shared else 3, 200, 2)
+    points[:, :4] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.999, 0.001]])  # half of them lies outside
+    masks = (labels == kinds[:, None, None]).float()
+    expected = sample_point(masks[:, None], points.expand(3, -1, -1), align_corners=False)[:, 0]
+    torch.testing.assert_close(shares_at(labels, kinds, points), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_no_more_points_than_cells(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(module, "random_points", lambda *given: drawn.append(given[1]) or random_points(*given))
+    set_loss(torch.randn(1, 4, 6, 8), torch.randn(1, 4, 4), torch.randint(0, 3, (1, 24, 32)))
+    assert drawn == [48, 144, 12]

@@ -60,7 +60,7 @@ def test_bands_are_the_whole_cut_in_pieces(monkeypatch, size, named):
     torch.manual_seed(0)
     masks, classes = torch.randn(6, 16, 12), torch.randn(6, 5) if named else None
     whole = torch.nn.functional.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
-    monkeypatch.setattr("convlora.models.semantic_maps.BAND_VALUES", 6 * size[1] * 5)
+    monkeypatch.setattr("convlora.enlarge.BAND_VALUES", 6 * size[1] * 5)
     pieces = list(bands(masks, classes, size))
     assert len(pieces) == -(-size[0] // 5)
     torch.testing.assert_close(torch.cat([scores for _, scores in pieces], 1), class_scores(whole, classes), **exact())

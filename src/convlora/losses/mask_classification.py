@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,8 @@ class SetLossSettings:
         dice_weight: Of the Dice loss of the masks.
         no_object_weight: Of tokens that are matched to nothing, in the cross-entropy over classes.
         match_class_weight: Of the class probability, in the cost of a match.
-        points: Points at which masks are compared; memory does not depend on the size of the image.
+        points: Points at which masks are compared, at most one per cell of the predicted masks; memory does not depend
+            on the size of the image.
         oversample_ratio: So many times more points are drawn, and the most uncertain kept.
         importance_sample_ratio: Share of the points that is kept for its uncertainty.
 
@@ -70,17 +71,18 @@ def set_loss(
         ValueError: If an image has more classes than there are mask tokens.
     """
     mask_logits, class_logits = mask_logits.float(), class_logits.float()
+    settings = replace(settings, points=min(settings.points, mask_logits.shape[-2] * mask_logits.shape[-1]))
+    kinds = [_kinds(one, ignore_index) for one in labels]
+    valid = labels != ignore_index
     with torch.no_grad():
-        targets = [_targets(one, ignore_index) for one in labels]
-        valid = labels != ignore_index
         matches = [
-            match(masks, classes, target, kinds, random_points(1, settings.points, known), settings)
-            for masks, classes, (target, kinds), known in zip(mask_logits, class_logits, targets, valid, strict=True)
+            match(masks, classes, own, kind, random_points(1, settings.points, known), settings)
+            for masks, classes, own, kind, known in zip(mask_logits, class_logits, labels, kinds, valid, strict=True)
         ]
     taught = valid.flatten(1).any(dim=1)
     kinds_of_tokens = torch.full(class_logits.shape[:2], class_logits.shape[-1] - 1, device=class_logits.device)
-    for row, (tokens, chosen), (_, kinds) in zip(kinds_of_tokens, matches, targets, strict=True):
-        row[tokens] = kinds[chosen]
+    for row, (tokens, chosen), kind in zip(kinds_of_tokens, matches, kinds, strict=True):
+        row[tokens] = kind[chosen]
     weights = torch.ones(class_logits.shape[-1], device=class_logits.device)
     weights[-1] = settings.no_object_weight
     if class_weights is not None:
@@ -88,20 +90,22 @@ def set_loss(
     by_class = class_logits.sum() * 0
     if taught.any():
         by_class = F.cross_entropy(class_logits[taught].transpose(1, 2), kinds_of_tokens[taught], weight=weights)
-    matched = torch.cat([masks[tokens] for masks, (tokens, _) in zip(mask_logits, matches, strict=True)])
-    wanted = torch.cat([target[chosen] for (target, _), (_, chosen) in zip(targets, matches, strict=True)])
-    known = torch.cat([one.expand(len(tokens), -1, -1) for one, (tokens, _) in zip(valid, matches, strict=True)])
-    if len(matched) == 0:
+    predicted, wanted = [], []
+    for masks, own, kind, known, (tokens, chosen) in zip(mask_logits, labels, kinds, valid, matches, strict=True):
+        if len(tokens):
+            points = uncertain_points(masks[tokens], known, settings)
+            predicted.append(_read(masks[tokens], points))
+            wanted.append(shares_at(own, kind[chosen], points))
+    if not predicted:
         return by_class * settings.class_weight + mask_logits.sum() * 0
-    points = uncertain_points(matched, known, settings)
-    by_mask, by_dice = mask_losses(matched, wanted, points)
+    by_mask, by_dice = mask_losses(torch.cat(predicted), torch.cat(wanted))
     return settings.class_weight * by_class + settings.mask_weight * by_mask + settings.dice_weight * by_dice
 
 
 def match(
     mask_logits: Tensor,
     class_logits: Tensor,
-    targets: Tensor,
+    labels: Tensor,
     kinds: Tensor,
     points: Tensor,
     settings: SetLossSettings = SetLossSettings(),
@@ -111,13 +115,13 @@ def match(
     Args:
         mask_logits: `(N, h, w)`.
         class_logits: `(N, K + 1)`.
-        targets: Masks of the classes in the image, `(n, H, W)` of 0 and 1.
-        kinds: Which classes they are, `(n,)`.
+        labels: Classes of the image's pixels, `(H, W)`.
+        kinds: The classes to find, `(n,)`.
         points: Where masks are compared, `(1, P, 2)` as (x, y) in [0, 1].
         settings: Weights of the costs.
 
     Returns:
-        Mask tokens in ascending order and the target of each, `(n,)` both.
+        Mask tokens in ascending order, and for each the place of its class in `kinds`, `(n,)` both.
 
     Raises:
         ValueError: If there are more classes than tokens.
@@ -130,7 +134,7 @@ def match(
         nothing = kinds.new_empty(0)
         return nothing, nothing
     predicted = _read(mask_logits, points.expand(len(mask_logits), -1, -1))
-    wanted = _read(targets, points.expand(len(targets), -1, -1))
+    wanted = shares_at(labels, kinds, points)
     cost = settings.mask_weight * pair_wise_sigmoid_cross_entropy_loss(predicted, wanted)
     cost = cost + settings.dice_weight * pair_wise_dice_loss(predicted, wanted)
     cost = cost - settings.match_class_weight * class_logits.softmax(dim=-1)[:, kinds]
@@ -140,21 +144,38 @@ def match(
     return torch.as_tensor(tokens, device=kinds.device), torch.as_tensor(chosen, device=kinds.device)
 
 
-def mask_losses(mask_logits: Tensor, targets: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and Dice loss at points, both averaged over the masks.
+def mask_losses(predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and Dice loss, both averaged over the masks.
 
     Args:
-        mask_logits: `(M, h, w)`.
-        targets: `(M, H, W)` of 0 and 1.
-        points: `(M, P, 2)` as (x, y) in [0, 1].
+        predicted: Logits of masks at points, `(M, P)`.
+        wanted: What they should be, 0 to 1, `(M, P)`.
     """
-    predicted, wanted = _read(mask_logits, points), _read(targets, points)
-    count = len(mask_logits)
-    return sigmoid_cross_entropy_loss(predicted, wanted, count), dice_loss(predicted, wanted, count)
+    return sigmoid_cross_entropy_loss(predicted, wanted, len(predicted)), dice_loss(predicted, wanted, len(predicted))
+
+
+def shares_at(labels: Tensor, kinds: Tensor, points: Tensor) -> Tensor:
+    """Masks of classes read at points by interpolation, `(M, P)`, without making the masks.
+
+    Args:
+        labels: Classes of the pixels, `(H, W)`.
+        kinds: Class of each mask, `(M,)`.
+        points: `(M, P, 2)`, or `(1, P, 2)` for all, as (x, y) in [0, 1].
+    """
+    height, width = labels.shape
+    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
+    left, top = x.floor(), y.floor()
+    total = torch.zeros(len(kinds), points.shape[1], device=points.device)
+    for row, of_row in ((top, 1 - (y - top)), (top + 1, y - top)):
+        for column, of_column in ((left, 1 - (x - left)), (left + 1, x - left)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            found = labels[row.long().clamp(0, height - 1), column.long().clamp(0, width - 1)]
+            total = total + (found == kinds[:, None]) * (of_row * of_column * inside)
+    return total
 
 
 def uncertain_points(mask_logits: Tensor, valid: Tensor, settings: SetLossSettings) -> Tensor:
-    """Points at which the masks `(M, h, w)` are near zero, and some anywhere: `(M, P, 2)`; `valid` `(M, H, W)`.
+    """Points at which the masks `(M, h, w)` of an image are near zero, and some anywhere: `(M, P, 2)`.
 
     Source: Kirillov et al., "PointRend", CVPR 2020, section 4.1.
     """
@@ -172,27 +193,23 @@ def random_points(count: int, points: int, valid: Tensor) -> Tensor:
     Args:
         count: Number of maps.
         points: Number of points per map.
-        valid: `(H, W)` or `(count, H, W)`, bool. A map without a valid pixel gets points anywhere.
+        valid: `(H, W)`, bool. Without a valid pixel the points are anywhere.
     """
     drawn = torch.rand(count, points, 2, device=valid.device)
-    if bool(valid.all()):
+    if bool(valid.all()) or not bool(valid.any()):
         return drawn
-    valid = valid.expand(count, -1, -1)
-    height, width = valid.shape[1:]
     # Off the ignored pixels, and on pixel centres, where no ignored neighbour is mixed in.
-    weights = valid.flatten(1).float() + (~valid.flatten(1).any(dim=1, keepdim=True)).float()
-    cumulated = weights.cumsum(dim=1, dtype=torch.float64)
-    wanted = torch.rand(count, points, device=valid.device, dtype=torch.float64) * cumulated[:, -1:]
-    place = torch.searchsorted(cumulated, wanted, right=True).clamp(max=height * width - 1)
-    x, y = (place % width + 0.5) / width, torch.div(place, width, rounding_mode="floor").add(0.5) / height
+    known = valid.flatten().nonzero()[:, 0]
+    width = valid.shape[1]
+    place = known[torch.randint(len(known), (count, points), device=valid.device)]
+    x, y = (place % width + 0.5) / width, (place.div(width, rounding_mode="floor") + 0.5) / valid.shape[0]
     return torch.stack([x, y], dim=-1).to(drawn.dtype)
 
 
-def _targets(labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Masks `(n, H, W)` of the classes in a label map, and which classes they are, `(n,)`."""
-    kinds = labels.unique()
-    kinds = kinds[kinds != ignore_index]
-    return (labels[None] == kinds[:, None, None]).float(), kinds
+def _kinds(labels: Tensor, ignore_index: int) -> Tensor:
+    """The classes in a label map, `(n,)`."""
+    kinds: Tensor = labels.unique()
+    return kinds[kinds != ignore_index]
 
 
 def _read(maps: Tensor, points: Tensor) -> Tensor:

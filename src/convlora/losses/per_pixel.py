@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from convlora.enlarge import enlarge_rows, row_bands
 
 
 def per_pixel_loss(
@@ -13,7 +15,7 @@ def per_pixel_loss(
     """Cross-entropy plus Dice over the classes in the batch.
 
     Args:
-        logits: `(B, K, h, w)`; enlarged to the size of the labels here, image by image.
+        logits: `(B, K, h, w)`; enlarged to the size of the labels here, some rows at a time.
         labels: `(B, H, W)`, classes 0..K-1 or `ignore_index`.
         ignore_index: Pixels of this label count nowhere.
         class_weights: `(K,)` weights of the cross-entropy.
@@ -23,23 +25,48 @@ def per_pixel_loss(
         the classes that occur in the batch: one that does not occur would pull all of its scores to zero.
     """
     count = logits.shape[1]
-    entropy, weight = logits.sum() * 0, logits.new_zeros((), dtype=torch.float32)
-    both = torch.zeros(count, device=logits.device)
-    sums, sizes = torch.zeros_like(both), torch.zeros_like(both)
+    size = (labels.shape[-2], labels.shape[-1])
+    bands = list(row_bands(count, size))
+    totals: list[Tensor] = []
     for own_logits, own_labels in zip(logits, labels, strict=True):
-        large = F.interpolate(own_logits[None].float(), size=own_labels.shape, mode="bilinear", align_corners=False)[0]
-        valid = own_labels != ignore_index
-        target = own_labels.masked_fill(~valid, 0)
-        each = F.cross_entropy(large[None], target[None], weight=class_weights, reduction="none")[0]
-        weights = valid.float() if class_weights is None else class_weights.float()[target] * valid
-        entropy = entropy + (each * valid).sum()
-        weight = weight + weights.sum()
-        probabilities = large.softmax(dim=0) * valid
-        flat, places = probabilities.flatten(1), target.flatten()[None]
-        own = flat.gather(0, places)[0]
-        both = both.index_add(0, places[0], own)
-        sums = sums + flat.sum(dim=1)
-        sizes = sizes.index_add(0, places[0], valid.flatten().float())
+        for top, bottom in bands:
+            inputs = own_logits, own_labels[top:bottom], size, top, bottom, ignore_index, class_weights
+            if len(bands) > 1:
+                # The backward pass enlarges each band again: memory does not grow with classes times pixels.
+                totals.append(torch.stack(checkpoint(_band, *inputs, use_reentrant=False)))
+            else:
+                totals.append(torch.stack(_band(*inputs)))
+    entropy, weight, both, sums, sizes = torch.stack(totals).sum(dim=0)
     present = sizes > 0
     dice = 1 - (2 * both + 1) / (sums + sizes + 1)
-    return entropy / weight.clamp(min=1e-6) + (dice * present).sum() / present.sum().clamp(min=1)
+    return entropy[0] / weight[0].clamp(min=1e-6) + (dice * present).sum() / present.sum().clamp(min=1)
+
+
+def _band(
+    logits: Tensor,
+    labels: Tensor,
+    size: tuple[int, int],
+    top: int,
+    bottom: int,
+    ignore_index: int,
+    class_weights: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Sums over some rows of one image, each `(K,)`.
+
+    Cross-entropy and its weights (the same number K times), probability of each class on its own pixels, probability of
+    each class anywhere, and number of its pixels.
+    """
+    large = enlarge_rows(logits.float(), size, top, bottom)
+    count = len(large)
+    valid = labels != ignore_index
+    target = labels.masked_fill(~valid, 0).flatten()
+    known = valid.flatten().float()
+    logs = large.flatten(1).log_softmax(dim=0)
+    own = logs.gather(0, target[None])[0]
+    weights = known if class_weights is None else class_weights.float()[target] * known
+    entropy, weight = -(own * weights).sum(), weights.sum()
+    nothing = torch.zeros(count, device=large.device)
+    both = nothing.index_add(0, target, own.exp() * known)
+    sums = (logs.exp() * known).sum(dim=1)
+    sizes = nothing.index_add(0, target, known)
+    return entropy.expand(count), weight.expand(count), both, sums, sizes

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 
-BAND_VALUES = 1 << 25  # numbers held at a time: 128 MB in single precision
+from convlora.enlarge import enlarge_rows, row_bands
 
 
 def class_scores(mask_logits: torch.Tensor, class_logits: torch.Tensor | None) -> torch.Tensor:
@@ -43,29 +42,12 @@ def bands(
     Yields:
         Which rows, and their scores `(K, rows, width)` in single precision.
     """
-    height, width = size
     tokens = len(mask_logits)
-    deep = tokens if class_logits is None else max(tokens, class_logits.shape[-1])
-    rows = max(1, min(height, BAND_VALUES // (deep * width)))
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        yield slice(top, bottom), class_scores(_enlarge(mask_logits.float(), size, top, bottom), class_logits)
+    depth = tokens if class_logits is None else max(tokens, class_logits.shape[-1])
+    for top, bottom in row_bands(depth, size):
+        yield slice(top, bottom), class_scores(enlarge_rows(mask_logits.float(), size, top, bottom), class_logits)
 
 
 def semantic_map(mask_logits: torch.Tensor, class_logits: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
     """The class of each pixel `(height, width)`, int64; arguments as of [`bands`]."""
     return torch.cat([scores.argmax(dim=0) for _, scores in bands(mask_logits, class_logits, size)])
-
-
-def _enlarge(maps: torch.Tensor, size: tuple[int, int], top: int, bottom: int) -> torch.Tensor:
-    """Rows `top` to `bottom` of maps `(N, h, w)` enlarged bilinearly to `size`, exactly as if all were enlarged."""
-    height, width = size
-    if (top, bottom) == (0, height):
-        return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-    wide = F.interpolate(maps[None], size=(maps.shape[-2], width), mode="bilinear", align_corners=False)[0]
-    places = (torch.arange(top, bottom, device=maps.device) + 0.5) * (maps.shape[-2] / height) - 0.5
-    places = places.clamp(min=0)
-    first = places.floor().long().clamp(max=maps.shape[-2] - 1)
-    second = (first + 1).clamp(max=maps.shape[-2] - 1)
-    share = (places - first).view(1, -1, 1).to(maps.dtype)
-    return wide[:, first] * (1 - share) + wide[:, second] * share
