@@ -66,6 +66,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="counted steps")
     parser.add_argument("--warm-up", type=int, default=1, help="steps before them that are not counted")
     parser.add_argument("--method", default="conv-lora")
+    parser.add_argument("--classes", type=int, default=2)
+    parser.add_argument("--head", default="auto")
+    parser.add_argument("--mask-tokens", type=int)
     parser.add_argument("--attention", choices=FORMS, default="auto")
     parser.add_argument("--experts", choices=["fast", "direct"], default="fast")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
@@ -79,7 +82,12 @@ def main() -> None:
         experts.mix_experts = mix_directly
     config = SamConfig(vision_config=SamVisionConfig(**SIZES[options.model], initializer_range=0.02))
     base = SamForSemanticSegmentation.from_sam(
-        random_sam(config), image_size=options.image_size, attention=options.attention
+        random_sam(config),
+        image_size=options.image_size,
+        attention=options.attention,
+        num_classes=options.classes,
+        head=options.head,
+        num_mask_tokens=options.mask_tokens,
     )
     model = apply_method(base, options.method, {}, target_modules=TARGET_MODULES, modules_to_save=MODULES_TO_SAVE)
     halve_frozen_weights(base.vision_encoder, options.precision)
@@ -89,7 +97,9 @@ def main() -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     shape = (options.batch_size, 3, options.image_size, options.image_size)
     pixels = torch.randn(shape, device=device)
-    labels = torch.randint(0, 2, (shape[0], *shape[2:]), device=device)
+    # Patches rather than single pixels, as in real maps; every class occurs in every image where there is room.
+    cells = torch.arange(shape[0] * (options.image_size // 16) ** 2, device=device) % options.classes
+    labels = cells.view(shape[0], options.image_size // 16, -1).repeat_interleave(16, 1).repeat_interleave(16, 2)
     before = peak_memory_mb(device)
 
     def wait() -> float:

@@ -31,6 +31,10 @@ KINDS = {
     "ours, LoRA": ["--method", "lora", "--allocator", "tuned"],
     "ours, Conv-LoRA": ["--allocator", "tuned"],
     "ours, Conv-LoRA, default allocator": [],
+    "ours, 11 classes, mask classification": ["--allocator", "tuned", "--classes", "11", "--mask-tokens", "17"],
+    "ours, 11 classes, per pixel": ["--allocator", "tuned", "--classes", "11", "--head", "per-pixel"],
+    "ours, 150 classes, mask classification": ["--allocator", "tuned", "--classes", "150", "--mask-tokens", "150"],
+    "ours, 150 classes, per pixel": ["--allocator", "tuned", "--classes", "150", "--head", "per-pixel"],
     "ours, Conv-LoRA, checkpointing": ["--activation-checkpointing", "--allocator", "tuned"],
 }
 

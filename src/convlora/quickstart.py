@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from convlora.data.check import check_data
 from convlora.data.dataset import read_sample
@@ -18,7 +19,7 @@ from convlora.data.synthetic import TASKS, write_task
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.evaluate import score_samples
-from convlora.inference.files import collect_images, plan
+from convlora.inference.files import Job
 from convlora.inference.predict import picture, run_jobs
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import HIGHER_IS_BETTER
@@ -28,8 +29,9 @@ from convlora.report.plots import line_plot, smoothed
 from convlora.training.config import RunConfig
 from convlora.training.reporting import Reporter
 from convlora.training.run import Interrupted, build_model, train
+from convlora.training.task import settle_task
 
-DOMAINS = tuple(name for name, task in TASKS.items() if len(task.classes) == 2)
+DOMAINS = tuple(TASKS)
 EPOCHS = 12
 NUM_IMAGES = (40, 10, 20)  # to train, validate and test on
 PICTURES = 6
@@ -72,10 +74,11 @@ def run_quickstart(
     run = output / "run"
     say("2. Scoring the bundled SAM as it is, before any training")
     before, tests, split = _untrained(config)
-    jobs = plan(collect_images([str(sample.image) for sample in tests]), output / "predictions", with_overlay=True)
+    folder = output / "predictions"
+    jobs = [Job(test.image, folder / f"{test.name}.png", folder / f"{test.name}_overlay.png") for test in tests]
     before_scores = _score(before, tests, split, reporter)
     shown = tests[:PICTURES]
-    before_maps = [before.predict(sample.image).semantic_map for sample in shown]
+    before_maps = before.predict_maps([_photo(sample, before) for sample in shown])
     say(f"3. Fine-tuning it with Conv-LoRA for {EPOCHS} epochs")
     try:
         metrics = train(config, run, reporter=reporter)
@@ -108,9 +111,10 @@ def _untrained(config: RunConfig) -> tuple[Segmenter, Sequence[Sample], str]:
     source = open_data(str(config.data.path))
     report = check_data(source, full=False)
     report.raise_errors()
-    if report.classes is None or report.classes.num_classes != 2:
-        raise InputError(f"{source.root} is no binary task. The quickstart shows background and one class.")
-    _, val = source.train_val(config.training.seed, config.data.val_fraction)
+    if report.classes is None:
+        raise InputError(f"The classes of {source.root} cannot be told from its masks. Run: convlora data check")
+    train_samples, val = source.train_val(config.training.seed, config.data.val_fraction)
+    settle_task(config, report.classes, [*train_samples, *val], lambda _: None)
     device = resolve_device(config.training.device)
     model = build_model(config, report.classes).to(device)
     segmenter = Segmenter(
@@ -137,8 +141,12 @@ def _score(segmenter: Segmenter, samples: Sequence[Sample], split: str, reporter
         structure=False,
         progress=reporter.validate_step,
     ).compute()
-    reporter.validate_end(None, scores, "iou", False)
+    reporter.validate_end(None, scores, "miou" if "miou" in scores else "iou", False)
     return scores
+
+
+def _photo(sample: Sample, segmenter: Segmenter) -> Image.Image:
+    return read_image(sample.image, segmenter.intensity)
 
 
 def _write_report(
@@ -154,9 +162,10 @@ def _write_report(
 ) -> None:
     page = Page("SAM, fine-tuned with Conv-LoRA")
     params = metrics["params"]
-    names = segmenter.classes.names
+    classes = segmenter.classes
+    names = ", ".join(f"'{name}'" for index, name in enumerate(classes.names) if index != classes.background)
     page.text(
-        f"The small SAM that comes with convlora learned to find '{names[1]}' in {len(metrics['history'])} passes over "
+        f"The small SAM that comes with convlora learned to find {names} in {len(metrics['history'])} passes over "
         f"the training images, {metrics['steps']} steps of {metrics['seconds_per_step']:.2f} s. Its image encoder "
         f"stayed as it was; Conv-LoRA adapters and the mask decoder were trained: {params['trainable']:,} of "
         f"{params['total']:,} weights. Most of a small model is its decoder; of the largest SAM it is under 1%."
@@ -175,7 +184,7 @@ def _write_report(
         if name in before
     ]
     page.table(["", *columns], rows)
-    page.text("The last two columns are answers that need no image. A score that is not above them says nothing.", True)
+    page.text("What follows 'after' are answers that need no image. A score that is not above them says nothing.", True)
     page.heading("How the training went")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [line for line in log if "task_loss" in line]
@@ -186,9 +195,10 @@ def _write_report(
         )
     )
     history = metrics["history"]
+    shown_scores = [name for name in ("iou", "dice", "miou", "mdice") if name in history[0]]
     page.svg(
         line_plot(
-            {name: [(entry["epoch"], entry[name]) for entry in history] for name in ("iou", "dice")},
+            {name: [(entry["epoch"], entry[name]) for entry in history] for name in shown_scores},
             title="Validation scores",
             x_label="epoch",
             from_zero=True,
@@ -197,11 +207,10 @@ def _write_report(
     page.heading(f"Some {split} images")
     rows_of_pictures = []
     for sample, before_map in zip(shown, before_maps):
-        image = read_image(sample.image, segmenter.intensity).convert("RGB")
-        _, truth = read_sample(sample, segmenter.classes)
-        truth = np.where(truth == segmenter.classes.ignore_index, 0, truth).astype(np.uint8)
-        maps = (truth, before_map, segmenter.predict(sample.image).semantic_map)
-        rows_of_pictures.append([image, *(picture(image, each, segmenter.classes) for each in maps)])
+        image, truth = read_sample(sample, classes, segmenter.intensity)
+        known = np.where(truth == classes.ignore_index, 0, truth)
+        maps = (known, before_map, *segmenter.predict_maps([image]))
+        rows_of_pictures.append([image, *(picture(image, each, classes) for each in maps)])
     page.pictures(["image", "truth", "before", "after"], rows_of_pictures)
     page.heading("The same with your own images")
     page.text("DATA holds {train,val,test}/{images,masks}/, with images and masks of the same names.")

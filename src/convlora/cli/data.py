@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from convlora.cli.console import out, print_json
 from convlora.cli.options import Json
+
+if TYPE_CHECKING:
+    from convlora.data.report import CheckReport
 
 app = typer.Typer(no_args_is_help=True, help="Look after data sets.", rich_markup_mode="rich")
 
@@ -26,8 +31,6 @@ def check(
 
     Exit code 0: fit for training; 2: there are errors.
     """
-    from rich.table import Table
-
     from convlora.cli.progress import track
     from convlora.data.check import check_data
     from convlora.data.sources import open_data
@@ -44,22 +47,7 @@ def check(
             end=" ",
         )
         out.print(problem.message, markup=False, soft_wrap=True)
-    table = Table()
-    table.add_column("split")
-    table.add_column("images", justify="right")
-    names = report.classes.names if report.classes else ()
-    for name in names:
-        table.add_column(name, justify="right")
-    if report.ignored_pixels:
-        table.add_column("ignored", justify="right")
-    for split, count in report.counts.items():
-        pixels = report.class_pixels.get(split, [])
-        counted = max(sum(pixels), 1)
-        cells = [f"{100 * number / counted:.2f}%" for number in pixels] or [""] * len(names)
-        if report.ignored_pixels:
-            ignored = report.ignored_pixels.get(split, 0)
-            cells.append(f"{100 * ignored / max(ignored + sum(pixels), 1):.2f}%")
-        table.add_row(split, str(count), *cells)
+    table = _shares(report)
     out.print(table)
     if report.image_sizes is not None:
         small, large = report.image_sizes.smallest, report.image_sizes.largest
@@ -71,3 +59,26 @@ def check(
         style="bold green" if not errors else "bold red",
     )
     raise typer.Exit(2 if errors else 0)
+
+
+def _shares(report: CheckReport) -> Table:
+    """Images of each split, and the share of the pixels that each class has there: one class per line."""
+    table = Table()
+    table.add_column("share of the pixels")
+    for split in report.counts:
+        table.add_column(split, justify="right")
+    for index, name in enumerate(report.classes.names if report.classes else ()):
+        cells = []
+        for split in report.counts:
+            pixels = report.class_pixels.get(split, [])
+            cells.append(f"{100 * pixels[index] / max(sum(pixels), 1):.2f}%" if pixels else "")
+        table.add_row(escape(name), *cells)
+    if report.ignored_pixels:
+        cells = []
+        for split in report.counts:
+            ignored = report.ignored_pixels.get(split, 0)
+            cells.append(f"{100 * ignored / max(ignored + sum(report.class_pixels.get(split, [])), 1):.2f}%")
+        table.add_row("ignored, of all pixels", *cells, style="dim")
+    table.add_section()
+    table.add_row("images", *map(str, report.counts.values()))
+    return table

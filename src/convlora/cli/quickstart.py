@@ -16,10 +16,12 @@ def quickstart(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Your own data folder, two classes. [dim]\\[default: images are drawn][/dim]", show_default=False
+            help="Your own data folder, as for 'train'. [dim]\\[default: images are drawn][/dim]", show_default=False
         ),
     ] = None,
-    domain: Annotated[str, typer.Option(help="What is drawn: cells, cracks or leaves.")] = "leaves",
+    domain: Annotated[
+        str, typer.Option(help="What is drawn: cells, cracks, leaves, or town (five classes).")
+    ] = "leaves",
     json: Json = False,
 ) -> None:
     """See the method work in a minute or two, offline, on a CPU.

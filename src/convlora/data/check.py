@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from convlora.data.problem import Problem
 from convlora.data.report import CheckReport, ImageSizes
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.sources import DataSource
+from convlora.data.stored import ImageSource, content_of
 from convlora.errors import InputError
 
 __all__ = ["CheckReport", "ImageSizes", "Problem", "check_data"]
@@ -126,7 +126,7 @@ def _read_whole(fact: _Facts) -> None:
     sample = fact.sample
     fact.image_size = _decoded_size(fact)
     if fact.image_size is not None:
-        fact.digest = hashlib.blake2b(sample.image.read_bytes(), digest_size=16).hexdigest()
+        fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
         fact.brightest = brightest_of_sixteen_bits(sample.image)
     if sample.mask is not None:
         mask = _reading(fact, read_mask, sample.mask)
@@ -148,7 +148,7 @@ def _decoded_size(fact: _Facts) -> tuple[int, int] | None:
     return image.height, image.width
 
 
-def _reading(fact: _Facts, read: Callable[[Path], Any], path: Path) -> Any:
+def _reading(fact: _Facts, read: Callable[[Any], Any], path: ImageSource) -> Any:
     try:
         return read(path)
     except InputError as error:
@@ -184,7 +184,7 @@ def _read_some_values(source: DataSource, facts: list[_Facts], track: Progress, 
     steps = np.linspace(0, len(candidates) - 1, min(_MASKS_SAMPLED, len(candidates))).round().astype(int)
     sampled = [candidates[step] for step in steps.tolist()]
     _in_threads(_read_values, sampled, track, "Reading masks")
-    if _is_open(_all_values(sampled), named):
+    if source.classes is None and _is_open(_all_values(sampled), named):
         # With rare foreground even 48 masks may show no 1, and then 255 would be taken for the wrong thing.
         rest = [fact for fact in facts if fact.values is None and fact.sample.mask is not None]
         _in_threads(_read_values, rest, track, "Reading all masks")
@@ -213,6 +213,8 @@ def _all_values(facts: Iterable[_Facts]) -> set[int]:
 def _resolve(
     source: DataSource, facts: list[_Facts], problems: list[Problem], known: ClassTable | None, is_known: bool
 ) -> ClassTable | None:
+    if source.classes is not None:
+        return source.classes
     values = _all_values(facts)
     if not values:
         return None

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,12 +62,12 @@ class ClassTable:
         """Returns those of `values` that stand neither for a class nor for ignored pixels, sorted."""
         return sorted({int(value) for value in values} - self._pairs.keys())
 
-    def encode(self, mask: np.ndarray, path: Path | str) -> np.ndarray:
+    def encode(self, mask: np.ndarray, path: object) -> np.ndarray:
         """Turns values as they are on disk into class indices.
 
         Args:
             mask: Integers (H, W) as read from the file.
-            path: The mask file, for the message.
+            path: The mask file or whatever names the mask, for the message.
 
         Returns:
             Class indices and `ignore_index`, (H, W), uint8 where these fit and int64 otherwise.
@@ -90,7 +89,7 @@ class ClassTable:
         fits = max(self.num_classes - 1, self.ignore_index) <= np.iinfo(np.uint8).max
         return labels.astype(np.uint8) if fits else labels
 
-    def outside_message(self, outside: Iterable[int], path: Path | str, found: Iterable[int] = ()) -> str:
+    def outside_message(self, outside: Iterable[int], path: object, found: Iterable[int] = ()) -> str:
         """Says which values of a mask mean nothing, what would, and what to do.
 
         Args:

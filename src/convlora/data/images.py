@@ -10,11 +10,13 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convlora.data.colours import colour_values
+from convlora.data.stored import StoredImage
 from convlora.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 Intensity = Literal["type", "image"]
+Source = Path | str | bytes | StoredImage
 
 # Pillow knows many more formats, some of which start other programs (PostScript).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -27,7 +29,7 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def read_image(source: Path | str | bytes | Image.Image, intensity: Intensity = "type") -> Image.Image:
+def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> Image.Image:
     """Reads an image as 8-bit RGB, upright.
 
     Of a file with several pages or frames the first is read. An alpha channel is dropped and the colours under it
@@ -35,7 +37,7 @@ def read_image(source: Path | str | bytes | Image.Image, intensity: Intensity = 
     ground would add bright areas that no camera saw.
 
     Args:
-        source: A file, the bytes of one, or an image that Pillow has already opened.
+        source: A file, the bytes of one, an image stored elsewhere, or one that Pillow has already opened.
         intensity: How grey values become 0..255. `"type"` scales by the data type: 16-bit values by 65535, float
             values by 1 if none is above 1, else by 255, else by 65535. `"image"` stretches the image's own smallest
             and largest value (over all channels) to 0 and 255.
@@ -59,11 +61,11 @@ def read_image(source: Path | str | bytes | Image.Image, intensity: Intensity = 
         return rgb
 
 
-def read_image_size(source: Path | str | bytes) -> tuple[int, int]:
+def read_image_size(source: Source) -> tuple[int, int]:
     """Reads only the header.
 
     Args:
-        source: A file or the bytes of one.
+        source: A file, the bytes of one, or an image stored elsewhere.
 
     Returns:
         (height, width) in pixels, after any EXIF orientation, except one that a PNG file states after its pixels.
@@ -84,12 +86,12 @@ def read_image_size(source: Path | str | bytes) -> tuple[int, int]:
         return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
-def read_mask(source: Path | str | bytes | Image.Image) -> np.ndarray:
+def read_mask(source: Source | Image.Image) -> np.ndarray:
     """Reads a mask without changing its values.
 
     Args:
-        source: A file, the bytes of one, or an image that Pillow has already opened. Grey values of 1 to 32 bits,
-            the indices (not the colours) of a palette, or colours.
+        source: A file, the bytes of one, an image stored elsewhere, or one that Pillow has already opened. Grey values
+            of 1 to 32 bits, the indices (not the colours) of a palette, or colours.
 
     Returns:
         Integers (H, W), upright. Colours that are not grey become numbers of their own, see `convlora.data.colours`.
@@ -120,7 +122,7 @@ def read_mask(source: Path | str | bytes | Image.Image) -> np.ndarray:
     )
 
 
-def brightest_of_sixteen_bits(source: Path | str | bytes) -> int | None:
+def brightest_of_sixteen_bits(source: Source) -> int | None:
     """Returns the largest value of an integer image deeper than 8 bits, and `None` for any other image."""
     with _opened(source) as opened, _decoding(_name(source)):
         if opened.mode in _DEEP_MODES and opened.mode != "F":
@@ -128,21 +130,25 @@ def brightest_of_sixteen_bits(source: Path | str | bytes) -> int | None:
     return None
 
 
-def _name(source: Path | str | bytes | Image.Image) -> str:
-    if isinstance(source, (str, Path)):
+def _name(source: Source | Image.Image) -> str:
+    if isinstance(source, (str, Path, StoredImage)):
         return str(source)
     return str(getattr(source, "filename", "") or "The image given")
 
 
 @contextmanager
-def _opened(source: Path | str | bytes | Image.Image) -> Iterator[Image.Image]:
+def _opened(source: Source | Image.Image) -> Iterator[Image.Image]:
     if isinstance(source, Image.Image):
         yield source
         return
     name = _name(source)
-    stream: Any = io.BytesIO(source) if isinstance(source, bytes) else source
     with _decoding(name):
-        image = Image.open(stream, formats=_FORMATS)
+        content = source.load() if isinstance(source, StoredImage) else source
+        if isinstance(content, Image.Image):
+            image = content
+        else:
+            stream: Any = io.BytesIO(content) if isinstance(content, bytes) else content
+            image = Image.open(stream, formats=_FORMATS)
     with image:
         yield image
 

@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convlora.data.stored import ImageSource
+
 
 @dataclass(frozen=True)
 class Sample:
     """An image and the mask that belongs to it.
 
     Args:
-        image: The image file.
-        mask: The mask file, or `None` when the data holds images only.
+        image: The image file, or where else the image is.
+        mask: The mask file, or where else the mask is, or `None` when the data holds images only.
         name: What outputs made from this sample are called; unique within a split.
     """
 
-    image: Path
-    mask: Path | None
+    image: ImageSource
+    mask: ImageSource | None
     name: str
 
 

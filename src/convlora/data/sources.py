@@ -1,11 +1,14 @@
 """Opening a data set, whatever its form."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from convlora.data.classes import ClassTable
+from convlora.data.coco_files import find_annotations, is_coco
 from convlora.data.folder import SPLITS, is_single_layout, is_split_layout, read_pairs, read_splits
+from convlora.data.hub import is_hub_id, is_saved_dataset, read_hub
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample
 from convlora.data.table import has_columns, read_table
@@ -15,7 +18,10 @@ __all__ = ["DataSource", "Problem", "Sample", "open_data"]
 
 ALL = "all"  # the one split of data that come undivided
 
-_FORMS = "Expected {train,val,test}/{images,masks}/, or images/ and masks/, or train.csv with columns image,label."
+_FORMS = (
+    "Expected {train,val,test}/{images,masks}/, or images/ and masks/, or train.csv with columns image,label, or COCO "
+    "annotations, or a saved Hugging Face data set."
+)
 
 
 @dataclass
@@ -24,11 +30,13 @@ class DataSource:
 
     Args:
         root: The folder of the data set, or the CSV file that was asked for.
-        kind: `"folder"` for split folders, `"images"` for one folder of images and masks, `"csv"` for tables.
+        kind: `"folder"` for split folders, `"images"` for one folder of images and masks, `"csv"` for tables,
+            `"coco"` for COCO's JSON, `"hub"` for Hugging Face data sets.
         splits: The samples of train, val and test as far as they exist, or of the single split `"all"`.
         classes_json: The file that names the classes, if there is one.
         notes: Sentences about decisions made on the way, to be shown to the user.
         problems: What is wrong with the pairing of images and masks; such samples are not in `splits`.
+        classes: The classes, where the form of the data states them.
     """
 
     root: Path
@@ -37,6 +45,7 @@ class DataSource:
     classes_json: Path | None
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    classes: ClassTable | None = None
 
     def split(self, name: str) -> list[Sample]:
         """Returns the samples of one split; undivided data answer for `"test"`.
@@ -56,9 +65,9 @@ class DataSource:
         """The data set reduced to one split, so that faults of the others do not matter; see `split`."""
         samples = self.split(name)
         problems = [p for p in self.problems if name in Path(p.path).parts or Path(p.path).stem in (name, ALL)]
-        if self.kind == "images" or ALL in self.splits:
+        if self.kind in ("images", "coco") or ALL in self.splits:
             problems = list(self.problems)
-        return DataSource(self.root, self.kind, {name: samples}, self.classes_json, list(self.notes), problems)
+        return replace(self, splits={name: samples}, notes=list(self.notes), problems=problems)
 
     def train_val(self, seed: int, val_fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:
         """Returns training and validation samples, holding some out when there is no val split.
@@ -98,10 +107,11 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
 
     The forms are a folder `{train,val,test}/{images,masks}/STEM.*`; a folder with train.csv, val.csv and test.csv of
     columns `image,label`, which win over folders; a CSV file (train.csv brings val.csv and test.csv beside it, any
-    other name stands for undivided data); and a folder with `images` and `masks`, undivided.
+    other name stands for undivided data); a folder with `images` and `masks`, undivided; COCO annotations, as a
+    JSON file or a folder with them; and a Hugging Face data set, saved to disk or on the Hub.
 
     Args:
-        path: The folder or CSV file.
+        path: The folder or file, or the id of a data set on the Hub.
         need_masks: Whether images without masks are problems; if not, their `mask` is `None`.
 
     Returns:
@@ -112,12 +122,19 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
     """
     root = Path(path).expanduser()
     if not root.exists():
+        if is_hub_id(str(path)) and not root.parent.exists():
+            return _from_hub(str(path), need_masks)
         raise InputError(f"{root} does not exist. Give a folder or a CSV file. {_FORMS}")
     if root.is_file():
-        return _open_table_file(root, need_masks)
+        return _open_file(root, need_masks)
+    if is_saved_dataset(root):
+        return _from_hub(root, need_masks)
     tables = {split: root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()}
     if any(has_columns(table, need_masks) for table in tables.values()):
         return _from_tables(root, tables, need_masks)
+    annotations = find_annotations(root)
+    if annotations and not any((root / split / "masks").is_dir() for split in SPLITS):
+        return _from_coco(root, annotations)
     if is_split_layout(root):
         splits, problems = read_splits(root, need_masks)
         return _source(root, "folder", splits, problems, root)
@@ -129,7 +146,30 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
     raise InputError(f"{root} has no data set layout that is known. {_FORMS}")
 
 
-def _open_table_file(path: Path, need_masks: bool) -> DataSource:
+def _from_hub(name: Path | str, need_masks: bool) -> DataSource:
+    splits, notes = read_hub(name, need_masks)
+    folder = Path(name)
+    source = _source(folder, "hub", splits, [], folder)
+    return replace(source, notes=notes)
+
+
+def _from_coco(root: Path, files: dict[str, Path]) -> DataSource:
+    from convlora.data.coco import class_table, read_annotations, read_coco  # pycocotools draws polygons
+
+    annotations = {split: read_annotations(path) for split, path in files.items()}
+    classes, index = class_table(list(annotations.values()))
+    splits: dict[str, list[Sample]] = {}
+    problems: list[Problem] = []
+    for split, one in annotations.items():
+        splits[split], found = read_coco(one, classes, index)
+        problems += found
+    source = _source(root, "coco", splits, problems, root if root.is_dir() else root.parent)
+    return replace(source, classes=classes, classes_json=None)
+
+
+def _open_file(path: Path, need_masks: bool) -> DataSource:
+    if is_coco(path):
+        return _from_coco(path, {ALL: path})
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise InputError(f"{path} is neither a folder nor a CSV file. {_FORMS}")
     if path.name == "train.csv":

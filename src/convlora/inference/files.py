@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file
+from convlora.data.stored import ImageSource
 from convlora.errors import InputError
 
 SOFTWARE = "convlora"  # written into every result
@@ -20,12 +21,12 @@ class Job:
     """One image to segment and where the results go.
 
     Attributes:
-        image: The image.
+        image: The image, a file or whatever else holds it.
         mask: Where its semantic map goes.
         overlay: Where the picture of both goes, if one is wanted.
     """
 
-    image: Path
+    image: ImageSource
     mask: Path
     overlay: Path | None
 

@@ -1,0 +1,308 @@
+"""Annotations in COCO's JSON formats, panoptic and instance, as semantic maps that are drawn when they are read."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from convlora.data.classes import ClassTable
+from convlora.data.colours import Colour
+from convlora.data.problem import Problem
+from convlora.data.run_length import run_length_mask
+from convlora.data.sample import Sample, unique_names
+from convlora.errors import InputError
+
+BACKGROUND = "background"
+_WIDE = 65535  # ignore value where 255 is a class
+
+
+@dataclass(frozen=True)
+class CocoAnnotations:
+    """One JSON file, read and checked.
+
+    Args:
+        path: The file.
+        is_panoptic: Whether segments lie in PNG files, with their numbers as colours.
+        images: The file's entries of images.
+        segments: Entries of annotations by image id.
+        categories: Name by category id, in the order of the ids.
+        colors: Colour by category id, if the file gives every category one.
+    """
+
+    path: Path
+    is_panoptic: bool
+    images: tuple[dict[str, Any], ...]
+    segments: Mapping[Any, Sequence[dict[str, Any]]]
+    categories: Mapping[int, str]
+    colors: Mapping[int, Colour] | None = None
+
+
+def read_annotations(path: Path) -> CocoAnnotations:
+    """Reads a COCO file.
+
+    Raises:
+        InputError: The file is damaged or lacks what is needed.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))
+        images = tuple({**entry, "file_name": str(entry["file_name"]), "id": entry["id"]} for entry in fields["images"])
+        categories = {int(entry["id"]): str(entry["name"]) for entry in fields["categories"]}
+        segments: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        is_panoptic = any("segments_info" in entry for entry in fields["annotations"])
+        for entry in fields["annotations"]:
+            if is_panoptic:
+                entry["segments_info"] = [
+                    {"id": int(one["id"]), "category_id": int(one["category_id"])} for one in entry["segments_info"]
+                ]
+            else:
+                entry["category_id"] = int(entry["category_id"])
+            segments[entry["image_id"]].append(entry)
+        colors: dict[int, Colour] = {}
+        for entry in fields["categories"]:
+            if entry.get("color"):
+                red, green, blue = map(int, entry["color"])
+                colors[int(entry["id"])] = (red, green, blue)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON of COCO annotations ({error}).") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a COCO annotation file: {error} is missing or of another kind. It needs the lists images, "
+            "annotations and categories."
+        ) from error
+    if not categories:
+        raise InputError(f"{path} names no categories, so there is nothing to learn. Export it with its categories.")
+    known = len(set(colors.values())) == len(categories) and all(
+        0 <= part <= 255 for one in colors.values() for part in one
+    )
+    ordered = dict(sorted(categories.items()))
+    return CocoAnnotations(path, is_panoptic, images, segments, ordered, colors if known else None)
+
+
+def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dict[int, int]]:
+    """The classes of some files, which must name the same categories.
+
+    Instances leave the rest of an image to a class "background", the first. In panoptic files what belongs to no
+    segment is ignored, unless there is one category only.
+
+    Returns:
+        The classes, and the class index by category id.
+
+    Raises:
+        InputError: The files differ, or a name stands for two categories.
+    """
+    first = annotations[0]
+    for other in annotations[1:]:
+        if other.categories != first.categories or other.is_panoptic != first.is_panoptic:
+            raise InputError(f"{first.path} and {other.path} do not name the same categories. Export them alike.")
+    names = list(first.categories.values())
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{first.path} has more than one category called {repeated[0]!r}. Give each its own name.")
+    colors = None
+    if first.is_panoptic and len(names) > 1:
+        index = {category: place for place, category in enumerate(first.categories)}
+        colors = tuple(first.colors[category] for category in first.categories) if first.colors else None
+    else:
+        own = [category for category, name in first.categories.items() if name.lower() == BACKGROUND]
+        others = [category for category in first.categories if category not in own]
+        index = {**dict.fromkeys(own, 0), **{category: place for place, category in enumerate(others, start=1)}}
+        names = [BACKGROUND, *(first.categories[category] for category in others)]
+    if len(names) < 2:
+        raise InputError(f"{first.path} names no category but the background, so there is nothing to tell apart.")
+    return ClassTable(tuple(names), 255 if len(names) <= 255 else _WIDE, colors=colors), index
+
+
+def read_coco(
+    annotations: CocoAnnotations, classes: ClassTable, index: Mapping[int, int]
+) -> tuple[list[Sample], list[Problem]]:
+    """Lists the samples of a file.
+
+    Args:
+        annotations: The file.
+        classes: The classes.
+        index: Class index by category id, as of [`class_table`].
+
+    Returns:
+        The samples in the order of the file, and a problem for each image or PNG file that is missing.
+    """
+    samples: list[tuple[Path, CocoMask | PanopticMask]] = []
+    problems: list[Problem] = []
+    folders = _image_folders(annotations.path)
+    for entry in annotations.images:
+        image = next(
+            (folder / entry["file_name"] for folder in folders if (folder / entry["file_name"]).is_file()), None
+        )
+        if image is None:
+            message = (
+                f"{annotations.path} lists {entry['file_name']}, which is in none of the folders "
+                f"{', '.join(str(folder) for folder in folders)}. Put the images into one of them."
+            )
+            problems.append(Problem("missing-pair", str(annotations.path), message))
+            continue
+        segments = annotations.segments.get(entry["id"], [])
+        if annotations.is_panoptic:
+            mask = _panoptic(annotations.path, segments, index, classes)
+            if mask is None:
+                where = annotations.path.with_suffix("")
+                message = f"{annotations.path} has no PNG file for {entry['file_name']}; it should lie in {where}."
+                problems.append(Problem("missing-pair", str(annotations.path), message))
+                continue
+            samples.append((image, mask))
+        else:
+            samples.append((image, CocoMask(annotations.path, entry, tuple(segments), dict(index))))
+    names = unique_names([image for image, _ in samples], annotations.path.parent)
+    return [Sample(image, mask, name) for (image, mask), name in zip(samples, names, strict=True)], problems
+
+
+@dataclass(frozen=True)
+class CocoMask:
+    """The semantic map of an image with instance annotations; small objects lie above large ones.
+
+    Args:
+        path: The JSON file.
+        image: The image's entry.
+        segments: Its annotations: polygons or run lengths.
+        index: Class index by category id.
+    """
+
+    path: Path
+    image: dict[str, Any]
+    segments: tuple[dict[str, Any], ...]
+    index: dict[int, int]
+
+    def __str__(self) -> str:
+        return f"{self.path} (annotations of {self.image['file_name']})"
+
+    def load(self) -> Image.Image:
+        """Draws the map.
+
+        Raises:
+            InputError: An annotation cannot be drawn.
+        """
+        height, width = self._size()
+        drawn = []
+        for segment in self.segments:
+            if segment["category_id"] not in self.index:
+                raise InputError(f"{self} names the category {segment['category_id']}, which is not listed.")
+            mask = self._mask(segment, height, width)
+            drawn.append((int(mask.sum()), self.index[segment["category_id"]], mask))
+        deep = max(self.index.values()) > 255
+        classes = np.zeros((height, width), dtype=np.uint16 if deep else np.uint8)
+        for _, kind, mask in sorted(drawn, key=lambda entry: -entry[0]):
+            classes[mask] = kind
+        return Image.fromarray(classes)
+
+    def _size(self) -> tuple[int, int]:
+        height, width = self.image.get("height"), self.image.get("width")
+        if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+            raise InputError(f"{self} has no height and width in whole pixels. Export it with image sizes.")
+        if height * width > (Image.MAX_IMAGE_PIXELS or 1 << 27):
+            raise InputError(f"{self} states {width}x{height} pixels, which is too large. Cut the image into tiles.")
+        return height, width
+
+    def _mask(self, segment: dict[str, Any], height: int, width: int) -> np.ndarray:
+        shape = segment.get("segmentation")
+        try:
+            if isinstance(shape, dict):
+                return run_length_mask(shape, height, width)
+            polygons = []
+            for polygon in shape or ():
+                points = np.asarray(polygon, dtype=np.float64)
+                if points.ndim != 1 or len(points) % 2 or len(points) < 6 or not np.isfinite(points).all():
+                    raise ValueError("a polygon is not a list x, y, x, y, ... of three points or more")
+                # What lies far outside cannot be seen, and would take memory by its distance.
+                polygons.append(points.reshape(-1, 2).clip((-width, -height), (2 * width, 2 * height)).ravel().tolist())
+            if not polygons:
+                raise ValueError("it has no segmentation")
+            runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+            return coco_mask.decode(runs).astype(bool)
+        except (ValueError, TypeError, KeyError) as error:
+            name = segment.get("id", "without id")
+            raise InputError(
+                f"{self}: the annotation {name} cannot be drawn ({error}). Correct or remove it."
+            ) from error
+
+
+@dataclass(frozen=True)
+class PanopticMask:
+    """The semantic map of an image with a panoptic PNG file.
+
+    Args:
+        path: The JSON file.
+        png: The PNG file; R + 256 G + 65536 B is the number of the segment.
+        kinds: Class index by number of the segment.
+        nothing: Label of pixels of no segment.
+        deep: Whether class indices need 16 bits.
+    """
+
+    path: Path
+    png: Path
+    kinds: dict[int, int]
+    nothing: int
+    deep: bool
+
+    def __str__(self) -> str:
+        return str(self.png)
+
+    def load(self) -> Image.Image:
+        """Draws the map.
+
+        Raises:
+            InputError: The PNG file cannot be read, or holds a segment that the JSON file does not list.
+        """
+        try:
+            with Image.open(self.png, formats=("PNG",)) as opened:
+                colours = np.asarray(opened.convert("RGB"), dtype=np.int64)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"{self.png} is damaged and cannot be read ({error}). Replace the file.") from error
+        numbers, place = np.unique(colours @ np.array([1, 256, 65536]), return_inverse=True)
+        unknown = [int(number) for number in numbers if number and number not in self.kinds]
+        if unknown:
+            raise InputError(f"{self.png} holds the segment {unknown[0]}, which {self.path} does not list.")
+        kinds = np.array([self.kinds.get(int(number), self.nothing) for number in numbers])
+        return Image.fromarray(kinds[place].reshape(colours.shape[:2]).astype(np.uint16 if self.deep else np.uint8))
+
+
+def _panoptic(
+    path: Path, segments: Sequence[dict[str, Any]], index: Mapping[int, int], classes: ClassTable
+) -> PanopticMask | None:
+    for entry in segments:
+        name = str(entry.get("file_name", ""))
+        for folder in _png_folders(path):
+            if name and (folder / name).is_file():
+                unlisted = [one["category_id"] for one in entry["segments_info"] if one["category_id"] not in index]
+                if unlisted:
+                    raise InputError(f"{path} uses the category {unlisted[0]} for {name}, which is not listed.")
+                kinds = {one["id"]: index[one["category_id"]] for one in entry["segments_info"]}
+                nothing = 0 if classes.background == 0 and 0 not in index.values() else classes.ignore_index
+                deep = max(classes.num_classes - 1, classes.ignore_index) > 255
+                return PanopticMask(path, folder / name, kinds, nothing, deep)
+    return None
+
+
+def _png_folders(path: Path) -> list[Path]:
+    return [path.with_suffix(""), path.parent / "masks", path.parent / "annotations", path.parent]
+
+
+def _image_folders(path: Path) -> list[Path]:
+    """Where the images of `path` may be, in the order of COCO's, CVAT's and Roboflow's habits."""
+    stem = path.stem
+    for start in ("instances_", "panoptic_"):
+        stem = stem.removeprefix(start)
+    parents = [path.parent, path.parent.parent] if path.parent.name == "annotations" else [path.parent]
+    folders = [
+        folder
+        for parent in parents
+        for folder in (parent / stem, parent / "images" / stem, parent / stem / "images", parent / "images", parent)
+    ]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]

@@ -1,0 +1,33 @@
+"""Images that are no files of their own."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from PIL import Image
+
+
+@runtime_checkable
+class StoredImage(Protocol):
+    """An image or a mask inside something larger, such as a row of a table; its text says where, for messages."""
+
+    def load(self) -> bytes | Image.Image:
+        """The bytes of an image file, or the image itself."""
+
+
+ImageSource = Path | StoredImage
+"""Where a sample's image or mask is."""
+
+
+def content_of(source: ImageSource) -> bytes:
+    """Bytes that are equal for equal images of the same source."""
+    if isinstance(source, Path):
+        return source.read_bytes()
+    loaded = source.load()
+    if isinstance(loaded, bytes):
+        return loaded
+    stream = io.BytesIO()
+    loaded.save(stream, format="PNG", compress_level=0)
+    return stream.getvalue()
