@@ -133,15 +133,16 @@ def _draw(piece: np.ndarray, mask: np.ndarray, look: _Look, softness: float, rng
         surface *= textures.slope(rng, height, width, look.shading)
     if abs(look.rim) > 0.06 and min(height, width) > 12:
         inside = textures.smooth(mask, 0.06 * min(height, width) + 0.5)
-        surface += ((1 - inside) * look.rim)[..., None]
-    cover = textures.smooth(mask, softness)[..., None]
-    piece += cover * (surface - piece)
+        surface += ((1 - inside) * np.float32(look.rim))[..., None]
+    surface -= piece
+    surface *= textures.smooth(mask, softness)[..., None]
+    piece += surface
 
 
 def _photograph(rng: np.random.Generator, canvas: np.ndarray, strength: float) -> np.ndarray:
     """Light, lens and sensor: from a canvas of about 0..1 to a picture in uint8."""
     height, width = canvas.shape[:2]
-    picture = canvas * textures.slope(rng, height, width, strength * rng.uniform(0, 0.2))
+    picture = np.multiply(canvas, textures.slope(rng, height, width, strength * rng.uniform(0, 0.2)), out=canvas)
     if rng.random() < 0.3 * strength:  # soft shadows
         shadow = textures.cut(rng, height // 4, width // 4)
         shade = Image.fromarray(np.ascontiguousarray(shadow)).resize((width, height), Image.Resampling.BICUBIC)
@@ -149,27 +150,34 @@ def _photograph(rng: np.random.Generator, canvas: np.ndarray, strength: float) -
     if rng.random() < 0.25 * strength:
         picture = np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1)
         if rng.random() < 0.4:
-            picture = picture * (0.5 + rng.uniform(0, 0.6, 3))
-    picture = (picture - 0.5) * rng.uniform(1 - 0.35 * strength, 1 + 0.15 * strength) + 0.5
-    image = Image.fromarray((picture.clip(0, 1) * 255).astype(np.uint8))
+            picture = picture * (0.5 + rng.uniform(0, 0.6, 3)).astype(np.float32)
+    contrast = rng.uniform(1 - 0.35 * strength, 1 + 0.15 * strength)
+    picture *= np.float32(255 * contrast)
+    picture += np.float32(255 * (0.5 - 0.5 * contrast))
+    np.clip(picture, 0, 255, out=picture)
+    image = Image.fromarray(np.ascontiguousarray(picture.astype(np.uint8)))
     if rng.random() < 0.5 * strength:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.4)))
-    picture = np.asarray(image, dtype=np.float32)
+        image = image.filter(ImageFilter.BoxBlur(1.5 * rng.uniform(0.2, 1.4)))
     noise = strength * rng.uniform(0, 14) * rng.random()
-    if noise > 0.5:
-        grain = textures.bank()[0]  # the whitest of them
-        top, left = rng.integers(0, grain.shape[0] - min(height, 512) + 1), rng.integers(0, 512 - min(width, 512) + 1)
-        piece = np.take(
-            np.take(grain, np.arange(top, top + height), 0, mode="wrap"), np.arange(left, left + width), 1, mode="wrap"
-        )
-        white = rng.standard_normal((height, width, 1), dtype=np.float32)
-        picture = picture + noise * (0.5 * piece[..., None] + white)
-    return picture.clip(0, 255).astype(np.uint8)
+    if noise <= 0.5:
+        return np.asarray(image)
+    picture = np.asarray(image, dtype=np.float32)
+    grain = textures.bank()[0]  # the whitest of them
+    top, left = rng.integers(0, grain.shape[0] - min(height, 512) + 1), rng.integers(0, 512 - min(width, 512) + 1)
+    piece = np.take(
+        np.take(grain, np.arange(top, top + height), 0, mode="wrap"), np.arange(left, left + width), 1, mode="wrap"
+    )
+    white = rng.standard_normal((height, width, 1), dtype=np.float32)
+    white[..., 0] += np.float32(0.5) * piece
+    white *= np.float32(noise)
+    picture += white
+    return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
 
 
 def _renumber(instances: np.ndarray) -> np.ndarray:
     """Numbers what can be seen 1, 2, ..., from back to front."""
-    seen = np.bincount(instances.ravel()) > 0
+    seen = np.zeros(int(instances.max(initial=0)) + 1, dtype=bool)
+    seen[instances] = True
     seen[0] = False
     numbers = np.where(seen, np.cumsum(seen), 0).astype(np.int32)
     renumbered: np.ndarray = numbers[instances]

@@ -106,8 +106,8 @@ def fill(
         return None
     canvas = Image.new("1", (right - left, bottom - top))
     draw = ImageDraw.Draw(canvas)
-    draw.polygon([(x, y) for x, y in outline - (left, top)], fill=1, outline=1)
+    draw.polygon((outline - (left, top)).ravel().tolist(), fill=1, outline=1)
     if hole is not None:
-        draw.polygon([(x, y) for x, y in hole - (left, top)], fill=0)
+        draw.polygon((hole - (left, top)).ravel().tolist(), fill=0)
     mask = np.asarray(canvas)
     return (mask, (slice(top, bottom), slice(left, right))) if mask.any() else None

@@ -57,7 +57,7 @@ def colour(rng: np.random.Generator, spread: float = 0.25) -> np.ndarray:
     """A random colour, 0..1, `(3,)`: brightness varies most, as in photographs, then blue-yellow, then red-green."""
     brightness = rng.uniform(0.08, 0.92)
     warm, green = rng.normal(0, spread * 0.6), rng.normal(0, spread * 0.3)
-    return np.clip(brightness + np.array([warm, green, -warm]), 0, 1)
+    return np.clip(np.array([brightness + warm, brightness + green, brightness - warm], dtype=np.float32), 0, 1)
 
 
 def paint(
@@ -74,23 +74,37 @@ def paint(
     """
     first = colour(rng) if base is None else base
     if plain:
-        mix = cut(rng, height, width, plain=True)[..., None] + 0.5 * cut(rng, height, width, plain=True)[..., None]
-        return (first * (1 + mix * rng.uniform(0.03, 0.12))).astype(np.float32)
+        mix = cut(rng, height, width, plain=True) + np.float32(0.5) * cut(rng, height, width, plain=True)
+        return _mixed(first, mix, first * rng.uniform(0.03, 0.12))
     contrast = rng.uniform(0.0, 0.16) ** 1.2
-    second = first + rng.normal(0, 1, 3) * contrast * 0.5 + rng.normal() * contrast
-    mix = cut(rng, height, width)[..., None]
-    surface = first + mix * (second - first)
+    difference = rng.normal(0, 1, 3) * contrast * 0.5 + rng.normal() * contrast
+    surface = _mixed(first, cut(rng, height, width), difference)
     if rng.random() < 0.3:  # a second, finer texture in another direction of colour
-        surface = surface + cut(rng, height, width)[..., None] * rng.normal(0, 0.03, 3)
-    return surface.astype(np.float32)
+        surface = _mixed(surface, cut(rng, height, width), rng.normal(0, 0.03, 3))
+    return surface
+
+
+def _mixed(start: np.ndarray, texture: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """A colour or surface moved along a direction of colour by a texture, `(height, width, 3)`, float32.
+
+    Its memory is ordered by channel, for which arithmetic is several times faster.
+    """
+    planes = texture * direction.astype(np.float32)[:, None, None]
+    planes += start[:, None, None] if start.ndim == 1 else np.moveaxis(start, -1, 0)
+    return np.moveaxis(planes, 0, -1)
 
 
 def slope(rng: np.random.Generator, height: int, width: int, strength: float) -> np.ndarray:
     """Light from one side, around 1, `(height, width, 1)`, float32."""
     angle = rng.uniform(0, 2 * np.pi)
-    rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.sin(angle)
-    columns = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.cos(angle)
-    return (1 + strength * (rows + columns))[..., None].astype(np.float32)
+    rows = _ramp(height)[:, None] * np.float32(strength * np.sin(angle)) + np.float32(1)
+    columns = _ramp(width)[None] * np.float32(strength * np.cos(angle))
+    return (rows + columns)[..., None]
+
+
+@functools.lru_cache(maxsize=1024)
+def _ramp(length: int) -> np.ndarray:
+    return np.linspace(-1, 1, length, dtype=np.float32)
 
 
 def _frequencies() -> tuple[np.ndarray, np.ndarray]:
@@ -139,5 +153,5 @@ def smooth(mask: np.ndarray, radius: float) -> np.ndarray:
     """A mask of 0 and 1 with an edge that fades over about `radius` pixels, float32."""
     if radius < 0.3:
         return mask.astype(np.float32)
-    image = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(radius))
-    return np.asarray(image, dtype=np.float32) / 255
+    image = Image.fromarray(mask).convert("L").filter(ImageFilter.BoxBlur(1.5 * radius))
+    return np.asarray(image) * np.float32(1 / 255)
