@@ -29,6 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     random = options.output / "random"
     random_sam(tiny_config()).save_pretrained(random)
+    results = {}
     for data in options.data:
         scores: dict[str, list[float]] = {}
         for seed in range(options.seeds):
@@ -47,7 +48,9 @@ def main() -> None:
             start: {"mean": round(statistics.mean(values), 4), "all": [round(value, 4) for value in values]}
             for start, values in scores.items()
         }
+        results[data.name] = summary
         print(json.dumps({"data": data.name, "test_iou": summary}), flush=True)
+    (options.output / "comparison.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--template", type=Path, default=Path(__file__).parent / "tiny_card.md")
     parser.add_argument("--nuclei", type=Path, help="a binary data folder of things that do not touch much")
+    parser.add_argument("--comparison", type=Path, nargs="*", default=[], help="what compare_start.py wrote")
     parser.add_argument("--scenes", type=int, default=200)
     options = parser.parse_args()
     trained = SamModel.from_pretrained(options.model, dtype=torch.float32)
@@ -46,10 +48,24 @@ def main() -> None:
     log = [json.loads(line) for line in options.log.read_text(encoding="utf-8").splitlines()]
     card = options.template.read_text(encoding="utf-8")
     card = card.replace("{scores}", "\n".join(lines)).replace("{steps}", f"{log[-1]['step']:,}")
+    card = card.replace("{comparison}", comparison_table(options.comparison))
     with replacing_folder(BUNDLED["tiny"]) as folder:
         for name in ("config.json", "model.safetensors"):
             shutil.copy(options.model / name, folder / name)
         (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def comparison_table(files: Sequence[Path]) -> str:
+    """Test IoU after fine-tuning from this model and from random weights, mean and range over the seeds."""
+    lines = ["| data | from this model | from random weights |", "|---|---|---|"]
+    for file in files:
+        for data, starts in json.loads(file.read_text(encoding="utf-8")).items():
+            cells = [
+                f"{starts[start]['mean']:.3f} ({min(starts[start]['all']):.3f} to {max(starts[start]['all']):.3f})"
+                for start in ("pretrained", "random")
+            ]
+            lines.append(f"| {data} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
