@@ -17,6 +17,15 @@ def evaluate(
         str, typer.Argument(metavar="DATA", help="Data set with masks, as for 'train'.", show_default=False)
     ],
     split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for scores.json and, with several classes, the confusion matrix.",
+            show_default=False,
+        ),
+    ] = None,
     model: MovedModel = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
     device: Device = DeviceName.AUTO,
@@ -34,6 +43,9 @@ def evaluate(
     from convlora.inference.runs import read_settings
     from convlora.inference.scoring import new_baselines
     from convlora.inference.segmenter import Segmenter
+    from convlora.metrics import MultiClassScores
+    from convlora.report.confusion import write_confusion
+    from convlora.storage import make_folder, write_json
 
     source = open_data(data).only(split)
     samples = source.split(split)
@@ -58,7 +70,7 @@ def evaluate(
     trivial = new_baselines(classes)
     with RunProgress() as progress:
         progress.validate_begin(len(samples), split)
-        scores: dict[str, Any] = score_samples(
+        collected = score_samples(
             segmenter.model,
             samples,
             classes,
@@ -68,10 +80,16 @@ def evaluate(
             intensity=segmenter.intensity,
             trivial=trivial,
             progress=progress.validate_step,
-        ).compute()
+        )
+    scores: dict[str, Any] = collected.compute()
+    result = {"run": str(run), "data": str(Path(data)), "split": split, **scores, "trivial": trivial.compute()}
+    if output is not None:
+        make_folder(output)
+        write_json(output / "scores.json", result)
+        if isinstance(collected, MultiClassScores):
+            write_confusion(output, classes.names, collected.confusion)
     if json:
-        place = {"run": str(run), "data": str(Path(data)), "split": split}
-        print_json({**place, **scores, "trivial": trivial.compute()})
+        print_json(result)
         return
     out.print(scores_table({split: {**scores, "trivial": trivial.compute()}}, title=f"{run} on {data}"))
     if "per_class" in scores:

@@ -23,7 +23,7 @@ class SamSegmentationConfig(SamConfig):
             `"per-pixel"` for more, see `convlora.models.mask_decoder`. `"auto"`: binary for two classes and mask
             classification for more.
         num_mask_tokens: Mask tokens of the head `"mask-classification"`; at least as many as there are classes in any
-            one image. Default: one per class, which always suffices.
+            one image. `"auto"`, or None: one per class, which always suffices.
         ignore_index: Label of pixels that count nowhere.
         loss: Name of the training loss, see `convlora.losses`.
         attention: How the vision encoder computes its attention, see `convlora.models.attention.set_attention`.
@@ -34,7 +34,7 @@ class SamSegmentationConfig(SamConfig):
     image_size: int | list[int] | tuple[int, int] | None = None
     num_classes: int = 2
     head: str = "auto"
-    num_mask_tokens: int | None = None
+    num_mask_tokens: int | str | None = None
     ignore_index: int = 255
     loss: str = "structure"
     attention: str = "auto"
@@ -66,8 +66,9 @@ class SamSegmentationConfig(SamConfig):
             raise ValueError(f"head must be one of auto, {', '.join(HEADS)}, got '{self.head}'")
         if self.head == "binary" and self.num_classes != 2:
             raise ValueError(f"the head 'binary' is for two classes, got {self.num_classes}; leave it at 'auto'")
-        if self.num_mask_tokens is not None and self.num_mask_tokens < 1:
-            raise ValueError(f"num_mask_tokens must be at least 1, got {self.num_mask_tokens}")
+        tokens = self.num_mask_tokens
+        if not (tokens in (None, "auto") or (isinstance(tokens, int) and tokens >= 1)):
+            raise ValueError(f"num_mask_tokens must be 'auto' or at least 1, got {tokens!r}")
 
     @property
     def head_in_use(self) -> str:
@@ -79,7 +80,7 @@ class SamSegmentationConfig(SamConfig):
     @property
     def mask_tokens_in_use(self) -> int:
         """Number of mask tokens of a head for several classes."""
-        if self.head_in_use == "per-pixel" or self.num_mask_tokens is None:
+        if self.head_in_use == "per-pixel" or not isinstance(self.num_mask_tokens, int):
             return self.num_classes
         return self.num_mask_tokens
 

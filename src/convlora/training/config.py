@@ -49,15 +49,15 @@ class ModelSettings:
         image_size: Side of the square that images are resized to, or [height, width]; null: the checkpoint's own.
         head: How several classes are told apart: "mask-classification" or "per-pixel"; "auto" chooses. Binary tasks
             have one of their own.
-        num_mask_tokens: Mask tokens of mask classification; null: chosen from the data, at least as many as there are
-            classes in any image.
+        num_mask_tokens: Mask tokens of mask classification; "auto": chosen from the data, more than any image has
+            classes.
         attention: "auto" (exact and small: "blocks" on a CPU, "vectors" on a GPU), or transformers' "sdpa" or "eager".
     """
 
     source: str = "facebook/sam-vit-base"
     image_size: int | list[int] | None = None
     head: Literal["auto", "binary", "mask-classification", "per-pixel"] = "auto"
-    num_mask_tokens: int | None = None
+    num_mask_tokens: int | Literal["auto"] | None = "auto"
     attention: Literal["auto", "blocks", "vectors", "sdpa", "eager"] = "auto"
 
 

@@ -103,6 +103,8 @@ def _fill_in(config: RunConfig, saved: RunConfig) -> None:
             setattr(config.training, name, getattr(saved.training, name))
     if config.training.select_by == "iou" and saved.training.select_by == "miou":  # the default of several classes
         config.training.select_by = saved.training.select_by
+    if config.model.num_mask_tokens == "auto":
+        config.model.num_mask_tokens = saved.model.num_mask_tokens
     if config.training.precision == "auto":
         config.training.precision = saved.training.precision
     for section in ("data", "model", "training"):

@@ -48,7 +48,7 @@ def settle_task(config: RunConfig, classes: ClassTable, samples: Sequence[Sample
     counts = [classes_in(sample, classes) for sample in samples if sample.mask is not None]
     fullest = max(range(len(counts)), key=lambda index: counts[index])
     most = counts[fullest]
-    if config.model.num_mask_tokens is None:
+    if not isinstance(config.model.num_mask_tokens, int):
         config.model.num_mask_tokens = math.ceil(HEAD_ROOM * most)
         tell(f"Mask tokens: {config.model.num_mask_tokens}, for at most {most} classes in one image.")
     elif config.model.num_mask_tokens < most:
