@@ -30,9 +30,10 @@ from convlora.methods.conv_lora import experts, load_balancing_loss
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.attention import FORMS
+from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import random_sam
-from convlora.training.run import MODULES_TO_SAVE, TARGET_MODULES, peak_memory_mb
+from convlora.training.run import peak_memory_mb
 
 SIZES = {
     "tiny": {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "global_attn_indexes": [2, 5]},
@@ -89,7 +90,7 @@ def main() -> None:
         head=options.head,
         num_mask_tokens=options.mask_tokens,
     )
-    model = apply_method(base, options.method, {}, target_modules=TARGET_MODULES, modules_to_save=MODULES_TO_SAVE)
+    model = apply_method(base, options.method, {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE)
     halve_frozen_weights(base.vision_encoder, options.precision)
     model = model.to(device).train()
     if options.activation_checkpointing:

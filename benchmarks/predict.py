@@ -16,8 +16,8 @@ from convlora.devices import resolve_device, resolve_precision
 from convlora.inference.evaluate import autocast
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
+from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.random_sam import random_sam
-from convlora.training.run import MODULES_TO_SAVE, TARGET_MODULES
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     models = {}
     for form in options.attention:
         base = SamForSemanticSegmentation.from_sam(random_sam(config), image_size=options.image_size, attention=form)
-        model = apply_method(base, "conv-lora", {}, target_modules=TARGET_MODULES, modules_to_save=MODULES_TO_SAVE)
+        model = apply_method(base, "conv-lora", {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE)
         models[form] = model.to(device).eval()
     rate, flops = matrix_rate(device, precision), forward_flops(config, options.image_size)
     rows = []

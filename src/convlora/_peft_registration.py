@@ -1,8 +1,8 @@
-"""Lets PEFT know Conv-LoRA as soon as both packages are imported, in either order.
+"""Lets PEFT know our methods as soon as both packages are imported, in either order.
 
 `import convlora` must stay light, so it cannot import PEFT, and with it torch, to register the method. But whoever
-wrote `import convlora` expects `PeftModel.from_pretrained` to load a Conv-LoRA adapter. So if PEFT is loaded
-already, the method is registered at once, and otherwise when PEFT is.
+wrote `import convlora` expects `PeftModel.from_pretrained` to load our adapters. So if PEFT is loaded already, the
+methods are registered at once, and otherwise when PEFT is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import ModuleType
 
 
 def register_with_peft() -> None:
-    """Registers Conv-LoRA with PEFT now, or when PEFT is imported."""
+    """Registers our methods with PEFT now, or when PEFT is imported."""
     if "peft" in sys.modules:
         _register()
     elif not any(isinstance(finder, _PeftWatcher) for finder in sys.meta_path):
@@ -25,7 +25,8 @@ def register_with_peft() -> None:
 
 
 def _register() -> None:
-    importlib.import_module("convlora.methods.conv_lora")
+    for method in ("conv_lora", "feature_tuning"):
+        importlib.import_module(f"convlora.methods.{method}")
 
 
 class _PeftWatcher(importlib.abc.MetaPathFinder):

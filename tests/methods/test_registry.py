@@ -5,6 +5,7 @@ from peft import PeftModel
 from convlora.errors import InputError
 from convlora.methods.registry import METHODS, apply_method
 from convlora.models import SamForSemanticSegmentation
+from convlora.models.layer_names import sam_layers
 from tests.helpers.models import tiny_sam
 
 
@@ -18,7 +19,7 @@ def base():
 
 
 def applied(base, name, **more):
-    return apply_method(base, name, {}, target_modules=["qkv"], modules_to_save=["mask_decoder"], **more)
+    return apply_method(base, name, {}, targets=sam_layers, modules_to_save=["mask_decoder"], **more)
 
 
 def test_the_decoder_alone(base, tmp_path):
@@ -44,9 +45,9 @@ def test_the_decoder_alone(base, tmp_path):
 
 def test_the_decoder_alone_has_no_blocks_to_choose(base):
     with pytest.raises(InputError, match="Leave out --adapt-last"):
-        applied(base, "decoder", layers=[1])
+        applied(base, "decoder", blocks=[1])
     with pytest.raises(InputError, match="has no option 'r'"):
-        apply_method(base, "decoder", {"r": 3}, target_modules=["qkv"], modules_to_save=["mask_decoder"])
+        apply_method(base, "decoder", {"r": 3}, targets=sam_layers, modules_to_save=["mask_decoder"])
 
 
 def test_unknown_methods_are_named(base):

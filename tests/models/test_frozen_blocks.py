@@ -4,13 +4,14 @@ import torch
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.frozen_blocks import FrozenBlockCache, frozen_blocks
+from convlora.models.layer_names import sam_layers
 from tests.helpers.models import tiny_sam
 from tests.helpers.tolerances import BY_DTYPE
 
 
 def adapted(layers, method="lora"):
     base = SamForSemanticSegmentation.from_sam(tiny_sam(num_hidden_layers=4), image_size=64)
-    model = apply_method(base, method, {}, target_modules=["qkv"], modules_to_save=["mask_decoder"], layers=layers)
+    model = apply_method(base, method, {}, targets=sam_layers, modules_to_save=["mask_decoder"], blocks=layers)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

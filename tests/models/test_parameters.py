@@ -4,6 +4,7 @@ import torch
 from convlora.inference.evaluate import autocast
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
+from convlora.models.layer_names import sam_layers
 from convlora.models.parameters import halve_frozen_weights
 from tests.helpers.models import tiny_sam
 
@@ -11,7 +12,7 @@ from tests.helpers.models import tiny_sam
 def adapted(method):
     base = SamForSemanticSegmentation.from_sam(tiny_sam(), image_size=64)
     torch.manual_seed(1)
-    model = apply_method(base, method, {}, target_modules=["qkv"], modules_to_save=["mask_decoder"])
+    model = apply_method(base, method, {}, targets=sam_layers, modules_to_save=["mask_decoder"])
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

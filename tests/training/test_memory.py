@@ -81,12 +81,13 @@ def test_too_little_memory_is_said(make_config, tmp_path, monkeypatch):
 def test_a_larger_image_takes_more():
     from convlora.methods.registry import apply_method
     from convlora.models import SamForSemanticSegmentation
+    from convlora.models.layer_names import sam_layers
     from tests.helpers.models import tiny_sam
 
     taken = []
     for size in (256, 512):
         base = SamForSemanticSegmentation.from_sam(tiny_sam(), image_size=size)
-        model = apply_method(base, "lora", {}, target_modules=["qkv"], modules_to_save=["mask_decoder"])
+        model = apply_method(base, "lora", {}, targets=sam_layers, modules_to_save=["mask_decoder"])
         taken.append(memory._trial(model, (size, size), torch.device("cpu"), "fp32", checkpointing=False))
         assert not model.base_model.model.is_activation_checkpointing
         assert all(p.grad is None for p in model.parameters())

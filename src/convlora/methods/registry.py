@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
@@ -12,6 +13,10 @@ from torch import nn
 
 from convlora.errors import InputError
 from convlora.methods.conv_lora import ConvLoraConfig
+from convlora.methods.feature_tuning import FeatureTuningConfig
+
+# Which layers of a model a method changes, to be named by whoever knows the model.
+PROJECTIONS, BLOCK_OUTPUTS, ALL_LAYERS, ENCODER = "projections", "block-outputs", "all-layers", "encoder"
 
 
 @dataclass(frozen=True)
@@ -23,47 +28,114 @@ class Method:
         summary: One line for help and tables.
         config_class: PEFT's configuration class.
         defaults: The options a user may set, with their defaults.
-        adapts: Whether it changes layers of the frozen model; if not, only `modules_to_save` are trained.
+        fixed: Options of the configuration class that make the method what it is.
+        layers: Which layers of the frozen model it changes: `PROJECTIONS`, `BLOCK_OUTPUTS` or `ALL_LAYERS`; None: none.
+        late: Whether it changes only the last half of the blocks unless told which.
+        trains_encoder: Whether the encoder itself is trained.
+        from_scratch: Whether training starts from random weights.
     """
 
     name: str
     summary: str
     config_class: Callable[..., PeftConfig]
-    defaults: Mapping[str, Any]
-    adapts: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    layers: str | None = PROJECTIONS
+    late: bool = False
+    trains_encoder: bool = False
+    from_scratch: bool = False
 
+
+_LORA: dict[str, Any] = {"r": 3, "lora_alpha": 32, "lora_dropout": 0.0}
+_CONV_LORA: dict[str, Any] = {
+    **_LORA,
+    "num_experts": 8,
+    "top_k": 1,
+    "expert_scales": None,
+    "gate_scaling": "none",
+    "gate_noise": True,
+    "load_balancing_weight": 0.01,
+}
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method(
-            name="conv-lora",
-            summary="LoRA with a mixture of convolution experts in the bottleneck (Zhong et al., 2024)",
-            config_class=ConvLoraConfig,
-            defaults={
-                "r": 3,
-                "lora_alpha": 32,
-                "lora_dropout": 0.0,
-                "num_experts": 8,
-                "top_k": 1,
-                "expert_scales": None,
-                "gate_scaling": "none",
-                "gate_noise": True,
-                "load_balancing_weight": 0.01,
-            },
+            "conv-lora",
+            "LoRA with a mixture of convolution experts in the bottleneck (Zhong et al., 2024)",
+            ConvLoraConfig,
+            defaults=_CONV_LORA,
         ),
         Method(
-            name="lora",
-            summary="Low-rank adaptation of the attention projections (Hu et al., 2021)",
-            config_class=LoraConfig,
-            defaults={"r": 3, "lora_alpha": 32, "lora_dropout": 0.0},
+            "lora", "Low-rank adaptation of the attention projections (Hu et al., 2021)", LoraConfig, defaults=_LORA
         ),
         Method(
-            name="decoder",
-            summary="The mask decoder alone; the image encoder stays as it is",
-            config_class=LoraConfig,
-            defaults={},
-            adapts=False,
+            "decoder",
+            "The mask decoder alone; the image encoder stays as it is",
+            LoraConfig,
+            layers=None,
+        ),
+        Method(
+            "full",
+            "Every weight of image encoder and mask decoder",
+            LoraConfig,
+            layers=None,
+            trains_encoder=True,
+        ),
+        Method(
+            "scratch",
+            "Every weight, from random ones: what pretraining is worth",
+            LoraConfig,
+            layers=None,
+            trains_encoder=True,
+            from_scratch=True,
+        ),
+        Method(
+            "bitfit",
+            "The biases of all layers (Ben Zaken et al., 2022)",
+            FeatureTuningConfig,
+            fixed={"kind": "bias"},
+            layers=ALL_LAYERS,
+        ),
+        Method(
+            "adapter",
+            "Bottlenecks after attention and MLP of every block (Houlsby et al., 2019)",
+            FeatureTuningConfig,
+            defaults={"bottleneck": 2},
+            fixed={"kind": "bottleneck"},
+            layers=BLOCK_OUTPUTS,
+        ),
+        Method(
+            "ssf",
+            "Scale and shift of the output of all layers (Lian et al., 2022)",
+            FeatureTuningConfig,
+            fixed={"kind": "scale-shift"},
+            layers=ALL_LAYERS,
+        ),
+        Method(
+            "dora",
+            "LoRA that learns direction and magnitude apart (Liu et al., 2024)",
+            LoraConfig,
+            defaults=_LORA,
+            fixed={"use_dora": True},
+        ),
+        Method("late-lora", "LoRA in the last half of the blocks", LoraConfig, defaults=_LORA, late=True),
+        Method(
+            "late-conv-lora", "Conv-LoRA in the last half of the blocks", ConvLoraConfig, defaults=_CONV_LORA, late=True
+        ),
+        Method(
+            "multi-scale-lora",
+            "Conv-LoRA without a gate: the experts of all scales, averaged",
+            ConvLoraConfig,
+            defaults={**_LORA, "num_experts": 8, "expert_scales": None},
+            fixed={"gate_scaling": "average", "load_balancing_weight": 0.0},
+        ),
+        Method(
+            "depthwise-lora",
+            "LoRA with one 5x5 depthwise convolution in the bottleneck instead of experts",
+            ConvLoraConfig,
+            defaults=_LORA,
+            fixed={"convolution": "depthwise", "load_balancing_weight": 0.0},
         ),
     )
 }
@@ -89,7 +161,11 @@ def resolve_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     defaults = find_method(name).defaults
     unknown = [key for key in options if key not in defaults]
     if unknown:
-        raise InputError(f"The method {name} has no option '{unknown[0]}'. It has: {', '.join(defaults)}.")
+        there_are = ", ".join(defaults)
+        raise InputError(
+            f"The method {name} has no option '{unknown[0]}'. "
+            + (f"It has: {there_are}." if there_are else "It has none; leave it out.")
+        )
     for key, value in options.items():
         if not _fits(value, defaults[key]):
             raise InputError(f"method.{key} must be like its default, {defaults[key]!r}, got {value!r}.")
@@ -110,9 +186,9 @@ def apply_method(
     name: str,
     options: Mapping[str, Any],
     *,
-    target_modules: Sequence[str] | str,
+    targets: Callable[[str, Sequence[int] | None], str],
     modules_to_save: Sequence[str],
-    layers: Sequence[int] | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> PeftModel:
     """Puts a method's adapters into a model and freezes the rest.
 
@@ -120,9 +196,10 @@ def apply_method(
         model: The base model, changed in place.
         name: Name of the method.
         options: Its options; missing ones take their defaults.
-        target_modules: The linear layers to adapt, as in PEFT.
+        targets: Gives the names of layers of a kind (`PROJECTIONS`, `BLOCK_OUTPUTS`, `ALL_LAYERS`) in some blocks as
+            a regular expression for PEFT, and the name of the `ENCODER`.
         modules_to_save: Modules trained in full and saved with the adapters.
-        layers: Numbers of the blocks (in a list called `layers`) to adapt; None: all of them.
+        blocks: Numbers of the blocks to adapt; None: all of them, or the last half for a method that is late.
 
     Returns:
         The model as PEFT wraps it.
@@ -131,19 +208,25 @@ def apply_method(
         InputError: If an option is unknown or has a value out of range.
     """
     method = find_method(name)
-    settings = resolve_options(name, options)
-    if not method.adapts:
-        if layers is not None:
-            raise InputError(f"The method {name} adapts no block, so there are none to choose. Leave out --adapt-last.")
-        target_modules = DUMMY_TARGET_MODULES  # what PEFT calls "none"
+    settings: dict[str, Any] = {**resolve_options(name, options), **method.fixed}
+    if method.layers is None:
+        if blocks is not None:
+            raise InputError(f"The method {name} has no blocks to choose from. Leave out --adapt-last.")
+        settings["target_modules"] = DUMMY_TARGET_MODULES  # what PEFT calls "none"
+    else:
+        if method.late and blocks is None:
+            count = number_of_blocks(model)
+            blocks = range(count - count // 2, count)
+        settings["target_modules"] = targets(method.layers, blocks)
+    if method.trains_encoder:
+        modules_to_save = [*modules_to_save, targets(ENCODER, None)]
     try:
-        config = method.config_class(
-            **settings,
-            target_modules=target_modules if isinstance(target_modules, str) else list(target_modules),
-            modules_to_save=list(modules_to_save),
-            layers_to_transform=None if layers is None else list(layers),
-            layers_pattern=None if layers is None else "layers",
-        )
-        return get_peft_model(model, config)
+        return get_peft_model(model, method.config_class(**settings, modules_to_save=list(modules_to_save)))
     except (TypeError, ValueError) as error:
         raise InputError(f"The options of the method {name} do not work: {error}") from error
+
+
+def number_of_blocks(model: nn.Module) -> int:
+    """Length of the longest list of blocks called `layers`."""
+    numbers = [int(found[1]) for name, _ in model.named_modules() if (found := re.search(r"\blayers\.(\d+)$", name))]
+    return max(numbers, default=-1) + 1

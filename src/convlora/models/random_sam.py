@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
 
@@ -64,19 +65,25 @@ def random_sam(config: SamConfig, seed: int = 0) -> SamModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = SamModel(config)
-        for name, parameter in model.named_parameters():
-            if name.endswith("positional_embedding"):
-                parameter.normal_(std=1.0)
-            elif "rel_pos" in name or name.endswith("pos_embed"):
-                parameter.normal_(std=0.02)
-            elif "norm" in name:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-            elif parameter.ndim >= 2 and not name.endswith(("_embed.weight", "token.weight", "tokens.weight")):
-                fan_in = parameter[0].numel() if "upscale" not in name else parameter.shape[0]
-                parameter.normal_(std=fan_in**-0.5)
-            elif parameter.ndim >= 2:
-                parameter.normal_(std=1.0)
-            else:
-                parameter.normal_(std=0.02)
+        randomize(model)
         model.tie_weights()
     return model.eval()
+
+
+@torch.no_grad()
+def randomize(module: nn.Module) -> None:
+    """Gives a SAM, or a part of one, new random weights, from torch's global generator; see [`random_sam`]."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("positional_embedding"):
+            parameter.normal_(std=1.0)
+        elif "rel_pos" in name or name.endswith("pos_embed"):
+            parameter.normal_(std=0.02)
+        elif "norm" in name:
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        elif parameter.ndim >= 2 and not name.endswith(("_embed.weight", "token.weight", "tokens.weight")):
+            fan_in = parameter[0].numel() if "upscale" not in name else parameter.shape[0]
+            parameter.normal_(std=fan_in**-0.5)
+        elif parameter.ndim >= 2:
+            parameter.normal_(std=1.0)
+        else:
+            parameter.normal_(std=0.02)

@@ -25,12 +25,14 @@ from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import adapter_folder, read_metrics
 from convlora.inference.scoring import new_baselines
-from convlora.methods.registry import apply_method
+from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import HIGHER_IS_BETTER, MultiClassScores
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import as_size
+from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import count_parameters, halve_frozen_weights
+from convlora.models.random_sam import randomize
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.cache import end_cache, start_cache
@@ -43,9 +45,6 @@ from convlora.training.reporting import Reporter, Silent
 from convlora.training.task import class_weights, settle_task
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.validation import check_settings
-
-TARGET_MODULES = ["qkv"]  # the fused projection of every attention block of SAM's vision encoder
-MODULES_TO_SAVE = ["mask_decoder"]
 
 
 class Interrupted(RunError):
@@ -181,6 +180,9 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
+    if find_method(config.method.name).from_scratch:  # right after the seed was set
+        randomize(base.vision_encoder)
+        randomize(base.mask_decoder)
     blocks, last = len(base.vision_encoder.layers), config.training.adapt_last
     if last is not None and last > blocks:
         raise InputError(f"--adapt-last {last} is more than the {blocks} blocks of the vision encoder. Lower it.")
@@ -188,9 +190,9 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
         base,
         config.method.name,
         config.method.options,
-        target_modules=TARGET_MODULES,
+        targets=sam_layers,
         modules_to_save=MODULES_TO_SAVE,
-        layers=None if last is None else range(blocks - last, blocks),
+        blocks=None if last is None else range(blocks - last, blocks),
     )
 
 

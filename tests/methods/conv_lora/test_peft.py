@@ -258,7 +258,7 @@ def test_other_layers_are_refused():
         ({"top_k": 9}, "`top_k` must be between 1 and num_experts=8"),
         ({"expert_scales": [1, 2]}, "one scale per expert"),
         ({"expert_scales": [0] * 8}, "whole numbers from 1 up"),
-        ({"gate_scaling": "sigmoid"}, "'none' or 'softmax'"),
+        ({"gate_scaling": "sigmoid"}, "'none', 'softmax' or 'average'"),
         ({"load_balancing_weight": -1.0}, "must not be negative"),
         ({"grid_size": (3,)}, "(height, width)"),
         ({"num_prefix_tokens": -1}, "0 or more"),

@@ -7,22 +7,9 @@ from typing import Any, Literal
 
 from peft import LoraConfig
 
+from convlora.methods.peft_types import PeftTypeName
 
-class _PeftTypeName(str):
-    """A PEFT type that is no member of PEFT's enum, but has the `value` and prints the way its members do."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return f"PeftType.{self.value}"
-
-    @property
-    def value(self) -> str:
-        """The name as a plain string."""
-        return str.__str__(self)
-
-
-PEFT_TYPE = _PeftTypeName("CONV_LORA")
+PEFT_TYPE = PeftTypeName("CONV_LORA")
 
 # LoRA's own variants replace the very forward pass that Conv-LoRA replaces, so they cannot be combined with it.
 _OTHER_VARIANTS = (
@@ -59,7 +46,10 @@ class ConvLoraConfig(LoraConfig):
             1, 2, ..., `num_experts`.
         gate_scaling: `"none"` weighs the chosen experts by a soft-max among themselves, which is the constant 1 for
             `top_k = 1`: no task gradient reaches the gate, as published. `"softmax"` weighs them by their soft-max
-            probability among all experts, so that the task teaches the gate too.
+            probability among all experts, so that the task teaches the gate too. `"average"` is no gate at all: every
+            expert is used, all weigh the same, and there is no load-balancing loss.
+        convolution: `"experts"`, or `"depthwise"`: one 5x5 convolution of each channel by itself in their place,
+            `E(z) = GELU(DW5x5(z))`, for comparison.
         gate_noise: Add learned Gaussian noise to the gate's logits in training (Shazeer et al., 2017).
         load_balancing_weight: Coefficient of the load-balancing loss, see [`convlora.load_balancing_loss`].
         grid_size: (height, width) of the token grid for inputs `(B, L, C)`. Default: a square is assumed.
@@ -80,9 +70,14 @@ class ConvLoraConfig(LoraConfig):
     expert_scales: list[int] | None = field(
         default=None, metadata={"help": "Scale of each expert; default 1, 2, ..., num_experts."}
     )
-    gate_scaling: Literal["none", "softmax"] = field(
+    gate_scaling: Literal["none", "softmax", "average"] = field(
         default="none",
-        metadata={"help": "'none' as published, or 'softmax' so that the task teaches the gate as well."},
+        metadata={
+            "help": "'none' as published, 'softmax' so that the task teaches the gate as well, 'average' for no gate."
+        },
+    )
+    convolution: Literal["experts", "depthwise"] = field(
+        default="experts", metadata={"help": "'experts', or one 5x5 'depthwise' convolution in their place."}
     )
     gate_noise: bool = field(default=True, metadata={"help": "Add learned noise to the gate's logits in training."})
     load_balancing_weight: float = field(
@@ -131,8 +126,10 @@ class ConvLoraConfig(LoraConfig):
                     f"`expert_scales` must name one scale per expert: {len(self.expert_scales)} scales for "
                     f"num_experts={self.num_experts}"
                 )
-        if self.gate_scaling not in ("none", "softmax"):
-            problems.append(f"`gate_scaling` must be 'none' or 'softmax', got {self.gate_scaling!r}")
+        if self.gate_scaling not in ("none", "softmax", "average"):
+            problems.append(f"`gate_scaling` must be 'none', 'softmax' or 'average', got {self.gate_scaling!r}")
+        if self.convolution not in ("experts", "depthwise"):
+            problems.append(f"`convolution` must be 'experts' or 'depthwise', got {self.convolution!r}")
         if not isinstance(self.load_balancing_weight, (int, float)) or self.load_balancing_weight < 0:
             problems.append(f"`load_balancing_weight` must not be negative, got {self.load_balancing_weight!r}")
         if self.grid_size is not None and not (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch import nn
 from torch.autograd import forward_ad
@@ -18,7 +19,7 @@ from convlora.methods.conv_lora.experts import ConvExperts
 from convlora.methods.conv_lora.gate import noisy_top_k
 
 # The parameters Conv-LoRA adds to a LoRA layer, one entry per adapter in each.
-ADAPTER_LAYER_NAMES = ("lora_gate", "lora_gate_noise", "lora_experts")
+ADAPTER_LAYER_NAMES = ("lora_gate", "lora_gate_noise", "lora_experts", "lora_depthwise")
 
 _NOT_MERGEABLE = (
     "Conv-LoRA cannot be merged into the base weights, because its update depends on the input: every feature map "
@@ -67,14 +68,21 @@ class ConvLoraVariant(LoraVariant):
             module.conv_lora_settings = {}
             module.conv_lora_balance = {}
         r = module.r[adapter_name]
-        gate = nn.Linear(r, config.num_experts, bias=False)
-        gate_noise = nn.Linear(r, config.num_experts, bias=False)
-        if config.init_lora_weights:
-            nn.init.zeros_(gate.weight)
-            nn.init.zeros_(gate_noise.weight)
-        module.lora_gate[adapter_name] = gate
-        module.lora_gate_noise[adapter_name] = gate_noise
-        module.lora_experts[adapter_name] = ConvExperts(r, config.scales)
+        for name in ADAPTER_LAYER_NAMES:  # an adapter of the same name may have had others
+            if adapter_name in getattr(module, name):
+                del getattr(module, name)[adapter_name]
+        if config.convolution == "depthwise":
+            module.lora_depthwise[adapter_name] = nn.Conv2d(r, r, kernel_size=5, padding=2, groups=r)
+        else:
+            module.lora_experts[adapter_name] = ConvExperts(r, config.scales)
+            if config.gate_scaling != "average":
+                gate = nn.Linear(r, config.num_experts, bias=False)
+                gate_noise = nn.Linear(r, config.num_experts, bias=False)
+                if config.init_lora_weights:
+                    nn.init.zeros_(gate.weight)
+                    nn.init.zeros_(gate_noise.weight)
+                module.lora_gate[adapter_name] = gate
+                module.lora_gate_noise[adapter_name] = gate_noise
         module.conv_lora_settings[adapter_name] = LayerSettings(
             top_k=config.top_k,
             gate_scaling=config.gate_scaling,
@@ -113,16 +121,7 @@ class ConvLoraVariant(LoraVariant):
         with torch.autocast(z.device.type, enabled=False):
             z_map = tokens.reshape(-1, height, width, z.shape[-1]).permute(0, 3, 1, 2)
             z_map = z_map if z_map.dtype == torch.float64 else z_map.float()
-            gating = noisy_top_k(
-                z_map.mean(dim=(2, 3)),
-                module.lora_gate[active_adapter].weight.to(z_map.dtype),
-                module.lora_gate_noise[active_adapter].weight.to(z_map.dtype),
-                top_k=settings.top_k,
-                scaling=settings.gate_scaling,
-                noisy=settings.gate_noise and module.training,
-            )
-            module.conv_lora_balance[active_adapter].store(settings.load_balancing_weight * gating.balance)
-            mixed = z_map + module.lora_experts[active_adapter](z_map.contiguous(), gating.indices, gating.weights)
+            mixed = z_map + _convolved(module, active_adapter, z_map, settings)
             u = mixed.permute(0, 2, 3, 1).reshape(tokens.shape)
         if prefix:
             u = torch.cat([z[:, :prefix].to(u.dtype), u], dim=1)
@@ -144,6 +143,31 @@ class ConvLoraVariant(LoraVariant):
     def unmerge(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
         """Refuses, see the message."""
         raise refuse_merge()
+
+
+def _convolved(module: LoraLayer, name: str, z_map: torch.Tensor, settings: LayerSettings) -> torch.Tensor:
+    """What the convolutions make of the bottleneck `(B, r, H, W)`; the load-balancing loss is stored on the way."""
+    if name in module.lora_depthwise:
+        convolution = module.lora_depthwise[name]
+        weight, bias = convolution.weight.to(z_map.dtype), convolution.bias.to(z_map.dtype)
+        return F.gelu(F.conv2d(z_map, weight, bias, padding=2, groups=len(weight)))
+    experts = module.lora_experts[name]
+    if name not in module.lora_gate:
+        count = len(experts.scales)
+        indices = torch.arange(count, device=z_map.device).expand(len(z_map), -1)
+        mean: torch.Tensor = experts(z_map.contiguous(), indices, z_map.new_full((len(z_map), count), 1 / count))
+        return mean
+    gating = noisy_top_k(
+        z_map.mean(dim=(2, 3)),
+        module.lora_gate[name].weight.to(z_map.dtype),
+        module.lora_gate_noise[name].weight.to(z_map.dtype),
+        top_k=settings.top_k,
+        scaling=settings.gate_scaling,
+        noisy=settings.gate_noise and module.training,
+    )
+    module.conv_lora_balance[name].store(settings.load_balancing_weight * gating.balance)
+    mixture: torch.Tensor = experts(z_map.contiguous(), gating.indices, gating.weights)
+    return mixture
 
 
 def add_low_rank(

@@ -1,0 +1,51 @@
+"""Configuration of feature tuning as a PEFT method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft import PeftConfig
+
+from convlora.methods.peft_types import PeftTypeName
+
+PEFT_TYPE = PeftTypeName("FEATURE_TUNING")
+KINDS = ("bias", "scale-shift", "bottleneck")
+
+
+@dataclass
+class FeatureTuningConfig(PeftConfig):
+    """Settings of methods that leave a layer frozen and change what comes out of it.
+
+    Args:
+        kind: `"bias"`: `y + b`, as if the layer's bias were trained (BitFit). `"scale-shift"`: `s * y + b` (SSF).
+            `"bottleneck"`: `y + U gelu(D y + d) + u`, with D to `bottleneck` channels (Houlsby's adapter).
+        bottleneck: Channels inside a bottleneck.
+        target_modules: Names of the layers, as in PEFT: linear layers, norms, convolutions.
+        exclude_modules: Names of layers to leave out.
+        modules_to_save: Modules trained in full and saved too.
+        layers_to_transform: Numbers of the blocks to change. Default: all.
+        layers_pattern: Name of the list of blocks.
+
+    Raises:
+        ValueError: If the kind is unknown or the bottleneck has no channel.
+
+    Source: Ben Zaken et al., "BitFit", ACL 2022; Lian et al., "Scaling & Shifting Your Features", NeurIPS 2022; Houlsby
+        et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019.
+    """
+
+    kind: str = field(default="bias", metadata={"help": f"One of {', '.join(KINDS)}."})
+    bottleneck: int = field(default=2, metadata={"help": "Channels inside a bottleneck."})
+    target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers whose output is changed."})
+    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave out."})
+    modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules trained in full."})
+    layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Numbers of the blocks."})
+    layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the list of blocks."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type: Any = PEFT_TYPE
+        if self.kind not in KINDS:
+            raise ValueError(f"`kind` must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if not isinstance(self.bottleneck, int) or isinstance(self.bottleneck, bool) or self.bottleneck < 1:
+            raise ValueError(f"`bottleneck` must be a whole number from 1 up, got {self.bottleneck!r}")

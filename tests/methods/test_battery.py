@@ -1,0 +1,167 @@
+"""Every method must pass the same checks on the segmenter; a new method takes part by being registered."""
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+
+from convlora import load_balancing_loss
+from convlora.methods.registry import METHODS, apply_method, number_of_blocks
+from convlora.models import SamForSemanticSegmentation
+from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.models.parameters import halve_frozen_weights
+from tests.helpers.models import tiny_sam
+from tests.helpers.tolerances import BY_DTYPE
+
+ADAPTING = [name for name, method in METHODS.items() if method.layers is not None]
+LATE = [name for name, method in METHODS.items() if method.late]
+
+
+def base(image_size=64, **kwargs):
+    return SamForSemanticSegmentation.from_sam(tiny_sam(num_hidden_layers=4), image_size=image_size, **kwargs).eval()
+
+
+def adapted(name, model=None, options=None):
+    return apply_method(
+        base() if model is None else model, name, options or {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE
+    )
+
+
+def disturb(model):
+    """Moves everything that is trained away from the identity."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def loss_of(model, pixels):
+    torch.manual_seed(2)
+    return model(pixel_values=pixels, labels=(pixels[:, 0] > 0).long()).loss + load_balancing_loss(model)
+
+
+@pytest.fixture
+def pixels():
+    return torch.randn(2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_starts_as_the_frozen_model_and_changes_when_disturbed(name, pixels):
+    expected = base()(pixels).logits
+    model = adapted(name).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+        disturb(model)
+        assert not torch.allclose(model(pixels).logits, expected, atol=1e-3)
+        with model.disable_adapter():
+            torch.testing.assert_close(model(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_trains_what_it_should_and_nothing_else(name, pixels):
+    model = adapted(name).train()
+    method = METHODS[name]
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parts = ["mask_decoder.modules_to_save"] + ["vision_encoder.modules_to_save"] * method.trains_encoder
+    own = {key for key in trained if not any(part in key for part in parts)}
+    if method.layers is None:
+        assert not own
+    else:
+        assert own
+        assert all("vision_encoder" in key and ("lora_" in key or "tuned_" in key) for key in own)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):  # of a product of two matrices, one of them zero, the other moves in the second step only
+        optimizer.zero_grad()
+        loss_of(model, pixels).backward()
+        optimizer.step()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad), (
+        "every parameter takes part: distributed training searches for no unused ones"
+    )
+    moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert moved <= trained
+    assert any(key in moved for key in own) or not own
+    if method.trains_encoder:
+        assert any("vision_encoder.modules_to_save" in key for key in moved)
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_late_methods_leave_the_first_half_alone(name):
+    model = adapted(name)
+    assert number_of_blocks(model) == 4
+    blocks = {key.split("layers.")[1][0] for key, p in model.named_parameters() if p.requires_grad and "lora_" in key}
+    assert blocks == {"2", "3"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_is_saved_and_loaded(name, pixels, tmp_path):
+    model = disturb(adapted(name)).eval()
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(base(), str(tmp_path)).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(pixels).logits, model(pixels).logits)
+    assert not any(file.suffix in (".bin", ".pt", ".pkl") for file in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_checkpointing_changes_no_gradient(name, pixels):
+    grads = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = disturb(adapted(name)).train()
+        if checkpointing:
+            model.base_model.model.activation_checkpointing_enable({"use_reentrant": False})
+        loss_of(model, pixels).backward()
+        grads.append({key: p.grad for key, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for key, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][key], grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bfloat16_and_oblong_images(name):
+    model = disturb(adapted(name, base((48, 96)))).train()
+    halve_frozen_weights(model.base_model.model.vision_encoder, "bf16")
+    pixels = torch.randn(1, 3, 48, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = loss_of(model, pixels)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(
+        parameter.dtype == torch.float32 and torch.isfinite(parameter.grad).all()
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    )
+
+
+@pytest.mark.parametrize("name", ADAPTING)
+def test_chosen_blocks(name):
+    model = apply_method(base(), name, {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE, blocks=[3])
+    keys = [key for key, p in model.named_parameters() if p.requires_grad and "mask_decoder" not in key]
+    assert keys
+    assert all("layers.3." in key for key in keys)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_several_classes(name, pixels):
+    model = adapted(name, base(num_classes=3, num_mask_tokens=5)).train()
+    labels = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (2, 64, 64)))
+    loss = model(pixel_values=pixels, labels=labels).loss + load_balancing_loss(model)
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("name", ADAPTING)
+def test_unload_gives_the_encoder_back(name, pixels):
+    expected = base().get_image_embeddings(pixels)
+    plain = disturb(adapted(name)).unload()
+    assert not any("tuned_" in key or "lora_" in key for key, _ in plain.named_parameters())
+    with torch.no_grad():
+        assert torch.equal(plain.get_image_embeddings(pixels), expected)
+
+
+def test_feature_tuning_is_not_merged():
+    with pytest.raises(ValueError, match="cannot be merged"):
+        adapted("ssf").merge_and_unload()
