@@ -81,3 +81,29 @@ def facts_table(facts: dict[str, Any], title: str | None = None) -> Table:
     for name, value in facts.items():
         table.add_row(name, str(value))
     return table
+
+
+def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
+    """The methods of a comparison, best first.
+
+    Args:
+        summary: The content of `compare.json`.
+        fraction: Share of the training images.
+    """
+    from convlora.comparison.page import table_rows
+
+    share = "" if fraction == 1 else f", {100 * fraction:g}% of the training images"
+    seeds = len(summary["seeds"])
+    table = Table(
+        title=f"{summary['score']} on {summary['images']} {summary['split']} images, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}{share}",
+        title_justify="left",
+        caption=f"Differences to {summary['reference']} with a 95% interval over the images.",
+        caption_justify="left",
+    )
+    table.add_column("method")
+    for name in (summary["score"], "difference", "lr", "trained weights", "s/step", "MB"):
+        table.add_column(name, justify="right")
+    for row in table_rows(summary, fraction):
+        table.add_row(escape(row[0]), *row[1:])
+    return table

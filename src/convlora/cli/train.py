@@ -8,110 +8,59 @@ from typing import Annotated, Any
 import typer
 
 from convlora.cli.console import out, print_json, quiet_libraries
-from convlora.cli.options import DeviceName, Json, MemoryMode, PrecisionName, parse_image_size
+from convlora.cli.options import Json
+from convlora.cli.training_options import (
+    AdaptLast,
+    AugmentationName,
+    BatchSize,
+    Cache,
+    Config,
+    Data,
+    Epochs,
+    GradAccum,
+    ImageSize,
+    LearningRate,
+    Loss,
+    MaxSteps,
+    Memory,
+    Model,
+    Set,
+    TrainingDevice,
+    TrainingPrecision,
+    training_settings,
+)
 
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA",
-            help="Folder {train,val,test}/{images,masks}/, or with train.csv, val.csv, test.csv (columns image,label).",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Run folder to write.", show_default=False)] = ...,  # type: ignore[assignment]
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="SAM: a Hugging Face id, a folder saved by transformers, Meta's .pth file, or tiny, which comes with "
-            "the package. [dim]\\[default: facebook/sam-vit-base][/dim]",
-            show_default=False,
-        ),
-    ] = None,
+    model: Model = None,
     method: Annotated[
-        str | None, typer.Option(help="conv-lora or lora. [dim]\\[default: conv-lora][/dim]", show_default=False)
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file of settings, such as the config.yaml of a run.", show_default=False)
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting of config.yaml; may be repeated.", show_default=False
-        ),
-    ] = None,
-    image_size: Annotated[
         str | None,
         typer.Option(
-            metavar="N",
-            help="Resize images to N x N pixels (or HxW), divisible by 16. [dim]\\[default: the checkpoint's][/dim]",
+            help="conv-lora, lora, dora, late-lora, late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, "
+            "ssf, decoder, full or scratch. [dim]\\[default: conv-lora][/dim]",
             show_default=False,
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training images. [dim]\\[default: 20][/dim]", show_default=False)
-    ] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(help="Stop after so many optimizer steps.", show_default=False)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images at a time. [dim]\\[default: 1][/dim]", show_default=False)
-    ] = None,
-    grad_accum: Annotated[
-        int | None, typer.Option(help="Batches per optimizer step. [dim]\\[default: 4][/dim]", show_default=False)
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate at the start. [dim]\\[default: 1e-4][/dim]", show_default=False)
-    ] = None,
-    adapt_last: Annotated[
-        int | None,
-        typer.Option(
-            help="Adapt only the last so many blocks: less memory and time. [dim]\\[default: all][/dim]",
-            show_default=False,
-        ),
-    ] = None,
-    cache: Annotated[
-        bool | None,
-        typer.Option(
-            "--cache/--no-cache",
-            help="With --adapt-last: keep what the frozen blocks make of each image on disk, so that later epochs "
-            "skip them.",
-            show_default=False,
-        ),
-    ] = None,
-    memory: Annotated[
-        MemoryMode | None,
-        typer.Option(
-            help="Auto: try out what a step takes and pick batch size and checkpointing to fit. "
-            "[dim]\\[default: given][/dim]",
-            show_default=False,
-        ),
-    ] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            help="structure, balanced-bce (for shadows) or bce-dice. [dim]\\[default: structure][/dim]",
-            show_default=False,
-        ),
-    ] = None,
-    augmentation: Annotated[
-        str | None,
-        typer.Option(help="none, flip, flips or strong. [dim]\\[default: flip][/dim]", show_default=False),
-    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    image_size: ImageSize = None,
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    grad_accum: GradAccum = None,
+    lr: LearningRate = None,
+    adapt_last: AdaptLast = None,
+    cache: Cache = None,
+    memory: Memory = None,
+    loss: Loss = None,
+    augmentation: AugmentationName = None,
     seed: Annotated[
         int | None, typer.Option(help="Of everything that is drawn. [dim]\\[default: 0][/dim]", show_default=False)
     ] = None,
-    precision: Annotated[
-        PrecisionName | None,
-        typer.Option(
-            help="Auto: bf16 or fp16 on a GPU, fp32 on a CPU. [dim]\\[default: auto][/dim]", show_default=False
-        ),
-    ] = None,
-    device: Annotated[
-        DeviceName | None,
-        typer.Option(help="Auto: a GPU if there is one. [dim]\\[default: auto][/dim]", show_default=False),
-    ] = None,
+    precision: TrainingPrecision = None,
+    device: TrainingDevice = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     json: Json = False,
 ) -> None:
@@ -134,30 +83,27 @@ def train(
         settings = RunConfig.load(config)
     elif resume and (output / "config.yaml").is_file():
         settings = RunConfig.load(output / "config.yaml")
-    given: dict[str, dict[str, Any]] = {
-        "data": {"path": data, "augmentation": augmentation},
-        "model": {
-            "source": model,
-            "image_size": None if image_size is None else parse_image_size(image_size),
-        },
-        "method": {"name": method},
-        "training": {
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "batch_size": batch_size,
-            "grad_accum": grad_accum,
-            "lr": lr,
-            "adapt_last": adapt_last,
-            "cache": cache,
-            "memory": None if memory is None else memory.value,
-            "loss": loss,
-            "seed": seed,
-            "precision": None if precision is None else precision.value,
-            "device": None if device is None else device.value,
-        },
-    }
+    given = training_settings(
+        data=data,
+        model=model,
+        method=method,
+        image_size=image_size,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        grad_accum=grad_accum,
+        lr=lr,
+        adapt_last=adapt_last,
+        cache=cache,
+        memory=memory,
+        loss=loss,
+        augmentation=augmentation,
+        seed=seed,
+        precision=precision,
+        device=device,
+    )
     for section, entries in given.items():
-        settings.update({section: {k: v for k, v in entries.items() if v is not None}}, origin="the command line")
+        settings.update({section: entries}, origin="the command line")
     settings.override(set_ or [])
 
     with RunProgress() as progress:

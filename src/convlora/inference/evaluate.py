@@ -53,6 +53,7 @@ def score_samples(
     workers: int = 0,
     structure: bool = True,
     trivial: Baselines | None = None,
+    images: list[dict[str, Any]] | None = None,
     progress: Any = None,
 ) -> BinaryScores | MultiClassScores:
     """Scores a model's predictions. Only one batch of logits is ever in memory.
@@ -68,6 +69,8 @@ def score_samples(
         workers: Processes that read images.
         structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
         trivial: Collects the scores of trivial answers along the way.
+        images: Receives the name of each image and what it adds to the scores, see
+            `convlora.inference.scoring.update_scores`.
         progress: Called with the number of images just done.
 
     Returns:
@@ -86,11 +89,14 @@ def score_samples(
     was_training = model.training
     model.eval()
     try:
-        for images, labels in loader:
+        names = iter(sample.name for sample in samples)
+        for pixels, labels in loader:
             with autocast(device, precision):
-                output = model(pixel_values=torch.stack(images).to(device))
+                output = model(pixel_values=torch.stack(pixels).to(device))
             for index, own_labels in enumerate(labels):
-                update_scores(scores, output, index, own_labels)
+                added, name = update_scores(scores, output, index, own_labels), next(names)
+                if images is not None and added is not None:
+                    images.append({"image": name, **added})
                 if trivial is not None:
                     trivial.update(own_labels)
             if progress is not None:

@@ -46,7 +46,9 @@ def new_baselines(classes: ClassTable) -> Baselines:
     return CommonClassBaseline(classes.names, classes.ignore_index)
 
 
-def update_scores(scores: BinaryScores | MultiClassScores, output: Any, index: int, labels: np.ndarray) -> None:
+def update_scores(
+    scores: BinaryScores | MultiClassScores, output: Any, index: int, labels: np.ndarray
+) -> dict[str, Any] | None:
     """Scores one image of a model's output at the size of its labels.
 
     Args:
@@ -54,9 +56,21 @@ def update_scores(scores: BinaryScores | MultiClassScores, output: Any, index: i
         output: What the segmenter returned for a batch.
         index: Which image of the batch.
         labels: `(H, W)`.
+
+    Returns:
+        What the image adds: of a binary task its scores, else for each class the pixels that are `right`, `true` and
+        `predicted`. None if every pixel is ignored.
     """
     size = (labels.shape[0], labels.shape[1])
     if isinstance(scores, BinaryScores):
-        scores.update(own_probabilities(output, index, size)[1].cpu().numpy(), labels)
-    else:
-        scores.update(own_map(output, index, size), labels)
+        return scores.update(own_probabilities(output, index, size)[1].cpu().numpy(), labels)
+    before, skipped = scores.confusion.copy(), scores.num_skipped
+    scores.update(own_map(output, index, size), labels)
+    if scores.num_skipped > skipped:
+        return None
+    added = scores.confusion - before
+    return {
+        "right": np.diag(added).tolist(),
+        "true": added.sum(axis=1).tolist(),
+        "predicted": added.sum(axis=0).tolist(),
+    }

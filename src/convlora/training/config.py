@@ -30,6 +30,7 @@ class DataSettings:
         augmentation: "none", "flip" (the published one), "flips" or "strong".
         intensity: How 16-bit images become 8-bit: by the range of their "type", or of each "image".
         val_fraction: Share of the training images held out if there is no validation split.
+        train_fraction: Share of the training images to train on; a smaller share is part of a larger one.
         workers: Processes that read images; null: 4 on a GPU, none on a CPU, where they would compete.
     """
 
@@ -37,6 +38,7 @@ class DataSettings:
     augmentation: str = "flip"
     intensity: Literal["type", "image"] = "type"
     val_fraction: float = 0.1
+    train_fraction: float = 1.0
     workers: int | None = None
 
 

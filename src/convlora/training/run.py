@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import resource
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -20,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from convlora.data.check import check_data
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import SegmentationDataset
+from convlora.data.sample import Sample
 from convlora.data.sources import DataSource, open_data
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
@@ -74,12 +78,16 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         reporter = Silent()
     if config.data.path is None:
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
-    config.data.path, config.model.source = _absolute(config.data.path), _absolute(config.model.source)
+    config.data.path, config.model.source = absolute(config.data.path), absolute(config.model.source)
     checkpoint = _prepare_folder(config, output, resume, reporter, process)
     precision = resolve_precision(config.training.precision, device)
     source = open_data(config.data.path)
     classes = _check(source, config)
     train_samples, val_samples = source.train_val(config.training.seed, config.data.val_fraction)
+    if config.data.train_fraction < 1:
+        whole = len(train_samples)
+        train_samples = some_of(train_samples, config.data.train_fraction, config.training.seed)
+        reporter.message(f"Training on {len(train_samples)} of {whole} images.")
     for note in source.notes:
         reporter.message(note)
 
@@ -153,6 +161,13 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     return _finish(trainer, config, output, source, classes, timer, reporter)
 
 
+def some_of(samples: Sequence[Sample], fraction: float, seed: int) -> list[Sample]:
+    """A share of the samples, at least one, in their order; with the same seed a smaller share is part of a larger."""
+    order = np.random.default_rng([seed, 1]).permutation(len(samples))
+    chosen = set(order[: max(1, round(fraction * len(samples)))].tolist())
+    return [sample for index, sample in enumerate(samples) if index in chosen]
+
+
 def planned_steps(config: RunConfig, images: int, processes: int) -> int:
     """Optimizer steps of a run: those of all epochs, or `max_steps` if that is fewer."""
     t = config.training
@@ -212,8 +227,8 @@ def _prepare_folder(
     return checkpoint
 
 
-def _absolute(name: str) -> str:
-    """The absolute path of something on this disk; Hub ids stay as they are."""
+def absolute(name: str) -> str:
+    """The absolute path of something on this disk; Hub ids and what comes with the package stay as they are."""
     if name in BUNDLED:
         return name
     path = Path(name).expanduser()
@@ -311,8 +326,11 @@ def _finish(
     for split, samples in splits.items():
         reporter.validate_begin(len(samples), split)
         trivial = new_baselines(classes)
-        scores = trainer.score(samples, structure=True, trivial=trivial)
+        images: list[dict[str, Any]] = []
+        scores = trainer.score(samples, structure=True, trivial=trivial, images=images)
         metrics[split] = {**scores.compute(), "trivial": trivial.compute()}
+        if trainer.is_world_process_zero():
+            write_text(output / "images.jsonl", "".join(json.dumps({"split": split, **one}) + "\n" for one in images))
         if isinstance(scores, MultiClassScores) and trainer.is_world_process_zero():
             write_confusion(output, classes.names, scores.confusion)  # of the test images where there are any
         reporter.validate_end(None, metrics[split], config.training.select_by, False)

@@ -138,7 +138,12 @@ class SegmentationTrainer(Trainer):
         return metrics
 
     def score(
-        self, samples: list[Sample], *, structure: bool, trivial: Baselines | None = None
+        self,
+        samples: list[Sample],
+        *,
+        structure: bool,
+        trivial: Baselines | None = None,
+        images: list[dict[str, Any]] | None = None,
     ) -> BinaryScores | MultiClassScores:
         """Scores samples, spread over the processes; each gets the scores of all.
 
@@ -146,7 +151,9 @@ class SegmentationTrainer(Trainer):
             samples: What to score.
             structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
             trivial: Collects the scores of trivial answers along the way.
+            images: Receives what each image adds to the scores, in the order of the samples.
         """
+        own_images: list[dict[str, Any]] = []
         own_trivial = new_baselines(self.classes)
         dataset: Any = self.train_dataset
         own = score_samples(
@@ -160,6 +167,7 @@ class SegmentationTrainer(Trainer):
             workers=self.args.dataloader_num_workers,
             structure=structure,
             trivial=own_trivial,
+            images=own_images,
             progress=self.reporter.validate_step,
         )
         merged = new_scores(self.classes, structure)
@@ -168,6 +176,10 @@ class SegmentationTrainer(Trainer):
         if trivial is not None:
             for state in gather_object([own_trivial.state_dict()]):
                 trivial.merge(state)
+        if images is not None:
+            places = {sample.name: place for place, sample in enumerate(samples)}
+            everywhere = [one for part in gather_object([own_images]) for one in part]
+            images.extend(sorted(everywhere, key=lambda one: places[one["image"]]))
         return merged
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:

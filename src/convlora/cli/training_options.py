@@ -1,0 +1,140 @@
+"""Options of a training run, for every command that trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convlora.cli.options import DeviceName, MemoryMode, PrecisionName, parse_image_size
+
+Data = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder {train,val,test}/{images,masks}/, or with train.csv, val.csv, test.csv (columns image,label), or "
+        "COCO annotations, or a Hugging Face data set.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="SAM: a Hugging Face id, a folder saved by transformers, Meta's .pth file, or tiny, which comes with "
+        "the package. [dim]\\[default: facebook/sam-vit-base][/dim]",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None, typer.Option(help="YAML file of settings, such as the config.yaml of a run.", show_default=False)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of config.yaml; may be repeated.", show_default=False),
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        help="Resize images to N x N pixels (or HxW), divisible by 16. [dim]\\[default: the checkpoint's][/dim]",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over the training images. [dim]\\[default: 20][/dim]", show_default=False)
+]
+MaxSteps = Annotated[int | None, typer.Option(help="Stop after so many optimizer steps.", show_default=False)]
+BatchSize = Annotated[int | None, typer.Option(help="Images at a time. [dim]\\[default: 1][/dim]", show_default=False)]
+GradAccum = Annotated[
+    int | None, typer.Option(help="Batches per optimizer step. [dim]\\[default: 4][/dim]", show_default=False)
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Learning rate at the start. [dim]\\[default: 1e-4][/dim]", show_default=False)
+]
+AdaptLast = Annotated[
+    int | None,
+    typer.Option(
+        help="Adapt only the last so many blocks: less memory and time. [dim]\\[default: all][/dim]",
+        show_default=False,
+    ),
+]
+Cache = Annotated[
+    bool | None,
+    typer.Option(
+        "--cache/--no-cache",
+        help="With --adapt-last: keep what the frozen blocks make of each image on disk, so that later epochs "
+        "skip them.",
+        show_default=False,
+    ),
+]
+Memory = Annotated[
+    MemoryMode | None,
+    typer.Option(
+        help="Auto: try out what a step takes and pick batch size and checkpointing to fit. "
+        "[dim]\\[default: given][/dim]",
+        show_default=False,
+    ),
+]
+Loss = Annotated[
+    str | None,
+    typer.Option(
+        help="structure, balanced-bce (for shadows) or bce-dice. [dim]\\[default: structure][/dim]",
+        show_default=False,
+    ),
+]
+AugmentationName = Annotated[
+    str | None,
+    typer.Option(help="none, flip, flips or strong. [dim]\\[default: flip][/dim]", show_default=False),
+]
+TrainingPrecision = Annotated[
+    PrecisionName | None,
+    typer.Option(help="Auto: bf16 or fp16 on a GPU, fp32 on a CPU. [dim]\\[default: auto][/dim]", show_default=False),
+]
+TrainingDevice = Annotated[
+    DeviceName | None,
+    typer.Option(help="Auto: a GPU if there is one. [dim]\\[default: auto][/dim]", show_default=False),
+]
+
+
+def training_settings(
+    *,
+    data: str | None,
+    model: str | None,
+    image_size: str | None,
+    epochs: int | None,
+    max_steps: int | None,
+    batch_size: int | None,
+    grad_accum: int | None,
+    lr: float | None,
+    adapt_last: int | None,
+    memory: MemoryMode | None,
+    loss: str | None,
+    augmentation: str | None,
+    precision: PrecisionName | None,
+    device: DeviceName | None,
+    method: str | None = None,
+    cache: bool | None = None,
+    seed: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """What was given on the command line, by section and name."""
+    given: dict[str, dict[str, Any]] = {
+        "data": {"path": data, "augmentation": augmentation},
+        "model": {"source": model, "image_size": None if image_size is None else parse_image_size(image_size)},
+        "method": {"name": method},
+        "training": {
+            "epochs": epochs,
+            "max_steps": max_steps,
+            "batch_size": batch_size,
+            "grad_accum": grad_accum,
+            "lr": lr,
+            "adapt_last": adapt_last,
+            "cache": cache,
+            "memory": None if memory is None else memory.value,
+            "loss": loss,
+            "seed": seed,
+            "precision": None if precision is None else precision.value,
+            "device": None if device is None else device.value,
+        },
+    }
+    return {section: {k: v for k, v in entries.items() if v is not None} for section, entries in given.items()}

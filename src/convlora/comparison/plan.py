@@ -1,0 +1,157 @@
+"""What a comparison consists of, and where each of its runs lies."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convlora.errors import InputError
+from convlora.training.config import RunConfig
+from convlora.training.validation import check_settings
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with options, as users write it: `lora`, `conv-lora:top_k=2:lr=3e-4`.
+
+    Attributes:
+        label: What was written.
+        method: Name of the method.
+        settings: `KEY=VALUE` of its options, or of any setting of a run.
+    """
+
+    label: str
+    method: str
+    settings: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        """Reads a variant.
+
+        Raises:
+            InputError: If a part has no value.
+        """
+        method, *settings = [part.strip() for part in text.split(":")]
+        for setting in settings:
+            if "=" not in setting:
+                raise InputError(f"'{setting}' in --methods {text} has no '='. Write METHOD:OPTION=VALUE.")
+        return cls(text.strip(), method, tuple(settings))
+
+    @property
+    def folder(self) -> str:
+        """The label as the name of a folder."""
+        return re.sub(r"[^\w.=,+-]+", "_", self.label)
+
+    @property
+    def states_lr(self) -> bool:
+        """Whether it has a learning rate of its own."""
+        return any(setting.partition("=")[0] in ("lr", "training.lr") for setting in self.settings)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training run of a comparison.
+
+    Attributes:
+        variant: The method.
+        fraction: Share of the training images it sees.
+        lr: Learning rate, if it is not that of the variant's settings.
+        seed: Of everything that is drawn.
+    """
+
+    variant: Variant
+    fraction: float
+    lr: float | None
+    seed: int
+
+    def folder(self, output: Path) -> Path:
+        """The run folder."""
+        parts = [] if self.fraction == 1 else [f"fraction-{self.fraction:g}"]
+        parts += [] if self.lr is None else [f"lr-{self.lr:g}"]
+        return output.joinpath("runs", self.variant.folder, *parts, f"seed-{self.seed}")
+
+    def config(self, base: RunConfig) -> RunConfig:
+        """The settings of the run.
+
+        Raises:
+            InputError: If the variant has a setting that is not known.
+        """
+        config = copy.deepcopy(base)
+        config.update({"method": {"name": self.variant.method}}, origin=f"--methods {self.variant.label}")
+        config.override(list(self.variant.settings))
+        if self.lr is not None:
+            config.training.lr = self.lr
+        config.training.seed = self.seed
+        config.data.train_fraction = self.fraction
+        return config
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison.
+
+    Attributes:
+        variants: The methods.
+        seeds: Seeds, alike for all.
+        fractions: Shares of the training images, falling.
+        rates: Learning rates to try for each method that states none; empty: that of the settings.
+        base: What all runs have in common.
+    """
+
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    fractions: tuple[float, ...]
+    rates: tuple[float, ...]
+    base: RunConfig
+
+    @property
+    def reference(self) -> Variant:
+        """What the others are compared with: LoRA if it takes part, else the first."""
+        return next((variant for variant in self.variants if variant.label == "lora"), self.variants[0])
+
+    def searched(self, variant: Variant) -> tuple[float, ...]:
+        """The learning rates that are tried for a method."""
+        return () if variant.states_lr else self.rates
+
+
+def make_plan(
+    methods: Sequence[str], seeds: int, fractions: Sequence[float], rates: Sequence[float], base: RunConfig
+) -> Plan:
+    """Checks what was asked for, before anything is trained.
+
+    Raises:
+        InputError: If a method, an option or a number is none.
+    """
+    variants = tuple(Variant.parse(text) for text in methods if text.strip())
+    if not variants:
+        raise InputError("--methods names no method. Write for example --methods lora,conv-lora.")
+    folders = [variant.folder for variant in variants]
+    repeated = next((variant.label for variant in variants if folders.count(variant.folder) > 1), None)
+    if repeated is not None:
+        raise InputError(f"--methods names {repeated} more than once. Name each method once.")
+    if seeds < 1:
+        raise InputError(f"--seeds must be at least 1, got {seeds}.")
+    if any(not 0 < fraction <= 1 for fraction in fractions):
+        raise InputError("--train-fraction must hold numbers above 0 and up to 1, such as 0.05,0.25,1.")
+    plan = Plan(
+        variants,
+        tuple(range(seeds)),
+        tuple(sorted(set(fractions), reverse=True)) or (1.0,),
+        tuple(dict.fromkeys(rates)),
+        base,
+    )
+    for variant in variants:
+        check_settings(PlannedRun(variant, 1.0, None, 0).config(base))
+    return plan
+
+
+def shared_settings(base: RunConfig) -> dict[str, dict[str, object]]:
+    """The settings that must stay the same when a comparison is gone on with."""
+    settings = dataclasses.asdict(base)
+    settings.pop("method", None)
+    settings["training"].pop("seed", None)
+    return settings

@@ -1,0 +1,147 @@
+"""Running a comparison: what is finished stays, what was interrupted goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convlora.comparison.plan import Plan, PlannedRun, Variant, shared_settings
+from convlora.errors import InputError, RunError
+from convlora.inference.runs import read_metrics
+from convlora.storage import make_folder, write_text
+from convlora.training.config import RunConfig
+
+SETTINGS = "comparison.yaml"
+
+Runner = Callable[[RunConfig, Path], None]
+
+
+def run_plan(
+    plan: Plan, output: Path, *, say: Callable[[str], None], runner: Runner | None = None
+) -> dict[str, list[PlannedRun]]:
+    """Trains whatever of a comparison is not trained yet.
+
+    Args:
+        plan: The comparison.
+        output: Its folder.
+        say: Told of each run.
+        runner: Trains one run; by default in a process of its own, so that peak memory is its own and a run that is
+            killed takes nothing with it.
+
+    Returns:
+        The runs that count, by the label of the method; runs of the search for a learning rate only where they won.
+
+    Raises:
+        InputError: If the folder holds a comparison with other settings.
+        RunError: If a run failed or was interrupted.
+    """
+    _check_folder(plan, output)
+    runner = runner or train_in_own_process
+    chosen: dict[str, list[PlannedRun]] = {}
+    for variant in plan.variants:
+        lr = _search(variant, plan, output, say, runner)
+        runs = [PlannedRun(variant, fraction, lr, seed) for fraction in plan.fractions for seed in plan.seeds]
+        for run in runs:
+            _train(run, plan, output, say, runner)
+        chosen[variant.label] = runs
+    return chosen
+
+
+def _search(variant: Variant, plan: Plan, output: Path, say: Callable[[str], None], runner: Runner) -> float | None:
+    """The learning rate with the best validation score, on all images and with the first seed."""
+    rates = plan.searched(variant)
+    if len(rates) < 2:
+        return rates[0] if rates else None
+    scores = {}
+    for rate in rates:
+        run = PlannedRun(variant, plan.fractions[0], rate, plan.seeds[0])
+        metrics = _train(run, plan, output, say, runner)
+        scores[rate] = metrics["val"][score_name(metrics["val"])]
+    best = max(scores, key=lambda rate: scores[rate])
+    tried = ", ".join(f"{rate:g}: {score:.4f}" for rate, score in scores.items())
+    say(f"{variant.label}: learning rate {best:g} (validation scores {tried})")
+    return best
+
+
+def _train(run: PlannedRun, plan: Plan, output: Path, say: Callable[[str], None], runner: Runner) -> dict[str, Any]:
+    folder = run.folder(output)
+    metrics = read_metrics(folder)
+    if metrics is None:
+        share = "" if run.fraction == 1 else f", {100 * run.fraction:g}% of the training images"
+        rate = "" if run.lr is None else f", learning rate {run.lr:g}"
+        say(f"{run.variant.label}, seed {run.seed}{share}{rate}")
+        runner(run.config(plan.base), folder)
+        metrics = read_metrics(folder)
+        if metrics is None:
+            raise RunError(f"The run {folder} ended without a result. Give the same command again to go on.")
+    return metrics
+
+
+def train_in_own_process(config: RunConfig, folder: Path) -> None:
+    """Trains one run by `convlora train`, whose progress is shown.
+
+    Raises:
+        RunError: If it fails or is interrupted; it can be gone on with.
+    """
+    make_folder(folder.parent)
+    settings = folder.with_suffix(".yaml")
+    config.save(settings)
+    command = [sys.executable, "-m", "convlora.cli.main", "train", "--config", str(settings), "--output", str(folder)]
+    command += ["--json", *(["--resume"] if (folder / "config.yaml").is_file() else [])]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own program
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it was interrupted too, and is saving a checkpoint
+            raise RunError("Interrupted. Give the same command again to go on.") from None
+    if code:
+        raise RunError(f"The run {folder} failed, see above. Give the same command again to go on from there.")
+
+
+def _check_folder(plan: Plan, output: Path) -> None:
+    settings, path = shared_settings(plan.base), output / SETTINGS
+    if not path.is_file():
+        if output.is_file() or (output.is_dir() and any(output.iterdir())):
+            raise InputError(f"{output} exists and holds no comparison. Choose another --output.")
+        make_folder(output)
+        write_text(path, yaml.safe_dump(settings, sort_keys=False))
+        return
+    try:
+        earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
+        changes = [
+            f"{section}.{key} = {value!r} instead of {earlier[section][key]!r}"
+            for section, entries in settings.items()
+            for key, value in entries.items()
+            if earlier[section].get(key) != value
+        ]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is damaged. Restore it from a copy, or choose another --output.") from error
+    if changes:
+        raise InputError(
+            f"The comparison in {output} cannot be gone on with {', '.join(changes)}: its runs would differ in more "
+            "than the method. Leave that out, or choose another --output."
+        )
+
+
+def score_name(scores: dict[str, Any]) -> str:
+    """The score that a comparison is about."""
+    return "miou" if "miou" in scores else "iou"
+
+
+def read_images(folder: Path) -> list[dict[str, Any]]:
+    """The scores of single images that a run left behind.
+
+    Raises:
+        InputError: If they are missing or damaged.
+    """
+    path = folder / "images.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is missing or damaged. Delete {folder} and give the command again.") from error

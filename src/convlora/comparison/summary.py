@@ -1,0 +1,129 @@
+"""Summing up a comparison: compare.json and compare.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convlora.comparison.bootstrap import paired_difference
+from convlora.comparison.plan import Plan, PlannedRun, shared_settings
+from convlora.comparison.run import read_images, score_name
+from convlora.errors import InputError
+from convlora.inference.runs import read_metrics
+from convlora.metrics import HIGHER_IS_BETTER
+from convlora.storage import write_json, write_text
+from convlora.training.config import RunConfig
+
+Summary = dict[str, Any]
+
+
+def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -> Summary:
+    """Scores, spread, differences and costs of every method, written to `compare.json` and `compare.csv`.
+
+    Args:
+        plan: The comparison.
+        runs: The runs that count, by the label of the method.
+        output: The folder of the comparison.
+
+    Returns:
+        The content of `compare.json`.
+
+    Raises:
+        InputError: If a run is missing, or its images are not those of the others.
+    """
+    reference = plan.reference.label
+    rows: list[dict[str, Any]] = []
+    for fraction in plan.fractions:
+        group = {label: [run for run in all_ if run.fraction == fraction] for label, all_ in runs.items()}
+        images = {label: [read_images(run.folder(output)) for run in own] for label, own in group.items()}
+        _check_images(images, output)
+        for label, own in group.items():
+            metrics = [_finished(run.folder(output)) for run in own]
+            split = "test" if metrics[0].get("test") else "val"
+            name = score_name(metrics[0][split])
+            row = _row(label, own, metrics, split, plan.base)
+            if label != reference:
+                difference = paired_difference(images[label], images[reference], name)
+                row["difference"] = {"to": reference, **difference._asdict()}
+            rows.append(row)
+    first = _finished(next(iter(runs.values()))[0].folder(output))
+    split = "test" if first.get("test") else "val"
+    summary: Summary = {
+        "data": plan.base.data.path,
+        "split": split,
+        "score": score_name(first[split]),
+        "reference": reference,
+        "seeds": list(plan.seeds),
+        "images": first[split]["num_images"],
+        "trivial": {name: _numbers(scores) for name, scores in first[split].get("trivial", {}).items()},
+        "rows": rows,
+        "settings": shared_settings(plan.base),
+    }
+    write_json(output / "compare.json", summary)
+    write_text(output / "compare.csv", _as_csv(rows))
+    return summary
+
+
+def _row(
+    label: str, runs: Sequence[PlannedRun], metrics: Sequence[dict[str, Any]], split: str, base: RunConfig
+) -> dict[str, Any]:
+    scores = [_numbers(one[split]) for one in metrics]
+    seconds = [one["seconds_per_step"] for one in metrics if one["seconds_per_step"] is not None]
+    return {
+        "method": label,
+        "train_fraction": runs[0].fraction,
+        "lr": runs[0].config(base).training.lr,
+        "mean": {name: statistics.mean(one[name] for one in scores) for name in scores[0]},
+        "spread": {name: statistics.stdev(one[name] for one in scores) for name in scores[0] if len(scores) > 1},
+        "seeds": {str(run.seed): one for run, one in zip(runs, scores, strict=True)},
+        "trainable": metrics[0]["params"]["trainable"],
+        "total": metrics[0]["params"]["total"],
+        "seconds_per_step": statistics.median(seconds) if seconds else None,
+        "peak_memory_mb": max(one["peak_memory_mb"] for one in metrics),
+        "steps": metrics[0]["steps"],
+    }
+
+
+def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
+    return {name: scores[name] for name in HIGHER_IS_BETTER if isinstance(scores.get(name), (int, float))}
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    metrics = read_metrics(folder)
+    if metrics is None:
+        raise InputError(f"The run {folder} is not finished. Give the command again to go on.")
+    return metrics
+
+
+def _check_images(images: Mapping[str, Sequence[Sequence[dict[str, Any]]]], output: Path) -> None:
+    names = {tuple(one["image"] for one in run) for runs in images.values() for run in runs}
+    if len(names) > 1:
+        raise InputError(f"The runs in {output} were scored on different images. Start anew with another --output.")
+
+
+def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    names = list(rows[0]["mean"])
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(
+        [
+            "method", "train_fraction", "trainable", "total", "seconds_per_step", "peak_memory_mb",
+            *(column for name in names for column in (name, f"{name}_spread")),
+            "difference", "difference_low", "difference_high",
+        ]
+    )  # fmt: skip
+    for row in rows:
+        difference = row.get("difference", {})
+        table.writerow(
+            [
+                *(row[key] for key in ("method", "train_fraction", "trainable", "total")),
+                *(row[key] for key in ("seconds_per_step", "peak_memory_mb")),
+                *(value for name in names for value in (row["mean"][name], row["spread"].get(name, ""))),
+                *(difference.get(key, "") for key in ("mean", "low", "high")),
+            ]
+        )
+    return text.getvalue()
