@@ -9,7 +9,7 @@ import typer
 
 from convlora import __version__
 from convlora.allocator import return_large_blocks
-from convlora.cli import compare, data, evaluate, inspect, predict, quickstart, train
+from convlora.cli import compare, data, evaluate, inspect, predict, quickstart, recipes, train
 from convlora.cli.failures import exit_code_for
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.add_typer(data.app, name="data")
+app.add_typer(recipes.app, name="recipes")
 
 
 def _show_version(value: bool) -> None:

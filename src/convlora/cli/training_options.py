@@ -27,7 +27,11 @@ Model = Annotated[
     ),
 ]
 Config = Annotated[
-    Path | None, typer.Option(help="YAML file of settings, such as the config.yaml of a run.", show_default=False)
+    Path | None,
+    typer.Option(
+        help="YAML file of settings, such as the config.yaml of a run, or recipe:NAME (see 'convlora recipes').",
+        show_default=False,
+    ),
 ]
 Set = Annotated[
     list[str] | None,

@@ -15,6 +15,8 @@ import yaml
 
 from convlora.errors import InputError
 from convlora.methods.registry import METHODS
+from convlora.recipes import PREFIX as RECIPE
+from convlora.recipes import read_recipe
 from convlora.storage import write_text
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -135,11 +137,15 @@ class RunConfig:
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:
-        """Reads a YAML file.
+        """Reads a YAML file, or a published experiment by `recipe:NAME`.
 
         Raises:
             InputError: If it cannot be read or holds an unknown key or a value of the wrong type.
         """
+        if str(path).startswith(RECIPE):
+            config = cls()
+            config.update(read_recipe(str(path).removeprefix(RECIPE)).settings, origin=str(path))
+            return config
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
