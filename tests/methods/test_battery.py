@@ -14,6 +14,8 @@ from tests.helpers.models import tiny_sam
 from tests.helpers.tolerances import BY_DTYPE
 
 ADAPTING = [name for name, method in METHODS.items() if method.layers is not None]
+OWN = ("lora_", "tuned_", "visual_prompts")
+NOT_NEUTRAL = ["vpt"]  # its paper's tokens change the model from the start
 LATE = [name for name, method in METHODS.items() if method.late]
 
 
@@ -52,7 +54,8 @@ def test_it_starts_as_the_frozen_model_and_changes_when_disturbed(name, pixels):
     expected = base()(pixels).logits
     model = adapted(name).eval()
     with torch.no_grad():
-        torch.testing.assert_close(model(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+        if name not in NOT_NEUTRAL:
+            torch.testing.assert_close(model(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
         disturb(model)
         assert not torch.allclose(model(pixels).logits, expected, atol=1e-3)
         with model.disable_adapter():
@@ -70,7 +73,7 @@ def test_it_trains_what_it_should_and_nothing_else(name, pixels):
         assert not own
     else:
         assert own
-        assert all("vision_encoder" in key and ("lora_" in key or "tuned_" in key) for key in own)
+        assert all("vision_encoder" in key and any(part in key for part in OWN) for key in own)
     before = {key: value.clone() for key, value in model.named_parameters()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):  # of a product of two matrices, one of them zero, the other moves in the second step only
@@ -100,8 +103,11 @@ def test_it_is_saved_and_loaded(name, pixels, tmp_path):
     model = disturb(adapted(name)).eval()
     model.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(base(), str(tmp_path)).eval()
+    kept, again = model.state_dict(), loaded.state_dict()
+    assert kept.keys() == again.keys()
+    assert all(torch.equal(again[key], value) for key, value in kept.items())
     with torch.no_grad():
-        assert torch.equal(loaded(pixels).logits, model(pixels).logits)
+        torch.testing.assert_close(loaded(pixels).logits, model(pixels).logits, **BY_DTYPE[torch.float32]._asdict())
     assert not any(file.suffix in (".bin", ".pt", ".pkl") for file in tmp_path.iterdir())
 
 
@@ -157,7 +163,7 @@ def test_several_classes(name, pixels):
 def test_unload_gives_the_encoder_back(name, pixels):
     expected = base().get_image_embeddings(pixels)
     plain = disturb(adapted(name)).unload()
-    assert not any("tuned_" in key or "lora_" in key for key, _ in plain.named_parameters())
+    assert not any(part in key for key, _ in plain.named_parameters() for part in OWN)
     with torch.no_grad():
         assert torch.equal(plain.get_image_embeddings(pixels), expected)
 

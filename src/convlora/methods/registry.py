@@ -14,9 +14,11 @@ from torch import nn
 from convlora.errors import InputError
 from convlora.methods.conv_lora import ConvLoraConfig
 from convlora.methods.feature_tuning import FeatureTuningConfig
+from convlora.methods.visual_prompts import VisualPromptConfig
 
 # Which layers of a model a method changes, to be named by whoever knows the model.
-PROJECTIONS, BLOCK_OUTPUTS, ALL_LAYERS, ENCODER = "projections", "block-outputs", "all-layers", "encoder"
+PROJECTIONS, ATTENTION, BLOCK_OUTPUTS, ALL_LAYERS = "projections", "attention", "block-outputs", "all-layers"
+ENCODER = "encoder"  # all of it
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Method:
         config_class: PEFT's configuration class.
         defaults: The options a user may set, with their defaults.
         fixed: Options of the configuration class that make the method what it is.
-        layers: Which layers of the frozen model it changes: `PROJECTIONS`, `BLOCK_OUTPUTS` or `ALL_LAYERS`; None: none.
+        layers: Which layers of the frozen model it changes: `PROJECTIONS`, `ATTENTION`, `BLOCK_OUTPUTS` or
+            `ALL_LAYERS`; None: none.
         late: Whether it changes only the last half of the blocks unless told which.
         trains_encoder: Whether the encoder itself is trained.
         from_scratch: Whether training starts from random weights.
@@ -104,6 +107,13 @@ METHODS: dict[str, Method] = {
             defaults={"bottleneck": 2},
             fixed={"kind": "bottleneck"},
             layers=BLOCK_OUTPUTS,
+        ),
+        Method(
+            "vpt",
+            "Trained tokens beside the input of every attention layer (Jia et al., 2022)",
+            VisualPromptConfig,
+            defaults={"num_tokens": 12},
+            layers=ATTENTION,
         ),
         Method(
             "ssf",
@@ -196,7 +206,7 @@ def apply_method(
         model: The base model, changed in place.
         name: Name of the method.
         options: Its options; missing ones take their defaults.
-        targets: Gives the names of layers of a kind (`PROJECTIONS`, `BLOCK_OUTPUTS`, `ALL_LAYERS`) in some blocks as
+        targets: Gives the names of layers of a kind (`PROJECTIONS`, `ATTENTION`, ...) in some blocks as
             a regular expression for PEFT, and the name of the `ENCODER`.
         modules_to_save: Modules trained in full and saved with the adapters.
         blocks: Numbers of the blocks to adapt; None: all of them, or the last half for a method that is late.

@@ -29,6 +29,7 @@ class RelativeAttention(SamVisionAttention):
     """transformers' SAM attention, same parameters, with the bias left implicit."""
 
     form: str = "auto"
+    prompt_tokens: torch.Tensor | None = None  # (n, C) that every map sees too, see `convlora.methods.visual_prompts`
 
     def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False) -> tuple[torch.Tensor, None]:
         """Attends within each map.
@@ -51,9 +52,18 @@ class RelativeAttention(SamVisionAttention):
         else:
             rows = query.new_zeros(batch, heads, height * width, height)
             columns = query.new_zeros(batch, heads, height * width, width)
-        attend = attend_in_blocks if self._form(hidden_states) == "blocks" else attend_with_vectors
-        out = attend(query, key, value, rows, columns, self.scale)
+        if self.prompt_tokens is not None:
+            more = self._keys_and_values(self.prompt_tokens, batch)
+            out = attend_with_vectors(query, key, value, rows, columns, self.scale, more)
+        else:
+            attend = attend_in_blocks if self._form(hidden_states) == "blocks" else attend_with_vectors
+            out = attend(query, key, value, rows, columns, self.scale)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1)), None
+
+    def _keys_and_values(self, tokens: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of tokens `(n, C)`, each `(B, heads, n, d)`."""
+        _, key, value = self.qkv(tokens[None, None])[0, 0].view(len(tokens), 3, self.num_attention_heads, -1).unbind(1)
+        return key.transpose(0, 1).expand(batch, -1, -1, -1), value.transpose(0, 1).expand(batch, -1, -1, -1)
 
     def _form(self, hidden_states: torch.Tensor) -> str:
         if self.form != "auto":
@@ -77,8 +87,9 @@ def set_attention(encoder: SamVisionEncoder, form: str) -> None:
     stock = {"eager": SamVisionAttention, "sdpa": SamVisionSdpaAttention}
     for layer in encoder.layers:
         # The classes differ in their forward pass only, so that an adapted layer inside keeps its place.
-        layer.attn.__class__ = stock.get(form, RelativeAttention)
-        layer.attn.form = form
+        attention = getattr(layer.attn, "base_layer", layer.attn)
+        attention.__class__ = stock.get(form, RelativeAttention)
+        attention.form = form
 
 
 def relative_bias(
@@ -117,7 +128,13 @@ def _distances(size: int, device: torch.device) -> torch.Tensor:
 
 
 def attend_with_vectors(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    scale: float,
+    more: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Attention with the bias as more channels: `[q * scale, rows, columns]` times `[k, one-hot row, one-hot column]`.
 
@@ -128,6 +145,7 @@ def attend_with_vectors(
         rows: `(B, heads, H * W, H)`.
         columns: `(B, heads, H * W, W)`.
         scale: Of the scores without bias.
+        more: Keys and values of tokens without a position, `(B, heads, n, d)` both.
 
     Returns:
         `(B, heads, H * W, d)`.
@@ -141,6 +159,9 @@ def attend_with_vectors(
     long_query = F.pad(torch.cat([query * scale, rows.to(query.dtype), columns.to(query.dtype)], dim=-1), (0, spare))
     long_key = F.pad(torch.cat([key, places.expand(*key.shape[:2], -1, -1)], dim=-1), (0, spare))
     long_value = F.pad(value, (0, height + width + spare))
+    if more is not None:  # no row and no column: no bias
+        long_key = torch.cat([long_key, F.pad(more[0], (0, height + width + spare)).to(key.dtype)], dim=2)
+        long_value = torch.cat([long_value, F.pad(more[1], (0, height + width + spare)).to(value.dtype)], dim=2)
     out = F.scaled_dot_product_attention(long_query, long_key, long_value, scale=1.0)
     return out[..., : value.shape[-1]]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convlora.methods.registry import ALL_LAYERS, BLOCK_OUTPUTS, ENCODER, PROJECTIONS
+from convlora.methods.registry import ALL_LAYERS, ATTENTION, BLOCK_OUTPUTS, ENCODER, PROJECTIONS
 
 MODULES_TO_SAVE = ["mask_decoder"]  # trained in full by every method
 
 _OF_BLOCKS = {
     PROJECTIONS: r"attn\.qkv",  # the fused projection of query, key and value
+    ATTENTION: r"attn",
     BLOCK_OUTPUTS: r"(attn\.proj|mlp\.lin2)",
     ALL_LAYERS: r"(layer_norm1|layer_norm2|attn\.qkv|attn\.proj|mlp\.lin1|mlp\.lin2)",
 }
@@ -20,7 +21,7 @@ def sam_layers(kind: str, blocks: Sequence[int] | None = None) -> str:
     """The layers of one kind as a regular expression, for PEFT's `target_modules`.
 
     Args:
-        kind: `PROJECTIONS`, `BLOCK_OUTPUTS` or `ALL_LAYERS`, or `ENCODER` for the name of the whole encoder.
+        kind: `PROJECTIONS`, `ATTENTION`, `BLOCK_OUTPUTS` or `ALL_LAYERS`, or `ENCODER` for the whole encoder.
         blocks: Numbers of the blocks, from 0. Default: all, and for `ALL_LAYERS` what lies outside of blocks too.
     """
     if kind == ENCODER:

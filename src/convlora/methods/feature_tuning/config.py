@@ -24,8 +24,6 @@ class FeatureTuningConfig(PeftConfig):
         target_modules: Names of the layers, as in PEFT: linear layers, norms, convolutions.
         exclude_modules: Names of layers to leave out.
         modules_to_save: Modules trained in full and saved too.
-        layers_to_transform: Numbers of the blocks to change. Default: all.
-        layers_pattern: Name of the list of blocks.
 
     Raises:
         ValueError: If the kind is unknown or the bottleneck has no channel.
@@ -39,8 +37,6 @@ class FeatureTuningConfig(PeftConfig):
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers whose output is changed."})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave out."})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules trained in full."})
-    layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Numbers of the blocks."})
-    layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the list of blocks."})
 
     def __post_init__(self) -> None:
         super().__post_init__()

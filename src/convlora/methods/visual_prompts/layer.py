@@ -1,0 +1,65 @@
+"""A frozen attention module with trained tokens beside its input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from convlora.methods.visual_prompts.config import VisualPromptConfig
+
+
+class VisualPromptLayer(nn.Module, BaseTunerLayer):
+    """Gives its tokens to an attention module, which reads them from its attribute `prompt_tokens`.
+
+    Args:
+        base_layer: The attention module.
+        adapter_name: Name of the first adapter.
+        config: Its settings.
+
+    Raises:
+        ValueError: If the module does not read prompt tokens, or its width is not known.
+    """
+
+    adapter_layer_names = ("visual_prompts",)
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: VisualPromptConfig) -> None:
+        super().__init__()
+        if not hasattr(base_layer, "prompt_tokens") or not hasattr(base_layer, "qkv"):
+            raise ValueError(
+                f"Visual prompts need attention that reads `prompt_tokens`, not {type(base_layer).__name__}."
+            )
+        self.base_layer = base_layer
+        self.visual_prompts = nn.ParameterDict()
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: VisualPromptConfig) -> None:
+        """Adds the tokens of an adapter, drawn as small as the paper's."""
+        this: Any = self
+        width = this.base_layer.qkv.in_features
+        bound = (6 / (3 * 16 * 16 + width)) ** 0.5
+        self.visual_prompts[adapter_name] = nn.Parameter(torch.empty(config.num_tokens, width).uniform_(-bound, bound))
+        this._move_adapter_to_device_of_base_layer(adapter_name)
+        this.set_adapter(this.active_adapters, inference_mode=config.inference_mode)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The attention module's output, with the tokens of all active adapters beside its input."""
+        this: Any = self
+        tokens = [self.visual_prompts[name] for name in this.active_adapters if name in self.visual_prompts]
+        this.base_layer.prompt_tokens = torch.cat(tokens) if tokens and not this.disable_adapters else None
+        try:
+            return this.base_layer(*args, **kwargs)
+        finally:
+            this.base_layer.prompt_tokens = None
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuses: tokens are no change of a weight."""
+        raise ValueError("Visual prompts cannot be merged into the base weights. Call `unload()` instead.")
+
+    def unmerge(self) -> None:
+        """Nothing is ever merged."""

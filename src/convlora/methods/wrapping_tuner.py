@@ -1,0 +1,47 @@
+"""What PEFT tuners that wrap frozen modules have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+
+class WrappingTuner(BaseTuner):
+    """Puts a wrapper around every targeted module.
+
+    Subclasses name the wrapper as `tuner_layer_cls`: it is made from (module, name of the adapter, settings), and takes
+    further adapters by `update_layer(name, settings)`.
+    """
+
+    tuner_layer_cls: Any
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 - PEFT reads a dictionary here
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(target, self.tuner_layer_cls):
+            target.update_layer(adapter_name, peft_config)
+            return
+        try:
+            layer = self.tuner_layer_cls(target, adapter_name, peft_config)
+        except ValueError as error:
+            raise ValueError(f"{error} `target_modules` matches '{current_key}'; make it more specific.") from error
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        # PEFT's own takes the new module for a layer with a weight, which a module trained in full need not have.
+        setattr(parent, child_name, new_module)
+
+    def _check_merge_allowed(self) -> None:
+        raise ValueError("This adapter cannot be merged into the base weights. Call `unload()` instead.")
