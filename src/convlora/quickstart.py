@@ -208,8 +208,7 @@ def _write_report(
     rows_of_pictures = []
     for sample, before_map in zip(shown, before_maps):
         image, truth = read_sample(sample, classes, segmenter.intensity)
-        known = np.where(truth == classes.ignore_index, 0, truth)
-        maps = (known, before_map, *segmenter.predict_maps([image]))
+        maps = (truth, before_map, *segmenter.predict_maps([image]))
         rows_of_pictures.append([image, *(picture(image, each, classes) for each in maps)])
     page.pictures(["image", "truth", "before", "after"], rows_of_pictures)
     page.heading("The same with your own images")

@@ -202,7 +202,59 @@ def test_masks_in_colour(tmp_path):
 
 def test_shades_of_grey_are_colours_if_nothing_else_explains_them(tmp_path):
     path = write_json(tmp_path, {"classes": ["a", "b"], "colors": [[10, 10, 10], [90, 90, 90]]})
-    assert resolve_classes({10, 90}, path, tmp_path).label_map == ((10, 0), (90, 1))
+    table = resolve_classes({10, 90}, path, tmp_path)
+    assert table.encode(np.array([[90, 10, colour_value((90, 90, 90))]]), "m.png").tolist() == [[1, 0, 1]]
+
+
+@pytest.mark.parametrize("stored", [lambda v: v, lambda v: colour_value((v, v, v))])
+def test_stated_black_and_white_are_colours(tmp_path, stored):
+    path = write_json(tmp_path, {"classes": ["paper", "ink"], "colors": [[255, 255, 255], [0, 0, 0]]})
+    for values in ({stored(0), stored(255)}, {stored(255)}, {stored(0)}):
+        table = resolve_classes(values, path, tmp_path)
+        assert table.encode(np.array([[stored(0), stored(255)]]), "m.png").tolist() == [[1, 0]]
+
+
+def test_what_a_colour_means_does_not_depend_on_the_other_masks(tmp_path):
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"], "colors": [[0, 0, 0], [255, 255, 255], RED]})
+    black, white, red = (colour_value(colour) for colour in ((0, 0, 0), (255, 255, 255), RED))
+    for values in ({black}, {white}, {black, white}, {black, white, red}):
+        assert resolve_classes(values, path, tmp_path).encode(np.array([[black, white, red]]), "").tolist() == [
+            [0, 1, 2]
+        ]
+
+
+def test_an_unlisted_white_is_an_error_where_colours_decide(tmp_path):
+    white = colour_value((255, 255, 255))
+    with pytest.raises(InputError, match=re.escape("the colour (255, 255, 255) (found:")):
+        resolve_classes({colour_value(RED), colour_value(DARK), white}, coloured(tmp_path), tmp_path)
+
+
+def test_masks_of_one_channel_saved_with_three(tmp_path):
+    grey = [colour_value((value, value, value)) for value in (0, 1, 2, 255)]
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"]})
+    assert resolve_classes(set(grey), path, tmp_path).encode(np.array([grey]), "").tolist() == [[0, 1, 2, 255]]
+    binary = resolve_classes({grey[0], grey[3]}, None, tmp_path)
+    assert binary.encode(np.array([[grey[0], grey[3], 255]]), "").tolist() == [[0, 1, 1]]
+
+
+def test_compressed_colours_get_the_right_advice(tmp_path):
+    values = {colour_value((red, 20, 30)) for red in range(256)} | {colour_value((0, green, 99)) for green in range(99)}
+    with pytest.raises(InputError, match="JPEG-compressed colours"):
+        resolve_classes(values, None, tmp_path)
+    with pytest.raises(InputError, match="JPEG-compressed colours"):
+        resolve_classes(values, coloured(tmp_path), tmp_path)
+
+
+def test_two_colours_without_black_have_no_background(tmp_path):
+    with pytest.raises(InputError, match="names the classes and their colours"):
+        resolve_classes({colour_value(RED), colour_value(GREEN)}, None, tmp_path)
+
+
+def test_classes_in_another_order():
+    table = ClassTable(("a", "b", "c"), 255, ((0, 0), (5, 1), (9, 2)), ((0, 0, 0), RED, GREEN))
+    other = table.in_order_of(("c", "a", "b"))
+    assert other.encode(np.array([[0, 5, 9, 255]]), "").tolist() == [[1, 2, 0, 255]]
+    assert other.colors == (GREEN, (0, 0, 0), RED)
 
 
 def test_colours_do_not_change_masks_of_indices(tmp_path):
@@ -213,7 +265,7 @@ def test_colours_do_not_change_masks_of_indices(tmp_path):
 def test_colours_that_are_no_class_are_listed(tmp_path):
     with pytest.raises(InputError, match=re.escape("the colour (1, 2, 3)")) as caught:
         resolve_classes({colour_value(RED), colour_value((1, 2, 3))}, coloured(tmp_path), tmp_path)
-    assert "64 a, (255, 0, 0) b, (0, 255, 0) c" in str(caught.value)
+    assert "(64, 64, 64) a, (255, 0, 0) b, (0, 255, 0) c" in str(caught.value)
     path = write_json(tmp_path, {"classes": ["a", "b", "c"]})
     with pytest.raises(InputError, match=r"does not say which colour .* \"colors\""):
         resolve_classes({colour_value(RED), colour_value(GREEN)}, path, tmp_path)

@@ -177,3 +177,62 @@ def test_broken_files_are_named(tmp_path, fields, message):
     with pytest.raises(InputError, match=message) as caught:
         open_data(tmp_path)
     assert str(path) in str(caught.value)
+
+
+def test_ids_may_be_text_and_strangers_are_named(tmp_path):
+    path = instances(tmp_path)
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = "5"
+    write(path, content)
+    report = check_data(open_data(tmp_path), full=True)
+    assert not report.errors
+    assert report.class_pixels["train"][2] > 0
+    for entry in content["annotations"]:
+        entry["image_id"] = 77
+    write(path, content)
+    report = check_data(open_data(tmp_path), full=False)
+    assert any("annotations of image id 77" in problem.message for problem in report.errors)
+
+
+def test_a_group_without_annotations_is_no_class(tmp_path):
+    categories = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 3, "name": "cat", "supercategory": "pets"},
+                  {"id": 7, "name": "dog", "supercategory": "pets"}]  # fmt: skip
+    instances(tmp_path, categories=categories)
+    source = open_data(tmp_path)
+    assert source.classes.names == ("background", "cat", "dog")
+    assert any("'pets'" in note for note in source.notes)
+
+
+def test_cvats_subsets_in_any_case(tmp_path):
+    for subset in ("Train", "Validation", "Test"):
+        instances(tmp_path, f"instances_{subset}.json", f"images/{subset}")
+    source = open_data(tmp_path)
+    assert {split: len(samples) for split, samples in source.splits.items()} == {"train": 1, "val": 1, "test": 1}
+
+
+def test_a_file_cut_short_is_named(tmp_path):
+    path = instances(tmp_path)
+    text = path.read_text()
+    path.write_text(text[: len(text) * 2 // 3])
+    for data in (tmp_path, path):
+        with pytest.raises(InputError, match=r"instances_train2017.json is not valid JSON of COCO"):
+            open_data(data)
+
+
+def test_faults_of_other_splits_do_not_matter(tmp_path):
+    instances(tmp_path)
+    extra = {"id": 6, "file_name": "gone.jpg", "height": 5, "width": 5}
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    write(path, {**content, "images": [*content["images"], extra]})
+    instances(tmp_path, "instances_val2017.json", "val2017")
+    source = open_data(tmp_path)
+    assert source.problems
+    assert not source.only("val").problems
+    assert source.only("train").problems
+
+
+def test_a_classes_json_beside_is_not_used_and_it_is_said(tmp_path):
+    instances(tmp_path)
+    (tmp_path / "classes.json").write_text('{"classes": ["a", "b"]}')
+    assert any("is not used" in note for note in open_data(tmp_path).notes)

@@ -102,3 +102,30 @@ def test_damaged_and_unknown_data_sets_are_named(tmp_path):
         open_data("nobody/no-such-data-set")
     assert is_hub_id("a/b")
     assert not any(map(is_hub_id, ("data", "/a/b", "../b", "a/b/c", "./a")))
+
+
+def test_a_test_split_without_masks_is_left_out(tmp_path):
+    images, _ = pictures(classes=2)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Image()})
+    empty = datasets.Dataset.from_dict({"image": images, "label": [None] * 3}, features=features)
+    for number, test in enumerate((empty, rows(classes=2).remove_columns("label"))):
+        datasets.DatasetDict({"training": rows(classes=2), "test": test}).save_to_disk(str(tmp_path / str(number)))
+        source = open_data(tmp_path / str(number))
+        assert list(source.splits) == ["train"]
+        assert any("has no masks" in note for note in source.notes)
+
+
+def test_one_label_per_image_is_no_mask(tmp_path):
+    images, masks = pictures(classes=2)
+    features = datasets.Features(
+        {"image": datasets.Image(), "labels": datasets.List(datasets.Value("int64")), "annotation": datasets.Image()}
+    )
+    columns = {"image": images, "labels": [[1, 2]] * 3, "annotation": [Image.fromarray(mask) for mask in masks]}
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "d"))
+    assert open_data(tmp_path / "d").split("test")[0].mask.column == "annotation"
+
+
+def test_split_names_that_are_not_known_are_listed(tmp_path):
+    datasets.DatasetDict({"part1": rows()}).save_to_disk(str(tmp_path / "d"))
+    with pytest.raises(InputError, match=r"'part1' .* is not used"):
+        open_data(tmp_path / "d")

@@ -111,7 +111,7 @@ def test_nothing_usable(tmp_path):
     for name, part in {
         "absent": "does not exist",
         "empty": "no data set layout that is known",
-        "notes.md": "neither a folder nor a CSV file",
+        "notes.md": "neither a folder nor a CSV or COCO file",
         "columns": "lacks the columns image and label",
         "rows": "no usable sample",
         "gone": "a.png",

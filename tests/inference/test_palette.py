@@ -48,6 +48,9 @@ def test_the_legend_stands_below_and_changes_nothing_above():
     assert {colour for colour, _ in entries} <= below
     assert with_legend(photo, entries * 3).height > result.height, "what does not fit goes into the next line"
     assert with_legend(photo, []).size == photo.size
+    wide = with_legend(photo, [((255, 0, 0), "a name that is much longer than the picture is wide, and then some")])
+    assert wide.width > 200
+    assert (np.asarray(wide)[:, -5:] == 255).all(), "the end of the name is there too"
 
 
 def test_overlay_changes_the_foreground_only():

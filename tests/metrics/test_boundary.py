@@ -54,7 +54,7 @@ def test_nothing_to_outline_has_no_score():
     scores = MultiClassScores("ab")
     scores.update(flat, flat)
     values = scores.compute()
-    assert "boundary_f" not in values
+    assert values["boundary_f"] == 1, "nothing there and nothing outlined is a right answer"
     assert values["per_class"]["b"]["boundary_f"] is None
     assert boundary_f(np.array([5, 0, 0, 0])) == 0
 
@@ -69,6 +69,18 @@ def test_ignored_pixels_hide_boundaries():
     first.update(predicted, labels)
     second.update(changed, labels)
     assert first.compute() == second.compute()
+
+
+@pytest.mark.parametrize("gap", range(1, 8))
+def test_right_outlines_near_ignored_pixels_are_confirmed(gap):
+    truth = np.zeros((400, 400), dtype=np.int64)
+    predicted = truth.copy()
+    truth[:, 200:], predicted[:, 203:] = 1, 1  # within the tolerance of 4.24 pixels
+    valid = np.ones(truth.shape, bool)
+    valid[:, 200 - gap - 6 : 200 - gap] = False
+    for kind in range(2):
+        found = boundary_f(boundary_counts(predicted, truth, valid, 2)[kind])
+        assert found == 1 or (found is None and gap < 3), "too near to be counted, or right"
 
 
 def test_boundaries_merge():

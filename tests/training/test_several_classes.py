@@ -1,10 +1,13 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from convlora.cli.main import app
 from convlora.data.classes import ClassTable
 from convlora.data.sources import open_data
 from convlora.data.synthetic import write_task
@@ -111,3 +114,56 @@ def test_class_weights_reach_the_loss(make, tmp_path):
     config.training.class_weights = True
     weighted = train(config, tmp_path / "weighted")
     assert plain["history"] != weighted["history"]
+
+
+def test_a_run_is_not_gone_on_with_on_other_classes(make, town, tmp_path):
+    copy = tmp_path / "town"
+    shutil.copytree(town, copy)
+    config = make()
+    config.data.path = str(copy)
+    train(config, tmp_path / "run")
+    table = json.loads((copy / "classes.json").read_text())
+    table["classes"][1:3] = table["classes"][2:0:-1]
+    (copy / "classes.json").write_text(json.dumps(table))
+    config = make()
+    config.data.path, config.training.epochs = str(copy), 3
+    before = (tmp_path / "run" / "classes.json").read_text()
+    with pytest.raises(InputError, match="learned the classes background, water, road"):
+        train(config, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "classes.json").read_text() == before
+
+
+def test_classes_are_scored_by_name_not_by_number(make, town, tmp_path):
+    train(make(), tmp_path / "run")
+    copy = tmp_path / "town"
+    shutil.copytree(town, copy)
+    order = [0, 3, 1, 4, 2]  # new number of each old class
+    for path in (copy / "test" / "masks").iterdir():
+        Image.fromarray(np.array(order, dtype=np.uint8)[np.asarray(Image.open(path))]).save(path)
+    table = json.loads((copy / "classes.json").read_text())
+    names = dict(zip(order, table["classes"], strict=True))
+    table["classes"] = [names[number] for number in range(5)]
+    (copy / "classes.json").write_text(json.dumps(table))
+    scores = []
+    for data in (town, copy):
+        done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), str(data), "--json", "--device", "cpu"])
+        scores.append(json.loads(done.stdout.splitlines()[-1]))
+    assert scores[0]["per_class"] == scores[1]["per_class"]
+
+
+def test_images_that_are_all_ignored_end_with_a_sentence(make, town, tmp_path):
+    copy = tmp_path / "town"
+    shutil.copytree(town, copy)
+    for path in (copy / "val" / "masks").iterdir():
+        Image.fromarray(np.full((64, 80), 255, dtype=np.uint8)).save(path)
+    config = make()
+    config.data.path = str(copy)
+    with pytest.raises(InputError, match="every pixel of all 2 images is ignored"):
+        train(config, tmp_path / "run")
+
+
+def test_boundaries_can_select_the_best_epoch(make, tmp_path):
+    config = make()
+    config.training.select_by = "boundary_f"
+    metrics = train(config, tmp_path / "run")
+    assert 0 <= metrics["history"][0]["boundary_f"] <= 1

@@ -61,7 +61,9 @@ def evaluate(
             f"The run {run} tells {', '.join(segmenter.classes.names)} apart, but the classes of {data} are {found}. "
             "Evaluate it on data with the same classes."
         )
-    if classes.names != segmenter.classes.names:
+    if set(classes.names) == set(segmenter.classes.names):
+        classes = classes.in_order_of(segmenter.classes.names)  # another export may number them otherwise
+    else:
         err.print(
             f"Note: the run calls its classes {', '.join(segmenter.classes.names)}, "
             f"the data {', '.join(classes.names)}.",

@@ -123,9 +123,7 @@ def _pictures(
     places = np.linspace(0, len(samples) - 1, min(PICTURES, len(samples))).round().astype(int)
     shown = [read_sample(samples[place], classes, segmenter.intensity) for place in places]
     columns: list[list[Image.Image]] = [[image for image, _ in shown]]
-    columns.append(
-        [picture(image, np.where(labels == classes.ignore_index, 0, labels), classes) for image, labels in shown]
-    )
+    columns.append([picture(image, labels, classes) for image, labels in shown])
     for own in runs.values():
         run = next(run for run in own if run.fraction == fraction)
         segmenter = Segmenter.from_run(run.folder(output))

@@ -12,6 +12,7 @@ import numpy as np
 
 from convlora.data.classes import ClassTable
 from convlora.data.classes_file import NamedClasses, read_classes_json
+from convlora.data.colours import without_grey
 from convlora.data.images import brightest_of_sixteen_bits, read_image, read_image_size, read_mask
 from convlora.data.meaning import resolve_classes, table_for
 from convlora.data.problem import Problem
@@ -191,6 +192,7 @@ def _read_some_values(source: DataSource, facts: list[_Facts], track: Progress, 
 
 
 def _is_open(values: set[int], named: NamedClasses | None) -> bool:
+    values = without_grey(values)
     if named is None:
         return len(values) < 2
     stated = named.states_ignore_index and named.ignore_index == 255
@@ -218,7 +220,9 @@ def _resolve(
     values = _all_values(facts)
     if not values:
         return None
-    if known is not None and is_known and not known.values_outside(values):
+    # Data without a classes.json, of which only some classes occur, are no binary task if their classes are known.
+    trusted = is_known or (source.classes_json is None and known is not None and known.num_classes > 2)
+    if known is not None and trusted and not known.values_outside(values):
         return known
     try:
         classes = resolve_classes(values, source.classes_json, source.root)
@@ -259,7 +263,7 @@ def _mixed_masks(classes: ClassTable, facts: list[_Facts], source: DataSource) -
     """Warns of 0/255 masks among 0/1 masks, whose foreground would be ignored without a word."""
     if classes.num_classes != 2 or classes.label_map is not None or classes.ignore_index != 255:
         return []
-    value_sets = [(fact, set(fact.values)) for fact in facts if fact.values]
+    value_sets = [(fact, without_grey(fact.values)) for fact in facts if fact.values]
     # A mask with all three values shows that 255 is meant as the ignore value.
     if any({1, 255} <= values for _, values in value_sets):
         return []

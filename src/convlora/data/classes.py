@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from convlora.data.classes_file import parse_classes
-from convlora.data.colours import Colour, describe_value, is_colour, listed
+from convlora.data.colours import Colour, colour_value, describe_value, grey_of, is_colour, listed
 from convlora.errors import InputError
 
 DEFAULT_IGNORE_INDEX = 255
 BACKGROUND_NAMES = ("background", "_background_", "bg", "void", "unlabeled", "unlabelled", "none", "other", "others")
 _MOST_LISTED = 10
+_MOST_COLOURS = 256
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,20 @@ class ClassTable:
 
     @cached_property
     def _pairs(self) -> dict[int, int]:
-        """Class index by value on disk, the ignore value included."""
+        """Class index by value on disk, the ignore value included.
+
+        A grey colour stands for what its grey value does, and the other way round, unless both are named: masks of one
+        data set may be stored with one channel here and with three there.
+        """
         pairs = dict(self.label_map) if self.label_map else {index: index for index in range(self.num_classes)}
-        pairs.setdefault(self.ignore_index, self.ignore_index)
+        if not any(map(is_colour, pairs)):  # where colours mean something, an ignored one has to be stated
+            pairs.setdefault(self.ignore_index, self.ignore_index)
+        for value, index in list(pairs.items()):
+            grey = grey_of(value)
+            if grey is not None:
+                pairs.setdefault(grey, index)
+            elif value < 256:
+                pairs.setdefault(colour_value((value, value, value)), index)
         return pairs
 
     @cached_property
@@ -101,9 +113,15 @@ class ClassTable:
         among = f" (found: {listed(found).partition(' ')[2].partition(' ')[2]})" if len(found) > len(values) else ""
         return (
             f"{path} holds {listed(values)}{among}, which {'is' if len(values) == 1 else 'are'} none of the "
-            f"{self.num_classes} classes ({self._meanings()}) and not the ignore value {self.ignore_index}. "
+            f"{self.num_classes} classes ({self._meanings()}){self._ignored()}. "
             + (lossy_advice(values) or self._remedy(values))
         )
+
+    def _ignored(self) -> str:
+        if not any(is_colour(value) for value, _ in self.label_map or ()):
+            return f" and not the ignore value {self.ignore_index}"
+        ignored = [value for value, index in self.label_map or () if index == self.ignore_index]
+        return f" and not ignored ({', '.join(map(describe_value, ignored))})" if ignored else ""
 
     def _remedy(self, outside: list[int]) -> str:
         if any(map(is_colour, outside)):
@@ -116,6 +134,13 @@ class ClassTable:
         named = [(value, index) for value, index in pairs if index < self.num_classes]
         shown = [f"{describe_value(value)} {self.names[index]}" for value, index in named[:_MOST_LISTED]]
         return ", ".join(shown) + (", ..." if len(named) > _MOST_LISTED else "")
+
+    def in_order_of(self, names: tuple[str, ...]) -> "ClassTable":
+        """The same classes numbered as in `names`, which must be the same names in another order."""
+        place = {index: names.index(name) for index, name in enumerate(self.names)}
+        pairs = tuple((value, place.get(index, index)) for value, index in self._pairs.items())
+        colors = None if self.colors is None else tuple(self.colors[self.names.index(name)] for name in names)
+        return ClassTable(names, self.ignore_index, pairs, colors)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the table as plain JSON types."""
@@ -143,7 +168,10 @@ class ClassTable:
 
 
 def lossy_advice(values: Iterable[int]) -> str:
-    """Advice for 0/255 masks whose edges were blurred, recognised by values close to both ends of the range."""
+    """Advice for masks that were compressed: those in colour by having many, 0/255 masks by values near both ends."""
+    values = list(values)
+    if sum(map(is_colour, values)) > _MOST_COLOURS:
+        return "They look like JPEG-compressed colours; save the masks as PNG with one colour per class."
     near_black = any(1 <= value <= 16 for value in values)
     near_white = any(239 <= value <= 254 for value in values)
     if not (near_black and near_white):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from convlora.data.classes import ClassTable
 from convlora.data.colours import Colour
+from convlora.data.polygons import clip_polygon
 from convlora.data.problem import Problem
 from convlora.data.run_length import run_length_mask
 from convlora.data.sample import Sample, unique_names
@@ -32,16 +33,18 @@ class CocoAnnotations:
         path: The file.
         is_panoptic: Whether segments lie in PNG files, with their numbers as colours.
         images: The file's entries of images.
-        segments: Entries of annotations by image id.
+        segments: Entries of annotations by image id, as text.
         categories: Name by category id, in the order of the ids.
+        groups: Names of categories that others name as their supercategory.
         colors: Colour by category id, if the file gives every category one.
     """
 
     path: Path
     is_panoptic: bool
     images: tuple[dict[str, Any], ...]
-    segments: Mapping[Any, Sequence[dict[str, Any]]]
+    segments: Mapping[str, Sequence[dict[str, Any]]]
     categories: Mapping[int, str]
+    groups: frozenset[str] = frozenset()
     colors: Mapping[int, Colour] | None = None
 
 
@@ -55,7 +58,8 @@ def read_annotations(path: Path) -> CocoAnnotations:
         fields = json.loads(path.read_text(encoding="utf-8-sig"))
         images = tuple({**entry, "file_name": str(entry["file_name"]), "id": entry["id"]} for entry in fields["images"])
         categories = {int(entry["id"]): str(entry["name"]) for entry in fields["categories"]}
-        segments: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        groups = frozenset(str(entry.get("supercategory")) for entry in fields["categories"])
+        segments: dict[str, list[dict[str, Any]]] = defaultdict(list)
         is_panoptic = any("segments_info" in entry for entry in fields["annotations"])
         for entry in fields["annotations"]:
             if is_panoptic:
@@ -64,7 +68,7 @@ def read_annotations(path: Path) -> CocoAnnotations:
                 ]
             else:
                 entry["category_id"] = int(entry["category_id"])
-            segments[entry["image_id"]].append(entry)
+            segments[str(entry["image_id"])].append(entry)
         colors: dict[int, Colour] = {}
         for entry in fields["categories"]:
             if entry.get("color"):
@@ -85,41 +89,63 @@ def read_annotations(path: Path) -> CocoAnnotations:
         0 <= part <= 255 for one in colors.values() for part in one
     )
     ordered = dict(sorted(categories.items()))
-    return CocoAnnotations(path, is_panoptic, images, segments, ordered, colors if known else None)
+    return CocoAnnotations(path, is_panoptic, images, segments, ordered, groups, colors if known else None)
 
 
-def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dict[int, int]]:
+def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dict[int, int], list[str]]:
     """The classes of some files, which must name the same categories.
 
     Instances leave the rest of an image to a class "background", the first. In panoptic files what belongs to no
-    segment is ignored, unless there is one category only.
+    segment is ignored, unless there is one category only. A category that nothing is annotated with and that others
+    name as their supercategory (Roboflow adds one) is no class.
 
     Returns:
-        The classes, and the class index by category id.
+        The classes, the class index by category id, and sentences about categories that are left out.
 
     Raises:
         InputError: The files differ, or a name stands for two categories.
     """
     first = annotations[0]
     for other in annotations[1:]:
-        if other.categories != first.categories or other.is_panoptic != first.is_panoptic:
+        if other.is_panoptic != first.is_panoptic:
+            raise InputError(
+                f"Of {first.path} and {other.path} one holds instances, one panoptic segments. Export them alike."
+            )
+        if other.categories != first.categories:
             raise InputError(f"{first.path} and {other.path} do not name the same categories. Export them alike.")
-    names = list(first.categories.values())
+    used = {category for one in annotations for category in _used(one)}
+    notes = []
+    categories = dict(first.categories)
+    for category, name in first.categories.items():
+        if category not in used and name in first.groups and len(categories) > 1:
+            notes.append(
+                f"The category '{name}' of {first.path} is left out: it is a group, and nothing is annotated with it."
+            )
+            del categories[category]
+    names = list(categories.values())
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"{first.path} has more than one category called {repeated[0]!r}. Give each its own name.")
     colors = None
     if first.is_panoptic and len(names) > 1:
-        index = {category: place for place, category in enumerate(first.categories)}
-        colors = tuple(first.colors[category] for category in first.categories) if first.colors else None
+        index = {category: place for place, category in enumerate(categories)}
+        colors = tuple(first.colors[category] for category in categories) if first.colors else None
     else:
-        own = [category for category, name in first.categories.items() if name.lower() == BACKGROUND]
-        others = [category for category in first.categories if category not in own]
+        own = [category for category, name in categories.items() if name.lower() == BACKGROUND]
+        others = [category for category in categories if category not in own]
         index = {**dict.fromkeys(own, 0), **{category: place for place, category in enumerate(others, start=1)}}
-        names = [BACKGROUND, *(first.categories[category] for category in others)]
+        names = [BACKGROUND, *(categories[category] for category in others)]
     if len(names) < 2:
         raise InputError(f"{first.path} names no category but the background, so there is nothing to tell apart.")
-    return ClassTable(tuple(names), 255 if len(names) <= 255 else _WIDE, colors=colors), index
+    return ClassTable(tuple(names), 255 if len(names) <= 255 else _WIDE, colors=colors), index, notes
+
+
+def _used(annotations: CocoAnnotations) -> set[int]:
+    """The categories that something is annotated with."""
+    entries = [entry for entries in annotations.segments.values() for entry in entries]
+    if annotations.is_panoptic:
+        return {one["category_id"] for entry in entries for one in entry["segments_info"]}
+    return {entry["category_id"] for entry in entries}
 
 
 def read_coco(
@@ -138,6 +164,16 @@ def read_coco(
     samples: list[tuple[Path, CocoMask | PanopticMask]] = []
     problems: list[Problem] = []
     folders = _image_folders(annotations.path)
+    strangers = sorted(annotations.segments.keys() - {str(entry["id"]) for entry in annotations.images})
+    if strangers:
+        message = (
+            f"{annotations.path} has annotations of image id {strangers[0]}, which it does not list"
+            + (f" (and {len(strangers) - 1} more such ids)" if len(strangers) > 1 else "")
+            + ". Export it again, or remove them."
+        )
+        none_fits = len(strangers) == len(annotations.segments)
+        severity: Literal["error", "warning"] = "error" if none_fits else "warning"
+        problems.append(Problem("missing-pair", str(annotations.path), message, severity))
     for entry in annotations.images:
         image = next(
             (folder / entry["file_name"] for folder in folders if (folder / entry["file_name"]).is_file()), None
@@ -149,7 +185,7 @@ def read_coco(
             )
             problems.append(Problem("missing-pair", str(annotations.path), message))
             continue
-        segments = annotations.segments.get(entry["id"], [])
+        segments = annotations.segments.get(str(entry["id"]), [])
         if annotations.is_panoptic:
             mask = _panoptic(annotations.path, segments, index, classes)
             if mask is None:
@@ -190,16 +226,16 @@ class CocoMask:
             InputError: An annotation cannot be drawn.
         """
         height, width = self._size()
-        drawn = []
+        encoded = []
         for segment in self.segments:
             if segment["category_id"] not in self.index:
                 raise InputError(f"{self} names the category {segment['category_id']}, which is not listed.")
-            mask = self._mask(segment, height, width)
-            drawn.append((int(mask.sum()), self.index[segment["category_id"]], mask))
+            encoded.append((self._encoded(segment, height, width), self.index[segment["category_id"]]))
         deep = max(self.index.values()) > 255
         classes = np.zeros((height, width), dtype=np.uint16 if deep else np.uint8)
-        for _, kind, mask in sorted(drawn, key=lambda entry: -entry[0]):
-            classes[mask] = kind
+        # One mask at a time: a map of a thousand objects would take a thousand times its memory.
+        for runs, kind in sorted(encoded, key=lambda entry: -int(coco_mask.area(entry[0]))):
+            classes[coco_mask.decode(runs).astype(bool)] = kind
         return Image.fromarray(classes)
 
     def _size(self) -> tuple[int, int]:
@@ -210,27 +246,29 @@ class CocoMask:
             raise InputError(f"{self} states {width}x{height} pixels, which is too large. Cut the image into tiles.")
         return height, width
 
-    def _mask(self, segment: dict[str, Any], height: int, width: int) -> np.ndarray:
+    def _encoded(self, segment: dict[str, Any], height: int, width: int) -> Any:
+        """The run lengths of one annotation, as pycocotools takes them."""
         shape = segment.get("segmentation")
         try:
             if isinstance(shape, dict):
-                return run_length_mask(shape, height, width)
+                return coco_mask.encode(np.asfortranarray(run_length_mask(shape, height, width), dtype=np.uint8))
             polygons = []
             for polygon in shape or ():
                 points = np.asarray(polygon, dtype=np.float64)
                 if points.ndim != 1 or len(points) % 2 or len(points) < 6 or not np.isfinite(points).all():
                     raise ValueError("a polygon is not a list x, y, x, y, ... of three points or more")
                 # What lies far outside cannot be seen, and would take memory by its distance.
-                polygons.append(points.reshape(-1, 2).clip((-width, -height), (2 * width, 2 * height)).ravel().tolist())
+                inside = clip_polygon(points.reshape(-1, 2), (-width, -height), (2 * width, 2 * height))
+                polygons.append(inside.ravel().tolist())
             if not polygons:
                 raise ValueError("it has no segmentation")
-            runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-            return coco_mask.decode(runs).astype(bool)
+            seen = [polygon for polygon in polygons if len(polygon) >= 6]
+            if not seen:
+                return coco_mask.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
+            return coco_mask.merge(coco_mask.frPyObjects(seen, height, width))
         except (ValueError, TypeError, KeyError) as error:
             name = segment.get("id", "without id")
-            raise InputError(
-                f"{self}: the annotation {name} cannot be drawn ({error}). Correct or remove it."
-            ) from error
+            raise InputError(f"{self}: annotation {name} cannot be drawn ({error}). Correct or remove it.") from error
 
 
 @dataclass(frozen=True)

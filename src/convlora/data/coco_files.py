@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from convlora.data.folder import SPLITS
 
-_OTHER_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _KINDS = ("panoptic", "instances")  # panoptic files label more
 
 
@@ -16,9 +17,13 @@ def is_coco(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError):
         return False
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):  # cut short, say: to be read and named as such
+        return '"annotations"' in text or '"images"' in text
     return isinstance(fields, dict) and {"images", "annotations", "categories"} <= fields.keys()
 
 
@@ -31,17 +36,13 @@ def find_annotations(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for split in SPLITS:
         for name in _OTHER_NAMES[split]:
-            candidates = [
-                *(root / "annotations" / f"{kind}_{name}.json" for kind in _KINDS),
-                *(
-                    path
-                    for kind in _KINDS
-                    for path in sorted((root / "annotations").glob(f"{kind}_{name}[0-9]*.json"), reverse=True)
-                ),
-                root / name / "_annotations.coco.json",
-                root / name / "annotations.json",
-                root / f"{name}.json",
+            beside = [path for kind in _KINDS for path in _matching(root / "annotations", rf"{kind}_{name}\d*\.json")]
+            inside = [
+                path
+                for folder in _matching(root, name)
+                for path in (folder / "_annotations.coco.json", folder / "annotations.json")
             ]
+            candidates = [*beside, *inside, *_matching(root, rf"{name}\.json")]
             path = next((path for path in candidates if is_coco(path)), None)
             if path is not None:
                 found.setdefault(split, path)
@@ -52,3 +53,10 @@ def find_annotations(root: Path) -> dict[str, Path]:
         if path is not None:
             found["all"] = path
     return found
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Entries of a folder whose whole name matches, in either case; the last year of several first."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if re.fullmatch(pattern, path.name, re.IGNORECASE)), reverse=True)

@@ -1,4 +1,7 @@
-"""Colours of masks as numbers: grey pixels are their grey value, all others lie above every grey value."""
+"""Colours of masks as numbers that lie above all values of masks with one channel.
+
+So a mask says by its values whether it is stored in colour, and black and white in it are colours like any other.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,41 @@ _MOST_LISTED = 10
 
 
 def colour_values(pixels: np.ndarray) -> np.ndarray:
-    """One number per pixel of a mask in colour.
+    """One number per pixel of a mask in colour: `2**24 + 65536 R + 256 G + B`.
 
     Args:
         pixels: `(H, W, 3)` or more channels, uint8; channels after the third are left out.
 
     Returns:
-        `(H, W)` int32: the grey value where all three channels are equal, and `2**24 + 65536 R + 256 G + B` elsewhere.
+        `(H, W)` int32.
     """
     red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
-    grey = (red == green) & (red == blue)
-    return np.where(grey, red, _COLOURED | red << 16 | green << 8 | blue)
+    values: np.ndarray = _COLOURED | red << 16 | green << 8 | blue
+    return values
 
 
 def colour_value(colour: Colour) -> int:
     """The number that stands for a colour, as in [`colour_values`]."""
-    return int(colour_values(np.array([[colour]], dtype=np.uint8))[0, 0])
+    red, green, blue = colour
+    return _COLOURED | red << 16 | green << 8 | blue
 
 
 def is_colour(value: int) -> bool:
-    """Whether a value of a mask stands for a colour that is not grey."""
+    """Whether a value comes from a mask in colour."""
     return value >= _COLOURED
+
+
+def grey_of(value: int) -> int | None:
+    """The grey value of a colour whose channels are equal; None for other colours and for values that are none."""
+    if not is_colour(value):
+        return None
+    red, green, blue = value >> 16 & 255, value >> 8 & 255, value & 255
+    return red if red == green == blue else None
+
+
+def without_grey(values: Iterable[int]) -> set[int]:
+    """Values with every grey colour as its grey value: masks with one channel are often saved with three."""
+    return {value if grey_of(value) is None else grey_of(value) or 0 for value in values}
 
 
 def describe_value(value: int) -> str:

@@ -21,7 +21,10 @@ MASK_COLUMNS = (
     "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentation_mask",
     "semantic_segmentation", "semantic_mask", "semantic_map", "ground_truth", "gt",
 )  # fmt: skip
-SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ def read_hub(source: str | Path, need_masks: bool) -> tuple[dict[str, list[Sampl
         if split is None or split in splits:
             notes.append(f"The split '{name}' of {source} is not used; the names train, validation and test are.")
             continue
+        if split == "test" and len(parts) > 1 and need_masks and _is_without_masks(part, f"{source}"):
+            # Test images are often published without masks; that is no reason not to train.
+            notes.append(f"The split '{name}' of {source} has no masks and is left out.")
+            continue
         image, mask = _columns(part, f"{source}", need_masks)
         splits[split] = _rows(part, f"{source}, split {name}", image, mask)
     return splits, notes
@@ -136,16 +143,26 @@ def _columns(dataset: Dataset, where: str, need_masks: bool) -> tuple[str, str |
     if image is None or (mask is None and need_masks):
         raise InputError(
             f"{where} has no column of {'images' if image is None else 'masks'}; it has: {', '.join(features)}. "
-            "Name two columns of type Image 'image' and 'mask'."
+            "Name two columns 'image' and 'mask', of type Image; masks may be of type Array2D too."
         )
     return image, mask
+
+
+def _is_without_masks(dataset: Dataset, where: str) -> bool:
+    _, mask = _columns(dataset, where, need_masks=False)
+    if mask is None:
+        return True
+    column = dataset.data.column(mask)  # not read: the number of empty cells stands beside it
+    return bool(column.null_count == len(column))
 
 
 def _is_table(feature: Any) -> bool:
     """Whether a column may hold class indices `(H, W)`; one label per image is none."""
     import datasets
 
-    return isinstance(feature, (datasets.Array2D, datasets.List, list))
+    if isinstance(feature, datasets.Array2D):
+        return True
+    return isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.List)
 
 
 def _rows(dataset: Dataset, where: str, image: str, mask: str | None) -> list[Sample]:

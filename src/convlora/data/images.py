@@ -94,7 +94,7 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
             of 1 to 32 bits, the indices (not the colours) of a palette, or colours.
 
     Returns:
-        Integers (H, W), upright. Colours that are not grey become numbers of their own, see `convlora.data.colours`.
+        Integers (H, W), upright. Colours become numbers of their own, see `convlora.data.colours`.
 
     Raises:
         InputError: The file is missing, damaged, or holds fractions instead of class indices.
@@ -114,8 +114,7 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
     if mode == "F" and np.array_equal(values, np.rint(values)):
         return values.astype(np.int64)
     if mode in ("RGB", "RGBA"):
-        numbers = colour_values(values)
-        return numbers.astype(np.uint8) if numbers.max(initial=0) < 256 else numbers
+        return colour_values(values)
     raise InputError(
         f"{name} is a mask with fractions or in an unusual colour space (mode {mode}); masks must hold class indices, "
         "0 and 255, or RGB colours. Convert it, for instance to an 8-bit grey PNG."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from convlora.data.classes import ClassTable, lossy_advice
 from convlora.data.classes_file import EXAMPLE, NamedClasses, read_classes_json
-from convlora.data.colours import colour_value, is_colour, listed
+from convlora.data.colours import colour_value, grey_of, is_colour, listed, without_grey
 from convlora.errors import InputError
 
 _BINARY_NAMES = ("background", "foreground")
@@ -36,13 +36,14 @@ def resolve_classes(values: set[int], classes_json: Path | None, root: Path) -> 
     table = table_for(named, values)
     # A stated ignore value of 255 does not change this: masks in which all that is not background is ignored would
     # leave nothing to learn, so 255 can only be the foreground of a usual 0/255 mask.
-    if len(named.names) == 2 and table.label_map is None and 255 in values and values <= {0, 255}:
+    plain = without_grey(values)
+    if len(named.names) == 2 and table.label_map is None and 255 in plain and plain <= {0, 255}:
         return ClassTable(named.names, named.ignore_index, ((0, 0), (255, 1)), named.colors)
     outside = table.values_outside(values)
-    if outside and any(map(is_colour, values)) and named.colors is None:
+    if outside and any(map(is_colour, plain)) and named.colors is None:
         raise InputError(
-            f"The masks of {root} are in colour ({listed(values)}), and {classes_json} does not say which colour is "
-            f"which class. Add the colours to it, {_COLOURS_EXAMPLE}."
+            f"The masks of {root} are in colour ({listed(plain)}), and {classes_json} does not say which colour is "
+            f"which class. " + (lossy_advice(plain) or f"Add the colours to it, {_COLOURS_EXAMPLE}.")
         )
     if outside:
         raise InputError(table.outside_message(outside, f"{root}: at least one mask", values))
@@ -52,8 +53,8 @@ def resolve_classes(values: set[int], classes_json: Path | None, root: Path) -> 
 def table_for(named: NamedClasses, values: set[int]) -> ClassTable:
     """The classes of a classes.json for masks with certain values: by colour, by stated values, or by position.
 
-    The colours decide if one of the values is a colour, or if only the colours explain them all (as with classes in
-    shades of grey); otherwise colours are just for drawing.
+    Stated colours mean the classes wherever a mask is stored in colour. In masks with one channel they do if all of
+    them are grey and explain the values; otherwise they are just for drawing.
     """
     plain = ClassTable(named.names, named.ignore_index, colors=named.colors)
     if named.values is not None:
@@ -65,14 +66,19 @@ def table_for(named: NamedClasses, values: set[int]) -> ClassTable:
     if named.ignore_color is not None:
         pairs = (*pairs, (colour_value(named.ignore_color), named.ignore_index))
     coloured = ClassTable(named.names, named.ignore_index, pairs, named.colors)
-    only_colours_do = bool(plain.values_outside(values)) and not coloured.values_outside(values)
-    return coloured if only_colours_do or any(map(is_colour, values)) else plain
+    if any(map(is_colour, values)):
+        # Indices saved with three channels are no colours of classes.
+        indices = not plain.values_outside(values) and bool(coloured.values_outside(values))
+        return plain if indices else coloured
+    all_grey = all(grey_of(colour_value(colour)) is not None for colour in named.colors)
+    return coloured if all_grey and not coloured.values_outside(values) else plain
 
 
 def _resolve_unnamed(values: set[int], root: Path) -> ClassTable:
+    values = without_grey(values)
     if values == {0, 1} or values == {0, 1, 255}:
         return ClassTable(_BINARY_NAMES)
-    if len(values) == 2:
+    if len(values) == 2 and (0 in values or not any(map(is_colour, values))):
         low, high = sorted(values)
         return ClassTable(_BINARY_NAMES, label_map=((low, 0), (high, 1)))
     if len(values) < 2:
@@ -82,10 +88,8 @@ def _resolve_unnamed(values: set[int], root: Path) -> ClassTable:
             "Check that the masks are the right files, or add a classes.json that names the classes."
         )
     if any(map(is_colour, values)):
-        raise InputError(
-            f"The masks of {root} are in colour ({listed(values)}). "
-            f"Add {root / 'classes.json'} that names the classes and their colours, {_COLOURS_EXAMPLE}."
-        )
+        advice = f"Add {root / 'classes.json'} that names the classes and their colours, {_COLOURS_EXAMPLE}."
+        raise InputError(f"The masks of {root} are in colour ({listed(values)}). " + (lossy_advice(values) or advice))
     raise InputError(
         f"The masks of {root} hold {listed(values)}, which is not a binary task. "
         + (lossy_advice(values) or f"Add {root / 'classes.json'} that names the classes. {EXAMPLE}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from convlora.data.classes import ClassTable
-from convlora.data.coco_files import find_annotations, is_coco
+from convlora.data.coco_files import find_annotations
 from convlora.data.folder import SPLITS, is_single_layout, is_split_layout, read_pairs, read_splits
 from convlora.data.hub import is_hub_id, is_saved_dataset, read_hub
 from convlora.data.problem import Problem
@@ -37,6 +37,7 @@ class DataSource:
         notes: Sentences about decisions made on the way, to be shown to the user.
         problems: What is wrong with the pairing of images and masks; such samples are not in `splits`.
         classes: The classes, where the form of the data states them.
+        files: The file that lists each split, where there is one.
     """
 
     root: Path
@@ -46,6 +47,7 @@ class DataSource:
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     classes: ClassTable | None = None
+    files: dict[str, Path] = field(default_factory=dict)
 
     def split(self, name: str) -> list[Sample]:
         """Returns the samples of one split; undivided data answer for `"test"`.
@@ -65,7 +67,9 @@ class DataSource:
         """The data set reduced to one split, so that faults of the others do not matter; see `split`."""
         samples = self.split(name)
         problems = [p for p in self.problems if name in Path(p.path).parts or Path(p.path).stem in (name, ALL)]
-        if self.kind in ("images", "coco") or ALL in self.splits:
+        if name in self.files:
+            problems = [p for p in self.problems if p.path == str(self.files[name])]
+        if self.kind == "images" or ALL in self.splits:
             problems = list(self.problems)
         return replace(self, splits={name: samples}, notes=list(self.notes), problems=problems)
 
@@ -148,30 +152,33 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
 
 def _from_hub(name: Path | str, need_masks: bool) -> DataSource:
     splits, notes = read_hub(name, need_masks)
+    if not any(splits.values()):
+        raise InputError(f"{name} holds no usable sample. {' '.join(notes)}".rstrip())
     folder = Path(name)
-    source = _source(folder, "hub", splits, [], folder)
-    return replace(source, notes=notes)
+    return replace(_source(folder, "hub", splits, [], folder), notes=notes)
 
 
 def _from_coco(root: Path, files: dict[str, Path]) -> DataSource:
     from convlora.data.coco import class_table, read_annotations, read_coco  # pycocotools draws polygons
 
     annotations = {split: read_annotations(path) for split, path in files.items()}
-    classes, index = class_table(list(annotations.values()))
+    classes, index, notes = class_table(list(annotations.values()))
     splits: dict[str, list[Sample]] = {}
     problems: list[Problem] = []
     for split, one in annotations.items():
         splits[split], found = read_coco(one, classes, index)
         problems += found
     source = _source(root, "coco", splits, problems, root if root.is_dir() else root.parent)
-    return replace(source, classes=classes, classes_json=None)
+    if source.classes_json is not None:
+        notes.append(f"{source.classes_json} is not used: COCO annotations name their classes themselves.")
+    return replace(source, classes=classes, classes_json=None, notes=notes, files=files)
 
 
 def _open_file(path: Path, need_masks: bool) -> DataSource:
-    if is_coco(path):
+    if path.suffix.lower() == ".json":
         return _from_coco(path, {ALL: path})
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-        raise InputError(f"{path} is neither a folder nor a CSV file. {_FORMS}")
+        raise InputError(f"{path} is neither a folder nor a CSV or COCO file. {_FORMS}")
     if path.name == "train.csv":
         tables = {split: path.with_name(f"{split}.csv") for split in SPLITS}
         return _from_tables(path, {split: table for split, table in tables.items() if table.is_file()}, need_masks)

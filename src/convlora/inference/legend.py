@@ -14,6 +14,8 @@ Entry = tuple[Colour, str]
 def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     """Adds a strip of coloured squares with their names below a picture; the picture itself stays as it is.
 
+    Where a name does not fit, the strip is wider than the picture.
+
     Args:
         picture: RGB.
         entries: Colour and name of each line of the legend; as many stand side by side as fit.
@@ -23,14 +25,15 @@ def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     square, gap = size, size // 2
     places: list[tuple[int, int]] = []
     x, y = gap, gap
-    for _, text in entries:
-        width = square + gap + int(font.getlength(text)) + 2 * gap
-        if x > gap and x + width > picture.width:
+    widths = [square + 3 * gap + int(font.getlength(text)) for _, text in entries]
+    full = max([picture.width, *(gap + width for width in widths)])
+    for width in widths:
+        if x > gap and x + width > full:
             x, y = gap, y + square + gap
         places.append((x, y))
         x += width
     height = y + square + gap if entries else 0
-    result = Image.new("RGB", (picture.width, picture.height + height), "white")
+    result = Image.new("RGB", (full, picture.height + height), "white")
     result.paste(picture, (0, 0))
     draw = ImageDraw.Draw(result)
     for (colour, text), (left, top) in zip(entries, places, strict=True):

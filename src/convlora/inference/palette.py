@@ -86,6 +86,7 @@ def overlay(
     colours: Sequence[Colour],
     background: int | None = 0,
     opacity: float = 0.45,
+    known: np.ndarray | None = None,
 ) -> Image.Image:
     """The image with each class but the background tinted in its colour and outlined.
 
@@ -95,10 +96,13 @@ def overlay(
         colours: Of each class.
         background: The class that is left as it is, if there is one.
         opacity: Of the tint, 0 to 1.
+        known: Pixels to draw, `(H, W)` bool; default: all.
     """
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32).copy()
     drawn = np.asarray(colours, dtype=np.float32)[semantic_map]
-    inside = np.ones(semantic_map.shape, dtype=bool) if background is None else semantic_map != background
+    inside = np.ones(semantic_map.shape, dtype=bool) if known is None else known.copy()
+    if background is not None:
+        inside &= semantic_map != background
     pixels[inside] = (1 - opacity) * pixels[inside] + opacity * drawn[inside]
     edge = outline(semantic_map, width=max(1, round(min(semantic_map.shape) / 400))) & inside
     pixels[edge] = drawn[edge]

@@ -72,14 +72,15 @@ def picture(image: Image.Image, semantic_map: np.ndarray, classes: ClassTable) -
 
     Args:
         image: RGB.
-        semantic_map: `(H, W)` of the image's size.
+        semantic_map: `(H, W)` of the image's size; what has the ignore value stays as it is and is not counted.
         classes: The classes.
     """
     colours = class_colours(classes)
-    drawn = overlay(image, semantic_map, colours, classes.background)
+    known = semantic_map != classes.ignore_index
+    drawn = overlay(image, np.where(known, semantic_map, 0), colours, classes.background, known=known)
     if classes.num_classes == 2:
         return drawn
-    counts = np.bincount(semantic_map.ravel(), minlength=classes.num_classes)
+    counts = np.bincount(semantic_map[known], minlength=classes.num_classes)
     entries = [
         (colours[index], f"{classes.names[index]} {100 * counts[index] / counts.sum():.1f}%")
         for index in np.flatnonzero(counts)

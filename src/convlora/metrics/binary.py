@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convlora.errors import InputError
 from convlora.metrics.counts import (
     PixelCounts,
     accuracy,
@@ -16,6 +17,7 @@ from convlora.metrics.counts import (
     count_pixels,
     dice,
     iou,
+    nothing_scored,
 )
 from convlora.metrics.structure import structure_scores
 
@@ -113,10 +115,10 @@ class BinaryScores:
             score.
 
         Raises:
-            ValueError: If no image was scored.
+            InputError: If no image could be scored.
         """
         if not self.per_image:
-            raise ValueError(f"no image was scored: {self.num_skipped} were given, each with every pixel ignored")
+            raise InputError(nothing_scored(self.num_skipped))
         pooled = add_counts(
             PixelCounts(*(int(entry[cell]) for cell in PixelCounts._fields)) for entry in self.per_image
         )

@@ -17,9 +17,10 @@ def boundary_counts(
 ) -> NDArray[np.int64]:
     """Boundary pixels of each class in prediction and truth, and those of them that the other confirms.
 
-    The boundary of a class are its pixels with one of four neighbours in another class. It is confirmed where the other
-    map has a boundary pixel of the same class within 0.75% of the image's diagonal (at least one pixel). Near ignored
-    pixels, where the true boundary may be hidden, nothing is counted; the edge of the image is no boundary.
+    The boundary of a class are its pixels with one of four neighbours in another class; neither may be ignored. It is
+    confirmed where the other map has a boundary pixel of the same class within 0.75% of the image's diagonal (at least
+    one pixel). Near ignored pixels, where the true boundary may be hidden, boundary pixels are not counted, but confirm
+    others; the edge of the image is no boundary.
 
     Args:
         predicted: Classes `(H, W)`, 0..K-1 where `valid`.
@@ -34,17 +35,24 @@ def boundary_counts(
     """
     tolerance = max(1.0, TOLERANCE * math.hypot(*truth.shape))
     clear = valid if valid.all() else distance_transform_edt(valid) > tolerance + 1
-    points = [_points_by_class(boundary(one) & clear, one, num_classes) for one in (predicted, truth)]
+    edges = [boundary(one, valid) for one in (predicted, truth)]
+    maps = list(zip(edges, (predicted, truth), strict=True))
+    seen = [_points_by_class(edge, one, num_classes) for edge, one in maps]
+    counted = [_points_by_class(edge & clear, one, num_classes) for edge, one in maps]
     counts = np.zeros((num_classes, 4), dtype=np.int64)
-    for kind, (own, true) in enumerate(zip(*points, strict=True)):
-        counts[kind] = len(own), _confirmed(own, true, tolerance), len(true), _confirmed(true, own, tolerance)
+    for kind in range(num_classes):
+        own, true = counted[0][kind], counted[1][kind]
+        counts[kind] = (
+            len(own), _confirmed(own, seen[1][kind], tolerance), len(true), _confirmed(true, seen[0][kind], tolerance)
+        )  # fmt: skip
     return counts
 
 
-def boundary(classes: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Pixels with one of four neighbours of another class, `(H, W)`."""
+def boundary(classes: NDArray[np.integer], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Valid pixels with one of four valid neighbours of another class, `(H, W)`."""
     edge = np.zeros(classes.shape, dtype=bool)
-    down, right = classes[1:] != classes[:-1], classes[:, 1:] != classes[:, :-1]
+    down = (classes[1:] != classes[:-1]) & valid[1:] & valid[:-1]
+    right = (classes[:, 1:] != classes[:, :-1]) & valid[:, 1:] & valid[:, :-1]
     edge[1:] |= down
     edge[:-1] |= down
     edge[:, 1:] |= right
@@ -61,10 +69,10 @@ def boundary_f(counts: NDArray[np.int64]) -> float | None:
     predicted, predicted_confirmed, true, true_confirmed = (int(count) for count in counts)
     if not predicted and not true:
         return None
-    if not predicted_confirmed or not true_confirmed:
-        return 0.0
-    precision, recall = predicted_confirmed / predicted, true_confirmed / true
-    return 2 * precision * recall / (precision + recall)
+    # Of a boundary next to ignored pixels one side may be counted and the other not: then its share speaks alone.
+    precision = predicted_confirmed / predicted if predicted else true_confirmed / true
+    recall = true_confirmed / true if true else precision
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def _points_by_class(

@@ -83,3 +83,15 @@ def balanced_error_rate(counts: PixelCounts) -> float:
         elif wrongly_predicted:
             accuracies.append(0.0)
     return 1 - sum(accuracies) / len(accuracies)
+
+
+def nothing_scored(skipped: int) -> str:
+    """What to say where there is no score.
+
+    Args:
+        skipped: Images of which every pixel is ignored.
+    """
+    if not skipped:
+        return "No image was scored, because none was given."
+    images = "the one image" if skipped == 1 else f"all {skipped} images"
+    return f"No image could be scored: every pixel of {images} is ignored. Check the masks and the ignore value."

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convlora.errors import InputError
 from convlora.metrics.boundary import boundary_counts, boundary_f
+from convlora.metrics.counts import nothing_scored
 
 
 class MultiClassScores:
@@ -81,15 +83,15 @@ class MultiClassScores:
 
         Returns:
             `miou`, `mdice`, `mean_accuracy` (mean share of each true class that was found), `accuracy` (share of all
-            pixels), `boundary_f` (if asked for and any class has a boundary), `num_images`, `num_skipped`, and
+            pixels), `boundary_f` (if asked for; 1 where neither has a boundary), `num_images`, `num_skipped`, and
             `per_class`: for each class its `iou`, `dice`, `accuracy`, `boundary_f` and share of the valid `pixels`;
             None where a class has no score.
 
         Raises:
-            ValueError: If no image was scored.
+            InputError: If no image could be scored.
         """
         if not self.num_images:
-            raise ValueError(f"no image was scored: {self.num_skipped} were given, each with every pixel ignored")
+            raise InputError(nothing_scored(self.num_skipped))
         right = np.diag(self.confusion)
         true, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         either = true + predicted - right
@@ -109,7 +111,7 @@ class MultiClassScores:
             "mdice": _mean(entry["dice"] for entry in per_class.values()),
             "mean_accuracy": _mean(entry["accuracy"] for entry in per_class.values()),
             "accuracy": float(right.sum() / true.sum()),
-            **({"boundary_f": _mean(outlines)} if outlines else {}),
+            **({"boundary_f": _mean(outlines) if outlines else 1.0} if self.boundaries else {}),
             "num_images": self.num_images,
             "num_skipped": self.num_skipped,
             "per_class": per_class,

@@ -33,6 +33,11 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         "pipeline_tag": "image-segmentation",
         "tags": ["convlora", "segment-anything", "sam", method["name"]],
     }
+    binary = len(classes) == 2 and config.model.head in ("auto", "binary")
+    task = f"Segments {classes[1]} from {classes[0]}." if binary else f"Tells apart {', '.join(classes)}."
+    per_pixel = config.model.head == "per-pixel"
+    loss = "cross-entropy and Dice" if per_pixel else "set loss of mask classification"
+    loss = config.training.loss if binary else loss
     shown = _SHOWN if len(classes) == 2 else _SHOWN_OF_SEVERAL
     lines = [
         "---",
@@ -41,7 +46,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         "",
         f"# {name} fine-tuned with {method['name']}",
         "",
-        f"Segments {', '.join(classes[1:])} from {classes[0]}. Made by convlora {__version__}.",
+        f"{task} Made by convlora {__version__}.",
         "",
         "## Use",
         "",
@@ -57,7 +62,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         "",
         f"- Images resized to {size if isinstance(size, int) or size is None else f'{size[0]} x {size[1]}'} pixels.",
         f"- Method: {', '.join(f'{key} {value}' for key, value in method.items())}.",
-        f"- Loss {config.training.loss}, learning rate {config.training.lr}, "
+        f"- Loss: {loss}, learning rate {config.training.lr}, "
         f"{config.training.batch_size} x {config.training.grad_accum} images per step, seed {config.training.seed}.",
     ]
     if metrics is not None:

@@ -27,7 +27,7 @@ from convlora.data.sample import Sample
 from convlora.data.sources import DataSource, open_data
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
-from convlora.inference.runs import adapter_folder, read_metrics
+from convlora.inference.runs import adapter_folder, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
 from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import HIGHER_IS_BETTER, MultiClassScores
@@ -83,6 +83,8 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     precision = resolve_precision(config.training.precision, device)
     source = open_data(config.data.path)
     classes = _check(source, config)
+    if checkpoint is not None:
+        _check_classes(output, classes)
     train_samples, val_samples = source.train_val(config.training.seed, config.data.val_fraction)
     if config.data.train_fraction < 1:
         whole = len(train_samples)
@@ -225,6 +227,18 @@ def _prepare_folder(
         for change in check_resumed(config, output):
             reporter.message(f"Resuming with {change}.")
     return checkpoint
+
+
+def _check_classes(output: Path, classes: ClassTable) -> None:
+    """Refuses to go on with a run whose classes have become others."""
+    if not (output / "classes.json").is_file():
+        return
+    before = read_classes(output)
+    if (before.names, before.ignore_index) != (classes.names, classes.ignore_index):
+        raise InputError(
+            f"The run {output} learned the classes {', '.join(before.names)}, but those of the data are now "
+            f"{', '.join(classes.names)}. Restore the data, or start a new run with another --output."
+        )
 
 
 def absolute(name: str) -> str:
