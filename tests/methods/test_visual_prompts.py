@@ -50,7 +50,7 @@ def test_tokens_are_keys_and_values_without_a_position(block):
 
 
 def test_attention_that_reads_no_tokens_is_refused():
-    with pytest.raises(ValueError, match="attention with `prompt_tokens`"):
+    with pytest.raises(ValueError, match="attention that reads `prompt_tokens`"):
         prompted(attention="sdpa")
     with pytest.raises(ValueError, match="from 1 up"):
         VisualPromptConfig(num_tokens=0)

@@ -37,12 +37,15 @@ def assert_equal_runs(first, second):
 
 def test_the_run_folder_is_as_documented(trained_run):
     assert {path.name for path in trained_run.iterdir()} == {
-        "config.yaml", "classes.json", "adapter", "metrics.json", "log.jsonl", "checkpoints",
+        "config.yaml", "classes.json", "adapter", "metrics.json", "log.jsonl", "images.jsonl", "checkpoints",
     }  # fmt: skip
     assert {path.name for path in (trained_run / "adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "README.md",
     }  # fmt: skip
     metrics = json.loads((trained_run / "metrics.json").read_text())
+    images = [json.loads(line) for line in (trained_run / "images.jsonl").read_text().splitlines()]
+    assert [one["image"] for one in images] == ["test_000", "test_001", "test_002"]
+    assert metrics["test"]["iou"] == pytest.approx(sum(one["iou"] for one in images) / 3)
     assert {"best_epoch", "val", "test", "params", "seconds_per_step", "peak_memory_mb"} <= metrics.keys()
     assert metrics["params"]["trainable"] < metrics["params"]["total"]
     assert metrics["best_epoch"] in (1, 2)
