@@ -6,7 +6,7 @@ import torch
 from peft import PeftModel
 
 from convlora import load_balancing_loss
-from convlora.methods.registry import METHODS, apply_method, number_of_blocks
+from convlora.methods.registry import ENCODER, METHODS, apply_method, number_of_blocks
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import halve_frozen_weights
@@ -14,7 +14,7 @@ from tests.helpers.models import tiny_sam
 from tests.helpers.tolerances import BY_DTYPE
 
 ADAPTING = [name for name, method in METHODS.items() if method.layers is not None]
-OWN = ("lora_", "tuned_", "visual_prompts")
+OWN = ("lora_", "tuned_", "visual_prompts", "side_networks")
 NOT_NEUTRAL = ["vpt"]  # its paper's tokens change the model from the start
 LATE = [name for name, method in METHODS.items() if method.late]
 
@@ -142,7 +142,7 @@ def test_bfloat16_and_oblong_images(name):
     )
 
 
-@pytest.mark.parametrize("name", ADAPTING)
+@pytest.mark.parametrize("name", [name for name in ADAPTING if METHODS[name].layers != ENCODER])
 def test_chosen_blocks(name):
     model = apply_method(base(), name, {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE, blocks=[3])
     keys = [key for key, p in model.named_parameters() if p.requires_grad and "mask_decoder" not in key]

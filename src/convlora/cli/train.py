@@ -39,7 +39,7 @@ def train(
         str | None,
         typer.Option(
             help="conv-lora, lora, dora, late-lora, late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, "
-            "ssf, decoder, full or scratch. [dim]\\[default: conv-lora][/dim]",
+            "vpt, lst, sam-adapter, ssf, decoder, full or scratch. [dim]\\[default: conv-lora][/dim]",
             show_default=False,
         ),
     ] = None,

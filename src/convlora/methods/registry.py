@@ -14,6 +14,7 @@ from torch import nn
 from convlora.errors import InputError
 from convlora.methods.conv_lora import ConvLoraConfig
 from convlora.methods.feature_tuning import FeatureTuningConfig
+from convlora.methods.side_networks import SideNetworkConfig
 from convlora.methods.visual_prompts import VisualPromptConfig
 
 # Which layers of a model a method changes, to be named by whoever knows the model.
@@ -31,8 +32,8 @@ class Method:
         config_class: PEFT's configuration class.
         defaults: The options a user may set, with their defaults.
         fixed: Options of the configuration class that make the method what it is.
-        layers: Which layers of the frozen model it changes: `PROJECTIONS`, `ATTENTION`, `BLOCK_OUTPUTS` or
-            `ALL_LAYERS`; None: none.
+        layers: Which layers of the frozen model it changes: `PROJECTIONS`, `ATTENTION`, `BLOCK_OUTPUTS`,
+            `ALL_LAYERS`, or the `ENCODER` as a whole; None: none.
         late: Whether it changes only the last half of the blocks unless told which.
         trains_encoder: Whether the encoder itself is trained.
         from_scratch: Whether training starts from random weights.
@@ -114,6 +115,22 @@ METHODS: dict[str, Method] = {
             VisualPromptConfig,
             defaults={"num_tokens": 12},
             layers=ATTENTION,
+        ),
+        Method(
+            "lst",
+            "A ladder of small blocks beside the encoder, through which no gradient passes (Sung et al., 2022)",
+            SideNetworkConfig,
+            defaults={"reduction": 13},
+            fixed={"kind": "ladder"},
+            layers=ENCODER,
+        ),
+        Method(
+            "sam-adapter",
+            "Prompts for every block, made of patches and high frequencies (Chen et al., 2023)",
+            SideNetworkConfig,
+            defaults={"reduction": 16},
+            fixed={"kind": "prompt-generator"},
+            layers=ENCODER,
         ),
         Method(
             "ssf",
@@ -219,9 +236,9 @@ def apply_method(
     """
     method = find_method(name)
     settings: dict[str, Any] = {**resolve_options(name, options), **method.fixed}
+    if method.layers in (None, ENCODER) and blocks is not None:
+        raise InputError(f"The method {name} has no blocks to choose from. Leave out --adapt-last.")
     if method.layers is None:
-        if blocks is not None:
-            raise InputError(f"The method {name} has no blocks to choose from. Leave out --adapt-last.")
         settings["target_modules"] = DUMMY_TARGET_MODULES  # what PEFT calls "none"
     else:
         if method.late and blocks is None:

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from transformers.models.sam.modeling_sam import SamVisionEncoder
+
 from convlora.data.transforms import VERSIONS
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
@@ -40,6 +42,8 @@ def start_cache(
     Raises:
         InputError: If nothing is frozen, or the disk is too small.
     """
+    if not isinstance(model.vision_encoder, SamVisionEncoder):
+        raise InputError("--cache does not work with this method, which changes the encoder as a whole. Leave it out.")
     versions = VERSIONS[augmentation]
     root = output / FOLDER
     cache = FrozenBlockCache(model.vision_encoder, root, training_images=versions is not None, tell=tell)
