@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
+
+
+@dataclass
+class WrappingConfig(PeftConfig):
+    """Where wrappers go.
+
+    Args:
+        target_modules: Names of the modules, as in PEFT.
+        exclude_modules: Names of modules to leave out.
+        modules_to_save: Modules trained in full and saved too.
+    """
+
+    target_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to wrap."})
+    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out."})
+    modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules trained in full."})
+
+    def require_positive(self, name: str) -> None:
+        """Checks that a setting is a whole number from 1 up.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"`{name}` must be a whole number from 1 up, got {value!r}")
+
+    def require_one_of(self, name: str, known: tuple[str, ...]) -> None:
+        """Checks that a setting is one of some names.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if getattr(self, name) not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}")
 
 
 class WrappingTuner(BaseTuner):

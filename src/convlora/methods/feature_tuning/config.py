@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from peft import PeftConfig
-
 from convlora.methods.peft_types import PeftTypeName
+from convlora.methods.wrapping_tuner import WrappingConfig
 
 PEFT_TYPE = PeftTypeName("FEATURE_TUNING")
 KINDS = ("bias", "scale-shift", "bottleneck")
 
 
 @dataclass
-class FeatureTuningConfig(PeftConfig):
+class FeatureTuningConfig(WrappingConfig):
     """Settings of methods that leave a layer frozen and change what comes out of it.
 
     Args:
@@ -22,7 +21,7 @@ class FeatureTuningConfig(PeftConfig):
             `"bottleneck"`: `y + U gelu(D y + d) + u`, with D to `bottleneck` channels (Houlsby's adapter).
         bottleneck: Channels inside a bottleneck.
         target_modules: Names of the layers, as in PEFT: linear layers, norms, convolutions.
-        exclude_modules: Names of layers to leave out.
+        exclude_modules: Names of modules to leave out.
         modules_to_save: Modules trained in full and saved too.
 
     Raises:
@@ -34,14 +33,9 @@ class FeatureTuningConfig(PeftConfig):
 
     kind: str = field(default="bias", metadata={"help": f"One of {', '.join(KINDS)}."})
     bottleneck: int = field(default=2, metadata={"help": "Channels inside a bottleneck."})
-    target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers whose output is changed."})
-    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave out."})
-    modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules trained in full."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type: Any = PEFT_TYPE
-        if self.kind not in KINDS:
-            raise ValueError(f"`kind` must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        if not isinstance(self.bottleneck, int) or isinstance(self.bottleneck, bool) or self.bottleneck < 1:
-            raise ValueError(f"`bottleneck` must be a whole number from 1 up, got {self.bottleneck!r}")
+        self.require_one_of("kind", KINDS)
+        self.require_positive("bottleneck")

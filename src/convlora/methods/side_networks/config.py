@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from peft import PeftConfig
-
 from convlora.methods.peft_types import PeftTypeName
+from convlora.methods.wrapping_tuner import WrappingConfig
 
 PEFT_TYPE = PeftTypeName("SIDE_NETWORK")
 KINDS = ("ladder", "prompt-generator")
 
 
 @dataclass
-class SideNetworkConfig(PeftConfig):
+class SideNetworkConfig(WrappingConfig):
     """Settings of a small network beside a frozen encoder.
 
     The encoder must have `patch_embed` (pixels to maps `(B, h, w, C)`), a list `layers` of blocks that map such maps to
@@ -38,14 +37,9 @@ class SideNetworkConfig(PeftConfig):
 
     kind: str = field(default="ladder", metadata={"help": f"One of {', '.join(KINDS)}."})
     reduction: int = field(default=13, metadata={"help": "How much narrower than the encoder."})
-    target_modules: list[str] | str | None = field(default=None, metadata={"help": "The encoder."})
-    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out."})
-    modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules trained in full."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type: Any = PEFT_TYPE
-        if self.kind not in KINDS:
-            raise ValueError(f"`kind` must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        if not isinstance(self.reduction, int) or isinstance(self.reduction, bool) or self.reduction < 1:
-            raise ValueError(f"`reduction` must be a whole number from 1 up, got {self.reduction!r}")
+        self.require_one_of("kind", KINDS)
+        self.require_positive("reduction")

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from peft import PeftConfig
-
 from convlora.methods.peft_types import PeftTypeName
+from convlora.methods.wrapping_tuner import WrappingConfig
 
 PEFT_TYPE = PeftTypeName("VISUAL_PROMPT")
 
 
 @dataclass
-class VisualPromptConfig(PeftConfig):
+class VisualPromptConfig(WrappingConfig):
     """Settings of deep visual prompts: trained tokens that every attention layer sees beside its input.
 
     Every layer has tokens of its own, and what becomes of them is dropped, as in the deep form of the paper. So all
@@ -33,12 +32,8 @@ class VisualPromptConfig(PeftConfig):
     """
 
     num_tokens: int = field(default=12, metadata={"help": "Tokens per layer."})
-    target_modules: list[str] | str | None = field(default=None, metadata={"help": "Attention modules."})
-    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out."})
-    modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules trained in full."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type: Any = PEFT_TYPE
-        if not isinstance(self.num_tokens, int) or isinstance(self.num_tokens, bool) or self.num_tokens < 1:
-            raise ValueError(f"`num_tokens` must be a whole number from 1 up, got {self.num_tokens!r}")
+        self.require_positive("num_tokens")
