@@ -67,7 +67,7 @@ def point_plot(
     if axes is None:
         return _nothing(title)
     parts, taken = [], list[tuple[float, float]]()
-    for number, (name, (x, y)) in enumerate(sorted(finite.items(), key=lambda entry: entry[1])):
+    for number, (name, (x, y)) in enumerate(sorted(finite.items(), key=lambda entry: -entry[1][1])):
         colour = _COLOURS[number % len(_COLOURS)]
         (left, top), (_, high), (_, low) = (
             axes.place(x, y),
@@ -81,6 +81,8 @@ def point_plot(
         while any(abs(beside - other) < 90 and abs(level - height) < 11 for other, height in taken):
             level += 4  # names of points that lie close would cover each other
         taken.append((beside, level))
+        if level > top + 10:
+            parts.append(f'<path d="M{left:.1f} {top:.1f}L{beside:.1f} {level - 4:.1f}" stroke="{colour}"/>')
         parts.append(
             f'<text x="{beside:.1f}" y="{level:.1f}" text-anchor="{end}" fill="{colour}">{html.escape(name)}</text>'
         )
