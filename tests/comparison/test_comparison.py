@@ -1,5 +1,7 @@
+import copy
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -94,6 +96,45 @@ def test_other_settings_are_refused(base, finished, make_config):
         run_plan(plan(base), other, say=lambda text: None, runner=Runner())
 
 
+def test_a_mistake_does_not_bind_the_folder(base, tmp_path):
+    wrong = copy.deepcopy(base)
+    wrong.data.path = str(tmp_path / "nothing")
+    with pytest.raises(InputError, match="does not exist"):
+        run_plan(plan(wrong), tmp_path / "c", say=lambda text: None, runner=Runner())
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(RunError):
+        run_plan(plan(base), tmp_path / "c", say=lambda text: None, runner=Runner(fails_at=0))
+    other = copy.deepcopy(base)
+    other.training.epochs = 2
+    run_plan(plan(other, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
+
+
+def test_options_of_methods_stand_beside_their_names(base):
+    other = copy.deepcopy(base)
+    other.method.options = {"r": 8}
+    with pytest.raises(InputError, match="--methods lora:r=8"):
+        plan(other)
+
+
+def test_a_run_made_with_another_method_does_not_count(base, tmp_path):
+    run_plan(plan(base, ("lora",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
+    path = tmp_path / "c" / "runs" / "lora" / "seed-0" / "config.yaml"
+    path.write_text(path.read_text().replace("  r: 3\n", "  r: 8\n"))
+    with pytest.raises(InputError, match="made with other settings"):
+        run_plan(plan(base, ("lora",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
+
+
+def test_data_without_other_splits(base, blobs, tmp_path):
+    shutil.copytree(blobs / "train", tmp_path / "data" / "train")
+    alone = copy.deepcopy(base)
+    alone.data.path = str(tmp_path / "data")
+    asked = plan(alone, ("decoder",), 2)
+    runs = run_plan(asked, tmp_path / "c", say=lambda text: None, runner=Runner())
+    summary = sum_up(asked, runs, tmp_path / "c")
+    assert summary["split"] == "val"
+    assert write_page(summary, runs, tmp_path / "c").is_file()
+
+
 def test_a_failure_loses_nothing(base, tmp_path):
     with pytest.raises(RunError):
         run_plan(plan(base), tmp_path / "c", say=lambda text: None, runner=Runner(fails_at=1))
@@ -130,7 +171,16 @@ def test_fewer_images(base, tmp_path):
     ("methods", "more", "message"),
     [
         (["magic"], {}, "There is no method 'magic'"),
-        (["lora:rank=3"], {}, "no setting 'rank'|no option 'rank'"),
+        (["lora:rank=3"], {}, "'rank' in --methods lora:rank=3 is no option of lora"),
+        (["lora:method=conv-lora"], {}, "'method' in --methods"),
+        (["lora:epochs=9"], {}, "'epochs' in --methods"),
+        (["lora:seed=9"], {}, "'seed' in --methods"),
+        (["lora:r=0"], {}, "rank of the method lora must be at least 1"),
+        (["conv-lora:top_k=9"], {}, "top_k"),
+        (["conv-lora:num_experts=2:expert_scales=[2]"], {}, "expert_scales"),
+        (["decoder:adapt_last=1"], {}, "Leave out --adapt-last"),
+        (["lora"], {"rates": (-1.0,)}, "--lr-search must hold learning rates above 0"),
+        (["lora"], {"rates": (float("nan"), 1e-3)}, "--lr-search must hold learning rates above 0"),
         (["lora:r"], {}, "has no '='"),
         (["lora", "lora"], {}, "more than once"),
         ([], {}, "names no method"),

@@ -1,9 +1,12 @@
 """Every method must pass the same checks on the segmenter; a new method takes part by being registered."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 
 from convlora import load_balancing_loss
 from convlora.methods.registry import ENCODER, METHODS, apply_method, number_of_blocks
@@ -106,9 +109,37 @@ def test_it_is_saved_and_loaded(name, pixels, tmp_path):
     kept, again = model.state_dict(), loaded.state_dict()
     assert kept.keys() == again.keys()
     assert all(torch.equal(again[key], value) for key, value in kept.items())
+    expected = model(pixels).logits.detach()
     with torch.no_grad():
-        torch.testing.assert_close(loaded(pixels).logits, model(pixels).logits, **BY_DTYPE[torch.float32]._asdict())
+        torch.testing.assert_close(loaded(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+        other = PeftModel.from_pretrained(base(), str(tmp_path), adapter_name="other").eval()
+        torch.testing.assert_close(other(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+    stored = load_file(tmp_path / "adapter_model.safetensors")
+    assert not any("default" in key for key in stored), "the name of the adapter is not in the file"
     assert not any(file.suffix in (".bin", ".pt", ".pkl") for file in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_copy_has_weights_of_its_own(name, pixels):
+    model = disturb(adapted(name)).train()
+    loss_of(model, pixels).backward()
+    expected = model.eval()(pixels).logits.detach()
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        torch.testing.assert_close(other(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+        for parameter in other.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(0.5)
+        assert not torch.allclose(other(pixels).logits, expected, atol=1e-3)
+        torch.testing.assert_close(model(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_base_model_in_half_precision(name):
+    model = adapted(name, base().to(torch.bfloat16)).eval()
+    with torch.no_grad():
+        logits = disturb(model)(torch.randn(1, 3, 64, 64, dtype=torch.bfloat16)).logits
+    assert torch.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("name", METHODS)

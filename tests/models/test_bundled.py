@@ -47,3 +47,9 @@ def test_it_is_meant_by_its_name_only():
     assert resolve_bundled("./tiny") == "./tiny"
     with pytest.raises(Exception, match=r"config\.json"):
         SamForSemanticSegmentation.from_pretrained(FOLDER.parent)
+
+
+def test_it_computes_in_single_precision_unless_told():
+    model = SamForSemanticSegmentation.from_pretrained("tiny", num_classes=2, image_size=64)
+    assert model(torch.randn(1, 3, 64, 64)).logits.dtype == torch.float32
+    assert SamForSemanticSegmentation.from_pretrained("tiny", dtype=torch.float16).dtype == torch.float16

@@ -72,8 +72,8 @@ def compare(
     """Train several methods on the same data and compare them.
 
     The same images in the same order, the same steps and the same rule for the best epoch for all. What is finished is
-    never trained again: give the same command to go on, or with more methods or seeds to add to it. Results are
-    compare.html, compare.json and compare.csv.
+    never trained again: give the same command to go on. To add methods or seeds, name them together with the earlier
+    ones. Results are compare.html, compare.json and compare.csv.
     """
     from convlora.cli.tables import comparison_table
     from convlora.comparison.plan import make_plan

@@ -119,7 +119,7 @@ def _pictures(
         samples = source.split("test")
     else:
         settings = summary["settings"]["data"]
-        _, samples = source.train_val(summary["seeds"][0], settings["val_fraction"])
+        _, samples = source.train_val(settings["split_seed"], settings["val_fraction"])
     places = np.linspace(0, len(samples) - 1, min(PICTURES, len(samples))).round().astype(int)
     shown = [read_sample(samples[place], classes, segmenter.intensity) for place in places]
     columns: list[list[Image.Image]] = [[image for image, _ in shown]]

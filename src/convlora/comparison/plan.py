@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from convlora.errors import InputError
-from convlora.training.config import RunConfig
+from convlora.methods.registry import find_method
+from convlora.training.config import MethodSettings, RunConfig
 from convlora.training.validation import check_settings
+
+# Settings in which methods may differ and still be compared.
+_OWN_SETTINGS = (
+    "lr",
+    "weight_decay",
+    "max_grad_norm",
+    "loss",
+    "class_weights",
+    "head",
+    "num_mask_tokens",
+    "adapt_last",
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,16 @@ class PlannedRun:
             InputError: If the variant has a setting that is not known.
         """
         config = copy.deepcopy(base)
-        config.update({"method": {"name": self.variant.method}}, origin=f"--methods {self.variant.label}")
+        origin = f"--methods {self.variant.label}"
+        config.method = MethodSettings(name=self.variant.method)
+        known = find_method(self.variant.method).defaults
+        for setting in self.variant.settings:
+            name = setting.partition("=")[0].strip().rpartition(".")[2]
+            if name not in known and name not in _OWN_SETTINGS:
+                raise InputError(
+                    f"'{name}' in {origin} is no option of {self.variant.method} ({', '.join(known) or 'none'}) and no "
+                    f"setting in which methods may differ ({', '.join(_OWN_SETTINGS)})."
+                )
         config.override(list(self.variant.settings))
         if self.lr is not None:
             config.training.lr = self.lr
@@ -126,6 +149,15 @@ def make_plan(
     Raises:
         InputError: If a method, an option or a number is none.
     """
+    base = copy.deepcopy(base)
+    options = base.method.options
+    stated = find_method(base.method.name).defaults
+    if any(value != stated.get(key) for key, value in options.items()):
+        raise InputError(
+            "Options of a method stand beside its name: --methods lora:r=8. Leave method.* out of --set and --config."
+        )
+    base.method = MethodSettings()
+    base.data.split_seed = 0 if base.data.split_seed is None else base.data.split_seed  # the same images for all seeds
     variants = tuple(Variant.parse(text) for text in methods if text.strip())
     if not variants:
         raise InputError("--methods names no method. Write for example --methods lora,conv-lora.")
@@ -144,6 +176,9 @@ def make_plan(
         tuple(dict.fromkeys(rates)),
         base,
     )
+    for rate in plan.rates:
+        if not (math.isfinite(rate) and rate > 0):
+            raise InputError(f"--lr-search must hold learning rates above 0, got {rate:g}.")
     for variant in variants:
         check_settings(PlannedRun(variant, 1.0, None, 0).config(base))
     return plan

@@ -12,8 +12,11 @@ from typing import Any
 import yaml
 
 from convlora.comparison.plan import Plan, PlannedRun, Variant, shared_settings
+from convlora.data.check import check_data
+from convlora.data.sources import open_data
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import read_metrics
+from convlora.methods.registry import resolve_options
 from convlora.storage import make_folder, write_text
 from convlora.training.config import RunConfig
 
@@ -41,6 +44,8 @@ def run_plan(
         InputError: If the folder holds a comparison with other settings.
         RunError: If a run failed or was interrupted.
     """
+    source = open_data(str(plan.base.data.path))
+    check_data(source, full=False).raise_errors()
     _check_folder(plan, output)
     runner = runner or train_in_own_process
     chosen: dict[str, list[PlannedRun]] = {}
@@ -72,7 +77,9 @@ def _search(variant: Variant, plan: Plan, output: Path, say: Callable[[str], Non
 def _train(run: PlannedRun, plan: Plan, output: Path, say: Callable[[str], None], runner: Runner) -> dict[str, Any]:
     folder = run.folder(output)
     metrics = read_metrics(folder)
-    if metrics is None:
+    if metrics is not None:
+        _check_run(run.config(plan.base), folder)
+    else:
         share = "" if run.fraction == 1 else f", {100 * run.fraction:g}% of the training images"
         rate = "" if run.lr is None else f", learning rate {run.lr:g}"
         say(f"{run.variant.label}, seed {run.seed}{share}{rate}")
@@ -100,14 +107,16 @@ def train_in_own_process(config: RunConfig, folder: Path) -> None:
         except KeyboardInterrupt:
             process.wait()  # it was interrupted too, and is saving a checkpoint
             raise RunError("Interrupted. Give the same command again to go on.") from None
+    if code == 2:
+        raise InputError(f"The run {folder} cannot be made, see above. Correct what is said there.")
     if code:
         raise RunError(f"The run {folder} failed, see above. Give the same command again to go on from there.")
 
 
 def _check_folder(plan: Plan, output: Path) -> None:
     settings, path = shared_settings(plan.base), output / SETTINGS
-    if not path.is_file():
-        if output.is_file() or (output.is_dir() and any(output.iterdir())):
+    if not path.is_file() or not any(output.glob("runs/**/config.yaml")):  # nothing was trained yet
+        if not path.is_file() and (output.is_file() or (output.is_dir() and any(output.iterdir()))):
             raise InputError(f"{output} exists and holds no comparison. Choose another --output.")
         make_folder(output)
         write_text(path, yaml.safe_dump(settings, sort_keys=False))
@@ -127,6 +136,15 @@ def _check_folder(plan: Plan, output: Path) -> None:
             f"The comparison in {output} cannot be gone on with {', '.join(changes)}: its runs would differ in more "
             "than the method. Leave that out, or choose another --output."
         )
+
+
+def _check_run(planned: RunConfig, folder: Path) -> None:
+    """Refuses a finished run that was made with another method or learning rate."""
+    saved = RunConfig.load(folder / "config.yaml")
+    planned.method.options = resolve_options(planned.method.name, planned.method.options)
+    mine = (saved.method, saved.training.lr, saved.data.train_fraction)
+    if mine != (planned.method, planned.training.lr, planned.data.train_fraction):
+        raise InputError(f"The run {folder} was made with other settings. Delete it, or choose another --output.")
 
 
 def score_name(scores: dict[str, Any]) -> str:

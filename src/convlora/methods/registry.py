@@ -208,6 +208,29 @@ def _fits(value: Any, default: Any) -> bool:
     return type(value) is type(default)
 
 
+def check_method(name: str, options: Mapping[str, Any], *, chosen_blocks: bool = False) -> None:
+    """Checks what can be checked without a model.
+
+    Args:
+        name: Name of the method.
+        options: Its options; missing ones take their defaults.
+        chosen_blocks: Whether blocks are going to be chosen.
+
+    Raises:
+        InputError: If an option is unknown or has a value out of range, or there are no blocks to choose from.
+    """
+    method = find_method(name)
+    settings: dict[str, Any] = {**resolve_options(name, options), **method.fixed}
+    if method.layers in (None, ENCODER) and chosen_blocks:
+        raise InputError(f"The method {name} has no blocks to choose from. Leave out --adapt-last.")
+    if settings.get("r", 1) < 1:
+        raise InputError(f"The rank of the method {name} must be at least 1, got method.r={settings['r']}.")
+    try:
+        method.config_class(**settings, target_modules=["any"])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The options of the method {name} do not work: {error}") from error
+
+
 def apply_method(
     model: nn.Module,
     name: str,
@@ -236,8 +259,7 @@ def apply_method(
     """
     method = find_method(name)
     settings: dict[str, Any] = {**resolve_options(name, options), **method.fixed}
-    if method.layers in (None, ENCODER) and blocks is not None:
-        raise InputError(f"The method {name} has no blocks to choose from. Leave out --adapt-last.")
+    check_method(name, options, chosen_blocks=blocks is not None)
     if method.layers is None:
         settings["target_modules"] = DUMMY_TARGET_MODULES  # what PEFT calls "none"
     else:

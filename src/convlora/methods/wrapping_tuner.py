@@ -70,7 +70,7 @@ class WrappingTuner(BaseTuner):
         try:
             layer = self.tuner_layer_cls(target, adapter_name, peft_config)
         except ValueError as error:
-            raise ValueError(f"{error} `target_modules` matches '{current_key}'; make it more specific.") from error
+            raise ValueError(f"{error} (`target_modules` matches '{current_key}'.)") from error
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)

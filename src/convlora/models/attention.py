@@ -53,7 +53,7 @@ class RelativeAttention(SamVisionAttention):
             rows = query.new_zeros(batch, heads, height * width, height)
             columns = query.new_zeros(batch, heads, height * width, width)
         if self.prompt_tokens is not None:
-            more = self._keys_and_values(self.prompt_tokens, batch)
+            more = self._keys_and_values(self.prompt_tokens.to(hidden_states.dtype), batch)
             out = attend_with_vectors(query, key, value, rows, columns, self.scale, more)
         else:
             attend = attend_in_blocks if self._form(hidden_states) == "blocks" else attend_with_vectors

@@ -108,6 +108,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
             InputError: If a `.pth` file is not a SAM, or the model is of another kind.
         """
         source = resolve_bundled(pretrained_model_name_or_path)
+        if str(source) != str(pretrained_model_name_or_path) and "torch_dtype" not in kwargs:
+            kwargs.setdefault("dtype", torch.float32)  # half precision is for keeping the package small
         if kwargs.pop("output_loading_info", False):
             raise ValueError("output_loading_info is not supported; load the SAM with transformers to see it.")
         own = ("loss", "ignore_index", "head", "num_mask_tokens")

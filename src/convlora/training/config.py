@@ -33,6 +33,7 @@ class DataSettings:
         intensity: How 16-bit images become 8-bit: by the range of their "type", or of each "image".
         val_fraction: Share of the training images held out if there is no validation split.
         train_fraction: Share of the training images to train on; a smaller share is part of a larger one.
+        split_seed: Decides which images are held out; null: the run's seed.
         workers: Processes that read images; null: 4 on a GPU, none on a CPU, where they would compete.
     """
 
@@ -41,6 +42,7 @@ class DataSettings:
     intensity: Literal["type", "image"] = "type"
     val_fraction: float = 0.1
     train_fraction: float = 1.0
+    split_seed: int | None = None
     workers: int | None = None
 
 

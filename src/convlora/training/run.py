@@ -85,7 +85,8 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     classes = _check(source, config)
     if checkpoint is not None:
         _check_classes(output, classes)
-    train_samples, val_samples = source.train_val(config.training.seed, config.data.val_fraction)
+    split_seed = config.training.seed if config.data.split_seed is None else config.data.split_seed
+    train_samples, val_samples = source.train_val(split_seed, config.data.val_fraction)
     if config.data.train_fraction < 1:
         whole = len(train_samples)
         train_samples = some_of(train_samples, config.data.train_fraction, config.training.seed)

@@ -9,7 +9,7 @@ from transformers.integrations import get_available_reporting_integrations
 from convlora.data.transforms import AUGMENTATIONS
 from convlora.errors import InputError
 from convlora.losses import LOSSES
-from convlora.methods.registry import resolve_options
+from convlora.methods.registry import check_method, resolve_options
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.training.config import RunConfig
 
@@ -67,3 +67,4 @@ def check_settings(config: RunConfig) -> None:
     if problems:
         raise InputError("; ".join(problems) + ".")
     config.method.options = resolve_options(config.method.name, config.method.options)
+    check_method(config.method.name, config.method.options, chosen_blocks=t.adapt_last is not None)

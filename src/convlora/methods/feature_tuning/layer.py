@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -79,8 +79,8 @@ class FeatureTuningLayer(nn.Module, BaseTunerLayer):
 
     def _bottleneck(self, name: str, result: torch.Tensor) -> torch.Tensor:
         features = result.movedim(1, -1) if self.channels_first else result
-        down, up = self.tuned_down[name], self.tuned_up[name]
-        change: torch.Tensor = up(F.gelu(down(features))).to(result.dtype)
+        down, up = cast("nn.Linear", self.tuned_down[name]), self.tuned_up[name]
+        change: torch.Tensor = up(F.gelu(down(features.to(down.weight.dtype)))).to(result.dtype)
         return change.movedim(-1, 1) if self.channels_first else change
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

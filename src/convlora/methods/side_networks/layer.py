@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -80,26 +81,13 @@ class SideNetworkLayer(nn.Module, BaseTunerLayer):
 
     def _attach(self) -> list[Any]:
         base: Any = self.base_layer
-        network = self._network
-
-        def begin(module: nn.Module, inputs: tuple[Any, ...], patches: torch.Tensor) -> None:
-            if network:
-                network[0].begin(inputs[0], patches)
-
-        def before_neck(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-            return (network[0].before_neck(inputs[0]), *inputs[1:]) if network else None
-
-        hooks = [base.patch_embed.register_forward_hook(begin), base.neck.register_forward_pre_hook(before_neck)]
+        hooks = [
+            base.patch_embed.register_forward_hook(_Begin(self._network)),
+            base.neck.register_forward_pre_hook(_BeforeNeck(self._network)),
+        ]
         for number, block in enumerate(base.layers):
-
-            def before(module: nn.Module, inputs: tuple[Any, ...], number: int = number) -> Any:
-                return (network[0].before_block(number, inputs[0]), *inputs[1:]) if network else None
-
-            def after(module: nn.Module, inputs: tuple[Any, ...], output: Any, number: int = number) -> None:
-                if network:
-                    network[0].after_block(number, output[0] if isinstance(output, tuple) else output)
-
-            hooks += [block.register_forward_pre_hook(before), block.register_forward_hook(after)]
+            hooks.append(block.register_forward_pre_hook(_BeforeBlock(self._network, number)))
+            hooks.append(block.register_forward_hook(_AfterBlock(self._network, number)))
         return hooks
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -108,3 +96,33 @@ class SideNetworkLayer(nn.Module, BaseTunerLayer):
 
     def unmerge(self) -> None:
         """Nothing is ever merged."""
+
+
+@dataclass
+class _Hook:
+    """A hook that finds the network in use; an object and no function, so that a copied model gets its own."""
+
+    network: list[Any]
+    number: int = 0
+
+
+class _Begin(_Hook):
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], patches: torch.Tensor) -> None:
+        if self.network:
+            self.network[0].begin(inputs[0], patches)
+
+
+class _BeforeNeck(_Hook):
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+        return (self.network[0].before_neck(inputs[0]), *inputs[1:]) if self.network else None
+
+
+class _BeforeBlock(_Hook):
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+        return (self.network[0].before_block(self.number, inputs[0]), *inputs[1:]) if self.network else None
+
+
+class _AfterBlock(_Hook):
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if self.network:
+            self.network[0].after_block(self.number, output[0] if isinstance(output, tuple) else output)

@@ -14,6 +14,11 @@ class SideNetworkModel(WrappingTuner):
     prefix = "side_networks"
     tuner_layer_cls = SideNetworkLayer
 
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        # PEFT looks for the name at the end of a key, but here whole modules stand behind it.
+        return key.replace(f".{cls.prefix}.{adapter_name}.", f".{cls.prefix}.")
+
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         if isinstance(child, SideNetworkLayer) and not isinstance(new_module, SideNetworkLayer):
             child.detach()

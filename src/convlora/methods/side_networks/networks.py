@@ -45,7 +45,8 @@ class LadderNetwork(nn.Module):
 
     def after_block(self, number: int, hidden: torch.Tensor) -> None:
         """Takes one step of the chain."""
-        seen = self.downs[number](hidden.detach())
+        down = self.downs[number]
+        seen = down(hidden.detach().to(next(down.parameters()).dtype))
         if self._state is not None:
             gate = self.gates[number].sigmoid()
             seen = gate * self._state + (1 - gate) * seen
@@ -104,8 +105,13 @@ class PromptGenerator(nn.Module):
 
     def begin(self, pixels: torch.Tensor, patches: torch.Tensor) -> None:
         """Makes the features of a new batch; they are kept for blocks that are computed again in the backward pass."""
-        sharp = self.of_frequencies(high_frequencies(pixels).to(self.of_frequencies.weight.dtype))
-        self._features = self.of_patches(patches.detach()) + sharp.permute(0, 2, 3, 1)
+        dtype = self.of_frequencies.weight.dtype
+        sharp = self.of_frequencies(high_frequencies(pixels).to(dtype))
+        self._features = self.of_patches(patches.detach().to(dtype)) + sharp.permute(0, 2, 3, 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied: not the features of the last batch, which belong to a graph."""
+        return {**self.__dict__, "_features": None}
 
     def before_block(self, number: int, hidden: torch.Tensor) -> torch.Tensor:
         """Adds the block's prompt."""

@@ -29,7 +29,8 @@ class VisualPromptLayer(nn.Module, BaseTunerLayer):
         super().__init__()
         if not hasattr(base_layer, "prompt_tokens") or not hasattr(base_layer, "qkv"):
             raise ValueError(
-                f"Visual prompts need attention that reads `prompt_tokens`, not {type(base_layer).__name__}."
+                f"Visual prompts need attention that reads `prompt_tokens`, not {type(base_layer).__name__}: "
+                "with SAM set model.attention to auto, blocks or vectors."
             )
         self.base_layer = base_layer
         self.visual_prompts = nn.ParameterDict()
