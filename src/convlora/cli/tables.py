@@ -101,9 +101,14 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
         caption=f"Differences to {summary['reference']} with a 95% interval over the images.",
         caption_justify="left",
     )
-    table.add_column("method")
-    for name in (summary["score"], "difference", "lr", "trained weights", "s/step", "MB"):
-        table.add_column(name, justify="right")
-    for row in table_rows(summary, fraction):
+    rows = table_rows(summary, fraction, digits=3)
+    columns = ["method", summary["score"], "difference", "lr", "weights", "s/step", "MB"]
+    if len({row[3] for row in rows}) == 1:  # said once, the table is wide enough without it
+        columns.pop(3)
+        rows = [[*row[:3], *row[4:]] for row in rows]
+    table.add_column("method", overflow="fold")
+    for name in columns[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
         table.add_row(escape(row[0]), *row[1:])
     return table

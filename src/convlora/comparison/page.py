@@ -85,20 +85,18 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
     return target
 
 
-def table_rows(summary: Summary, fraction: float) -> list[list[str]]:
+def table_rows(summary: Summary, fraction: float, digits: int = 4) -> list[list[str]]:
     """Method, score, difference to the reference, learning rate, weights, time and memory as text, best first."""
     score = summary["score"]
     rows = [row for row in summary["rows"] if row["train_fraction"] == fraction]
-    lines = []
+    lines, keys = [], ("mean", "low", "high")
     for row in sorted(rows, key=lambda row: -row["mean"][score]):
         spread, difference, seconds = row["spread"].get(score), row.get("difference"), row["seconds_per_step"]
         lines.append(
             [
                 row["method"],
-                f"{row['mean'][score]:.4f}" + ("" if spread is None else f" ± {spread:.4f}"),
-                ""
-                if difference is None
-                else f"{difference['mean']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})",
+                f"{row['mean'][score]:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}"),
+                "" if difference is None else "{} [{}, {}]".format(*(f"{difference[key]:+.{digits}f}" for key in keys)),
                 f"{row['lr']:g}",
                 f"{row['trainable']:,}",
                 "" if seconds is None else f"{seconds:.3g}",
