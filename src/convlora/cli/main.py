@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect as inspect_source
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -22,12 +24,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("quickstart")(quickstart.quickstart)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("compare")(compare.compare)
-app.command("inspect")(inspect.inspect)
+
+
+def _as_help(command: Callable[..., None]) -> str:
+    """A docstring with each paragraph on one line; Typer would keep the line breaks of the source."""
+    paragraphs = (inspect_source.getdoc(command) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+for _command in (
+    quickstart.quickstart,
+    train.train,
+    evaluate.evaluate,
+    predict.predict,
+    compare.compare,
+    inspect.inspect,
+):
+    app.command(_command.__name__, help=_as_help(_command))(_command)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 

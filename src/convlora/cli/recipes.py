@@ -43,6 +43,6 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)
 
     recipe = read_recipe(name)
     if json:
-        print_json({**recipe._asdict(), "text": None})
+        print_json({key: value for key, value in recipe._asdict().items() if key != "text"})
         return
     out.print(recipe.text, markup=False, highlight=False, soft_wrap=True, end="")
