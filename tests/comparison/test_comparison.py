@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from convlora.comparison.page import table_rows, write_page
 from convlora.comparison.plan import PlannedRun, Variant, make_plan
@@ -61,6 +62,17 @@ def test_what_is_finished_is_not_trained_again_and_more_can_be_added(base, finis
     runs = run_plan(plan(base, ("decoder", "lora:r=2"), 1), output, say=lambda text: None, runner=runner)
     assert [folder.name for folder in runner.trained] == ["seed-0"]
     assert set(runs) == {"decoder", "lora:r=2"}
+
+
+def test_a_comparison_of_before_a_setting_was_there_goes_on(base, finished, tmp_path):
+    copied = tmp_path / "c"
+    shutil.copytree(finished[0], copied)
+    settings = yaml.safe_load((copied / "comparison.yaml").read_text())
+    assert settings["training"].pop("set_loss_weights") == [2, 5, 5]
+    (copied / "comparison.yaml").write_text(yaml.safe_dump(settings))
+    runner = Runner()
+    run_plan(plan(base), copied, say=lambda text: None, runner=runner)
+    assert not runner.trained
 
 
 def test_the_summary_and_the_page(base, finished):

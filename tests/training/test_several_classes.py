@@ -116,6 +116,18 @@ def test_class_weights_reach_the_loss(make, tmp_path):
     assert plain["history"] != weighted["history"]
 
 
+def test_set_loss_weights_reach_the_loss(make, tmp_path):
+    train(make(), tmp_path / "plain")
+    config = make()
+    config.training.set_loss_weights = [4.0, 10.0, 10.0]
+    train(config, tmp_path / "weighted")
+    first = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0]) for name in ("plain", "weighted")]
+    assert first[1]["task_loss"] == pytest.approx(2 * first[0]["task_loss"], rel=1e-5)
+    config.training.set_loss_weights = [1.0, -1.0, 1.0]
+    with pytest.raises(InputError, match="set_loss_weights must be three numbers from 0"):
+        train(config, tmp_path / "wrong")
+
+
 def test_a_run_is_not_gone_on_with_on_other_classes(make, town, tmp_path):
     copy = tmp_path / "town"
     shutil.copytree(town, copy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from convlora.cli.console import out, print_json
 from convlora.cli.options import Json
+from convlora.errors import InputError
 
 if TYPE_CHECKING:
     from convlora.data.report import CheckReport
@@ -59,6 +61,57 @@ def check(
         style="bold green" if not errors else "bold red",
     )
     raise typer.Exit(2 if errors else 0)
+
+
+@app.command("prepare")
+def prepare(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a recipe, see 'convlora recipes'.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.", show_default=False)] = ...,  # type: ignore[assignment]
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="You have read the terms of the data and accept them.")
+    ] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="PATH", help="Archive or folder that was fetched by hand already.", show_default=False
+        ),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Fetch the files from this address instead.", show_default=False),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after they were read.")] = False,
+    json: Json = False,
+) -> None:
+    """Fetch the data of a published experiment and write them as a data folder.
+
+    Interrupted transfers go on where they were: give the same command again.
+    """
+    from convlora.cli.progress import byte_bars, track
+    from convlora.prepare.catalogue import find_entry
+    from convlora.prepare.prepare import prepare as prepare_data
+
+    entry = find_entry(name)
+    if not accept_licence:
+        raise InputError(
+            f"{entry.title}, from {entry.homepage}. {entry.licence} If you accept the terms, give --accept-licence."
+        )
+    with byte_bars() as transfer:
+        made = prepare_data(entry, output, given=from_, mirror=mirror, keep=keep, track=track, transfer=transfer)
+    if json:
+        print_json({"data": str(made.folder), "counts": made.counts, "notes": made.notes})
+        return
+    for note in made.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    splits = ", ".join(f"{count} {split}" for split, count in made.counts.items())
+    out.print(f"{made.folder} {'is there already' if made.again else 'is ready'}: {splits}.", soft_wrap=True)
+    out.print(
+        f"Train on it with: convlora train {made.folder} --config recipe:{name} --output RUN",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _shares(report: CheckReport) -> Table:

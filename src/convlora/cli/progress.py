@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 from convlora.cli.console import err
+
+if TYPE_CHECKING:
+    from convlora.prepare.catalogue import RemoteFile
 
 
 def progress_bar() -> Progress:
@@ -42,6 +48,28 @@ def track(items: Iterable[Any], text: str) -> Iterator[Any]:
         for item in items:
             yield item
             bar.advance(task)
+
+
+@contextmanager
+def byte_bars() -> Iterator[Callable[[RemoteFile], Callable[[int, int | None], None]]]:
+    """Yields what makes a progress bar for a file that is fetched."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as bars:
+
+        def begin(file: RemoteFile) -> Callable[[int, int | None], None]:
+            err.print(f"Fetching {file.url}", markup=False, soft_wrap=True)
+            task = bars.add_task(escape(file.name), total=None)
+            return lambda there, total: bars.update(task, completed=there, total=total)
+
+        yield begin
 
 
 class RunProgress:

@@ -33,7 +33,8 @@ def list_recipes(context: typer.Context, json: Json = False) -> None:
     for one in recipes:
         table.add_row(one.name, one.title, ", ".join(one.metrics))
     out.print(table)
-    out.print("Train one with: convlora train DATA --config recipe:NAME --output RUN", soft_wrap=True)
+    out.print("Fetch its data with: convlora data prepare NAME --output DATA", soft_wrap=True)
+    out.print("Train it with: convlora train DATA --config recipe:NAME --output RUN", soft_wrap=True)
 
 
 @app.command("show")

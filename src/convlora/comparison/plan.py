@@ -22,6 +22,7 @@ _OWN_SETTINGS = (
     "max_grad_norm",
     "loss",
     "class_weights",
+    "set_loss_weights",
     "head",
     "num_mask_tokens",
     "adapt_last",

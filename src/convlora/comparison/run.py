@@ -123,11 +123,12 @@ def _check_folder(plan: Plan, output: Path) -> None:
         return
     try:
         earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
+        defaults = shared_settings(RunConfig())  # of settings that there were none of at the time
         changes = [
-            f"{section}.{key} = {value!r} instead of {earlier[section][key]!r}"
+            f"{section}.{key} = {value!r} instead of {earlier[section].get(key)!r}"
             for section, entries in settings.items()
             for key, value in entries.items()
-            if earlier[section].get(key) != value
+            if earlier[section].get(key, defaults[section][key]) != value
         ]
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged. Restore it from a copy, or choose another --output.") from error

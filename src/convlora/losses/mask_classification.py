@@ -44,6 +44,11 @@ class SetLossSettings:
     oversample_ratio: float = 3.0
     importance_sample_ratio: float = 0.75
 
+    @classmethod
+    def weighted(cls, by_class: float, mask: float, dice: float) -> SetLossSettings:
+        """The weights of the three terms, in the loss and in the cost of a match."""
+        return cls(class_weight=by_class, mask_weight=mask, dice_weight=dice, match_class_weight=by_class)
+
 
 def set_loss(
     mask_logits: Tensor,

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, SamModel
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
 
-from convlora.losses import per_pixel_loss, segmentation_loss, set_loss
+from convlora.losses import SetLossSettings, per_pixel_loss, segmentation_loss, set_loss
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, read_model_type
@@ -73,7 +73,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
         config.mask_decoder_config._attn_implementation = config._attn_implementation
         self.mask_decoder = SemanticMaskDecoder(config.mask_decoder_config)
         self._use_head()
-        self.class_weights: torch.Tensor | None = None  # of a training run
+        self.class_weights: torch.Tensor | None = None  # of a training run, as are these
+        self.set_loss_settings = SetLossSettings()
         self.post_init()
         self.freeze_prompt_encoder()
 
@@ -279,7 +280,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
             if class_logits is None:
                 loss = per_pixel_loss(mask_logits, labels, **common)
             else:
-                loss = set_loss(mask_logits, class_logits, labels, **common)
+                loss = set_loss(mask_logits, class_logits, labels, settings=self.set_loss_settings, **common)
         # Nobody reads them while training, and they are as large as all masks.
         logits = None if self.training else class_scores(mask_logits, class_logits).clamp(min=1e-12).log()
         if return_dict is False:

@@ -88,6 +88,8 @@ class TrainingSettings:
         lr: Learning rate at the start; it falls linearly to zero.
         class_weights: Whether rare classes of a task with several weigh more: by the square root of how much rarer than
             the mean they are, at most tenfold.
+        set_loss_weights: With mask classification, the weights of the loss over classes, of the masks' cross-entropy
+            and of their Dice loss; in the cost of a match too.
         weight_decay: Of AdamW; biases and norms are left out.
         max_grad_norm: Gradients are clipped to this norm; 0: not at all.
         adapt_last: Adapt only so many of the vision encoder's last blocks; null: all. The blocks before them then run
@@ -114,6 +116,7 @@ class TrainingSettings:
     grad_accum: int = 4
     lr: float = 1e-4
     class_weights: bool = False
+    set_loss_weights: list[float] = field(default_factory=lambda: [2.0, 5.0, 5.0])
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     adapt_last: int | None = None

@@ -29,6 +29,7 @@ from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import adapter_folder, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
+from convlora.losses import SetLossSettings
 from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import HIGHER_IS_BETTER, MultiClassScores
 from convlora.models import SamForSemanticSegmentation
@@ -99,6 +100,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     model = build_model(config, classes)
     if config.training.class_weights:
         model.base_model.model.class_weights = class_weights(train_samples, classes).to(device)
+    model.base_model.model.set_loss_settings = SetLossSettings.weighted(*config.training.set_loss_weights)
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)

@@ -52,6 +52,8 @@ def check_settings(config: RunConfig) -> None:
         problems.append(f"training.logging_steps must be at least 1, got {t.logging_steps}")
     if t.weight_decay < 0 or t.max_grad_norm < 0:
         problems.append("training.weight_decay and training.max_grad_norm must not be negative")
+    if len(t.set_loss_weights) != 3 or not all(0 <= one < math.inf for one in t.set_loss_weights):
+        problems.append(f"training.set_loss_weights must be three numbers from 0, got {t.set_loss_weights}")
     if t.loss not in LOSSES:
         problems.append(f"training.loss must be one of {', '.join(LOSSES)}, got '{t.loss}'")
     if t.select_by not in HIGHER_IS_BETTER:

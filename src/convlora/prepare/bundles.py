@@ -1,0 +1,146 @@
+"""The files of archives and folders, read without ever letting them say where something is written."""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from convlora.errors import InputError
+
+LARGEST_MEMBER = 1 << 30  # bytes; no image of these sets comes near
+_CHUNK = 1 << 20
+
+
+class Bundle(Protocol):
+    """Files by name, with forward slashes."""
+
+    def names(self) -> list[str]:
+        """All files that are really files."""
+
+    def read(self, name: str) -> bytes:
+        """The content of one."""
+
+
+class ZipBundle:
+    """A zip archive.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it is no zip archive, or a damaged one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise InputError(
+                f"{path} {_what_it_is(path)}. Fetch it again, or give another file with --from."
+            ) from error
+        self._members = {
+            member.filename.replace("\\", "/"): member
+            for member in self._archive.infolist()
+            if not member.is_dir() and not stat.S_ISLNK(member.external_attr >> 16)
+        }
+
+    def names(self) -> list[str]:
+        """All members but folders and links."""
+        return list(self._members)
+
+    def read(self, name: str) -> bytes:
+        """The content of a member.
+
+        Raises:
+            InputError: If it is damaged, encrypted, or larger than it says or than any image is.
+        """
+        member = self._members[name]
+        if member.file_size > LARGEST_MEMBER:
+            raise InputError(f"{name} in {self.path} would take {member.file_size >> 20} MB. No such image is read.")
+        try:
+            with self._archive.open(member) as stream:
+                return b"".join(_limited(stream, member.file_size, name))
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            RuntimeError,
+            NotImplementedError,
+            ValueError,
+        ) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = "is encrypted" if "encrypted" in str(error) else f"is damaged ({error or 'it ends too early'})"
+            raise InputError(f"{name} in {self.path} {reason}. Fetch the archive again.") from error
+
+
+class FolderBundle:
+    """An archive that was unpacked by hand.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        root = path.resolve()
+        self._files = {
+            file.relative_to(path).as_posix(): file
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and file.resolve().is_relative_to(root)  # links may not lead outside
+        }
+
+    def names(self) -> list[str]:
+        """All files."""
+        return list(self._files)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            InputError: If it cannot be read.
+        """
+        path = self._files[name]
+        try:
+            if path.stat().st_size > LARGEST_MEMBER:
+                raise InputError(f"{path} has {path.stat().st_size >> 20} MB. No such image is read.")
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+
+
+def open_bundle(path: Path) -> Bundle:
+    """A zip archive or a folder.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    return FolderBundle(path) if path.is_dir() else ZipBundle(path)
+
+
+def _limited(stream: IO[bytes], size: int, name: str) -> Iterator[bytes]:
+    """Chunks of a stream that must not hold more than it declared."""
+    seen = 0
+    while chunk := stream.read(_CHUNK):
+        seen += len(chunk)
+        if seen > size:
+            raise InputError(f"{name} is larger than its archive says. The archive is not to be trusted.")
+        yield chunk
+
+
+def _what_it_is(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        with path.open("rb") as stream:
+            start = stream.read(512).lstrip().lower()
+        if start.startswith((b"<!doctype", b"<html")):
+            return "is a web page and no archive (a page that asks for a login or a click, perhaps)"
+        if start.startswith(b"pk"):
+            return "is a damaged or incomplete zip archive"
+    return "is no zip archive"
