@@ -14,6 +14,8 @@ from typing import Any
 
 from convlora.errors import InputError
 
+_UNFINISHED = ".unfinished-"  # part of every temporary name, so that what a killed process left can be told
+
 
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
@@ -24,7 +26,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_UNFINISHED}", suffix=path.suffix)
     except OSError as error:
         raise InputError(f"Cannot write into {path.parent}: {error.strerror}. Choose another --output.") from error
     os.close(handle)
@@ -41,7 +43,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path` to fill, and puts it in the place of `path` when all went well."""
     make_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_UNFINISHED}"))
     try:
         yield temporary
         mask = _umask()
@@ -65,6 +67,15 @@ def swap_folder(new: Path, path: Path) -> None:
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed while writing left behind; nobody else may be writing there."""
+    for left_behind in folder.glob(f".*{_UNFINISHED}*"):
+        if left_behind.is_dir():
+            shutil.rmtree(left_behind, ignore_errors=True)
+        else:
+            left_behind.unlink(missing_ok=True)
 
 
 def recover_folder(path: Path) -> None:

@@ -240,7 +240,7 @@ def test_rare_foreground_beyond_the_sampled_masks_is_found(tmp_path, stated):
 
 def test_quick_check_reads_at_most_48_masks(tmp_path, monkeypatch):
     write_set(tmp_path, {"train": 60, "val": 5}, height=2, width=2)
-    import convlora.data.check as module
+    import convlora.data.facts as module
 
     read = []
     original = module.read_mask

@@ -269,7 +269,7 @@ def test_colours_that_are_no_class_are_listed(tmp_path):
     path = write_json(tmp_path, {"classes": ["a", "b", "c"]})
     with pytest.raises(InputError, match=r"does not say which colour .* \"colors\""):
         resolve_classes({colour_value(RED), colour_value(GREEN)}, path, tmp_path)
-    with pytest.raises(InputError, match=r"in colour \(the colours 0, \(0, 255, 0\), \(255, 0, 0\)\)"):
+    with pytest.raises(InputError, match=r"in colour \(the colours \(0, 0, 0\), \(0, 255, 0\), \(255, 0, 0\)\)"):
         resolve_classes({0, colour_value(RED), colour_value(GREEN)}, None, tmp_path)
 
 

@@ -223,7 +223,7 @@ def test_archives_without_what_is_needed(site, tmp_path):
     assert "is not a table with the columns" in bad(site, tmp_path / "c", zipped(files | {name: b"a,b\n1,2\n"}))
     assert "is not a table with the columns" in bad(site, tmp_path / "d", zipped(files | {name: b"\xff\xfe\x00"}))
     image = "leaf_disease_segmentation/train/images/0.jpg"
-    assert "train/images/0.jpg is empty or not an image" in bad(
+    assert "train/images/0.jpg is a web page, not an image" in bad(
         site, tmp_path / "e", zipped(files | {image: b"<html>"})
     )
 

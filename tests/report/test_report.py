@@ -1,3 +1,4 @@
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -7,7 +8,7 @@ from PIL import Image
 
 from convlora.report.confusion import write_confusion
 from convlora.report.page import Page
-from convlora.report.plots import line_plot, smoothed
+from convlora.report.plots import line_plot, point_plot, smoothed
 
 
 def test_a_page_needs_nothing_outside_it_and_escapes_what_it_is_given(tmp_path):
@@ -57,3 +58,24 @@ def test_a_confusion_matrix_shows_shares_of_the_truth(tmp_path):
     texts = [element.text for element in drawing.iter() if element.tag.endswith("text")]
     assert sorted(text for text in texts if text.isdigit()) == ["25", "50", "50", "75"]
     assert texts.count("a <b>") == 2
+
+
+def test_many_points_are_numbered_and_named_beside_the_plot():
+    points = {f"method {n}": (100.0 + n, 0.5 + n / 1000) for n in range(12)} | {"far <away>": (5e6, 0.1)}
+    drawing = point_plot(points, title="t", x_label="x", spread={"method 1": 0.001})
+    assert drawing.count("<circle") == 13
+    assert drawing.count('fill="#fff"') == 1, "one lies outside and is a ring"
+    assert "13 far &lt;away&gt; (5M, 0.1)" in drawing
+    assert "1 method 11</text>" in drawing
+    names = [float(y) for y in re.findall(r'<text x="454" y="([\d.]+)"', drawing)]
+    assert len(names) == 13
+    assert all(b - a == 12 for a, b in itertools.pairwise(names))
+
+
+def test_many_pictures_have_their_own_captions(tmp_path):
+    page = Page("t")
+    page.pictures([f"m{n}" for n in range(9)], [[Image.new("RGB", (4, 4))] * 9])
+    page.write(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<figcaption>") == 9
+    assert "repeat(9, 1fr)" not in text

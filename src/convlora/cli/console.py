@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -10,7 +11,9 @@ from rich.console import Console
 
 from convlora.storage import finite
 
-out = Console(highlight=False)
+_PLAIN_WIDTH = 120  # of tables in files and pipes, which have no width of their own
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PLAIN_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 

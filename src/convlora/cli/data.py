@@ -16,6 +16,8 @@ from convlora.errors import InputError
 if TYPE_CHECKING:
     from convlora.data.report import CheckReport
 
+_MOST_CLASSES = 50  # in the table: more would push the findings off the screen
+
 app = typer.Typer(no_args_is_help=True, help="Look after data sets.", rich_markup_mode="rich")
 
 
@@ -120,12 +122,15 @@ def _shares(report: CheckReport) -> Table:
     table.add_column("share of the pixels")
     for split in report.counts:
         table.add_column(split, justify="right")
-    for index, name in enumerate(report.classes.names if report.classes else ()):
+    names = report.classes.names if report.classes else ()
+    for index, name in enumerate(names[:_MOST_CLASSES]):
         cells = []
         for split in report.counts:
             pixels = report.class_pixels.get(split, [])
             cells.append(f"{100 * pixels[index] / max(sum(pixels), 1):.2f}%" if pixels else "")
         table.add_row(escape(name), *cells)
+    if len(names) > _MOST_CLASSES:
+        table.add_row(f"{len(names) - _MOST_CLASSES:,} more classes, see --json", style="dim")
     if report.ignored_pixels:
         cells = []
         for split in report.counts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
 import traceback
 
@@ -51,6 +53,13 @@ def exit_code_for(error: BaseException, debug: bool) -> int:
         where = " on the GPU" if "cuda" in type(error).__module__ or "CUDA" in str(error) else ""
         show_error(_OUT_OF_MEMORY.format(where=where))
         return FAILURE
+    if _is_full_disk(error):
+        place = f"{error.filename}: " if isinstance(error, OSError) and error.filename is not None else ""
+        show_error(
+            f"{place}No space left on device, or your share of it is used up. What was finished before is still good: "
+            "make room and give the same command again (a training run with --resume)."
+        )
+        return FAILURE
     if isinstance(error, OSError) and error.filename is not None:
         show_error(
             f"{error.filename}: {error.strerror}. Check the path, its permissions and the space left on the disk."
@@ -71,6 +80,17 @@ def _from_worker(message: str) -> str:
     # PyTorch puts the traceback of a data-reading process into the message.
     marker = "InputError: "
     return message.rpartition(marker)[2].strip() if "Original Traceback" in message else message
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        # safetensors tells the number of the system's error in its text only.
+        if type(error).__name__ == "SafetensorError" and re.search(r"os error (28|122|27)\b", str(error)):
+            return True
+        error = error.__cause__  # type: ignore[assignment]
+    return False
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

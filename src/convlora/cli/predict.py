@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convlora.cli.console import out, print_json, quiet_libraries, show_error
+from convlora.cli.console import err, out, print_json, quiet_libraries, show_error
 from convlora.cli.options import Device, DeviceName, Json, MovedModel, Precision, PrecisionName, Run
-from convlora.errors import RunError
+from convlora.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from convlora.data.classes import ClassTable
+    from convlora.inference.windows import Tiles
 
 
 def predict(
@@ -26,7 +28,25 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write pictures of image and result.")] = False,
     model: MovedModel = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    tile: Annotated[
+        bool, typer.Option("--tile", help="For large images: look at them in windows of the model's size.")
+    ] = False,
+    tile_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS", help="Longer side of a window in the image; means --tile too.", show_default=False
+        ),
+    ] = None,
+    tile_overlap: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Of a window, shared with the next one; 0.25 if not given.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what an interrupted prediction of the same run has done.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images, or windows, at a time.")] = 1,
     device: Device = DeviceName.AUTO,
     precision: Precision = PrecisionName.AUTO,
     json: Json = False,
@@ -36,19 +56,48 @@ def predict(
     For each image STEM.* it writes STEM.png: a palette image of the image's own size, whose pixel values are the
     classes, in the colours of classes.json if it gives any. With --overlay also STEM_overlay.png, to be looked at.
     shares.json tells how much of each image is of which class.
+
+    Images are resized to the model's size. With --tile, large ones are looked at in overlapping windows at their own
+    resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif.
     """
     from convlora.inference.files import collect_images, plan
 
-    jobs = plan(collect_images(images), output, overlay)
+    tiles = _tiles(tile, tile_size, tile_overlap)
+    jobs = plan(collect_images(images), output, overlay, tiled=tiles is not None)
     quiet_libraries()
-    from convlora.cli.progress import progress_bar
-    from convlora.inference.predict import run_jobs
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    from convlora.cli.progress import progress_bar, window_bar
+    from convlora.inference.predict import add_shares, run_jobs
+    from convlora.inference.resuming import DoneList, fingerprint
     from convlora.inference.segmenter import Segmenter
 
     segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
+    processes = PartialState(cpu=segmenter.device.type == "cpu")
+    segmenter.model.to(processes.device)
+    done = DoneList(output, fingerprint(run, tiles, overlay), processes.process_index)
+    earlier = done.earlier(jobs) if resume else {}
+    processes.wait_for_everyone()  # before anybody forgets anything
+    if not resume:
+        done.begin()
+    own = [job for job in jobs if job not in earlier][processes.process_index :: processes.num_processes]
     with progress_bar() as bar:
-        task = bar.add_task("Predicting", total=len(jobs), note="")
-        results = list(run_jobs(segmenter, jobs, batch_size=batch_size, progress=lambda done: bar.advance(task, done)))
+        task = bar.add_task("Predicting", total=len(own), note="")
+        images_done = partial(bar.advance, task)
+        shown = None if tiles is None else window_bar(bar)
+        new = run_jobs(
+            segmenter, own, batch_size=batch_size, tiles=tiles, progress=images_done, windows=shown, done=done
+        )
+        results = gather_object(list(new))
+    if not processes.is_main_process:
+        return
+    order = {str(job.image): place for place, job in enumerate(jobs)}
+    results = sorted([*earlier.values(), *results], key=lambda result: order[result["image"]])
+    add_shares(output, segmenter.classes, results)
+    done.end()
+    if earlier:
+        err.print(f"{len(earlier)} of {len(jobs)} images were done before.")
     failed = [result for result in results if "error" in result]
     results = [result for result in results if "error" not in result]
     if json:
@@ -59,6 +108,16 @@ def predict(
         for result in failed:
             show_error(result["error"])
         raise RunError(f"{len(failed)} of {len(jobs)} images could not be read; the others are done.")
+
+
+def _tiles(tile: bool, size: int | None, overlap: float | None) -> Tiles | None:
+    from convlora.inference.windows import OVERLAP, Tiles
+
+    if not tile and size is None:
+        if overlap is not None:
+            raise InputError("--tile-overlap is of windows, which nothing asks for. Add --tile or --tile-size.")
+        return None
+    return Tiles(size, OVERLAP if overlap is None else overlap)
 
 
 def _show(results: list[dict[str, Any]], classes: ClassTable, output: Path) -> None:

@@ -41,6 +41,18 @@ def progress_bar() -> Progress:
     )
 
 
+def window_bar(bar: Progress) -> Callable[[int, int], None]:
+    """Adds a bar for the windows of the image that is being done, and returns what moves it: done, and of all."""
+    task = bar.add_task("Windows", total=None, note="", visible=False)
+
+    def move(done: int, total: int) -> None:
+        if done == 0:
+            bar.reset(task, total=total, visible=True)
+        bar.update(task, completed=done)
+
+    return move
+
+
 def track(items: Iterable[Any], text: str) -> Iterator[Any]:
     """Iterates with a progress bar."""
     with progress_bar() as bar:
@@ -90,6 +102,14 @@ class RunProgress:
     def message(self, text: str) -> None:
         """Prints a sentence above the bar."""
         err.print(text, markup=False, soft_wrap=True)
+
+    def track(self, items: Iterable[Any], text: str) -> Iterator[Any]:
+        """Iterates with a bar of its own."""
+        task = self.bar.add_task(text, total=len(items) if isinstance(items, Sized) else None, note="")
+        for item in items:
+            yield item
+            self.bar.advance(task)
+        self.bar.remove_task(task)
 
     def train_begin(self, total_steps: int, first_step: int) -> None:
         """Opens the training bar."""

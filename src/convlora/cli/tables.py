@@ -103,12 +103,15 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
     )
     rows = table_rows(summary, fraction, digits=3)
     columns = ["method", summary["score"], "difference", "lr", "weights", "s/step", "MB"]
-    if len({row[3] for row in rows}) == 1:  # said once, the table is wide enough without it
+    for row in rows:
+        row[4] = f"{int(row[4].replace(',', '')) / 1e6:.3g}M"
+    if len({row[3] for row in rows if "lr=" not in row[0]}) <= 1:  # the table is wide enough without it
         columns.pop(3)
         rows = [[*row[:3], *row[4:]] for row in rows]
-    table.add_column("method", overflow="fold")
+    table.add_column("method", overflow="fold", min_width=16)
     for name in columns[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
+        # Where the terminal is narrow, the difference takes two lines; all else is useless if it is cut.
+        table.add_column(name, justify="right", no_wrap=name != "difference")
     for row in rows:
         table.add_row(escape(row[0]), *row[1:])
     return table

@@ -24,6 +24,7 @@ from convlora.cli.training_options import (
     MaxSteps,
     Memory,
     Model,
+    OnBadImage,
     Set,
     TrainingDevice,
     TrainingPrecision,
@@ -56,6 +57,7 @@ def train(
     memory: Memory = None,
     loss: Loss = None,
     augmentation: AugmentationName = None,
+    on_bad_image: OnBadImage = None,
     seed: Annotated[
         int | None, typer.Option(help="Of everything that is drawn. [dim]\\[default: 0][/dim]", show_default=False)
     ] = None,
@@ -98,6 +100,7 @@ def train(
         memory=memory,
         loss=loss,
         augmentation=augmentation,
+        on_bad_image=on_bad_image,
         seed=seed,
         precision=precision,
         device=device,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from convlora.cli.options import DeviceName, MemoryMode, PrecisionName, parse_image_size
+
+
+class BadImages(StrEnum):
+    """What is done about images and masks that cannot be used."""
+
+    STOP = "stop"
+    SKIP = "skip"
+
 
 Data = Annotated[
     str | None,
@@ -87,6 +96,14 @@ Loss = Annotated[
         show_default=False,
     ),
 ]
+OnBadImage = Annotated[
+    BadImages | None,
+    typer.Option(
+        help="What files that cannot be used do: stop the run before it begins, or be left out and listed in "
+        "skipped.json (all files are read first). [dim]\\[default: stop][/dim]",
+        show_default=False,
+    ),
+]
 AugmentationName = Annotated[
     str | None,
     typer.Option(help="none, flip, flips or strong. [dim]\\[default: flip][/dim]", show_default=False),
@@ -119,11 +136,16 @@ def training_settings(
     device: DeviceName | None,
     method: str | None = None,
     cache: bool | None = None,
+    on_bad_image: BadImages | None = None,
     seed: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What was given on the command line, by section and name."""
     given: dict[str, dict[str, Any]] = {
-        "data": {"path": data, "augmentation": augmentation},
+        "data": {
+            "path": data,
+            "augmentation": augmentation,
+            "on_bad_image": None if on_bad_image is None else on_bad_image.value,
+        },
         "model": {"source": model, "image_size": None if image_size is None else parse_image_size(image_size)},
         "method": {"name": method},
         "training": {

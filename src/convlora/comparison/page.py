@@ -17,7 +17,7 @@ from convlora.inference.predict import picture
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.report.page import Page
-from convlora.report.plots import line_plot, point_plot
+from convlora.report.plots import MOST_NAMES, line_plot, point_plot
 
 PICTURES = 4
 
@@ -57,6 +57,8 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
         if score in scores:
             page.text(f"Without looking at an image: {name.replace('_', ' ')} gives {scores[score]:.4f}.", small=True)
     page.heading("What it costs")
+    if len(rows) > MOST_NAMES:
+        page.text("Rings lie outside the plot; their values stand beside their names.", small=True)
     spread = {row["method"]: row["spread"].get(score, 0.0) for row in rows}
     for key, label, log in (
         ("trainable", "trained weights", True),

@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 
 from convlora.comparison.plan import Plan, PlannedRun, Variant, shared_settings
-from convlora.data.check import check_data
-from convlora.data.sources import open_data
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import read_metrics
 from convlora.methods.registry import resolve_options
 from convlora.storage import make_folder, write_text
 from convlora.training.config import RunConfig
+from convlora.training.usable_data import load_data
+from convlora.untrusted import UnreadableError, read_yaml
 
 SETTINGS = "comparison.yaml"
 
@@ -44,8 +44,7 @@ def run_plan(
         InputError: If the folder holds a comparison with other settings.
         RunError: If a run failed or was interrupted.
     """
-    source = open_data(str(plan.base.data.path))
-    check_data(source, full=False).raise_errors()
+    load_data(plan.base, tell=lambda _: None)
     _check_folder(plan, output)
     runner = runner or train_in_own_process
     chosen: dict[str, list[PlannedRun]] = {}
@@ -122,7 +121,7 @@ def _check_folder(plan: Plan, output: Path) -> None:
         write_text(path, yaml.safe_dump(settings, sort_keys=False))
         return
     try:
-        earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
+        earlier = read_yaml(path)
         defaults = shared_settings(RunConfig())  # of settings that there were none of at the time
         changes = [
             f"{section}.{key} = {value!r} instead of {earlier[section].get(key)!r}"
@@ -130,7 +129,7 @@ def _check_folder(plan: Plan, output: Path) -> None:
             for key, value in entries.items()
             if earlier[section].get(key, defaults[section][key]) != value
         ]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (OSError, UnreadableError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged. Restore it from a copy, or choose another --output.") from error
     if changes:
         raise InputError(

@@ -1,47 +1,30 @@
 """Checking a data set before any training time is spent on it."""
 
-import hashlib
-import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from convlora.data.classes import ClassTable
 from convlora.data.classes_file import NamedClasses, read_classes_json
 from convlora.data.colours import without_grey
-from convlora.data.images import brightest_of_sixteen_bits, read_image, read_image_size, read_mask
+from convlora.data.facts import MOST_VALUES, Facts, Progress, in_threads, read_headers, read_values, read_whole
+from convlora.data.images import Intensity
 from convlora.data.meaning import resolve_classes, table_for
-from convlora.data.problem import Problem
+from convlora.data.problem import Problem, Severity
 from convlora.data.report import CheckReport, ImageSizes
-from convlora.data.sample import Sample, size_mismatch_message
+from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
-from convlora.data.stored import ImageSource, content_of
 from convlora.errors import InputError
 
-__all__ = ["CheckReport", "ImageSizes", "Problem", "check_data"]
+__all__ = ["MASKS_SAMPLED", "CheckReport", "ImageSizes", "Problem", "check_data"]
 
-Progress = Callable[[Iterable, str], Iterable]
-
-_MASKS_SAMPLED = 48
+MASKS_SAMPLED = 48
 _DARK_BELOW = 65536 // 8  # of a 12-bit camera stored in 16 bits, only a sixteenth of the range is used
-_MOST_THREADS = 8
-
-
-@dataclass
-class _Facts:
-    """What was read of one sample."""
-
-    split: str
-    sample: Sample
-    image_size: tuple[int, int] | None = None
-    values: Counter[int] | None = None  # pixels per value on disk
-    digest: str | None = None
-    brightest: int | None = None  # of a 16-bit image
-    problems: list[Problem] = field(default_factory=list)
+_MOST_NAMED = 10
+# Findings about one file or pair, without which the rest is as good as before.
+_CAN_BE_LEFT_OUT = ("unreadable", "missing-pair", "duplicate-stem", "size-mismatch", "values")
 
 
 def check_data(
@@ -51,6 +34,8 @@ def check_data(
     progress: Progress | None = None,
     known: ClassTable | None = None,
     is_known: bool = False,
+    intensity: Intensity | None = None,
+    leave_out: bool = False,
 ) -> CheckReport:
     """Checks that a data set can be trained on, and finds out its classes.
 
@@ -62,111 +47,75 @@ def check_data(
         known: The classes the data are expected to have; they stand in where the masks alone do not tell, as in a test
             split without foreground.
         is_known: The data are the very ones whose classes are known, so that what fits them means the same.
+        intensity: How the images will be read, if that is settled; see `read_image`.
+        leave_out: Whether to go on without the files that cannot be used. The report is then about the others, and
+            lists the ones left out in `skipped`.
 
     Returns:
         The findings, in an order that does not depend on the number of threads.
     """
     track: Progress = progress or (lambda items, _: items)
-    facts = [_Facts(split, sample) for split, samples in source.splits.items() for sample in samples]
-    _in_threads(_read_whole if full else _read_headers, facts, track, "Reading images and masks")
+    facts = [Facts(split, sample) for split, samples in source.splits.items() for sample in samples]
     named, unnamed = _read_names(source)
+    most_values = max(
+        MOST_VALUES, len(named.names) if named else 0, source.classes.num_classes if source.classes else 0
+    )
+    read = partial(read_whole, most_values=most_values, intensity=intensity) if full else read_headers
+    in_threads(read, facts, track, "Reading images and masks")
     if not full:
-        _read_some_values(source, facts, track, named)
+        _read_some_values(source, facts, track, named, most_values)
+    used = facts
+    classes, unexplained = None, unnamed
+    while True:
+        used = [fact for fact in used if not (leave_out and fact.is_bad)]
+        if not unnamed:
+            classes, unexplained = _resolve(source, used, known, is_known)
+        if not (leave_out and any(fact.is_bad for fact in used)):
+            break
 
-    problems = list(source.problems)
-    problems += [
-        Problem("empty-split", str(source.root), f"The split {split!r} of {source.root} is empty. Add samples to it.")
-        for split, samples in source.splits.items()
-        if not samples
-    ]
-    problems += [problem for fact in facts for problem in fact.problems]
-    problems += unnamed
-    classes = None if unnamed else _resolve(source, facts, problems, known, is_known)
+    of_files = [*source.problems, *(problem for fact in facts for problem in fact.problems)]
+    skipped = [problem for problem in of_files if leave_out and _can_be_left_out(problem)]
+    problems = [problem for problem in of_files if not (leave_out and _can_be_left_out(problem))]
+    splits = {split: [fact.sample for fact in used if fact.split == split] for split in source.splits}
+    problems += _empty_splits(source, splits, skipped)
+    problems += unexplained
     report = CheckReport(
         problems,
         classes,
-        {split: len(samples) for split, samples in source.splits.items()},
-        image_sizes=ImageSizes.of(fact.image_size for fact in facts if fact.image_size),
+        {split: len(samples) for split, samples in splits.items()},
+        image_sizes=ImageSizes.of(fact.image_size for fact in used if fact.image_size),
+        skipped=skipped,
+        splits=splits,
     )
+    if classes is not None:
+        problems += _mixed_masks(classes, used, source)
     if full:
-        problems += _duplicate_images(facts)
-        problems += _dark_images(facts)
+        problems += _duplicate_images(used)
+        problems += _dark_images(used)
         if classes is not None:
-            _count_pixels(report, classes, facts)
+            _count_pixels(report, classes, used)
             problems += _absent_classes(report, classes, source)
+            problems += _ignored_masks(classes, used, source)
     return report
 
 
-def _in_threads(read: Callable[[_Facts], None], facts: Sequence[_Facts], track: Progress, text: str) -> None:
-    """Fills the facts; Pillow decodes without holding the interpreter lock, so threads help."""
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(read, fact) for fact in facts]
-        try:
-            for future in track(futures, text):
-                future.result()
-        except BaseException:  # a user who interrupts should not wait for files that are still in the queue
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _can_be_left_out(problem: Problem) -> bool:
+    return problem.severity == "error" and problem.kind in _CAN_BE_LEFT_OUT and problem.split is not None
 
 
-def _read_headers(fact: _Facts) -> None:
-    sample = fact.sample
-    fact.image_size = _reading(fact, read_image_size, sample.image)
-    if sample.mask is None:
-        return
-    mask_size = _reading(fact, read_image_size, sample.mask)
-    if fact.image_size is not None and mask_size != fact.image_size and mask_size == fact.image_size[::-1]:
-        # The orientation of a PNG file may stand behind its pixels, where the header does not show it.
-        fact.image_size = _decoded_size(fact)
-        mask = _reading(fact, read_mask, sample.mask)
-        mask_size = mask.shape if mask is not None else None
-    _compare_sizes(fact, mask_size)
-
-
-def _read_whole(fact: _Facts) -> None:
-    sample = fact.sample
-    fact.image_size = _decoded_size(fact)
-    if fact.image_size is not None:
-        fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
-        fact.brightest = brightest_of_sixteen_bits(sample.image)
-    if sample.mask is not None:
-        mask = _reading(fact, read_mask, sample.mask)
-        if mask is not None:
-            fact.values = _count_values(mask)
-            _compare_sizes(fact, (mask.shape[0], mask.shape[1]))
-
-
-def _decoded_size(fact: _Facts) -> tuple[int, int] | None:
-    """Decodes the image; that its values have no known range is only a warning, because a setting solves it."""
-    path = fact.sample.image
-    try:
-        image = read_image(path)
-    except InputError as error:
-        image = _reading(fact, lambda image_path: read_image(image_path, "image"), path)
-        if image is None:
-            return None
-        fact.problems.append(Problem("unknown-range", str(path), str(error), "warning"))
-    return image.height, image.width
-
-
-def _reading(fact: _Facts, read: Callable[[Any], Any], path: ImageSource) -> Any:
-    try:
-        return read(path)
-    except InputError as error:
-        fact.problems.append(Problem("unreadable", str(path), str(error)))
-        return None
-
-
-def _compare_sizes(fact: _Facts, mask_size: tuple[int, int] | None) -> None:
-    if fact.image_size is None or mask_size is None or fact.image_size == mask_size:
-        return
-    message = size_mismatch_message(fact.sample, fact.image_size, mask_size)
-    fact.problems.append(Problem("size-mismatch", str(fact.sample.mask), message))
-
-
-def _count_values(mask: np.ndarray) -> Counter[int]:
-    values, counts = np.unique(mask, return_counts=True)
-    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+def _empty_splits(source: DataSource, splits: dict[str, list[Sample]], skipped: list[Problem]) -> list[Problem]:
+    problems = []
+    for split, samples in splits.items():
+        reasons = [problem for problem in skipped if problem.split == split]
+        told = any(problem.split == split and problem.severity == "error" for problem in source.problems)
+        if samples or (told and not reasons):
+            continue
+        message = f"The split {split!r} of {source.root} is empty. Add samples to it."
+        if reasons:
+            others = f" ({len(reasons) - 1} more like this)" if len(reasons) > 1 else ""
+            message = f"Nothing in the split {split!r} of {source.root} can be used{others}: {reasons[0].message}"
+        problems.append(Problem("empty-split", str(source.root), message, split=split))
+    return problems
 
 
 def _read_names(source: DataSource) -> tuple[NamedClasses | None, list[Problem]]:
@@ -179,16 +128,19 @@ def _read_names(source: DataSource) -> tuple[NamedClasses | None, list[Problem]]
         return None, [Problem("classes-json", str(source.classes_json), str(error))]
 
 
-def _read_some_values(source: DataSource, facts: list[_Facts], track: Progress, named: NamedClasses | None) -> None:
+def _read_some_values(
+    source: DataSource, facts: list[Facts], track: Progress, named: NamedClasses | None, most_values: int
+) -> None:
     split = "train" if source.splits.get("train") else next((name for name, some in source.splits.items() if some), "")
     candidates = [fact for fact in facts if fact.split == split and fact.sample.mask is not None]
-    steps = np.linspace(0, len(candidates) - 1, min(_MASKS_SAMPLED, len(candidates))).round().astype(int)
+    steps = np.linspace(0, len(candidates) - 1, min(MASKS_SAMPLED, len(candidates))).round().astype(int)
     sampled = [candidates[step] for step in steps.tolist()]
-    _in_threads(_read_values, sampled, track, "Reading masks")
+    read = partial(read_values, most_values=most_values)
+    in_threads(read, sampled, track, "Reading masks")
     if source.classes is None and _is_open(_all_values(sampled), named):
         # With rare foreground even 48 masks may show no 1, and then 255 would be taken for the wrong thing.
         rest = [fact for fact in facts if fact.values is None and fact.sample.mask is not None]
-        _in_threads(_read_values, rest, track, "Reading all masks")
+        in_threads(read, rest, track, "Reading all masks")
 
 
 def _is_open(values: set[int], named: NamedClasses | None) -> bool:
@@ -199,49 +151,39 @@ def _is_open(values: set[int], named: NamedClasses | None) -> bool:
     return len(named.names) == 2 and 255 in values and values <= {0, 255} and stated
 
 
-def _read_values(fact: _Facts) -> None:
-    path = fact.sample.mask
-    if path is None or any(problem.path == str(path) for problem in fact.problems if problem.kind == "unreadable"):
-        return
-    mask = _reading(fact, read_mask, path)
-    if mask is not None:
-        fact.values = _count_values(mask)
-
-
-def _all_values(facts: Iterable[_Facts]) -> set[int]:
+def _all_values(facts: Iterable[Facts]) -> set[int]:
     return {value for fact in facts for value in fact.values or ()}
 
 
 def _resolve(
-    source: DataSource, facts: list[_Facts], problems: list[Problem], known: ClassTable | None, is_known: bool
-) -> ClassTable | None:
+    source: DataSource, facts: list[Facts], known: ClassTable | None, is_known: bool
+) -> tuple[ClassTable | None, list[Problem]]:
+    """The classes; or none, with what is wrong noted at the masks at fault, or returned where all are."""
     if source.classes is not None:
-        return source.classes
+        return source.classes, []
     values = _all_values(facts)
     if not values:
-        return None
+        return None, []
     # Data without a classes.json, of which only some classes occur, are no binary task if their classes are known.
     trusted = is_known or (source.classes_json is None and known is not None and known.num_classes > 2)
     if known is not None and trusted and not known.values_outside(values):
-        return known
+        return known, []
     try:
         classes = resolve_classes(values, source.classes_json, source.root)
-        if known is not None and source.classes_json is None and classes.num_classes == known.num_classes:
-            classes = replace(classes, names=known.names)
     except InputError as error:
         if known is not None and not known.values_outside(values):
-            return known
-        found = _files_outside(source, facts)
-        problems += found
-        if source.classes_json is None or not found:
-            problems.append(Problem("values", str(source.root), str(error)))
-        return None
-    problems += _mixed_masks(classes, facts, source)
-    return classes
+            return known, []
+        found = _note_values_outside(source, facts)
+        if found and source.classes_json is not None:
+            return None, []
+        return None, [Problem("values", str(source.root), str(error))]
+    if known is not None and source.classes_json is None and classes.num_classes == known.num_classes:
+        classes = replace(classes, names=known.names)
+    return classes, []
 
 
-def _files_outside(source: DataSource, facts: list[_Facts]) -> list[Problem]:
-    """One problem per mask that holds values which no class table could explain."""
+def _note_values_outside(source: DataSource, facts: list[Facts]) -> bool:
+    """Notes the masks that hold values which no class table could explain; returns whether there are such."""
     if source.classes_json is not None:
         table = table_for(read_classes_json(source.classes_json), _all_values(facts))
     else:
@@ -249,17 +191,17 @@ def _files_outside(source: DataSource, facts: list[_Facts]) -> list[Problem]:
         table = ClassTable(("background", "foreground"))
         masks = [fact for fact in facts if fact.values]
         if 2 * sum(not table.values_outside(fact.values or ()) for fact in masks) <= len(masks):
-            return []
-    found = []
+            return False
+    found = False
     for fact in facts:
         outside = table.values_outside(fact.values or ())
         if outside and fact.sample.mask is not None:
-            message = table.outside_message(outside, fact.sample.mask, fact.values or ())
-            found.append(Problem("values", str(fact.sample.mask), message))
+            fact.add("values", fact.sample.mask, table.outside_message(outside, fact.sample.mask, fact.values or ()))
+            found = True
     return found
 
 
-def _mixed_masks(classes: ClassTable, facts: list[_Facts], source: DataSource) -> list[Problem]:
+def _mixed_masks(classes: ClassTable, facts: list[Facts], source: DataSource) -> list[Problem]:
     """Warns of 0/255 masks among 0/1 masks, whose foreground would be ignored without a word."""
     if classes.num_classes != 2 or classes.label_map is not None or classes.ignore_index != 255:
         return []
@@ -277,8 +219,8 @@ def _mixed_masks(classes: ClassTable, facts: list[_Facts], source: DataSource) -
     return [Problem("mixed-masks", str(bright[0].sample.mask), message, "warning")]
 
 
-def _duplicate_images(facts: list[_Facts]) -> list[Problem]:
-    first: dict[str, _Facts] = {}
+def _duplicate_images(facts: list[Facts]) -> list[Problem]:
+    first: dict[str, Facts] = {}
     problems = []
     for fact in facts:
         if fact.digest is None:
@@ -289,17 +231,17 @@ def _duplicate_images(facts: list[_Facts]) -> list[Problem]:
                 f"{fact.sample.image} in {fact.split} is the same image as {other.sample.image} in {other.split}, "
                 "so scores would be too good. Remove one of them."
             )
-            problems.append(Problem("duplicate-image", str(fact.sample.image), message))
+            problems.append(Problem("duplicate-image", str(fact.sample.image), message, split=fact.split))
         elif other is not fact and other.sample.image != fact.sample.image:
             message = (
                 f"{fact.sample.image} is the same image as {other.sample.image}. "
                 "Remove one of them unless it is meant to count twice."
             )
-            problems.append(Problem("duplicate-image", str(fact.sample.image), message, "warning"))
+            problems.append(Problem("duplicate-image", str(fact.sample.image), message, "warning", fact.split))
     return problems
 
 
-def _dark_images(facts: list[_Facts]) -> list[Problem]:
+def _dark_images(facts: list[Facts]) -> list[Problem]:
     """Warns once, if most 16-bit images are dark; a single dark one among many may just show little."""
     deep = [fact for fact in facts if fact.brightest is not None]
     dark = [fact for fact in deep if (fact.brightest or 0) < _DARK_BELOW]
@@ -312,7 +254,7 @@ def _dark_images(facts: list[_Facts]) -> list[Problem]:
     return [Problem("dark-16-bit", str(dark[0].sample.image), message, "warning")]
 
 
-def _count_pixels(report: CheckReport, classes: ClassTable, facts: list[_Facts]) -> None:
+def _count_pixels(report: CheckReport, classes: ClassTable, facts: list[Facts]) -> None:
     for split in report.counts:
         report.class_pixels[split] = [0] * classes.num_classes
         report.ignored_pixels[split] = 0
@@ -330,11 +272,51 @@ def _count_pixels(report: CheckReport, classes: ClassTable, facts: list[_Facts])
 def _absent_classes(report: CheckReport, classes: ClassTable, source: DataSource) -> list[Problem]:
     problems = []
     for split, pixels in report.class_pixels.items():
+        if not report.counts[split]:
+            continue
+        where = f"the split {split!r} of {source.root}"
         absent = [name for name, count in zip(classes.names, pixels, strict=True) if count == 0]
-        if absent and report.counts[split] and any(pixels):
+        severity: Severity = "warning"
+        if not any(pixels):
+            severity = "warning" if split == "test" else "error"
+            message = f"All pixels in the masks of {where} are ignored. Check the masks and the ignore value."
+        elif split == "train" and len(absent) == classes.num_classes - 1:
+            (only,) = set(classes.names) - set(absent)
+            severity = "error"
+            message = f"The masks of {where} hold only {only}, so there is nothing to learn. Check the masks."
+        elif absent:
             message = (
-                f"The split {split!r} of {source.root} has no pixel of {', '.join(absent)}, "
+                f"The split {split!r} of {source.root} has no pixel of {_some_of(absent)}, "
                 f"so {'it' if len(absent) == 1 else 'they'} can be neither learned nor scored there."
             )
-            problems.append(Problem("absent-class", str(source.root), message, "warning"))
+        else:
+            continue
+        problems.append(Problem("absent-class", str(source.root), message, severity, split))
+    return problems
+
+
+def _some_of(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more:,} other classes" if more > 0 else "")
+
+
+def _ignored_masks(classes: ClassTable, facts: list[Facts], source: DataSource) -> list[Problem]:
+    """Warns of masks from which nothing is learned, unless a whole split consists of them."""
+    problems = []
+    for split in source.splits:
+        masks = [fact for fact in facts if fact.split == split and fact.values]
+        idle = [
+            fact
+            for fact in masks
+            if (classes.encode(np.array(list(fact.values or ())), "") == classes.ignore_index).all()
+        ]
+        if idle and len(idle) < len(masks):
+            first = idle[0].sample.mask
+            message = f"{first} holds nothing but ignored pixels. Leave the image out, or correct the mask."
+            if len(idle) > 1:
+                message = (
+                    f"{len(idle)} masks of the split {split!r} of {source.root} hold nothing but ignored pixels (the "
+                    f"first is {first}). Leave the images out, or correct the masks."
+                )
+            problems.append(Problem("ignored-mask", str(first), message, "warning", split))
     return problems

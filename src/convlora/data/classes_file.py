@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +15,7 @@ from convlora.errors import InputError
 _DEFAULT_IGNORE_INDEX = 255
 _LARGEST_VALUE = 65535  # masks are 8 or 16 bits deep
 _COLOUR_KEYS = ("colors", "colours", "palette")
+_KEYS = ("classes", "ignore_index", "ignore_color", "ignore_colour", "values", "label_map", *_COLOUR_KEYS)
 EXAMPLE = 'It should look like {"classes": ["background", "crack"], "ignore_index": 255}.'
 
 
@@ -51,8 +55,14 @@ def read_classes_json(path: Path | str) -> NamedClasses:
         fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError; brackets without end
-        raise InputError(f"{path} is not valid JSON ({error}). {EXAMPLE}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text. Save it in UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} is not valid JSON: it goes wrong in line {error.lineno}, column {error.colno}. {EXAMPLE}"
+        ) from error
+    except RecursionError as error:  # brackets without end
+        raise InputError(f"{path} is not valid JSON. {EXAMPLE}") from error
     return parse_classes(fields, str(path))
 
 
@@ -70,14 +80,19 @@ def parse_classes(fields: Any, where: str) -> NamedClasses:
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise InputError(f'{where} has no list of names called "classes". {EXAMPLE}')
     if len(names) < 2:
-        raise InputError(f"{where} names {len(names)} class(es); name at least two, background included.")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+        raise InputError(f"{where} names {len(names) or 'no'} class; name at least two, background included.")
+    if len(names) > _LARGEST_VALUE:
+        raise InputError(
+            f"{where} names {len(names):,} classes, but there can be {_LARGEST_VALUE:,} at most. Use fewer."
+        )
+    repeated = _repeated(names)
     if repeated:
         raise InputError(f"{where} names the class {repeated[0]!r} more than once. Give each class its own name.")
+    _check_keys(fields, where)
     stated = fields.get("ignore_index") is not None
     ignore_index = fields["ignore_index"] if stated else _DEFAULT_IGNORE_INDEX
     if not _is_value(ignore_index):
-        raise InputError(f'{where} has "ignore_index": {ignore_index!r}; it must be a whole number up to 65535.')
+        raise InputError(f'{where} has "ignore_index": {ignore_index!r}; it must be a whole number from 0 to 65535.')
     if ignore_index < len(names):
         raise InputError(
             f"{where} has {len(names)} classes, so the ignore value {ignore_index} is also a class. "
@@ -90,6 +105,18 @@ def parse_classes(fields: Any, where: str) -> NamedClasses:
         raise InputError(f'{where} has "ignore_color": {ignored!r}, which is also the colour of a class.')
     values = _values(fields.get("values"), len(names), where)
     return NamedClasses(tuple(names), ignore_index, stated, colors, ignore_color, values)
+
+
+def _repeated(items: Iterable[Any]) -> list[Any]:
+    return sorted(item for item, count in Counter(items).items() if count > 1)
+
+
+def _check_keys(fields: dict[str, Any], where: str) -> None:
+    """Refuses keys that are nearly one of ours: an ignore value that is itself ignored would go unnoticed."""
+    for key in fields.keys() - set(_KEYS):
+        close = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.65)
+        if close:
+            raise InputError(f'{where} has the key "{key}", which means nothing here. Did you mean "{close[0]}"?')
 
 
 def _is_value(value: Any) -> bool:
@@ -106,7 +133,7 @@ def _colours(fields: dict[str, Any], count: int, where: str) -> tuple[Colour, ..
     if not isinstance(given, list) or len(given) != count:
         raise InputError(f'{where} has "{key}" that are not a list of {count} colours, one per class.')
     colours = tuple(_colour(one, where) for one in given)
-    repeated = sorted({colour for colour in colours if colours.count(colour) > 1})
+    repeated = _repeated(colours)
     if repeated:
         raise InputError(f"{where} gives the colour {list(repeated[0])} to more than one class. Give each its own.")
     return colours

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from convlora.data.polygons import clip_polygon
 from convlora.data.problem import Problem
 from convlora.data.run_length import run_length_mask
 from convlora.data.sample import Sample, unique_names
+from convlora.data.signatures import damaged
 from convlora.errors import InputError
 
 BACKGROUND = "background"
@@ -76,12 +78,19 @@ def read_annotations(path: Path) -> CocoAnnotations:
                 colors[int(entry["id"])] = (red, green, blue)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON of COCO annotations ({error}).") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text. Export it again.") from error
+    except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} is not a COCO annotation file: {error} is missing or of another kind. It needs the lists images, "
-            "annotations and categories."
+            f"{path} is not valid JSON of COCO annotations: it goes wrong in line {error.lineno}, column "
+            f"{error.colno}. Export it again."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} holds something else than COCO annotations ({error}). Export it again.") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        lacking = f"{error} is missing" if isinstance(error, KeyError) else "an entry is of another kind"
+        raise InputError(
+            f"{path} is not a COCO annotation file: {lacking}. It needs the lists images, annotations and categories."
         ) from error
     if not categories:
         raise InputError(f"{path} names no categories, so there is nothing to learn. Export it with its categories.")
@@ -123,7 +132,7 @@ def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dic
             )
             del categories[category]
     names = list(categories.values())
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise InputError(f"{first.path} has more than one category called {repeated[0]!r}. Give each its own name.")
     colors = None
@@ -173,17 +182,16 @@ def read_coco(
         )
         none_fits = len(strangers) == len(annotations.segments)
         severity: Literal["error", "warning"] = "error" if none_fits else "warning"
-        problems.append(Problem("missing-pair", str(annotations.path), message, severity))
+        problems.append(Problem("wrong-ids", str(annotations.path), message, severity))
     for entry in annotations.images:
-        image = next(
-            (folder / entry["file_name"] for folder in folders if (folder / entry["file_name"]).is_file()), None
-        )
+        # Path.is_file would raise for names that are too long.
+        image = next((path for folder in folders if os.path.isfile(path := folder / entry["file_name"])), None)  # noqa: PTH113
         if image is None:
             message = (
                 f"{annotations.path} lists {entry['file_name']}, which is in none of the folders "
                 f"{', '.join(str(folder) for folder in folders)}. Put the images into one of them."
             )
-            problems.append(Problem("missing-pair", str(annotations.path), message))
+            problems.append(Problem("missing-pair", str(annotations.path.parent / entry["file_name"]), message))
             continue
         segments = annotations.segments.get(str(entry["id"]), [])
         if annotations.is_panoptic:
@@ -191,7 +199,7 @@ def read_coco(
             if mask is None:
                 where = annotations.path.with_suffix("")
                 message = f"{annotations.path} has no PNG file for {entry['file_name']}; it should lie in {where}."
-                problems.append(Problem("missing-pair", str(annotations.path), message))
+                problems.append(Problem("missing-pair", str(image), message))
                 continue
             samples.append((image, mask))
         else:
@@ -302,7 +310,7 @@ class PanopticMask:
             with Image.open(self.png, formats=("PNG",)) as opened:
                 colours = np.asarray(opened.convert("RGB"), dtype=np.int64)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"{self.png} is damaged and cannot be read ({error}). Replace the file.") from error
+            raise InputError(damaged(str(self.png))) from error
         numbers, place = np.unique(colours @ np.array([1, 256, 65536]), return_inverse=True)
         unknown = [int(number) for number in numbers if number and number not in self.kinds]
         if unknown:

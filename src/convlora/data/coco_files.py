@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from convlora.data.folder import SPLITS
+from convlora.data.listing import entries
 
 _OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _KINDS = ("panoptic", "instances")  # panoptic files label more
@@ -24,7 +25,9 @@ def is_coco(path: Path) -> bool:
         fields = json.loads(text)
     except (ValueError, RecursionError):  # cut short, say: to be read and named as such
         return '"annotations"' in text or '"images"' in text
-    return isinstance(fields, dict) and {"images", "annotations", "categories"} <= fields.keys()
+    if not isinstance(fields, dict):
+        return False
+    return len({"images", "annotations", "categories"} & fields.keys()) >= 2  # what lacks one is to be named as such
 
 
 def find_annotations(root: Path) -> dict[str, Path]:
@@ -59,4 +62,4 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
     """Entries of a folder whose whole name matches, in either case; the last year of several first."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if re.fullmatch(pattern, path.name, re.IGNORECASE)), reverse=True)
+    return sorted((path for path in entries(folder) if re.fullmatch(pattern, path.name, re.IGNORECASE)), reverse=True)

@@ -63,6 +63,9 @@ def describe_value(value: int) -> str:
 def listed(values: Iterable[int]) -> str:
     """The first values of many, for a message: `the values 0, 1, 2, ...`."""
     ordered = sorted(values)
+    coloured = bool(ordered) and is_colour(ordered[-1])
+    if coloured:  # grey among colours, written alike
+        ordered = sorted(value if is_colour(value) else colour_value((value,) * 3) for value in set(ordered))
     shown = ", ".join(describe_value(value) for value in ordered[:_MOST_LISTED])
-    noun = "colour" if ordered and is_colour(ordered[-1]) else "value"
+    noun = "colour" if coloured else "value"
     return f"the {noun}{'s' if len(ordered) > 1 else ''} {shown}{', ...' if len(ordered) > _MOST_LISTED else ''}"

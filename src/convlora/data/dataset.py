@@ -13,6 +13,10 @@ from convlora.data.transforms import Augmentation, normalize, prepare_mask, resi
 from convlora.errors import InputError
 
 
+class SampleInputError(InputError):
+    """An image or a mask cannot be used, although it looked fine when the data set was checked."""
+
+
 def read_sample(sample: Sample, classes: ClassTable, intensity: Intensity = "type") -> tuple[Image.Image, np.ndarray]:
     """Reads an image and its labels at their own size.
 
@@ -25,16 +29,19 @@ def read_sample(sample: Sample, classes: ClassTable, intensity: Intensity = "typ
         The RGB image, and class indices (H, W) of the same size.
 
     Raises:
-        InputError: A file cannot be read, the sizes differ, or the mask holds values that are no class.
+        SampleInputError: A file cannot be read, the sizes differ, or the mask holds values that are no class.
     """
     if sample.mask is None:
-        raise InputError(f"{sample.image} has no mask. Add one to train on it or to evaluate with it.")
-    image = read_image(sample.image, intensity)
-    mask = read_mask(sample.mask)
-    image_size, mask_size = (image.height, image.width), (mask.shape[0], mask.shape[1])
-    if image_size != mask_size:
-        raise InputError(size_mismatch_message(sample, image_size, mask_size))
-    return image, classes.encode(mask, sample.mask)
+        raise SampleInputError(f"{sample.image} has no mask. Add one to train on it or to evaluate with it.")
+    try:
+        image = read_image(sample.image, intensity)
+        mask = read_mask(sample.mask)
+        image_size, mask_size = (image.height, image.width), (mask.shape[0], mask.shape[1])
+        if image_size != mask_size:
+            raise InputError(size_mismatch_message(sample, image_size, mask_size))
+        return image, classes.encode(mask, sample.mask)
+    except InputError as error:
+        raise SampleInputError(str(error)) from error
 
 
 class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):

@@ -1,14 +1,16 @@
 """Data sets laid out as folders: `{train,val,test}/{images,masks}/STEM.*`, or `images` and `masks` alone."""
 
+import re
 from pathlib import Path
 
-from convlora.data.images import is_image_file
+from convlora.data.listing import entries, list_images
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample
 from convlora.errors import InputError
 
 SPLITS = ("train", "val", "test")
 _OTHER_MASK_NAMES = ("labels", "annotations", "mask", "label", "gt", "targets")
+_OTHER_IMAGE_NAMES = ("images", "image", "imgs", "img", "pictures", "photos")
 _OTHER_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 
 
@@ -43,17 +45,18 @@ def read_splits(root: Path, need_masks: bool) -> tuple[dict[str, list[Sample]], 
         if not folder.is_dir():
             continue
         if not (folder / "images").is_dir():
-            problems.append(Problem("empty-split", str(folder), f"{folder} has no folder called images. Add one."))
+            message = f"{folder} has no folder called images. Add one."
+            problems.append(Problem("empty-split", str(folder), message, split=split))
             continue
         try:
             samples, found = read_pairs(folder, need_masks)
         except InputError as error:
             if split != "test" or not splits:
                 raise
-            problems.append(Problem("missing-pair", str(folder), f"{error} The split is left out.", "warning"))
+            problems.append(Problem("missing-pair", str(folder), f"{error} The split is left out.", "warning", split))
             continue
         splits[split] = samples
-        problems += found
+        problems += [problem.of(split) for problem in found]
     for name, wanted in _OTHER_SPLIT_NAMES.items():
         if (root / name / "images").is_dir():
             message = f"{root / name} is not used. Rename it to {wanted} if it is the {wanted} split."
@@ -69,42 +72,60 @@ def read_pairs(folder: Path, need_masks: bool) -> tuple[list[Sample], list[Probl
         need_masks: Whether an image without a mask is a problem.
 
     Returns:
-        The pairs, sorted by name, and a problem for each image or mask that has no partner or shares its stem.
+        The pairs, sorted by name, and a problem for each image or mask that has no partner or shares its stem, and for
+        whatever else in the two folders is not used.
 
     Raises:
-        InputError: Masks are needed and there is no masks folder.
+        InputError: Masks are needed and there is no masks folder, or a folder may not be read.
     """
     masks_folder = folder / "masks"
     if need_masks and not masks_folder.is_dir():
         other = next((name for name in _OTHER_MASK_NAMES if (folder / name).is_dir()), None)
         remedy = f"Rename {folder / other} to masks." if other else "Add one mask per image there, of the same stem."
         raise InputError(f"{folder} has no folder called masks. {remedy}")
-    problems: list[Problem] = []
-    images = _by_stem(folder / "images", problems)
-    masks = _by_stem(masks_folder, problems) if masks_folder.is_dir() else {}
+    images, problems = list_images(folder / "images")
+    masks: dict[str, Path] = {}
+    if masks_folder.is_dir():
+        masks, found = list_images(masks_folder)
+        problems += found
+    lonely = {stem: path for stem, path in masks.items() if stem not in images}
+    alike = {_likeness(stem): path for stem, path in lonely.items()}
+    explained = set()
     samples = []
     for stem, image in images.items():
         mask = masks.get(stem)
         if mask is None and need_masks:
-            message = f"{image} has no mask. Add {masks_folder / stem}.png or remove the image."
-            problems.append(Problem("missing-pair", str(image), message))
+            other_mask = alike.get(_likeness(stem))
+            remedy = f"Add {masks_folder / stem}.png or remove the image."
+            if other_mask is not None:
+                remedy = f"Rename {other_mask} to {stem}{other_mask.suffix} if that is its mask."
+                explained.add(other_mask)
+            problems.append(Problem("missing-pair", str(image), f"{image} has no mask. {remedy}"))
         else:
             samples.append(Sample(image, mask, stem))
-    for stem, mask in masks.items():
-        if stem not in images:
+    for mask in lonely.values():
+        if mask not in explained:
             message = f"{mask} has no image. Add an image of that stem to {folder / 'images'} or remove the mask."
             problems.append(Problem("missing-pair", str(mask), message))
     return samples, problems
 
 
-def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not is_image_file(path) or not path.is_file():
-            continue
-        if path.stem in files:
-            message = f"{path} and {files[path.stem].name} in the same folder share a stem. Keep one of them."
-            problems.append(Problem("duplicate-stem", str(path), message))
-        else:
-            files[path.stem] = path
-    return files
+def _likeness(stem: str) -> str:
+    """What the names of an image and its mask share where they differ in case or in a last word, as in `a_mask`."""
+    return re.sub(r"[ _-]+[a-z]+$", "", stem.casefold())
+
+
+def layout_remedy(root: Path) -> str | None:
+    """What to rename or move where a folder nearly has the layout with splits; None if nothing looks like it."""
+    for split in SPLITS:
+        above = root / "images" / split
+        if above.is_dir():
+            return f"Move {above} to {root / split / 'images'}, and the other splits and the masks likewise."
+        folders = [path for path in _folders(root / split) if path.name.lower() in _OTHER_IMAGE_NAMES]
+        if folders:
+            return f"Rename {folders[0]} to images."
+    return None
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [path for path in entries(parent) if path.is_dir()] if parent.is_dir() else []

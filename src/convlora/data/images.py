@@ -1,6 +1,7 @@
 """Reading images and masks of any usual file format and bit depth."""
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convlora.data.colours import colour_values
+from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
 from convlora.errors import InputError
 
@@ -22,6 +24,12 @@ Source = Path | str | bytes | StoredImage
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _USE_IMAGE_RANGE = "Use --set data.intensity=image to stretch each image's own range."
+_SAVE_MASK = "Save it as an 8-bit or 16-bit PNG of class indices."
+_LARGEST_VALUE = 2**24  # of a mask with one channel; numbers from here on stand for colours
+
+# Pillow's warnings name no file, and what they are about is either harmless or an error a moment later.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def is_image_file(path: Path) -> bool:
@@ -97,7 +105,7 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
         Integers (H, W), upright. Colours become numbers of their own, see `convlora.data.colours`.
 
     Raises:
-        InputError: The file is missing, damaged, or holds fractions instead of class indices.
+        InputError: The file is missing, damaged, or holds something else than class indices or colours.
     """
     name = _name(source)
     with _opened(source) as opened, _decoding(name):
@@ -106,19 +114,33 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
         values = np.asarray(upright)
     if mode == "1":
         return values.astype(np.uint8)
-    if mode in ("L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
+    if mode in ("L", "P", "I;16", "I;16B", "I;16L", "I;16N"):
         # A mask in big-endian order would be refused by torch, so it is put into the machine's own order.
         return values.astype(values.dtype.newbyteorder("="))
     if mode in ("LA", "PA"):
         return values[..., 0]
-    if mode == "F" and np.array_equal(values, np.rint(values)):
-        return values.astype(np.int64)
+    if mode in ("I", "F"):
+        return _whole_numbers(values, name)
     if mode in ("RGB", "RGBA"):
         return colour_values(values)
-    raise InputError(
-        f"{name} is a mask with fractions or in an unusual colour space (mode {mode}); masks must hold class indices, "
-        "0 and 255, or RGB colours. Convert it, for instance to an 8-bit grey PNG."
-    )
+    raise InputError(f"{name} is a mask in the colour space {mode}, but masks must be grey or RGB. {_SAVE_MASK}")
+
+
+def _whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
+    """Values of 32 bits as class indices, if they can be such."""
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{name} is a mask with NaN or infinite values, but masks must hold class indices. {_SAVE_MASK}"
+        )
+    if not np.array_equal(values, np.rint(values)):
+        raise InputError(f"{name} is a mask with fractions, but masks must hold class indices. {_SAVE_MASK}")
+    low, high = values.min(), values.max()
+    if low < 0 or high >= _LARGEST_VALUE:
+        raise InputError(
+            f"{name} is a mask with the value {low if low < 0 else high:.0f}, but class indices lie between 0 and "
+            f"65535. {_SAVE_MASK}"
+        )
+    return values.astype(np.int64)
 
 
 def brightest_of_sixteen_bits(source: Source) -> int | None:
@@ -147,9 +169,19 @@ def _opened(source: Source | Image.Image) -> Iterator[Image.Image]:
             image = content
         else:
             stream: Any = io.BytesIO(content) if isinstance(content, bytes) else content
-            image = Image.open(stream, formats=_FORMATS)
+            try:
+                image = Image.open(stream, formats=_FORMATS)
+            except UnidentifiedImageError as error:
+                raise InputError(why_no_image(name, _head(content))) from error
     with image:
         yield image
+
+
+def _head(content: bytes | Path | str) -> bytes:
+    if isinstance(content, bytes):
+        return content[:HEAD_LENGTH]
+    with Path(content).open("rb") as file:
+        return file.read(HEAD_LENGTH)
 
 
 @contextmanager
@@ -165,14 +197,15 @@ def _decoding(name: str) -> Iterator[None]:
         raise InputError(f"{name} is a folder, not an image file.") from error
     except PermissionError as error:
         raise InputError(f"{name} may not be read. Check its permissions.") from error
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{name} is empty or not an image in a known format. Use PNG, JPEG, TIFF, BMP or WebP."
-        ) from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name} is too large to be read safely ({error}). Cut it into tiles.") from error
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow stops warning and refuses
+        raise InputError(f"{name} is too large: it has more than {most:,} pixels. Cut it into tiles.") from error
+    except MemoryError as error:
+        raise InputError(f"{name} does not fit into memory. Cut it into tiles.") from error
     except Exception as error:  # damaged files make decoders raise nearly anything, from OSError to struct.error
-        raise InputError(f"{name} is damaged and cannot be read ({error}). Replace the file.") from error
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not that of the content
+            raise InputError(f"{name} cannot be read ({error.strerror}). Check the path and the disk.") from error
+        raise InputError(damaged(name)) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -185,6 +218,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str) -> np.ndarray:
+    if not np.isfinite(values).any():
+        raise InputError(f"{name} holds nothing but NaN or infinite values. Replace the file.")
     if intensity == "image":
         return _stretch(values)
     finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
@@ -201,8 +236,6 @@ def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str) -> np.nd
 def _stretch(values: np.ndarray) -> np.ndarray:
     numbers = values.astype(np.float64)
     finite = np.isfinite(numbers)
-    if not finite.any():
-        return np.zeros(values.shape, dtype=np.uint8)
     low, high = numbers[finite].min(), numbers[finite].max()
     if high == low:  # one value everywhere has no range to stretch
         return np.zeros(values.shape, dtype=np.uint8)

@@ -6,6 +6,7 @@ from typing import Any
 
 from convlora.data.classes import ClassTable
 from convlora.data.problem import Problem
+from convlora.data.sample import Sample
 from convlora.errors import InputError
 
 
@@ -41,6 +42,8 @@ class CheckReport:
         class_pixels: Pixels per class index, by split; filled by the full check only.
         ignored_pixels: Pixels with the ignore value, by split; filled by the full check only.
         image_sizes: The range of image sizes, or `None` if no image could be read.
+        skipped: Files left out, each with its split and the reason, if that was asked for.
+        splits: The samples that the report is about.
     """
 
     problems: list[Problem]
@@ -49,6 +52,8 @@ class CheckReport:
     class_pixels: dict[str, list[int]] = field(default_factory=dict)
     ignored_pixels: dict[str, int] = field(default_factory=dict)
     image_sizes: ImageSizes | None = None
+    skipped: list[Problem] = field(default_factory=list)
+    splits: dict[str, list[Sample]] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Problem]:
@@ -60,11 +65,12 @@ class CheckReport:
         """The problems that may be meant as they are."""
         return [problem for problem in self.problems if problem.severity == "warning"]
 
-    def raise_errors(self, limit: int = 3) -> None:
+    def raise_errors(self, limit: int = 3, remedy: str = "convlora data check lists all of them") -> None:
         """Raises the first errors as one message.
 
         Args:
             limit: How many errors to spell out.
+            remedy: What is said where there are more.
 
         Raises:
             InputError: There is at least one error.
@@ -73,7 +79,7 @@ class CheckReport:
             return
         shown = " ".join(problem.message for problem in self.errors[:limit])
         more = len(self.errors) - limit
-        rest = f" (and {more} more; convlora data check lists all of them)" if more > 0 else ""
+        rest = f" (and {more} more; {remedy})" if more > 0 else ""
         raise InputError(shown + rest)
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,10 +26,12 @@ class Sample:
 def size_mismatch_message(sample: Sample, image_size: tuple[int, int], mask_size: tuple[int, int]) -> str:
     """Says that a mask does not fit its image; sizes are (height, width) in pixels."""
     (image_height, image_width), (mask_height, mask_width) = image_size, mask_size
-    turned = " The image may be stored rotated (EXIF): save it upright." if image_size == mask_size[::-1] else ""
+    remedy = "Give both the same size."
+    if image_size == mask_size[::-1]:
+        remedy = "One of them is turned, perhaps by the orientation that EXIF states; save both upright."
     return (
         f"{sample.mask} is {mask_width}x{mask_height} pixels (width x height), but its image {sample.image} is "
-        f"{image_width}x{image_height}. Give both the same size.{turned}"
+        f"{image_width}x{image_height}. {remedy}"
     )
 
 

@@ -1,5 +1,6 @@
 """Opening a data set, whatever its form."""
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -7,8 +8,16 @@ import numpy as np
 
 from convlora.data.classes import ClassTable
 from convlora.data.coco_files import find_annotations
-from convlora.data.folder import SPLITS, is_single_layout, is_split_layout, read_pairs, read_splits
+from convlora.data.folder import (
+    SPLITS,
+    is_single_layout,
+    is_split_layout,
+    layout_remedy,
+    read_pairs,
+    read_splits,
+)
 from convlora.data.hub import is_hub_id, is_saved_dataset, read_hub
+from convlora.data.listing import entries
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample
 from convlora.data.table import has_columns, read_table
@@ -66,11 +75,7 @@ class DataSource:
     def only(self, name: str) -> "DataSource":
         """The data set reduced to one split, so that faults of the others do not matter; see `split`."""
         samples = self.split(name)
-        problems = [p for p in self.problems if name in Path(p.path).parts or Path(p.path).stem in (name, ALL)]
-        if name in self.files:
-            problems = [p for p in self.problems if p.path == str(self.files[name])]
-        if self.kind == "images" or ALL in self.splits:
-            problems = list(self.problems)
+        problems = [problem for problem in self.problems if problem.split in (None, name, ALL)]
         return replace(self, splits={name: samples}, notes=list(self.notes), problems=problems)
 
     def train_val(self, seed: int, val_fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:
@@ -86,9 +91,12 @@ class DataSource:
         Raises:
             InputError: There is no train split, or it has too few samples to hold one out.
         """
+        if "train" not in self.splits and ALL not in self.splits:
+            there_are = ", ".join(self.splits)
+            raise InputError(f"{self.root} has no split 'train'; there are: {there_are}. Add one to train on.")
+        samples = self.split("train" if "train" in self.splits else ALL)
         if self.splits.get("val"):
-            return self.split("train"), self.split("val")
-        samples = self.split("train" if "train" in self.splits or ALL not in self.splits else ALL)
+            return samples, self.split("val")
         if len(samples) < 2:
             raise InputError(
                 f"{self.root} has {len(samples)} sample to train on and no val split. "
@@ -125,29 +133,47 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
         InputError: There is nothing at the path that could be used as a data set.
     """
     root = Path(path).expanduser()
-    if not root.exists():
+    if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for names that are too long
         if is_hub_id(str(path)) and not root.parent.exists():
             return _from_hub(str(path), need_masks)
         raise InputError(f"{root} does not exist. Give a folder or a CSV file. {_FORMS}")
     if root.is_file():
         return _open_file(root, need_masks)
+    entries(root)  # a folder that may not be read is named as such
     if is_saved_dataset(root):
         return _from_hub(root, need_masks)
     tables = {split: root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()}
     if any(has_columns(table, need_masks) for table in tables.values()):
         return _from_tables(root, tables, need_masks)
+    source = _open_folder(root, need_masks)
+    if source is not None:
+        source.problems += [_unused_table(table) for table in tables.values()]
+        return source
+    if tables:
+        return _from_tables(root, tables, need_masks)  # says which columns are missing
+    raise InputError(f"{root} has no data set layout that is known. {layout_remedy(root) or _FORMS}")
+
+
+def _open_folder(root: Path, need_masks: bool) -> DataSource | None:
+    """The data set of a folder without tables, if its layout is known."""
     annotations = find_annotations(root)
     if annotations and not any((root / split / "masks").is_dir() for split in SPLITS):
         return _from_coco(root, annotations)
     if is_split_layout(root):
         splits, problems = read_splits(root, need_masks)
         return _source(root, "folder", splits, problems, root)
-    if is_single_layout(root):
-        samples, problems = read_pairs(root, need_masks)
-        return _source(root, "images", {ALL: samples}, problems, root)
-    if tables:
-        return _from_tables(root, tables, need_masks)  # says which columns are missing
-    raise InputError(f"{root} has no data set layout that is known. {_FORMS}")
+    if is_single_layout(root) and layout_remedy(root) is None:
+        samples, found = read_pairs(root, need_masks)
+        return _source(root, "images", {ALL: samples}, [problem.of(ALL) for problem in found], root)
+    return None
+
+
+def _unused_table(table: Path) -> Problem:
+    message = (
+        f"{table} is not used, because its first line does not name the columns image and label in UTF-8. "
+        "Correct it, or remove the file."
+    )
+    return Problem("unused-file", str(table), message, "warning")
 
 
 def _from_hub(name: Path | str, need_masks: bool) -> DataSource:
@@ -167,7 +193,7 @@ def _from_coco(root: Path, files: dict[str, Path]) -> DataSource:
     problems: list[Problem] = []
     for split, one in annotations.items():
         splits[split], found = read_coco(one, classes, index)
-        problems += found
+        problems += [problem.of(split) for problem in found]
     source = _source(root, "coco", splits, problems, root if root.is_dir() else root.parent)
     if source.classes_json is not None:
         notes.append(f"{source.classes_json} is not used: COCO annotations name their classes themselves.")
@@ -192,11 +218,11 @@ def _from_tables(root: Path, tables: dict[str, Path], need_masks: bool) -> DataS
         if split == "test" and splits and has_columns(table, need_masks=False) and not has_columns(table, need_masks):
             # Test images are often published without masks; that is no reason not to train.
             message = f"{table} has no column label. The split is left out."
-            problems.append(Problem("missing-pair", str(table), message, "warning"))
+            problems.append(Problem("missing-pair", str(table), message, "warning", split))
             continue
         samples, found = read_table(table, need_masks)
         splits[split] = samples
-        problems += found
+        problems += [problem.of(split) for problem in found]
     return _source(root, "csv", splits, problems, root if root.is_dir() else root.parent)
 
 
@@ -204,7 +230,8 @@ def _source(
     root: Path, kind: str, splits: dict[str, list[Sample]], problems: list[Problem], folder: Path
 ) -> DataSource:
     if not any(splits.values()):
-        errors = [problem.message for problem in problems if problem.severity == "error"]
-        raise InputError(f"{root} holds no usable sample. " + (errors[0] if errors else _FORMS))
+        first = sorted(problems, key=lambda problem: problem.severity)[:1]  # errors before warnings
+        raise InputError(f"{root} holds no usable sample. " + (first[0].message if first else _FORMS))
     classes_json = folder / "classes.json"
-    return DataSource(root, kind, splits, classes_json if classes_json.is_file() else None, problems=problems)
+    is_there = os.path.lexists(classes_json)  # a folder or a dead link of that name is an error, not a file less
+    return DataSource(root, kind, splits, classes_json if is_there else None, problems=problems)

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import unicodedata
 from pathlib import Path
 
 from convlora.data.problem import Problem
@@ -9,6 +11,7 @@ from convlora.data.sample import Sample, unique_names
 from convlora.errors import InputError
 
 _DELIMITERS = (",", ";", "\t")
+_LONGEST_SHOWN = 200
 
 
 def has_columns(path: Path, need_masks: bool = True) -> bool:
@@ -44,6 +47,9 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {' and '.join(missing)} (found: {found}). "
             "Its first line must be image,label."
         )
+    repeated = next((name for name in ("image", "label") if header.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(f"{path} has the column {repeated} more than once. Keep one of them.")
     problems: list[Problem] = []
     pairs: list[tuple[Path, Path | None]] = []
     lines: dict[Path, int] = {}
@@ -68,6 +74,8 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
             pairs.append((image, mask))
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num} is not valid CSV ({error}). Correct the line.") from error
+    if not pairs and not problems:
+        problems.append(Problem("empty-split", str(path), f"{path} lists no image. Add rows below its first line."))
     names = unique_names([image for image, _ in pairs], path.parent)
     return [Sample(image, mask, name) for (image, mask), name in zip(pairs, names, strict=True)], problems
 
@@ -100,11 +108,25 @@ def _file(cell: str, column: str, where: str, table: Path, problems: list[Proble
     if not cell:
         problems.append(Problem("missing-pair", str(table), f"{where} has no {column}. Fill it in or remove the row."))
         return None
-    path = table.parent / cell  # an absolute cell replaces the folder
-    if not path.is_file() and "\\" in cell:
-        path = table.parent / cell.replace("\\", "/")  # the table was written on Windows
-    if not path.is_file():
-        message = f"{where} names {path}, which does not exist. Paths are relative to the CSV file or absolute."
-        problems.append(Problem("missing-pair", str(path), message))
+    if "\n" in cell:
+        message = f"{where} ends a cell that goes over several lines. Close the quote, or remove it."
+        problems.append(Problem("missing-pair", str(table), message))
         return None
-    return path
+    # Tables come from Windows, and from systems that write letters with accents in the other way.
+    for written in (cell, cell.replace("\\", "/"), *(unicodedata.normalize(form, cell) for form in ("NFC", "NFD"))):
+        path = table.parent / written  # an absolute cell replaces the folder
+        if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
+            return path
+    path = table.parent / cell
+    shown = table.parent / _shown(cell)
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - as above
+    message = f"{where} names {shown}, which {'is a folder' if is_folder else 'does not exist'}. "
+    message += "Name a file." if is_folder else "Paths are relative to the CSV file or absolute."
+    problems.append(Problem("missing-pair", str(path), message))
+    return None
+
+
+def _shown(cell: str) -> str:
+    """A cell as a message can hold it: printable, and not too long to read."""
+    text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in cell)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

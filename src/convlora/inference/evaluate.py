@@ -14,6 +14,7 @@ from convlora.data.dataset import read_sample
 from convlora.data.images import Intensity
 from convlora.data.sample import Sample
 from convlora.data.transforms import prepare_image
+from convlora.inference.outputs import check_finite
 from convlora.inference.scoring import Baselines, new_scores, update_scores
 from convlora.metrics import BinaryScores, MultiClassScores
 
@@ -93,6 +94,7 @@ def score_samples(
         for pixels, labels in loader:
             with autocast(device, precision):
                 output = model(pixel_values=torch.stack(pixels).to(device))
+            check_finite(output, precision)
             for index, own_labels in enumerate(labels):
                 added, name = update_scores(scores, output, index, own_labels), next(names)
                 if images is not None and added is not None:

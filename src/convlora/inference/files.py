@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import glob
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file
 from convlora.data.stored import ImageSource
 from convlora.errors import InputError
+from convlora.inference.rows import reference_of
+from convlora.inference.tiff_header import SOFTWARE_TAG, is_tiff, read_tags
 
 SOFTWARE = "convlora"  # written into every result
+GEO_SUFFIX = ".tif"  # of results that say where on earth they lie
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,25 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
 
 def is_own_result(path: Path) -> bool:
     """Whether a file is an earlier result, which may be replaced, and not, say, somebody's ground truth."""
-    try:
-        with Image.open(path) as image:
-            return str(image.info.get("Software", "")).startswith(SOFTWARE)
-    except OSError:
-        return False
+    if is_tiff(path):
+        made_by = read_tags(path).get(SOFTWARE_TAG, "")
+    else:
+        try:
+            with PngImageFile(path) as image:  # Image.open would refuse results of very large images for their size
+                made_by = image.info.get("Software", "")
+        except (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error):  # no PNG, or a damaged one
+            return False
+    return str(made_by).startswith(SOFTWARE)
 
 
-def plan(images: Sequence[Path], output: Path, with_overlay: bool) -> list[Job]:
+def plan(images: Sequence[Path], output: Path, with_overlay: bool, tiled: bool = False) -> list[Job]:
     """Decides on the names of the results: `STEM.png`, and `STEM_overlay.png`.
+
+    Args:
+        images: What to segment.
+        output: The folder of the results.
+        with_overlay: Whether pictures are wanted.
+        tiled: Whether images are segmented in windows; the result of a GeoTIFF is then one too, `STEM.tif`.
 
     Raises:
         InputError: If two images would have the same name, or a result would replace an image.
@@ -77,19 +91,22 @@ def plan(images: Sequence[Path], output: Path, with_overlay: bool) -> list[Job]:
     owners: dict[Path, Path] = {}
     jobs = []
     for image in images:
-        job = Job(image, output / f"{image.stem}.png", output / f"{image.stem}_overlay.png" if with_overlay else None)
+        suffix = GEO_SUFFIX if tiled and reference_of(image) is not None else ".png"
+        shown = output / f"{image.stem}_overlay.png" if with_overlay else None
+        job = Job(image, output / f"{image.stem}{suffix}", shown)
         for target in (job.mask, job.overlay):
             if target is None:
                 continue
-            if target in owners:
+            stem = target.with_suffix("")  # by which shares.json knows them
+            if stem in owners:
                 raise InputError(
-                    f"{owners[target]} and {image} would both be written to {target}. "
+                    f"{owners[stem]} and {image} would both be written to {target}. "
                     "Predict them into different folders."
                 )
             if target.resolve() == image.resolve():
                 raise InputError(f"The result for {image} would replace it. Choose another --output.")
             if target.exists() and not is_own_result(target):
                 raise InputError(f"{target} exists and was not made by convlora. Choose another --output.")
-            owners[target] = image
+            owners[stem] = image
         jobs.append(job)
     return jobs

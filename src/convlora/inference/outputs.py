@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from convlora.errors import RunError
 from convlora.models.semantic_maps import bands, semantic_map
 
 
@@ -20,8 +22,28 @@ def foreground_probability(logits: torch.Tensor, size: tuple[int, int]) -> torch
     Returns:
         `(height, width)` float32, on the device of the logits.
     """
-    resized = F.interpolate(logits[None].float(), size=size, mode="bilinear", align_corners=False)
-    return torch.sigmoid(resized[0, 0])
+    return torch.sigmoid(foreground_logit(logits, size)[0])
+
+
+def foreground_logit(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The logit of [`foreground_probability`], `(1, height, width)` float32."""
+    return F.interpolate(logits[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+
+
+def check_finite(output: Any, precision: str) -> None:
+    """Refuses an answer that holds nan: whatever is compared with it would silently be taken for background.
+
+    Args:
+        output: What the segmenter returned.
+        precision: In which it was computed, for the message.
+
+    Raises:
+        RunError: If there is a number that is none.
+    """
+    values = output.logits if is_binary(output) else output.mask_logits
+    if not bool(torch.isfinite(values).all()):
+        advice = "Try --precision fp32." if precision != "fp32" else "Its weights are damaged, or were trained badly."
+        raise RunError(f"The model's answer holds values that are no numbers. {advice}")
 
 
 def is_binary(output: Any) -> bool:
@@ -53,6 +75,35 @@ def own_probabilities(output: Any, index: int, size: tuple[int, int]) -> torch.T
         return torch.stack([1 - foreground, foreground])
     pieces = [scores / scores.sum(dim=0).clamp(min=1e-12) for _, scores in bands(*_masks(output, index), size)]
     return torch.cat(pieces, dim=1)
+
+
+def blendable_scores(output: Any, index: int, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:
+    """What of one window is averaged with its neighbours, some rows at a time.
+
+    Of a binary task the logit: that is what is enlarged bilinearly, too, and a border then lies where the evidence of
+    both windows balances. Of several classes the scores before they are divided by their sum. Where no token found
+    anything they are all near 0, and such a window should not outvote a neighbour that recognised something; divided
+    by their sum, its noise would weigh as much. A single window gives the classes of [`own_map`] either way.
+
+    Args:
+        output: What the segmenter returned.
+        index: Which window of the batch.
+        size: (height, width) of a window in pixels of the image.
+
+    Yields:
+        Which rows, and float32 `(1, rows, width)` for a binary task or `(K, rows, width)`.
+    """
+    if is_binary(output):
+        yield slice(0, size[0]), foreground_logit(output.logits[index], size)
+    else:
+        yield from bands(*_masks(output, index), size)
+
+
+def classes_of(scores: torch.Tensor) -> torch.Tensor:
+    """Class of each pixel, `(h, w)` int64, from scores as of [`blendable_scores`]."""
+    if len(scores) == 1:
+        return (torch.sigmoid(scores[0]) > 0.5).long()
+    return scores.argmax(dim=0)
 
 
 def _masks(output: Any, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:

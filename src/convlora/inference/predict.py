@@ -8,96 +8,115 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from convlora.data.classes import ClassTable
 from convlora.data.images import read_image
 from convlora.errors import InputError
 from convlora.inference.evaluate import batches
-from convlora.inference.files import SOFTWARE, Job
-from convlora.inference.legend import with_legend
-from convlora.inference.palette import class_colours, indexed_image, overlay
+from convlora.inference.files import Job
+from convlora.inference.outcome import Outcome
+from convlora.inference.palette import class_colours, indexed_image
+from convlora.inference.pictures import picture, save_png
+from convlora.inference.resuming import DoneList
 from convlora.inference.segmenter import Segmenter
 from convlora.inference.shares import read_shares, write_shares
-from convlora.storage import make_folder, replacing_file
+from convlora.inference.tiled_job import segment_in_windows
+from convlora.inference.windows import Tiles
+from convlora.storage import make_folder
 
 
 def run_jobs(
-    segmenter: Segmenter, jobs: Sequence[Job], *, batch_size: int = 1, progress: Callable[[int], None] | None = None
+    segmenter: Segmenter,
+    jobs: Sequence[Job],
+    *,
+    batch_size: int = 1,
+    tiles: Tiles | None = None,
+    progress: Callable[[int], None] | None = None,
+    windows: Callable[[int, int], None] | None = None,
+    done: DoneList | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Segments images and writes the results, yielding a description of each.
 
-    An image that cannot be read does not stop the others. At the end `shares.json` is written beside the results.
+    An image that cannot be read does not stop the others. At the end `shares.json` is written beside the results,
+    unless somebody keeps account of what is done and will write it for all.
 
     Args:
         segmenter: The model.
         jobs: What to do.
-        batch_size: Images at a time.
+        batch_size: Images at a time, or windows.
+        tiles: How to cut images into windows; default: each is seen at once.
         progress: Called with the number of images just done.
+        windows: Called with the number of windows of an image that are done, and of all.
+        done: Keeps account of the images that are done.
 
     Yields:
         For each image: `image`, `mask`, `overlay` (if made), `size` (height, width) and `shares`, the share of its
         pixels of each class; or `image` and `error`.
     """
-    classes, output = segmenter.classes, jobs[0].mask.parent if jobs else None
-    shares = read_shares(output, classes) if output is not None else {}
+    results: list[dict[str, Any]] = []
+    if jobs:
+        read_shares(jobs[0].mask.parent, segmenter.classes)  # or there is a file of that name which is not ours
+    if tiles is None:
+        outcomes = _whole(segmenter, jobs, batch_size)
+    else:
+        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, windows)) for job in jobs)
+    for job, outcome in outcomes:
+        if progress is not None:
+            progress(1)
+        if isinstance(outcome, InputError):
+            yield {"image": str(job.image), "error": str(outcome)}
+            continue
+        total = max(1, outcome.counts.sum())
+        result: dict[str, Any] = {
+            "image": str(job.image),
+            "mask": str(job.mask),
+            **({"overlay": str(job.overlay)} if job.overlay is not None else {}),
+            "size": list(outcome.size),
+            "shares": {name: float(n / total) for name, n in zip(segmenter.classes.names, outcome.counts)},
+        }
+        results.append(result)
+        if done is not None:
+            done.add(job, result)
+        yield result
+    if done is None and jobs:
+        add_shares(jobs[0].mask.parent, segmenter.classes, results)
+
+
+def add_shares(output: Path, classes: ClassTable, results: Sequence[dict[str, Any]]) -> None:
+    """Writes `shares.json` beside the results, with what stands there of other images."""
+    shares = read_shares(output, classes)
+    shares |= {Path(result["mask"]).stem: result["shares"] for result in results if "shares" in result}
+    if shares:
+        write_shares(output, classes, shares)
+
+
+def _whole(segmenter: Segmenter, jobs: Sequence[Job], batch_size: int) -> Iterator[tuple[Job, Outcome | InputError]]:
     for batch in batches(jobs, batch_size):
         opened: list[tuple[Job, Image.Image]] = []
         for job in batch:
             try:
                 opened.append((job, read_image(job.image, segmenter.intensity)))
             except InputError as error:
-                yield {"image": str(job.image), "error": str(error)}
+                yield job, error
         maps = segmenter.predict_maps([image for _, image in opened]) if opened else []
         for (job, image), semantic_map in zip(opened, maps):
-            counts = np.bincount(semantic_map.ravel(), minlength=classes.num_classes)
-            own = {name: float(n / counts.sum()) for name, n in zip(classes.names, counts)}
             _write(job, image, semantic_map, segmenter)
-            shares[job.mask.stem] = own
-            yield {
-                "image": str(job.image),
-                "mask": str(job.mask),
-                **({"overlay": str(job.overlay)} if job.overlay is not None else {}),
-                "size": list(semantic_map.shape),
-                "shares": own,
-            }
-        if progress is not None:
-            progress(len(batch))
-    if output is not None and shares:
-        write_shares(output, classes, shares)
+            counts = np.bincount(semantic_map.ravel(), minlength=segmenter.classes.num_classes)
+            yield job, Outcome((image.height, image.width), counts)
 
 
-def picture(image: Image.Image, semantic_map: np.ndarray, classes: ClassTable) -> Image.Image:
-    """The image with its classes tinted; of several classes those that occur are named below it.
-
-    Args:
-        image: RGB.
-        semantic_map: `(H, W)` of the image's size; what has the ignore value stays as it is and is not counted.
-        classes: The classes.
-    """
-    colours = class_colours(classes)
-    known = semantic_map != classes.ignore_index
-    drawn = overlay(image, np.where(known, semantic_map, 0), colours, classes.background, known=known)
-    if classes.num_classes == 2:
-        return drawn
-    counts = np.bincount(semantic_map[known], minlength=classes.num_classes)
-    entries = [
-        (colours[index], f"{classes.names[index]} {100 * counts[index] / counts.sum():.1f}%")
-        for index in np.flatnonzero(counts)
-        if index != classes.background
-    ]
-    return with_legend(drawn, entries)
+def _in_windows(
+    segmenter: Segmenter, job: Job, tiles: Tiles, batch_size: int, windows: Callable[[int, int], None] | None
+) -> Outcome | InputError:
+    make_folder(job.mask.parent)  # what is wrong with the folder is wrong for every image
+    try:
+        return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, progress=windows)
+    except InputError as error:
+        return error
 
 
 def _write(job: Job, image: Image.Image, semantic_map: np.ndarray, segmenter: Segmenter) -> None:
     make_folder(job.mask.parent)
-    _save_png(indexed_image(semantic_map, class_colours(segmenter.classes)), job.mask)
+    save_png(indexed_image(semantic_map, class_colours(segmenter.classes)), job.mask)
     if job.overlay is not None:
-        _save_png(picture(image, semantic_map, segmenter.classes), job.overlay)
-
-
-def _save_png(image: Image.Image, path: Path) -> None:
-    made_by = PngInfo()
-    made_by.add_text("Software", SOFTWARE)
-    with replacing_file(path) as temporary:
-        image.save(temporary, format="PNG", optimize=image.mode == "P", pnginfo=made_by)
+        save_png(picture(image, semantic_map, segmenter.classes), job.overlay)

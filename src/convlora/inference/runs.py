@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from convlora.data.classes import ClassTable
 from convlora.errors import InputError
 from convlora.storage import recover_folder
+from convlora.untrusted import UnreadableError, read_json, read_yaml
 
 
 def read_settings(run: Path) -> dict[str, Any]:
@@ -22,16 +20,17 @@ def read_settings(run: Path) -> dict[str, Any]:
     if not (run / "config.yaml").is_file():
         raise InputError(f"{run} is not a run folder: it has no config.yaml. Give the --output of convlora train.")
     try:
-        settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        settings = read_yaml(run / "config.yaml")
         for section, key in (
             ("model", "source"),
             ("model", "image_size"),
             ("model", "attention"),
             ("data", "intensity"),
+            ("training", "adapt_last"),
         ):
             _ = settings[section][key]
         _ = settings["method"]["name"], settings["data"]["path"]
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (OSError, UnreadableError, KeyError, TypeError) as error:
         raise InputError(f"{run}/config.yaml is damaged ({first_line(error)}). Restore it from a copy.") from error
     return settings
 
@@ -43,7 +42,7 @@ def read_classes(run: Path) -> ClassTable:
         InputError: If the file is missing or damaged.
     """
     try:
-        return ClassTable.from_dict(json.loads((run / "classes.json").read_text(encoding="utf-8")))
+        return ClassTable.from_dict(read_json(run / "classes.json"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run}/classes.json is missing or damaged ({first_line(error)}).") from error
 
@@ -57,9 +56,9 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
     if not (run / "metrics.json").is_file():
         return None
     try:
-        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(run / "metrics.json", largest=1 << 30)
         _ = metrics["steps"], metrics["params"], metrics["best_epoch"], metrics["peak_memory_mb"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{run}/metrics.json is damaged ({first_line(error)}). Make it again with --resume."
         ) from error

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from peft import PeftModel
 from PIL import Image
-from safetensors import SafetensorError
 
 from convlora.data.classes import ClassTable
 from convlora.data.images import Intensity, read_image
 from convlora.data.transforms import prepare_image
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError
+from convlora.inference.adapters import load_adapter
 from convlora.inference.evaluate import autocast
-from convlora.inference.outputs import own_map, own_probabilities
-from convlora.inference.runs import adapter_folder, first_line, read_classes, read_settings
+from convlora.inference.outputs import check_finite, own_map, own_probabilities
+from convlora.inference.rows import open_rows
+from convlora.inference.runs import adapter_folder, read_classes, read_settings
+from convlora.inference.tiles import predict_bands
+from convlora.inference.windows import OVERLAP, Tiles
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
 from convlora.models.parameters import halve_frozen_weights
@@ -113,12 +115,9 @@ class Segmenter:
                 f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)"
             ) from error
         try:
-            adapted = PeftModel.from_pretrained(base, str(weights))
-        except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
-            raise InputError(
-                f"The adapter in {run}/adapter is damaged or does not fit the model '{source}': {first_line(error)}. "
-                "Give the SAM it was trained from with --model."
-            ) from error
+            adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])
+        except InputError as error:
+            raise InputError(f"{error} (The run {run} was trained from '{source}'.)") from error
         precision = resolve_precision(precision, chosen)
         halve_frozen_weights(adapted.base_model.model.vision_encoder, precision)
         return cls(
@@ -150,27 +149,68 @@ class Segmenter:
         predictions = []
         for index, (output, size) in enumerate(self._outputs(images)):
             probabilities = own_probabilities(output, index, size).cpu().numpy()
-            predictions.append(Prediction(probabilities.argmax(axis=0).astype(self._map_type), probabilities))
+            predictions.append(Prediction(probabilities.argmax(axis=0).astype(self.map_type), probabilities))
         return predictions
 
     def predict_maps(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """The semantic maps of [`Segmenter.predict_batch`] alone, in memory that does not grow with the classes."""
         return [
-            own_map(output, index, size).cpu().numpy().astype(self._map_type)
+            own_map(output, index, size).cpu().numpy().astype(self.map_type)
             for index, (output, size) in enumerate(self._outputs(images))
         ]
 
     @property
-    def _map_type(self) -> type[np.unsignedinteger]:
+    def map_type(self) -> type[np.unsignedinteger]:
+        """What semantic maps are made of."""
         return np.uint8 if self.classes.num_classes <= 256 else np.uint16
 
+    def predict_tiled(
+        self, image: ImageLike, *, tile_size: int | None = None, overlap: float = OVERLAP, batch_size: int = 1
+    ) -> np.ndarray:
+        """Segments a large image at its own resolution, in overlapping windows whose results are blended.
+
+        An image that fits into one window gives what [`Segmenter.predict`] gives.
+
+        Args:
+            image: As for [`Segmenter.predict`]; TIFF files are read piece by piece if rasterio is installed.
+            tile_size: Longer side of a window in pixels of the image; default: the model's own size.
+            overlap: Of neighbouring windows, as a share of the window.
+            batch_size: Windows at a time.
+
+        Returns:
+            Class of each pixel, `(H, W)` uint8 (uint16 above 256 classes). Where a TIFF says that it has no data, what
+            the model makes of black.
+
+        Raises:
+            InputError: If the image cannot be read, or a number makes no sense.
+        """
+        bands = self.predict_bands(image, tile_size=tile_size, overlap=overlap, batch_size=batch_size)
+        return np.concatenate([semantic_map for _, semantic_map in bands])
+
+    def predict_bands(
+        self, image: ImageLike, *, tile_size: int | None = None, overlap: float = OVERLAP, batch_size: int = 1
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """[`Segmenter.predict_tiled`] for images whose semantic map is too large for memory.
+
+        Yields:
+            Which rows, and their classes `(rows, W)`, from top to bottom.
+        """
+        source = _from_array(image) if isinstance(image, np.ndarray) else image
+        with open_rows(source if isinstance(source, Image.Image) else Path(source), self.intensity) as rows:
+            yield from predict_bands(self, rows, Tiles(tile_size, overlap), batch_size=batch_size)
+
     @torch.inference_mode()
+    def forward(self, pixels: Sequence[torch.Tensor]) -> Any:
+        """What the model returns for a batch of `pixel_values`, each `(3, h, w)` at the model's size."""
+        with autocast(self.device, self.precision):
+            output = self.model(pixel_values=torch.stack(list(pixels)).to(self.device))
+        check_finite(output, self.precision)
+        return output
+
     def _outputs(self, images: Sequence[ImageLike]) -> list[tuple[Any, tuple[int, int]]]:
         """The output of the batch, once per image, with the image's own (height, width)."""
         opened = [self._open(image) for image in images]
-        pixels = torch.stack([prepare_image(image, self.image_size) for image in opened]).to(self.device)
-        with autocast(self.device, self.precision):
-            output = self.model(pixel_values=pixels)
+        output = self.forward([prepare_image(image, self.image_size) for image in opened])
         return [(output, (image.height, image.width)) for image in opened]
 
     def _open(self, image: ImageLike) -> Image.Image:

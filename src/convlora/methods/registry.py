@@ -19,6 +19,7 @@ from convlora.methods.visual_prompts import VisualPromptConfig
 
 # Which layers of a model a method changes, to be named by whoever knows the model.
 PROJECTIONS, ATTENTION, BLOCK_OUTPUTS, ALL_LAYERS = "projections", "attention", "block-outputs", "all-layers"
+LARGEST_OPTION = 4096  # what is above is a mistake, or meant to exhaust the memory
 ENCODER = "encoder"  # all of it
 
 
@@ -225,13 +226,18 @@ def check_method(name: str, options: Mapping[str, Any], *, chosen_blocks: bool =
         raise InputError(f"The method {name} has no blocks to choose from. Leave out --adapt-last.")
     if settings.get("r", 1) < 1:
         raise InputError(f"The rank of the method {name} must be at least 1, got method.r={settings['r']}.")
+    for key, value in settings.items():
+        numbers = [len(value), *value] if isinstance(value, (list, tuple)) else [value]
+        largest = max((one for one in numbers if isinstance(one, int)), default=0)
+        if largest > LARGEST_OPTION:
+            raise InputError(f"method.{key} of {name} must be at most {LARGEST_OPTION}, got {largest}.")
     try:
         method.config_class(**settings, target_modules=["any"])
     except (TypeError, ValueError) as error:
         raise InputError(f"The options of the method {name} do not work: {error}") from error
 
 
-def apply_method(
+def method_config(
     model: nn.Module,
     name: str,
     options: Mapping[str, Any],
@@ -239,20 +245,17 @@ def apply_method(
     targets: Callable[[str, Sequence[int] | None], str],
     modules_to_save: Sequence[str],
     blocks: Sequence[int] | None = None,
-) -> PeftModel:
-    """Puts a method's adapters into a model and freezes the rest.
+) -> PeftConfig:
+    """What PEFT needs to know to put a method's adapters into a model.
 
     Args:
-        model: The base model, changed in place.
+        model: The base model.
         name: Name of the method.
         options: Its options; missing ones take their defaults.
         targets: Gives the names of layers of a kind (`PROJECTIONS`, `ATTENTION`, ...) in some blocks as
             a regular expression for PEFT, and the name of the `ENCODER`.
         modules_to_save: Modules trained in full and saved with the adapters.
         blocks: Numbers of the blocks to adapt; None: all of them, or the last half for a method that is late.
-
-    Returns:
-        The model as PEFT wraps it.
 
     Raises:
         InputError: If an option is unknown or has a value out of range.
@@ -270,7 +273,29 @@ def apply_method(
     if method.trains_encoder:
         modules_to_save = [*modules_to_save, targets(ENCODER, None)]
     try:
-        return get_peft_model(model, method.config_class(**settings, modules_to_save=list(modules_to_save)))
+        return method.config_class(**settings, modules_to_save=list(modules_to_save))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The options of the method {name} do not work: {error}") from error
+
+
+def apply_method(model: nn.Module, name: str, options: Mapping[str, Any], **where: Any) -> PeftModel:
+    """Puts a method's adapters into a model and freezes the rest.
+
+    Args:
+        model: The base model, changed in place.
+        name: Name of the method.
+        options: Its options; missing ones take their defaults.
+        **where: `targets`, `modules_to_save` and `blocks`, see [`method_config`].
+
+    Returns:
+        The model as PEFT wraps it.
+
+    Raises:
+        InputError: If an option is unknown or has a value out of range.
+    """
+    config = method_config(model, name, options, **where)
+    try:
+        return get_peft_model(model, config)
     except (TypeError, ValueError) as error:
         raise InputError(f"The options of the method {name} do not work: {error}") from error
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 from convlora.storage import write_text
 
+MOST_COLUMNS = 8  # of pictures, before they become too small to judge
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; }
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -19,6 +21,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; } th, td { padding: .25rem .8rem; text-align: left; border-bottom: 1px solid #ddd; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .pictures { display: grid; gap: .4rem; } .pictures img { width: 100%; display: block; }
+.many { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); margin-bottom: 1.6rem; }
+figure { margin: 0; } figcaption { font-size: .75rem; overflow-wrap: anywhere; }
 pre { background: #f4f4f4; padding: .8rem; overflow-x: auto; } svg { max-width: 100%; height: auto; }
 small { color: #666; }
 """
@@ -64,7 +68,16 @@ class Page:
         self._parts.append(drawing)
 
     def pictures(self, header: Sequence[str], rows: Sequence[Sequence[Image.Image]]) -> None:
-        """Rows of pictures under headings."""
+        """Rows of pictures under headings; with many columns, each picture with its own, as many in a line as fit."""
+        if len(header) > MOST_COLUMNS:
+            for row in rows:
+                figures = [
+                    f'<figure><img alt="{html.escape(name)}" src="{_embed(picture)}">'
+                    f"<figcaption>{html.escape(name)}</figcaption></figure>"
+                    for name, picture in zip(header, row, strict=True)
+                ]
+                self._parts.append(f'<div class="pictures many">{"".join(figures)}</div>')
+            return
         cells = [f"<b>{html.escape(name)}</b>" for name in header]
         cells += [
             f'<img alt="{html.escape(name)}" src="{_embed(picture)}">'

@@ -18,6 +18,7 @@ from convlora.methods.registry import METHODS
 from convlora.recipes import PREFIX as RECIPE
 from convlora.recipes import read_recipe
 from convlora.storage import write_text
+from convlora.untrusted import UnreadableError, parse_yaml, read_yaml
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -35,6 +36,8 @@ class DataSettings:
         train_fraction: Share of the training images to train on; a smaller share is part of a larger one.
         split_seed: Decides which images are held out; null: the run's seed.
         workers: Processes that read images; null: 4 on a GPU, none on a CPU, where they would compete.
+        on_bad_image: What files do that cannot be used: "stop" the run before it begins, or be left out ("skip") and
+            listed in `skipped.json`.
     """
 
     path: str | None = None
@@ -44,6 +47,7 @@ class DataSettings:
     train_fraction: float = 1.0
     split_seed: int | None = None
     workers: int | None = None
+    on_bad_image: Literal["stop", "skip"] = "stop"
 
 
 @dataclass
@@ -152,11 +156,11 @@ class RunConfig:
             config.update(read_recipe(str(path).removeprefix(RECIPE)).settings, origin=str(path))
             return config
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            values = read_yaml(path)
+        except OSError as error:
             raise InputError(f"Cannot read the configuration {path}: {error}. Check the path.") from error
-        except yaml.YAMLError as error:
-            raise InputError(f"The configuration {path} is not valid YAML: {error}") from error
+        except UnreadableError as error:
+            raise InputError(f"The configuration {path} is not valid YAML: {error}.") from error
         if not isinstance(values, dict):
             raise InputError(f"The configuration {path} is empty or no table of settings. Compare a RUN/config.yaml.")
         config = cls()
@@ -222,8 +226,8 @@ class RunConfig:
             if section not in _SECTIONS:
                 raise InputError(_unknown(key, _all_keys(), origin))
             try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError as error:
+                value = parse_yaml(text)
+            except UnreadableError as error:
                 raise InputError(
                     f"The value in '{origin}' cannot be read. Quote it if it holds special signs."
                 ) from error

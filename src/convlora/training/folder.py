@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 from convlora.errors import InputError
-from convlora.storage import recover_folder
+from convlora.locking import LOCK
+from convlora.storage import recover_folder, sweep
 from convlora.training.config import RunConfig
 
 # What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
-_LEFT_BY_A_FALSE_START = {"config.yaml", "classes.json", "log.jsonl", "checkpoints", "cache"}
+_LEFT_BY_A_FALSE_START = {"config.yaml", "classes.json", "log.jsonl", "skipped.json", "checkpoints", "cache"}
 
 # What may change when a run goes on. Anything else would make it another run.
 _MAY_CHANGE = {
@@ -41,10 +42,9 @@ def check_folder(output: Path, resume: bool) -> str | None:
     Raises:
         InputError: If the folder holds something else, or a run that was not asked to be resumed.
     """
-    if output.is_file():
-        raise InputError(f"--output {output} is a file. Give a folder.")
     recover_folder(output / "adapter")
-    names = {path.name for path in output.iterdir()} if output.exists() else set()
+    sweep(output)
+    names = {path.name for path in output.iterdir()} - {LOCK} if output.exists() else set()
     if resume and names and "config.yaml" not in names:
         raise InputError(f"The folder {output} holds no run to resume: it has no config.yaml. Check --output.")
     if resume and last_checkpoint(output) is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 
 class Reporter(Protocol):
@@ -10,6 +11,9 @@ class Reporter(Protocol):
 
     def message(self, text: str) -> None:
         """A sentence worth reading."""
+
+    def track(self, items: Iterable[Any], text: str) -> Iterable[Any]:
+        """Iterates over things that take a while."""
 
     def train_begin(self, total_steps: int, first_step: int) -> None:
         """Training starts, or goes on from `first_step`."""
@@ -35,6 +39,9 @@ class Silent:
 
     def message(self, text: str) -> None:  # noqa: D102
         pass
+
+    def track(self, items: Iterable[Any], text: str) -> Iterable[Any]:  # noqa: D102
+        return items
 
     def train_begin(self, total_steps: int, first_step: int) -> None:  # noqa: D102
         pass

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -20,15 +21,15 @@ from peft.utils import load_peft_weights
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from convlora.data.check import check_data
 from convlora.data.classes import ClassTable
-from convlora.data.dataset import SegmentationDataset
+from convlora.data.dataset import SampleInputError, SegmentationDataset
 from convlora.data.sample import Sample
-from convlora.data.sources import DataSource, open_data
+from convlora.data.sources import DataSource
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import adapter_folder, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
+from convlora.locking import only_one
 from convlora.losses import SetLossSettings
 from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import HIGHER_IS_BETTER, MultiClassScores
@@ -44,11 +45,14 @@ from convlora.training.cache import end_cache, start_cache
 from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
 from convlora.training.folder import check_folder, check_resumed, last_checkpoint
+from convlora.training.health import Health
 from convlora.training.memory import candidates, plan_memory
 from convlora.training.model_card import model_card
 from convlora.training.reporting import Reporter, Silent
+from convlora.training.sharding import is_sharded
 from convlora.training.task import class_weights, settle_task
 from convlora.training.trainer import SegmentationTrainer
+from convlora.training.usable_data import SKIPPED, check_skipped, load_data
 from convlora.training.validation import check_settings
 
 
@@ -80,18 +84,29 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     if config.data.path is None:
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
     config.data.path, config.model.source = absolute(config.data.path), absolute(config.model.source)
+    with only_one(output) if process.is_main_process else contextlib.nullcontext():
+        return _train(config, output, resume, reporter, process, device)
+
+
+def _train(
+    config: RunConfig, output: Path, resume: bool, reporter: Reporter, process: PartialState, device: torch.device
+) -> dict[str, Any]:
     checkpoint = _prepare_folder(config, output, resume, reporter, process)
     precision = resolve_precision(config.training.precision, device)
-    source = open_data(config.data.path)
-    classes = _check(source, config)
+    data = load_data(config, reporter.message, reporter.track)
+    source, classes = data.source, data.classes
     if checkpoint is not None:
         _check_classes(output, classes)
+        check_skipped(output, data)
     split_seed = config.training.seed if config.data.split_seed is None else config.data.split_seed
     train_samples, val_samples = source.train_val(split_seed, config.data.val_fraction)
     if config.data.train_fraction < 1:
         whole = len(train_samples)
         train_samples = some_of(train_samples, config.data.train_fraction, config.training.seed)
         reporter.message(f"Training on {len(train_samples)} of {whole} images.")
+    if data.skipped:
+        are = "files are" if len(data.skipped) > 1 else "file is"
+        reporter.message(f"{len(data.skipped)} {are} left out; {output / SKIPPED} says which and why.")
     for note in source.notes:
         reporter.message(note)
 
@@ -131,8 +146,8 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     )
     timer, interruption = StepTimer(), Interruption(reporter)
 
-    def save_adapter(scores: dict[str, float]) -> None:
-        _save_adapter(model, output, config, classes)
+    def save_adapter(scores: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
+        _save_adapter(model, output, config, classes, weights)
 
     trainer = SegmentationTrainer(
         model=model,
@@ -142,6 +157,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         classes=classes,
         precision=precision,
         reporter=reporter,
+        health=Health(reporter, classes, config.training.max_grad_norm),
         on_new_best=save_adapter,
         callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
     )
@@ -150,20 +166,39 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         make_folder(output)
         config.save(output / "config.yaml")
         write_json(output / "classes.json", classes.to_dict())
+        if data.skipped is not None:
+            write_json(output / SKIPPED, data.skipped)
     process.wait_for_everyone()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     if checkpoint is not None and trainer.is_complete(checkpoint):
         trainer.restore_state(checkpoint)
     else:
-        with interruption.listening():
+        if process.process_index:  # or the gates of all processes would be given the same noise
+            torch.manual_seed(config.training.seed + process.process_index)
+        with interruption.listening(), _stopping_at_bad_files(output):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interruption.stopped:
         raise Interrupted(
             f"Interrupted after step {trainer.state.global_step}; a checkpoint was saved. Go on with the same command "
             "and --resume."
         )
-    return _finish(trainer, config, output, source, classes, timer, reporter)
+    with _stopping_at_bad_files(output):
+        return _finish(trainer, config, output, source, classes, timer, reporter)
+
+
+@contextlib.contextmanager
+def _stopping_at_bad_files(output: Path) -> Iterator[None]:
+    """Adds to the message about a file that went bad in the meantime what becomes of the run."""
+    try:
+        yield
+    except SampleInputError as error:
+        checkpoint = last_checkpoint(output)
+        advice = "Nothing was saved yet: start again when the file is as it was."
+        if checkpoint is not None:
+            step = checkpoint.name.rpartition("-")[2]
+            advice = f"When it is as it was, go on from step {step} with the same command and --resume."
+        raise InputError(f"{str(error).rstrip()} {advice}") from error
 
 
 def some_of(samples: Sequence[Sample], fraction: float, seed: int) -> list[Sample]:
@@ -252,16 +287,6 @@ def absolute(name: str) -> str:
     return str(path.resolve()) if path.exists() else name
 
 
-def _check(source: DataSource, config: RunConfig) -> ClassTable:
-    report = check_data(source, full=False)
-    report.raise_errors()
-    if report.classes is None:
-        raise InputError(
-            f"The classes of {source.root} cannot be told from its masks. Run: convlora data check {source.root}"
-        )
-    return report.classes
-
-
 def _arguments(config: RunConfig, output: Path, device: torch.device, steps: int) -> TrainingArguments:
     t, workers = config.training, config.data.workers
     if workers is None:
@@ -304,11 +329,15 @@ def _arguments(config: RunConfig, output: Path, device: torch.device, steps: int
 
 
 def _save_adapter(
-    model: PeftModel, output: Path, config: RunConfig, classes: ClassTable, metrics: dict[str, Any] | None = None
+    model: PeftModel,
+    output: Path,
+    config: RunConfig,
+    classes: ClassTable,
+    weights: dict[str, torch.Tensor] | None,
 ) -> None:
     with replacing_folder(output / "adapter") as folder:
-        model.save_pretrained(folder, safe_serialization=True)
-        (folder / "README.md").write_text(model_card(config, list(classes.names), metrics), encoding="utf-8")
+        model.save_pretrained(folder, safe_serialization=True, state_dict=weights)
+        (folder / "README.md").write_text(model_card(config, list(classes.names), None), encoding="utf-8")
 
 
 def _finish(
@@ -324,6 +353,10 @@ def _finish(
     model: PeftModel = trainer.accelerator.unwrap_model(trainer.model)
     trainer.accelerator.wait_for_everyone()
     end_cache(model.base_model.model, output)
+    if is_sharded(model):  # whole again, each process for itself
+        model = build_model(config, classes)
+        halve_frozen_weights(model.base_model.model.vision_encoder, trainer.precision)
+        model.to(trainer.args.device)
     set_peft_model_state_dict(model, load_peft_weights(str(adapter_folder(output)), device="cpu"))
     best = max(
         trainer.history,
@@ -344,7 +377,7 @@ def _finish(
         reporter.validate_begin(len(samples), split)
         trivial = new_baselines(classes)
         images: list[dict[str, Any]] = []
-        scores = trainer.score(samples, structure=True, trivial=trivial, images=images)
+        scores = trainer.score(samples, structure=True, trivial=trivial, images=images, model=model)
         metrics[split] = {**scores.compute(), "trivial": trivial.compute()}
         if trainer.is_world_process_zero():
             write_text(output / "images.jsonl", "".join(json.dumps({"split": split, **one}) + "\n" for one in images))
@@ -359,6 +392,7 @@ def _finish(
         "precision": trainer.precision,
         "versions": {name: version(name) for name in ("convlora", "torch", "transformers", "peft")},
         "history": trainer.history,
+        "skipped_steps": trainer.skipped_steps,
     }
     if trainer.is_world_process_zero():
         write_json(output / "metrics.json", metrics)

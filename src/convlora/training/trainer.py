@@ -20,22 +20,51 @@ from convlora.data.classes import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError
-from convlora.inference.evaluate import score_samples
+from convlora.inference.evaluate import autocast, score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora import load_balancing_loss
+from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
 from convlora.storage import swap_folder
 from convlora.training.callbacks import EpochOrder
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
+from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
 from convlora.training.reporting import Reporter
+from convlora.training.sharding import (
+    is_sharded,
+    load_optimizer_state,
+    load_trained_weights,
+    optimizer_state,
+    trained_weights,
+    whole_number,
+)
 
+_WEIGHTS_NAME = "trained_weights.safetensors"  # where the model is spread over processes
 _STATE_NAME = "optimizer_state.safetensors"
 _TRAINER_STATE = "trainer_state.json"
 _SCALER_NAME = "scaler_state.safetensors"
+_KEPT = ("history", "skipped_steps", "_skipped_in_a_row")  # attributes that belong to the state of a run
+
+
+@torch.no_grad()
+def _make_passes(model: Any, count: int, size: tuple[int, int], precision: str) -> None:
+    """Forward passes over nothing."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    for _ in range(count):
+        with autocast(device, precision):
+            model(pixel_values=torch.zeros(1, 3, *size, device=device))
+    model.train(was_training)
+
+
+def _no_losses() -> dict[str, Any]:
+    # Sums stay on the device until they are needed: asking for a number makes a GPU wait.
+    return {"task_loss": 0.0, "load_balancing_loss": 0.0}
 
 
 @contextlib.contextmanager
-def _reading(checkpoint: Path) -> Iterator[None]:
+def reading(checkpoint: Path) -> Iterator[None]:
     """Says that a checkpoint is damaged if it cannot be read."""
     try:
         yield
@@ -58,7 +87,9 @@ class SegmentationTrainer(Trainer):
         classes: What the values in the masks mean.
         precision: `"fp32"`, `"bf16"` or `"fp16"`, for validation; training's is in the arguments.
         reporter: Told of the progress of validation.
-        on_new_best: Called with the scores when a validation is the best so far.
+        health: Looks for signs of trouble.
+        on_new_best: Called with the scores when a validation is the best so far, and with the trained weights if the
+            model is spread over processes.
         **kwargs: Arguments of transformers' Trainer.
     """
 
@@ -70,7 +101,8 @@ class SegmentationTrainer(Trainer):
         classes: ClassTable,
         precision: str,
         reporter: Reporter,
-        on_new_best: Callable[[dict[str, float]], None],
+        health: Health,
+        on_new_best: Callable[[dict[str, float], dict[str, torch.Tensor] | None], None],
         **kwargs: Any,
     ) -> None:
         self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed)
@@ -83,10 +115,16 @@ class SegmentationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
-        self.reporter, self.on_new_best = reporter, on_new_best
+        self.reporter, self.on_new_best, self.health = reporter, on_new_best, health
+        self.add_callback(health)
+        count_choices(self.model)
         self.history: list[dict[str, Any]] = []
-        self._sums: dict[str, Any] = {"task_loss": 0.0, "load_balancing_loss": 0.0}
-        self._summed = 0
+        self._sums, self._summed = _no_losses(), 0  # since the last line of the log
+        self._step_sums, self._step_summed = _no_losses(), 0  # of this optimizer step
+        self._skipped_since_log = False
+        self.skipped_steps = 0  # whose loss was not finite
+        self._skipped_in_a_row = 0
+        self._last_norm: float | None = None
         self.add_callback(EpochOrder(self._sampler))
 
     # ---- data ----
@@ -103,25 +141,62 @@ class SegmentationTrainer(Trainer):
         outputs = model(**inputs)
         balance = load_balancing_loss(model)
         loss = outputs.loss + balance.to(outputs.loss.device)
-        # Sums stay on the device until they are logged: asking for a number makes a GPU wait.
-        self._sums["task_loss"] = self._sums["task_loss"] + outputs.loss.detach()
-        self._sums["load_balancing_loss"] = self._sums["load_balancing_loss"] + balance.detach()
-        self._summed += 1
+        self._step_sums["task_loss"] = self._step_sums["task_loss"] + outputs.loss.detach()
+        self._step_sums["load_balancing_loss"] = self._step_sums["load_balancing_loss"] + balance.detach()
+        self._step_summed += 1
         return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The norm of the gradients before clipping; of a step whose loss is not finite, the gradients are dropped.
+
+        An optimizer leaves weights without a gradient as they are, so such a step changes nothing.
+        """
+        norm = whole_number(super()._get_grad_norm(model, grad_norm))
+        finite = torch.stack([torch.as_tensor(total).isfinite() for total in self._step_sums.values()]).all()
+        if self.precision != "fp16":  # there the scaler watches the gradients, which overflow now and then
+            finite = finite & torch.as_tensor(norm).isfinite().to(finite.device)
+        if self.args.world_size > 1:
+            flag = finite.int().to(self.args.device)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+            finite = flag.bool()
+        if bool(finite):
+            for name, total in self._step_sums.items():
+                self._sums[name] = self._sums[name] + total
+            self._summed += self._step_summed
+            self._skipped_in_a_row, self._last_norm = 0, norm
+        else:
+            self._skip_step(model)
+        self._step_sums, self._step_summed = _no_losses(), 0
+        return norm
+
+    def _skip_step(self, model: Any) -> None:
+        for parameter in model.parameters():
+            parameter.grad = None
+        self._tr_loss: torch.Tensor = torch.zeros_like(self._tr_loss)  # nan would stay in the sum for ever
+        self.skipped_steps += 1
+        self._skipped_in_a_row += 1
+        self._skipped_since_log = True
+        step = self.state.global_step + 1
+        if self._skipped_in_a_row >= GIVE_UP_AFTER:
+            if not self.history:
+                self._keep_best({})  # no epoch is finished; the weights are those before the trouble
+            cause = likely_cause(self.precision, None if self._last_norm is None else float(self._last_norm))
+            raise RunError(
+                f"The loss was not a finite number in {GIVE_UP_AFTER} steps in a row, up to step {step}, so training "
+                f"stops; the last good weights are kept in {Path(self.args.output_dir).parent / 'adapter'}. {cause}"
+            )
+        if self.skipped_steps == 1:
+            self.reporter.message(f"Warning: The loss of step {step} is not a finite number; the step is skipped.")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the two parts of the loss, averaged over the steps since the last line."""
-        if "loss" in logs and self._summed:
+        if "loss" in logs and (self._summed or self._skipped_since_log):
             for name, total in self._sums.items():
-                mean = torch.as_tensor(float(total) / self._summed, device=self.args.device)
-                logs[name] = self.accelerator.reduce(mean, "mean").item()
-            self._sums = dict.fromkeys(self._sums, 0.0)
-            self._summed = 0
-            if not math.isfinite(logs["loss"]):
-                raise RunError(
-                    f"The loss is {logs['loss']} at step {self.state.global_step}; the best weights so far are kept. "
-                    "Try a lower --lr or --precision fp32."
-                )
+                mean = torch.as_tensor(float(total) / max(self._summed, 1), device=self.args.device)
+                logs[name] = self.accelerator.reduce(mean, "mean").item() if self._summed else math.nan
+            if self._skipped_since_log:
+                logs["loss"] = sum(logs[name] for name in self._sums)
+            self._sums, self._summed, self._skipped_since_log = _no_losses(), 0, False
         super().log(logs, start_time)
 
     # ---- validation ----
@@ -132,6 +207,10 @@ class SegmentationTrainer(Trainer):
         self.reporter.validate_begin(len(self.val_samples), "validation")
         scores = self.score(self.val_samples, structure=needs_structure)
         values = scores.compute()
+        epoch = self._epoch()
+        self.health.look_at_answers(scores, epoch)
+        self.health.look_at_gate(expert_usage(self.model), epoch)
+        count_choices(self.model)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items() if name != "per_class"}
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -144,11 +223,13 @@ class SegmentationTrainer(Trainer):
         structure: bool,
         trivial: Baselines | None = None,
         images: list[dict[str, Any]] | None = None,
+        model: Any = None,
     ) -> BinaryScores | MultiClassScores:
         """Scores samples, spread over the processes; each gets the scores of all.
 
         Args:
             samples: What to score.
+            model: What to score them with, if not with the model that is trained.
             structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
             trivial: Collects the scores of trivial answers along the way.
             images: Receives what each image adds to the scores, in the order of the samples.
@@ -156,9 +237,11 @@ class SegmentationTrainer(Trainer):
         own_images: list[dict[str, Any]] = []
         own_trivial = new_baselines(self.classes)
         dataset: Any = self.train_dataset
+        model = self.model if model is None else model
+        own_samples = samples[self.args.process_index :: self.args.world_size]
         own = score_samples(
-            self.model,
-            samples[self.args.process_index :: self.args.world_size],
+            model,
+            own_samples,
             self.classes,
             image_size=dataset.image_size,
             batch_size=self.args.per_device_eval_batch_size,
@@ -170,6 +253,10 @@ class SegmentationTrainer(Trainer):
             images=own_images,
             progress=self.reporter.validate_step,
         )
+        if is_sharded(model):
+            # Every pass brings the weights of all processes together, so all must make as many.
+            passes = [math.ceil(count / self.args.per_device_eval_batch_size) for count in self._shares(len(samples))]
+            _make_passes(model, max(passes) - passes[self.args.process_index], dataset.image_size, self.precision)
         merged = new_scores(self.classes, structure)
         for state in gather_object([own.state_dict()]):
             merged.merge(state)
@@ -182,29 +269,44 @@ class SegmentationTrainer(Trainer):
             images.extend(sorted(everywhere, key=lambda one: places[one["image"]]))
         return merged
 
+    def _shares(self, count: int) -> list[int]:
+        """How many of so many samples each process scores."""
+        return [len(range(process, count, self.args.world_size)) for process in range(self.args.world_size)]
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         is_best = super()._determine_best_metric(metrics, trial)
         scores = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-        epoch = math.ceil((self.state.epoch or 0.0) - 1e-6)  # epochs count from 1; the last may be cut short
+        epoch = self._epoch()
         self.history = [entry for entry in self.history if entry["epoch"] < epoch]
         self.history.append({"epoch": epoch, "step": self.state.global_step, **scores})
+        if is_best:
+            self._keep_best(scores)
         if self.is_world_process_zero():
-            if is_best:
-                self.on_new_best(scores)
             self.reporter.validate_end(epoch, scores, self.args.metric_for_best_model, is_best)
         return is_best
+
+    def _keep_best(self, scores: dict[str, float]) -> None:
+        weights = trained_weights(self.model) if is_sharded(self.model) else None
+        if self.is_world_process_zero():
+            self.on_new_best(scores, weights)
+
+    def _epoch(self) -> int:
+        """Epochs begun; they count from 1, and the last may be cut short."""
+        return math.ceil((self.state.epoch or 0.0) - 1e-6)
 
     # ---- checkpoints ----
 
     def is_complete(self, checkpoint: Path) -> bool:
         """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
-        with _reading(checkpoint):
+        with reading(checkpoint):
             return TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE)).global_step >= self.args.max_steps
 
     def restore_state(self, checkpoint: Path) -> None:
         """Takes over the progress and the history of a checkpoint without training."""
         self.state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
         self._load_callback_state()
+        if self.is_world_process_zero():
+            self.keep_only(checkpoint)  # a process that was killed right after writing it may have left more
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         try:
@@ -216,8 +318,8 @@ class SegmentationTrainer(Trainer):
             ) from error
 
     def _write_checkpoint(self, model: Any, trial: Any) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            super()._save_checkpoint(model, trial)  # they write their shards themselves
+        if self.is_deepspeed_enabled:
+            super()._save_checkpoint(model, trial)  # it writes its shards itself
             return
         folder = Path(self.args.output_dir)
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -228,34 +330,47 @@ class SegmentationTrainer(Trainer):
             unfinished.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
         self._save_rng_state(str(unfinished))
+        sharded = is_sharded(self.model)
+        weights = trained_weights(self.model) if sharded else None
+        optimizer = optimizer_state(self.model, self.optimizer) if sharded else self.optimizer.state_dict()
         if self.is_world_process_zero():
-            self.model.save_pretrained(unfinished, safe_serialization=True)
-            self._save_optimizer_and_scheduler(str(unfinished))
+            if weights is None:
+                self.model.save_pretrained(unfinished, safe_serialization=True)
+            else:
+                save_state(unfinished / _WEIGHTS_NAME, weights)
+            save_state(unfinished / _STATE_NAME, {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()})
             self._save_scaler(str(unfinished))
-            self.state.stateful_callbacks["history"] = {"args": {}, "attributes": {"history": self.history}}
+            kept = {name: getattr(self, name) for name in _KEPT}
+            self.state.stateful_callbacks["history"] = {"args": {}, "attributes": kept}
             self.state.save_to_json(str(unfinished / _TRAINER_STATE))
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             swap_folder(unfinished, folder / name)
-            for old in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-                if old.name != name:
-                    shutil.rmtree(old, ignore_errors=True)
+            self.keep_only(folder / name)
         self.accelerator.wait_for_everyone()
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.lr_scheduler.state_dict()}
-        save_state(Path(output_dir) / _STATE_NAME, state)
+    def keep_only(self, checkpoint: Path) -> None:
+        """Removes all other checkpoints."""
+        for old in checkpoint.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+            if old.name != checkpoint.name:
+                shutil.rmtree(old, ignore_errors=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with _reading(Path(resume_from_checkpoint)):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with reading(Path(resume_from_checkpoint)):
+            if is_sharded(self.model):
+                load_trained_weights(self.model, load_state(Path(resume_from_checkpoint) / _WEIGHTS_NAME))
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        with _reading(Path(checkpoint)):
+        with reading(Path(checkpoint)):
             state = load_state(Path(checkpoint) / _STATE_NAME)
-        self.optimizer.load_state_dict(state["optimizer"])
+        if is_sharded(self.model):
+            load_optimizer_state(self.model, self.optimizer, state["optimizer"])
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["scheduler"])
 
     def _save_scaler(self, output_dir: str) -> None:
@@ -266,7 +381,7 @@ class SegmentationTrainer(Trainer):
     def _load_scaler(self, checkpoint: str | None) -> None:
         scaler = getattr(self.accelerator, "scaler", None)
         if checkpoint is not None and scaler is not None and (Path(checkpoint) / _SCALER_NAME).exists():
-            with _reading(Path(checkpoint)):
+            with reading(Path(checkpoint)):
                 scaler.load_state_dict(load_state(Path(checkpoint) / _SCALER_NAME))
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -277,7 +392,7 @@ class SegmentationTrainer(Trainer):
             return
         path = self._rng_path(checkpoint)
         if path.exists():  # a run resumed with more processes than it was saved with has none for the new ones
-            with _reading(Path(checkpoint)):
+            with reading(Path(checkpoint)):
                 restore_random_state(load_state(path))
 
     def _rng_path(self, folder: str) -> Path:
@@ -286,5 +401,6 @@ class SegmentationTrainer(Trainer):
     def _load_callback_state(self) -> None:
         stored = self.state.stateful_callbacks.pop("history", None)
         if stored:
-            self.history = list(stored["attributes"]["history"])
+            for name in _KEPT:
+                setattr(self, name, stored["attributes"].get(name, getattr(self, name)))
         super()._load_callback_state()

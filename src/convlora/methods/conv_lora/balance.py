@@ -19,6 +19,7 @@ class BalanceRecord:
     def __init__(self) -> None:
         self.value: torch.Tensor | None = None
         self.in_forward = False  # within a forward pass of the model that holds the layer
+        self.usage: torch.Tensor | None = None  # (n,) choices of each expert, while they are counted
 
     def store(self, value: torch.Tensor) -> None:
         """Keeps the loss of a forward pass, except of one that is recomputed during the backward pass.
@@ -30,6 +31,20 @@ class BalanceRecord:
             return
         # A layer that runs several times in one pass counts each time.
         self.value = self.value + value if self.in_forward and self.value is not None else value
+
+    def count(self, indices: torch.Tensor, num_experts: int) -> None:
+        """Counts the experts chosen, if somebody asked for it; nothing waits for the device.
+
+        Args:
+            indices: `(B, top_k)`.
+            num_experts: How many there are.
+        """
+        if self.usage is None or torch.compiler.is_compiling() or in_backward():
+            return
+        if self.usage.numel() == 0:
+            self.usage = torch.zeros(num_experts, device=indices.device)
+        chosen = indices.flatten()
+        self.usage.scatter_add_(0, chosen, torch.ones_like(chosen, dtype=self.usage.dtype))
 
     def clear(self) -> None:
         """Forgets the loss and the graph behind it."""
@@ -44,7 +59,7 @@ class BalanceRecord:
         return BalanceRecord()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"value": None, "in_forward": False}
+        return {"value": None, "in_forward": False, "usage": None}
 
 
 def load_balancing_loss(model: nn.Module) -> torch.Tensor:
@@ -83,6 +98,23 @@ def clear_load_balancing_loss(model: nn.Module) -> None:
     """Forgets the losses of the last forward pass. Done by itself when the next one begins."""
     for record in _all_records(model):
         record.clear()
+
+
+def count_choices(model: nn.Module) -> None:
+    """Begins to count which experts the gates choose, from zero."""
+    for record in _active_records(model):
+        record.usage = torch.empty(0)
+
+
+def expert_usage(model: nn.Module) -> torch.Tensor | None:
+    """How often each expert was chosen since [`count_choices`], summed over layers: `(n,)` on the CPU.
+
+    None if no layer has a gate, or layers have different numbers of experts.
+    """
+    counts = [r.usage.cpu() for r in _active_records(model) if r.usage is not None and r.usage.numel()]
+    if not counts or len({len(one) for one in counts}) > 1:
+        return None
+    return torch.stack(counts).sum(dim=0)
 
 
 def begin_forward(module: nn.Module, args: Any) -> None:

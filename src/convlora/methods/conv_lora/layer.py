@@ -166,6 +166,8 @@ def _convolved(module: LoraLayer, name: str, z_map: torch.Tensor, settings: Laye
         noisy=settings.gate_noise and module.training,
     )
     module.conv_lora_balance[name].store(settings.load_balancing_weight * gating.balance)
+    if module.training:
+        module.conv_lora_balance[name].count(gating.indices, len(module.lora_gate[name].weight))
     mixture: torch.Tensor = experts(z_map.contiguous(), gating.indices, gating.weights)
     return mixture
 

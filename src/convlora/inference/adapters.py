@@ -1,0 +1,117 @@
+"""Loading the adapter of a run, whoever made it, without trusting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import load_peft_weights
+from safetensors import SafetensorError, safe_open
+
+from convlora.errors import InputError
+from convlora.inference.runs import first_line
+from convlora.methods.registry import method_config
+from convlora.models import SamForSemanticSegmentation
+from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.untrusted import UnreadableError, read_json
+
+_LARGEST_CONFIG = 1 << 20  # bytes
+
+
+def load_adapter(
+    base: SamForSemanticSegmentation, folder: Path, method: Mapping[str, Any], adapt_last: int | None
+) -> PeftModel:
+    """Puts the adapter of a run into its SAM.
+
+    What is built follows from the run's settings, which are checked; `adapter_config.json` only has to agree with
+    them. PEFT would follow it to the letter, which can mean gigabytes for a made-up rank, or modules to import. The
+    sizes in the file of weights are compared before anything is made.
+
+    Args:
+        base: The SAM, changed in place.
+        folder: `RUN/adapter`.
+        method: Name and options of the method, as in `config.yaml`.
+        adapt_last: How many of the last blocks are adapted; None: what the method does by itself.
+
+    Raises:
+        InputError: If the files are damaged, do not belong together or do not fit the SAM.
+    """
+    options = {key: value for key, value in method.items() if key != "name"}
+    count = len(base.vision_encoder.layers)
+    blocks = None if adapt_last is None else range(max(0, count - adapt_last), count)
+    config = method_config(
+        base, str(method["name"]), options, targets=sam_layers, modules_to_save=MODULES_TO_SAVE, blocks=blocks
+    )
+    _compare(folder / "adapter_config.json", config)
+    weights = folder / "adapter_model.safetensors"
+    found = _shapes(weights)
+    _compare_rank(weights, found, config)
+    config.inference_mode = True
+    adapted = get_peft_model(base, config)
+    needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(adapted).items()}
+    different = sorted(name for name in needed.keys() | found.keys() if needed.get(name) != found.get(name))
+    if different:  # PEFT would leave what is missing as it was drawn
+        first = different[0]
+        raise InputError(
+            f"{weights} does not fit the run: {len(different)} of {len(needed)} tensors are missing, unknown or of "
+            f"another size ({first[:120]}: {found.get(first)} instead of {needed.get(first)}). Restore the file, or "
+            "give the SAM it was trained from with --model."
+        )
+    set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+    return adapted
+
+
+def _compare(path: Path, config: PeftConfig) -> None:
+    """Refuses a configuration that is another one than the run's."""
+    try:
+        found = read_json(path, _LARGEST_CONFIG)
+    except (OSError, UnreadableError) as error:
+        raise InputError(f"{path} is missing or damaged ({first_line(error)}). Restore it from a copy.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no table of settings. Restore it from a copy.")
+    wanted = {key: _plain(value) for key, value in config.to_dict().items()}
+    free = {"base_model_name_or_path", "auto_mapping", "inference_mode", "peft_version", "revision", "task_type"}
+    for key, value in found.items():
+        if key in free or _plain(value) == wanted.get(key):
+            continue
+        if key not in wanted and not value:  # a setting of another version of PEFT that is not in use
+            continue
+        told = f"{wanted[key]!r}" if key in wanted else "nothing of the kind"
+        raise InputError(
+            f"{path} says {key}={str(value)[:80]!r}, but config.yaml of the run means {told}. The two files do not "
+            "belong to the same run; restore them from a copy."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back; sets in order."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, (list, tuple)):
+        return sorted(value) if all(isinstance(one, str) for one in value) else [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return getattr(value, "value", value)  # enumerations
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Names and sizes of the tensors in a file, of which only the header is read."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is missing or damaged ({first_line(error)}). Restore it from a copy.") from error
+    return shapes
+
+
+def _compare_rank(path: Path, shapes: Mapping[str, list[int]], config: PeftConfig) -> None:
+    """Refuses weights of another rank before any of the claimed one is made."""
+    rank = getattr(config, "r", None)
+    for name, shape in shapes.items():
+        if rank is not None and name.endswith("lora_A.weight") and shape[0] != rank:
+            raise InputError(
+                f"{path} has the rank {shape[0]}, but config.yaml of the run says {rank}. The two files do not belong "
+                "to the same run; restore them from a copy."
+            )

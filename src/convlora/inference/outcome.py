@@ -1,0 +1,19 @@
+"""What is known of an image once it has been segmented."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Outcome(NamedTuple):
+    """Of one image.
+
+    Attributes:
+        size: (height, width) in pixels.
+        counts: Pixels of each class.
+    """
+
+    size: tuple[int, int]
+    counts: np.ndarray

@@ -1,0 +1,53 @@
+"""The header of TIFF files, read without looking at a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+SOFTWARE_TAG = int(ExifTags.Base.Software)
+
+_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of BigTIFF
+_BIG = (b"II+\0", b"MM\0+")
+_PHOTOMETRIC, _ORIENTATION = int(ExifTags.Base.PhotometricInterpretation), int(ExifTags.Base.Orientation)
+_EXTRA_SAMPLES = 338
+_GREY_RGB_PALETTE_OR_YCBCR = (0, 1, 2, 3, 6)
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as TIFF files do."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in _BEGINNINGS
+    except OSError:
+        return False
+
+
+def read_tags(path: Path) -> Mapping[int, Any]:
+    """The tags of the first page of a TIFF file; none of a damaged one, about which whoever reads it will complain."""
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(8)
+            if header[:4] in _BIG:
+                header += stream.read(8)
+            directory = ImageFileDirectory_v2(header)
+            stream.seek(directory.next)
+            directory.load(stream)
+            return dict(directory)
+    except Exception:  # damaged files make Pillow raise nearly anything
+        return {}
+
+
+def in_plain_colours(tags: Mapping[int, Any]) -> bool:
+    """Whether a file is upright and grey, RGB, of a palette, or JPEG's colours: what libraries agree on."""
+    return tags.get(_ORIENTATION, 1) == 1 and tags.get(_PHOTOMETRIC, 1) in _GREY_RGB_PALETTE_OR_YCBCR
+
+
+def premultiplied(tags: Mapping[int, Any]) -> bool:
+    """Whether the colours of a file have been multiplied by its alpha channel."""
+    extra = tags.get(_EXTRA_SAMPLES, ())
+    return (extra[0] if isinstance(extra, tuple) and extra else extra) == 1

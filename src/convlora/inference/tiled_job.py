@@ -1,0 +1,68 @@
+"""From an image file to the file of its semantic map, without ever holding either whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from convlora.inference.files import GEO_SUFFIX, Job
+from convlora.inference.outcome import Outcome
+from convlora.inference.palette import class_colours
+from convlora.inference.pictures import picture, save_png
+from convlora.inference.reduced import ReducedMap, reduced_image
+from convlora.inference.rows import open_rows
+from convlora.inference.segmenter import Segmenter
+from convlora.inference.tiles import predict_bands
+from convlora.inference.windows import Tiles
+from convlora.inference.writers import open_map
+
+
+def segment_in_windows(
+    segmenter: Segmenter,
+    job: Job,
+    tiles: Tiles,
+    *,
+    batch_size: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Does one job in windows.
+
+    Args:
+        segmenter: The model.
+        job: The image and where the results go.
+        tiles: How to cut it.
+        batch_size: Windows at a time.
+        progress: Called with the number of windows done and of all.
+
+    Returns:
+        Size and counts; pixels without data are not counted.
+
+    Raises:
+        InputError: If the image cannot be read.
+    """
+    classes = segmenter.classes
+    counts = np.zeros(classes.num_classes, np.int64)
+    nodata = _value_without_class(segmenter) if job.mask.suffix == GEO_SUFFIX else None
+    with open_rows(job.image, segmenter.intensity) as source:
+        size = (source.height, source.width)
+        small = ReducedMap(size, classes.ignore_index) if job.overlay is not None else None
+        with open_map(job.mask, size, class_colours(classes), source.reference, nodata) as result:
+            for rows, semantic_map in predict_bands(segmenter, source, tiles, batch_size=batch_size, progress=progress):
+                known = source.known(rows.start, rows.stop) if nodata is not None else None
+                if known is not None:
+                    semantic_map[~known] = nodata
+                kept = semantic_map if known is None else semantic_map[known]
+                counts += np.bincount(kept.ravel(), minlength=classes.num_classes)
+                if small is not None:
+                    small.add(rows, semantic_map, known)
+                result.write(semantic_map)
+        if small is not None and job.overlay is not None:
+            save_png(picture(reduced_image(source, small.factor), small.pixels, classes), job.overlay)
+    return Outcome(size, counts)
+
+
+def _value_without_class(segmenter: Segmenter) -> int | None:
+    """The largest value a semantic map can hold, if it is no class."""
+    largest = int(np.iinfo(segmenter.map_type).max)
+    return largest if largest >= segmenter.classes.num_classes else None

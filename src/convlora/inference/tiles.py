@@ -1,0 +1,91 @@
+"""Predictions for images too large to be seen at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from convlora.data.transforms import prepare_image
+from convlora.inference.blending import Pieces, blend
+from convlora.inference.outputs import blendable_scores, classes_of
+from convlora.inference.rows import Rows
+from convlora.inference.windows import Grid, Tiles
+
+if TYPE_CHECKING:
+    from convlora.inference.segmenter import Segmenter
+
+
+def predict_bands(
+    segmenter: Segmenter,
+    source: Rows,
+    tiles: Tiles,
+    *,
+    batch_size: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Segments an image in windows, handing out its rows as soon as they are final.
+
+    What is in memory grows with the height of a window and the width of the image, but not with the height of the
+    image (as far as its format can be read piece by piece).
+
+    Args:
+        segmenter: The model.
+        source: The image.
+        tiles: How to cut it.
+        batch_size: Windows at a time.
+        progress: Called with the number of windows done and of all.
+
+    Yields:
+        Which rows, and their classes `(rows, width)` of [`Segmenter.map_type`], from top to bottom.
+
+    Raises:
+        InputError: If the image turns out to be damaged.
+    """
+    grid = Grid.over((source.height, source.width), tiles.window(segmenter.image_size), tiles.overlap)
+    band: np.ndarray | None = None
+    for rows, columns, scores in blend(grid, _window_scores(segmenter, source, grid, batch_size, progress)):
+        if band is None:
+            band = np.empty((rows.stop - rows.start, source.width), segmenter.map_type)
+        band[:, columns] = classes_of(scores).cpu().numpy()
+        if columns.stop == source.width:
+            yield rows, band
+            band = None
+
+
+def _window_scores(
+    segmenter: Segmenter, source: Rows, grid: Grid, batch_size: int, progress: Callable[[int, int], None] | None
+) -> Iterator[Pieces]:
+    inputs, done = _inputs(source, grid, segmenter.image_size), 0
+    if progress is not None:
+        progress(0, len(grid))
+    while batch := list(islice(inputs, batch_size)):
+        output = segmenter.forward(batch)
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(grid))
+        for index in range(len(batch)):
+            yield blendable_scores(output, index, grid.window)
+
+
+def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[torch.Tensor]:
+    """The `pixel_values` of each window."""
+    height, width = grid.window
+    above, end = np.empty((0, source.width, 3), np.uint8), 0
+    for top, bottom in grid.rows():
+        # Rows that two rows of windows share are read and decoded once.
+        kept = above[len(above) - (end - top) :] if end > top else above[:0]
+        band = np.concatenate([kept, source.read(max(top, end), bottom)])
+        for left, right in grid.columns():
+            pixels = band[:, left:right]
+            if pixels.shape[:2] != grid.window:
+                # A side shorter than the window is continued by its mirror image: stretching it would show the model
+                # things of another shape, and a plain ground an edge that is not there.
+                missing = (height - pixels.shape[0], width - pixels.shape[1])
+                pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+            yield prepare_image(Image.fromarray(np.ascontiguousarray(pixels)), image_size)
+        above, end = band, bottom

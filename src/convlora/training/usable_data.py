@@ -1,0 +1,119 @@
+"""The data of a run: checked before anything is trained, and without the files that are to be left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from convlora.data.check import MASKS_SAMPLED, check_data
+from convlora.data.classes import ClassTable
+from convlora.data.facts import Progress
+from convlora.data.sources import DataSource, open_data
+from convlora.errors import InputError
+from convlora.training.config import RunConfig
+
+SKIPPED = "skipped.json"
+READ_WHOLE_UP_TO = 1000  # images; reading more before every start would be felt
+_WARNINGS_TOLD = 3
+
+
+@dataclass
+class UsableData:
+    """What a run is made with.
+
+    Attributes:
+        source: The data set, without the files that are left out.
+        classes: Its classes.
+        skipped: `path`, `split` and `reason` of each file that is left out; None if none may be.
+    """
+
+    source: DataSource
+    classes: ClassTable
+    skipped: list[dict[str, str]] | None = None
+
+
+def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress | None = None) -> UsableData:
+    """Opens and checks the data of a run.
+
+    Data sets of up to `READ_WHOLE_UP_TO` images are read whole, larger ones only if bad files are to be left out.
+
+    Args:
+        config: Settings of the run.
+        tell: Receives sentences for the user.
+        progress: Shows a progress bar, see `check_data`.
+
+    Raises:
+        InputError: If the data cannot be trained on.
+    """
+    source = open_data(str(config.data.path))
+    leave_out = config.data.on_bad_image == "skip"
+    count = sum(map(len, source.splits.values()))
+    full = leave_out or count <= READ_WHOLE_UP_TO
+    if not full:
+        tell(
+            f"Of {count:,} images only the headers and {MASKS_SAMPLED} masks are checked now. To have every file read "
+            f"before training: convlora data check {source.root}"
+        )
+    elif count > READ_WHOLE_UP_TO:
+        tell(f"Reading {count:,} images and their masks once, to leave out those that cannot be used.")
+    report = check_data(source, full=full, progress=progress, intensity=config.data.intensity, leave_out=leave_out)
+    # Copies in two splits make scores too good, but published data sets have them too.
+    doubles = [problem for problem in report.errors if problem.kind == "duplicate-image"]
+    report.problems = [problem for problem in report.problems if problem not in doubles]
+    report.raise_errors(remedy="convlora data check lists all of them, --on-bad-image skip leaves bad files out")
+    if report.classes is None:
+        raise InputError(
+            f"The classes of {source.root} cannot be told from its masks. Run: convlora data check {source.root}"
+        )
+    warnings = [problem.message for problem in (*doubles, *report.warnings)]
+    for warning in warnings[:_WARNINGS_TOLD]:
+        tell(f"Warning: {warning}")
+    if len(warnings) > _WARNINGS_TOLD:
+        tell(f"There are {len(warnings) - _WARNINGS_TOLD} more warnings; see: convlora data check {source.root}")
+    skipped = None
+    if leave_out:
+        skipped = [
+            {"path": problem.path, "split": str(problem.split), "reason": problem.message} for problem in report.skipped
+        ]
+    return UsableData(replace(source, splits=report.splits, problems=[]), report.classes, skipped)
+
+
+def check_skipped(output: Path, data: UsableData) -> None:
+    """Refuses to go on with a run that would leave out other files than before.
+
+    Raises:
+        InputError: If the list in the run folder is another one, or damaged.
+    """
+    if data.skipped is None:
+        return
+    try:
+        text = (output / SKIPPED).read_text(encoding="utf-8") if (output / SKIPPED).exists() else "[]"
+        stored = [(str(entry["split"]), str(entry["path"])) for entry in json.loads(text)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{output / SKIPPED} is damaged. Restore it, or start a new run with another --output."
+        ) from error
+    before = _relative(stored, Path(str(RunConfig.load(output / "config.yaml").data.path)))
+    now = _relative([(entry["split"], entry["path"]) for entry in data.skipped], data.source.root)
+    different = sorted(((before - now) + (now - before)).elements())
+    if not different:
+        return
+    split, path = different[0]
+    was = "was left out and no longer is" if (split, path) in before else "would be left out now and was not before"
+    more = f" (and {len(different) - 1} more differ)" if len(different) > 1 else ""
+    raise InputError(
+        f"The run {output} cannot be resumed, because the order of the images would be another: {path} in {split} "
+        f"{was}{more}. Restore the data, or start a new run with another --output."
+    )
+
+
+def _relative(files: list[tuple[str, str]], root: Path) -> Counter[tuple[str, str]]:
+    """Files by their place in the data set, which may have been moved since."""
+    folder = root.parent if root.suffix.lower() in (".csv", ".tsv", ".txt", ".json") else root
+    return Counter(
+        (split, str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path)
+        for split, path in files
+    )

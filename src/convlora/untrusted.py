@@ -1,0 +1,88 @@
+"""Reading text files of strangers: small enough, not too deep, and nothing but plain values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LARGEST = 16 << 20  # bytes; settings and class tables are a thousandth of it
+
+
+class UnreadableError(ValueError):
+    """The content is not what it should be; the message is a clause that tells why."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise UnreadableError("it uses aliases ('*name'), which settings do not need")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str) -> Any:
+    """Reads YAML.
+
+    Raises:
+        UnreadableError: If it is none, or uses aliases.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a safe loader, with less
+    except UnreadableError:
+        raise
+    except RecursionError as error:
+        raise UnreadableError("it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates and numbers that are none
+        raise UnreadableError(" ".join(str(error).split())) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file.
+
+    Raises:
+        OSError: If it cannot be read.
+        UnreadableError: If it is none, too large, or uses aliases.
+    """
+    return parse_yaml(_text(path, LARGEST))
+
+
+def read_json(path: Path, largest: int = LARGEST) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: The file.
+        largest: Its largest size in bytes.
+
+    Raises:
+        OSError: If it cannot be read.
+        UnreadableError: If it is none, or too large.
+    """
+    return parse_json(_text(path, largest))
+
+
+def parse_json(text: str) -> Any:
+    """Reads JSON.
+
+    Raises:
+        UnreadableError: If it is none.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise UnreadableError("it is nested too deeply") from error
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
+
+
+def _text(path: Path, largest: int) -> str:
+    size = path.stat().st_size
+    if size > largest:
+        raise UnreadableError(f"it has {size >> 20} MB, and {largest >> 20} MB are the most that is read")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableError("it is not UTF-8 text") from error

@@ -1,0 +1,532 @@
+"""Masks that do not fit their images, hold strange values, or leave nothing to learn."""
+
+import numpy as np
+from PIL import Image
+
+from tests.data.dirty import Case, Data, coloured, noise, put, stripes
+
+TWO = {"classes": ["background", "crack"]}
+THREE = {"classes": ["sky", "road", "car"]}
+RED, BLUE, GREEN = (255, 0, 0), (0, 0, 255), (0, 255, 0)
+
+
+def mask(values, suffix: str = ".png", **options: object):
+    return lambda data: data.put_mask(values, suffix, **options)
+
+
+def masks(values, suffix: str = ".png", **options: object):
+    return lambda data: data.put_masks(values, suffix, **options)
+
+
+def named(classes: object, spoil):
+    def both(data: Data) -> None:
+        spoil(data)
+        data.classes(classes)
+
+    return both
+
+
+def in_val(values):
+    return lambda data: put(data.mask("0.png", "val"), values)
+
+
+def palette(data: Data) -> None:
+    """Indices of a palette count, not its colours."""
+    picture = Image.fromarray(stripes(0, 1)).convert("P")
+    picture.putpalette([9, 9, 9, 200, 0, 0])
+    data.put_mask(picture)
+
+
+def float_mask(first: float):
+    values = stripes(0, 1, kind=np.float32)
+    values[0, 0] = first
+    return mask(values, ".tif")
+
+
+def smooth() -> np.ndarray:
+    """A 0/255 mask of a disc with soft edges, as drawing programs and JPEG make them."""
+    y, x = np.mgrid[:12, :16]
+    return np.clip(255 * (1.5 - np.hypot(y - 6, x - 8) / 4), 0, 255).astype(np.uint8)
+
+
+def jpeg_among_binary(data: Data) -> None:
+    data.put_masks(stripes(0, 255))
+    data.put_mask(smooth(), ".jpg")
+
+
+def photographs_as_masks(data: Data) -> None:
+    for path in data.root.glob("*/*/*.png"):
+        put(path, noise(sum(map(ord, str(path.relative_to(data.root)))), 80, 80))
+
+
+def two_kinds(data: Data) -> None:
+    data.put_mask(stripes(0, 255))
+
+
+def one_ignored(data: Data) -> None:
+    data.put_masks(stripes(0, 1, 2))
+    data.put_mask(stripes(255))
+
+
+def nearly_red(data: Data) -> None:
+    data.put_masks(coloured((0, 0, 0), RED))
+    data.put_mask(coloured((0, 0, 0), (254, 0, 0)))
+
+
+def colours_for(*colours):
+    return {"classes": ["background", "crack"], "colors": [list(one) for one in colours]}
+
+
+CASES = [
+    Case(
+        "mask of another size",
+        mask(np.zeros((12, 15), np.uint8)),
+        [
+            "error: DATA/train/masks/1.png is 15x12 pixels (width x height), but its image "
+            "DATA/train/images/1.png is 16x12. Give both the same size.",
+        ],
+    ),
+    Case(
+        "turned mask",
+        mask(np.zeros((16, 12), np.uint8)),
+        [
+            "error: DATA/train/masks/1.png is 12x16 pixels (width x height), but its image "
+            "DATA/train/images/1.png is 16x12. One of them is turned, perhaps by the orientation that EXIF "
+            "states; save both upright.",
+        ],
+    ),
+    Case(
+        "half the size",
+        mask(np.zeros((6, 8), np.uint8)),
+        [
+            "error: DATA/train/masks/1.png is 8x6 pixels (width x height), but its image "
+            "DATA/train/images/1.png is 16x12. Give both the same size.",
+        ],
+    ),
+    Case(
+        "stray value",
+        named(TWO, mask(stripes(0, 1, 7))),
+        [
+            "error: DATA/train/masks/1.png holds the value 7 (found: 0, 1, 7), which is none of the 2 "
+            "classes (0 background, 1 crack) and not the ignore value 255. Correct the mask, or name the "
+            'classes in classes.json, with "values" if they are not numbered from 0.',
+        ],
+    ),
+    Case(
+        "stray value without classes.json",
+        mask(stripes(0, 1, 7)),
+        [
+            "error: DATA/train/masks/1.png holds the value 7 (found: 0, 1, 7), which is none of the 2 "
+            "classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name "
+            'the classes in classes.json, with "values" if they are not numbered from 0.',
+            "error: The masks of DATA hold the values 0, 1, 7, which is not a binary task. Add "
+            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
+            '"crack"], "ignore_index": 255}.',
+        ],
+    ),
+    Case(
+        "stray values in every mask",
+        masks(stripes(0, 1, 7)),
+        [
+            "error: The masks of DATA hold the values 0, 1, 7, which is not a binary task. Add "
+            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
+            '"crack"], "ignore_index": 255}.',
+        ],
+    ),
+    Case(
+        "many stray values",
+        named(TWO, mask(np.arange(192, dtype=np.uint8).reshape(12, 16))),
+        [
+            "error: DATA/train/masks/1.png holds the values 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (found: 0, "
+            "1, 2, 3, 4, 5, 6, 7, 8, 9, ...), which are none of the 2 classes (0 background, 1 crack) and "
+            'not the ignore value 255. Correct the mask, or name the classes in classes.json, with "values" '
+            "if they are not numbered from 0.",
+        ],
+    ),
+    Case(
+        "JPEG masks",
+        masks(smooth(), ".jpg"),
+        [
+            "error: The masks of DATA hold the values 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, ..., which is not a "
+            "binary task. They look like JPEG-compressed or anti-aliased 0/255 masks; save them as PNG with "
+            "two values only.",
+        ],
+    ),
+    Case(
+        "one JPEG mask",
+        jpeg_among_binary,
+        [
+            "error: DATA/train/masks/1.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
+            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 foreground) "
+            "and not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
+            "them as PNG with two values only.",
+            "error: The masks of DATA hold the values 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, ..., which is not a "
+            "binary task. They look like JPEG-compressed or anti-aliased 0/255 masks; save them as PNG with "
+            "two values only.",
+        ],
+    ),
+    Case(
+        "JPEG masks of two classes",
+        named(TWO, masks(smooth(), ".jpg")),
+        [
+            "error: DATA/train/masks/0.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
+            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
+            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
+            "them as PNG with two values only.",
+            "error: DATA/train/masks/1.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
+            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
+            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
+            "them as PNG with two values only.",
+            "error: DATA/train/masks/2.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
+            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
+            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
+            "them as PNG with two values only.",
+            "error: DATA/train/masks/3.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
+            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
+            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
+            "them as PNG with two values only.",
+            "error: DATA/val/masks/0.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
+            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
+            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
+            "them as PNG with two values only.",
+        ],
+    ),
+    Case(
+        "JPEG masks in colour",
+        masks(np.dstack([smooth()] * 2 + [smooth() // 2]), ".jpg"),
+        [
+            "error: The masks of DATA are in colour (the colours (0, 0, 0), (0, 0, 4), (0, 0, 5), (0, 0, "
+            "7), (0, 1, 0), (0, 2, 0), (0, 3, 0), (0, 3, 2), (1, 0, 0), (1, 0, 2), ...). Add "
+            'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
+            '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
+        ],
+    ),
+    Case(
+        "photographs as masks",
+        photographs_as_masks,
+        [
+            "error: DATA/train/masks/0.png holds 6,398 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+            "error: DATA/train/masks/1.png holds 6,400 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+            "error: DATA/train/masks/2.png holds 6,399 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+            "error: DATA/train/masks/3.png holds 6,399 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+            "error: DATA/val/masks/0.png holds 6,400 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+        ],
+    ),
+    Case(
+        "photographs as masks of named classes",
+        named(TWO, photographs_as_masks),
+        [
+            "error: DATA/train/masks/0.png holds 6,398 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+            "error: DATA/train/masks/1.png holds 6,400 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+            "error: DATA/train/masks/2.png holds 6,399 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+            "error: DATA/train/masks/3.png holds 6,399 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+            "error: DATA/val/masks/0.png holds 6,400 different colours, so it is a photograph or "
+            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
+        ],
+    ),
+    Case(
+        "colours without classes.json",
+        masks(coloured((0, 0, 0), RED, BLUE)),
+        [
+            "error: The masks of DATA are in colour (the colours (0, 0, 0), (0, 0, 255), (255, 0, 0)). Add "
+            'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
+            '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
+        ],
+    ),
+    Case(
+        "two colours, neither black",
+        masks(coloured(GREEN, RED)),
+        [
+            "error: The masks of DATA are in colour (the colours (0, 255, 0), (255, 0, 0)). Add "
+            'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
+            '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
+        ],
+    ),
+    Case(
+        "colours that classes.json does not explain",
+        named(TWO, masks(coloured((0, 0, 0), RED))),
+        [
+            "error: DATA/train/masks/0.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
+            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
+            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
+            "0], ...].",
+            "error: DATA/train/masks/1.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
+            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
+            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
+            "0], ...].",
+            "error: DATA/train/masks/2.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
+            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
+            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
+            "0], ...].",
+            "error: DATA/train/masks/3.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
+            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
+            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
+            "0], ...].",
+            "error: DATA/val/masks/0.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
+            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
+            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
+            "0], ...].",
+        ],
+    ),
+    Case(
+        "a colour that is no class",
+        named(colours_for((0, 0, 0), RED), masks(coloured((0, 0, 0), BLUE))),
+        [
+            "error: DATA/train/masks/0.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
+            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
+            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
+            "error: DATA/train/masks/1.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
+            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
+            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
+            "error: DATA/train/masks/2.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
+            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
+            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
+            "error: DATA/train/masks/3.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
+            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
+            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
+            "error: DATA/val/masks/0.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
+            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
+            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
+        ],
+    ),
+    Case(
+        "a colour nearly that of a class",
+        named(colours_for((0, 0, 0), RED), nearly_red),
+        [
+            "error: DATA/train/masks/1.png holds the colour (254, 0, 0) (found: (0, 0, 0), (254, 0, 0)), "
+            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
+            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
+        ],
+    ),
+    Case(
+        "one mask in colour",
+        mask(coloured((0, 0, 0), RED)),
+        [
+            "error: DATA/train/masks/1.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
+            "which is none of the 2 classes (0 background, 1 foreground) and not the ignore value 255. "
+            'Correct the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], '
+            "[255, 0, 0], ...].",
+            "error: The masks of DATA are in colour (the colours (0, 0, 0), (1, 1, 1), (255, 0, 0)). Add "
+            'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
+            '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
+        ],
+    ),
+    Case("grey mask saved in colour", mask(coloured((0, 0, 0), (1, 1, 1))), []),
+    Case("palette", palette, []),
+    Case("1-bit", mask(stripes(0, 1).astype(bool)), []),
+    Case("mask with alpha", mask(np.dstack([stripes(0, 1), stripes(0, 255)])), []),
+    Case(
+        "class only in the alpha channel",
+        masks(np.dstack([stripes(0)] * 3 + [stripes(0, 255)])),
+        [
+            "error: The masks of DATA hold only the value 0, so there is nothing to tell apart. Check that "
+            "the masks are the right files, or add a classes.json that names the classes.",
+        ],
+    ),
+    Case("float mask", float_mask(1), []),
+    Case(
+        "fractions",
+        float_mask(0.5),
+        [
+            "error: DATA/train/masks/1.tif is a mask with fractions, but masks must hold class indices. "
+            "Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
+    Case(
+        "NaN",
+        float_mask(np.nan),
+        [
+            "error: DATA/train/masks/1.tif is a mask with NaN or infinite values, but masks must hold class "
+            "indices. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
+    Case(
+        "infinity",
+        float_mask(np.inf),
+        [
+            "error: DATA/train/masks/1.tif is a mask with NaN or infinite values, but masks must hold class "
+            "indices. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
+    Case(
+        "huge float",
+        float_mask(1e30),
+        [
+            "error: DATA/train/masks/1.tif is a mask with the value 1000000015047466219876688855040, but "
+            "class indices lie between 0 and 65535. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
+    Case(
+        "negative float",
+        float_mask(-1),
+        [
+            "error: DATA/train/masks/1.tif is a mask with the value -1, but class indices lie between 0 and "
+            "65535. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
+    Case(
+        "negative int",
+        mask(stripes(0, -1, kind=np.int32), ".tif"),
+        [
+            "error: DATA/train/masks/1.tif is a mask with the value -1, but class indices lie between 0 and "
+            "65535. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
+    Case(
+        "16-bit values beyond the classes",
+        mask(stripes(0, 1, 40000, kind=np.uint16)),
+        [
+            "error: DATA/train/masks/1.png holds the value 40000 (found: 0, 1, 40000), which is none of the "
+            "2 classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name "
+            'the classes in classes.json, with "values" if they are not numbered from 0.',
+            "error: The masks of DATA hold the values 0, 1, 40000, which is not a binary task. Add "
+            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
+            '"crack"], "ignore_index": 255}.',
+        ],
+    ),
+    Case(
+        "32-bit values beyond the classes",
+        mask(stripes(0, 1, 10**6, kind=np.int32), ".tif"),
+        [
+            "error: DATA/train/masks/1.tif holds the value 1000000 (found: 0, 1, 1000000), which is none of "
+            "the 2 classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or "
+            'name the classes in classes.json, with "values" if they are not numbered from 0.',
+            "error: The masks of DATA hold the values 0, 1, 1000000, which is not a binary task. Add "
+            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
+            '"crack"], "ignore_index": 255}.',
+        ],
+    ),
+    Case(
+        "32-bit value that looks like a colour",
+        mask(stripes(0, 1 << 24, kind=np.int32), ".tif"),
+        [
+            "error: DATA/train/masks/1.tif is a mask with the value 16777216, but class indices lie between "
+            "0 and 65535. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
+    Case(
+        "CMYK mask",
+        mask(Image.fromarray(noise(1)).convert("CMYK"), ".tif"),
+        [
+            "error: DATA/train/masks/1.tif is a mask in the colour space CMYK, but masks must be grey or "
+            "RGB. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
+    Case(
+        "all empty",
+        masks(stripes(0)),
+        [
+            "error: The masks of DATA hold only the value 0, so there is nothing to tell apart. Check that "
+            "the masks are the right files, or add a classes.json that names the classes.",
+        ],
+    ),
+    Case(
+        "all full",
+        masks(stripes(255)),
+        [
+            "error: The masks of DATA hold only the value 255, so there is nothing to tell apart. Check "
+            "that the masks are the right files, or add a classes.json that names the classes.",
+        ],
+    ),
+    Case(
+        "one class only",
+        named(THREE, masks(stripes(1))),
+        [
+            "error: The masks of the split 'train' of DATA hold only road, so there is nothing to learn. "
+            "Check the masks.",
+            "warning: The split 'val' of DATA has no pixel of sky, car, so they can be neither learned nor "
+            "scored there.",
+        ],
+    ),
+    Case(
+        "named classes, all empty",
+        named(TWO, masks(stripes(0))),
+        [
+            "error: The masks of the split 'train' of DATA hold only background, so there is nothing to "
+            "learn. Check the masks.",
+            "warning: The split 'val' of DATA has no pixel of crack, so it can be neither learned nor scored there.",
+        ],
+    ),
+    Case(
+        "everything ignored",
+        named(THREE, masks(stripes(255))),
+        [
+            "error: All pixels in the masks of the split 'train' of DATA are ignored. Check the masks and "
+            "the ignore value.",
+            "error: All pixels in the masks of the split 'val' of DATA are ignored. Check the masks and the "
+            "ignore value.",
+        ],
+    ),
+    Case(
+        "everything ignored in one mask",
+        named(THREE, one_ignored),
+        [
+            "warning: DATA/train/masks/1.png holds nothing but ignored pixels. Leave the image out, or "
+            "correct the mask.",
+        ],
+    ),
+    Case(
+        "everything ignored in the validation split",
+        named({**TWO, "ignore_index": 9}, in_val(stripes(9))),
+        [
+            "error: All pixels in the masks of the split 'val' of DATA are ignored. Check the masks and the "
+            "ignore value.",
+        ],
+    ),
+    Case("empty masks among others", mask(stripes(0)), []),
+    Case(
+        "0/255 among 0/1",
+        two_kinds,
+        [
+            "warning: 1 of 5 masks of DATA are 0/255 (the first is DATA/train/masks/1.png) and the others "
+            "0/1, so that 255 is ignored. If it is foreground, save all masks alike.",
+        ],
+    ),
+    Case(
+        "other classes in the validation split",
+        in_val(stripes(0, 1, 2)),
+        [
+            "error: DATA/val/masks/0.png holds the value 2 (found: 0, 1, 2), which is none of the 2 classes "
+            "(0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name the "
+            'classes in classes.json, with "values" if they are not numbered from 0.',
+            "error: The masks of DATA hold the values 0, 1, 2, which is not a binary task. Add "
+            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
+            '"crack"], "ignore_index": 255}.',
+        ],
+    ),
+    Case(
+        "other named classes in the validation split",
+        named(TWO, in_val(stripes(0, 1, 2))),
+        [
+            "error: DATA/val/masks/0.png holds the value 2 (found: 0, 1, 2), which is none of the 2 classes "
+            "(0 background, 1 crack) and not the ignore value 255. Correct the mask, or name the classes in "
+            'classes.json, with "values" if they are not numbered from 0.',
+        ],
+    ),
+    Case(
+        "no foreground in the validation split",
+        named(TWO, in_val(stripes(0))),
+        [
+            "warning: The split 'val' of DATA has no pixel of crack, so it can be neither learned nor scored there.",
+        ],
+    ),
+    Case(
+        "0/255 in the validation split",
+        in_val(stripes(0, 255)),
+        [
+            "warning: 1 of 5 masks of DATA are 0/255 (the first is DATA/val/masks/0.png) and the others "
+            "0/1, so that 255 is ignored. If it is foreground, save all masks alike.",
+            "warning: The split 'val' of DATA has no pixel of foreground, so it can be neither learned nor "
+            "scored there.",
+        ],
+    ),
+]

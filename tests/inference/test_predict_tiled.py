@@ -1,0 +1,209 @@
+"""Files in, files out, in windows."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convlora.cli.main import run
+from convlora.errors import InputError
+from convlora.inference import reduced
+from convlora.inference.files import plan
+from convlora.inference.predict import run_jobs
+from convlora.inference.windows import Tiles
+from tests.inference.local_model import local_segmenter, noise
+
+
+@pytest.fixture
+def convlora(capsys):
+    """Runs a command in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return call
+
+
+def segment(segmenter, images, output, overlay=False, **more):
+    return list(run_jobs(segmenter, plan(images, output, overlay, tiled=True), tiles=Tiles(), **more))
+
+
+def write_geo_tiff(path, pixels, **more):
+    rasterio = pytest.importorskip("rasterio")
+    profile = {
+        "crs": "EPSG:32633",
+        "transform": rasterio.Affine(0.5, 0, 400000, 0, -0.5, 5200000),
+        "tiled": True,
+        "blockxsize": 16,
+        "blockysize": 16,
+    }
+    height, width, count = pixels.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **(profile | more)
+    ) as new:
+        new.write(np.moveaxis(pixels, -1, 0))
+    return profile
+
+
+def test_results_are_those_of_the_segmenter(tmp_path):
+    segmenter, pixels = local_segmenter("mask-classification"), noise(70, 83)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (result,) = segment(segmenter, [tmp_path / "a.png"], tmp_path / "out", overlay=True)
+    expected = segmenter.predict_tiled(pixels)
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert np.array_equal(np.asarray(image), expected)
+    assert result["size"] == [70, 83]
+    assert result["shares"] == {name: np.mean(expected == index) for index, name in enumerate("abc")}
+    assert json.loads((tmp_path / "out" / "shares.json").read_text())["images"] == {"a": result["shares"]}
+    assert result.keys() == {"image", "mask", "overlay", "size", "shares"}
+
+
+def test_an_image_that_fits_gives_the_same_files_as_without_windows(tmp_path):
+    segmenter = local_segmenter("mask-classification")
+    Image.fromarray(noise(30, 25)).save(tmp_path / "a.png")
+    (tiled,) = segment(segmenter, [tmp_path / "a.png"], tmp_path / "tiled", overlay=True)
+    (plain,) = run_jobs(segmenter, plan([tmp_path / "a.png"], tmp_path / "plain", with_overlay=True))
+    for name in ("a.png", "a_overlay.png"):
+        with Image.open(tmp_path / "tiled" / name) as one, Image.open(tmp_path / "plain" / name) as other:
+            assert one.mode == other.mode
+            assert np.array_equal(np.asarray(one), np.asarray(other))
+            assert one.getpalette() == other.getpalette()
+    assert tiled["shares"] == plain["shares"]
+
+
+def test_a_geo_tiff_gives_a_geo_tiff_in_the_same_place(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    segmenter, pixels = local_segmenter("per-pixel"), noise(70, 83)
+    profile = write_geo_tiff(tmp_path / "a.tif", pixels)
+    (result,) = segment(segmenter, [tmp_path / "a.tif"], tmp_path / "out")
+    assert result["mask"] == str(tmp_path / "out" / "a.tif")
+    with rasterio.open(tmp_path / "out" / "a.tif") as mask:
+        assert mask.crs == rasterio.CRS.from_string(profile["crs"])
+        assert mask.transform == profile["transform"]
+        assert np.array_equal(mask.read(1), segmenter.predict_tiled(pixels))
+        assert (mask.read_masks(1) == 255).all()
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["a.tif", "shares.json"]
+    segment(segmenter, [tmp_path / "a.tif"], tmp_path / "out")  # replaces its own result
+
+
+def test_ground_control_points_are_kept(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    points = [
+        rasterio.control.GroundControlPoint(row, column, row + 5.0, column - 5.0)
+        for row in (0, 60)
+        for column in (0, 60)
+    ]
+    write_geo_tiff(tmp_path / "a.tif", noise(70, 83), gcps=points, transform=None)
+    segment(local_segmenter(), [tmp_path / "a.tif"], tmp_path / "out")
+    with rasterio.open(tmp_path / "out" / "a.tif") as mask:
+        found, crs = mask.gcps
+        assert [(one.row, one.col, one.x, one.y) for one in found] == [(p.row, p.col, p.x, p.y) for p in points]
+        assert crs == rasterio.CRS.from_string("EPSG:32633")
+
+
+def test_pixels_without_data_have_no_class(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    segmenter, pixels = local_segmenter("per-pixel"), noise(70, 83) // 2 + 1
+    pixels[:, :40] = 0
+    write_geo_tiff(tmp_path / "a.tif", pixels, nodata=0)
+    (result,) = segment(segmenter, [tmp_path / "a.tif"], tmp_path / "out", overlay=True)
+    expected = segmenter.predict_tiled(pixels)
+    with rasterio.open(tmp_path / "out" / "a.tif") as mask:
+        assert mask.nodata == 255
+        values = mask.read(1)
+    assert (values[:, :40] == 255).all()
+    assert np.array_equal(values[:, 40:], expected[:, 40:])
+    assert result["shares"] == {name: np.mean(expected[:, 40:] == index) for index, name in enumerate("abc")}
+    with Image.open(tmp_path / "out" / "a_overlay.png") as picture:
+        assert (np.asarray(picture)[:70, :38] == 0).all()
+
+
+def test_a_tiff_that_lies_nowhere_gives_a_png(tmp_path):
+    Image.fromarray(noise(40, 40)).save(tmp_path / "a.tif")
+    (result,) = segment(local_segmenter(), [tmp_path / "a.tif"], tmp_path / "out")
+    assert result["mask"] == str(tmp_path / "out" / "a.png")
+
+
+def test_a_name_stands_for_one_image_whatever_its_result_is(tmp_path):
+    write_geo_tiff(tmp_path / "a.tif", noise(40, 40))
+    Image.fromarray(noise(40, 40)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="would both be written"):
+        plan([tmp_path / "a.tif", tmp_path / "a.png"], tmp_path / "out", with_overlay=False, tiled=True)
+    with pytest.raises(InputError, match="would replace it"):
+        plan([tmp_path / "a.tif"], tmp_path, with_overlay=False, tiled=True)
+    (tmp_path / "out").mkdir()
+    write_geo_tiff(tmp_path / "out" / "a.tif", noise(40, 40))
+    with pytest.raises(InputError, match="was not made by convlora"):
+        plan([tmp_path / "a.tif"], tmp_path / "out", with_overlay=False, tiled=True)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_pictures_of_large_images_are_reduced(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(reduced, "LONGEST", 40)
+    monkeypatch.setattr(reduced, "_PIECE", 83 * 3 * 4)
+    segmenter, pixels = local_segmenter(), noise(70, 83)
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    segment(segmenter, [tmp_path / f"a{suffix}"], tmp_path / "out", overlay=True)
+    classes = segmenter.predict_tiled(pixels)
+    with Image.open(tmp_path / "out" / "a_overlay.png") as picture:
+        drawn = np.asarray(picture)
+    assert drawn.shape == (24, 28, 3), "a third, rounded up"
+    small = np.asarray(Image.fromarray(pixels).reduce(3))
+    middles = classes[np.ix_(np.minimum(np.arange(24) * 3 + 1, 69), np.minimum(np.arange(28) * 3 + 1, 82))]
+    assert np.array_equal((drawn != small).any(axis=-1), middles > 0)
+
+
+def test_a_damaged_image_leaves_nothing_and_stops_nothing(tmp_path):
+    pytest.importorskip("rasterio")
+    for name in "ab":
+        Image.fromarray(noise(90, 90)).save(tmp_path / f"{name}.tif", compression="tiff_lzw")
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
+    done = []
+    bad, good = segment(local_segmenter(), sorted(tmp_path.glob("*.tif")), tmp_path / "out", progress=done.append)
+    assert "a.tif is damaged" in bad["error"]
+    assert good["mask"].endswith("b.png")
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["b.png", "shares.json"]
+    assert done == [1, 1]
+
+
+def test_the_command(convlora, trained_run, tmp_path):
+    Image.fromarray(noise(100, 130)).save(tmp_path / "a.png")
+    arguments = ["predict", trained_run, tmp_path / "a.png", "--device", "cpu", "--json"]
+    found = {}
+    for name, options in (
+        ("plain", []),
+        ("tile", ["--tile"]),
+        ("batch", ["--tile", "--batch-size", 3]),
+        ("overlap", ["--tile", "--tile-overlap", 0.5]),
+        ("size", ["--tile-size", 70]),
+        ("large", ["--tile-size", 130]),
+    ):
+        code, out, _ = convlora(*arguments, "--output", tmp_path / name, *options)
+        assert code == 0
+        (found[name],) = json.loads(out)["images"]
+        assert found[name]["size"] == [100, 130]
+    shares = {name: result["shares"]["cell"] for name, result in found.items()}
+    assert shares["large"] == shares["plain"], "one window is the whole image"
+    assert shares["batch"] == pytest.approx(shares["tile"], abs=1e-3)
+    assert found["tile"].keys() == found["plain"].keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--tile-size", "7"], "--tile-size is 7"),
+        (["--tile", "--tile-overlap", "1"], "--tile-overlap is 1"),
+        (["--tile-overlap", "0.3"], "Add --tile or --tile-size"),
+    ],
+)
+def test_options_that_make_no_sense(convlora, trained_run, blobs, tmp_path, options, words):
+    code, out, err = convlora("predict", trained_run, blobs / "test" / "images", "--output", tmp_path / "p", *options)
+    assert code == 2
+    assert not out
+    assert words in err
+    assert not (tmp_path / "p").exists()

@@ -1,0 +1,112 @@
+"""A prediction over a folder that is interrupted, or spread over processes, ends like one that was not."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from convlora.cli.main import run as program
+from convlora.data.synthetic import write_task
+from convlora.inference.files import Job
+from convlora.inference.resuming import DoneList, fingerprint
+from convlora.inference.windows import Tiles
+
+COMMAND = [sys.executable, "-m", "convlora.cli.main"]
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = write_task("cells", tmp_path_factory.mktemp("photos") / "data", num_train=7, num_val=1, num_test=1, seed=9)
+    return folder / "train" / "images"
+
+
+@pytest.fixture(scope="module")
+def whole(trained_run, photos, tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole") / "out"
+    with pytest.raises(SystemExit) as caught:
+        program(["predict", str(trained_run), str(photos), "--output", str(output), "--device", "cpu"])
+    assert caught.value.code == 0
+    return output
+
+
+def same(one, other):
+    names = sorted(path.name for path in one.iterdir())
+    assert sorted(path.name for path in other.iterdir()) == names
+    assert [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()] == []
+
+
+def test_killed_and_gone_on_with(trained_run, photos, whole, tmp_path):
+    output = tmp_path / "out"
+    # One image that nobody writes to: the process waits for it, with the others done.
+    slow = tmp_path / "photos"
+    shutil.copytree(photos, slow)
+    (slow / "train_005.png").unlink()
+    os.mkfifo(slow / "train_005.png")
+    arguments = ["predict", str(trained_run), str(slow / "*.png"), "--output", str(output), "--device", "cpu"]
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
+    for _ in range(1200):
+        if (output / "train_004.png").is_file() and len((output / ".done-0.jsonl").read_text().splitlines()) == 5:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (output / "shares.json").exists()
+    (slow / "train_005.png").unlink()
+    shutil.copy2(photos / "train_005.png", slow / "train_005.png")
+    untouched = (output / "train_003.png").stat().st_mtime_ns
+    result = subprocess.run([*COMMAND, *arguments, "--resume", "--json"], capture_output=True, text=True, check=True)
+    assert "5 of 7 images were done before." in result.stderr
+    assert len(json.loads(result.stdout)["images"]) == 7
+    assert (output / "train_003.png").stat().st_mtime_ns == untouched
+    same(whole, output)
+
+
+def test_two_processes_share_the_images(trained_run, photos, whole, tmp_path):
+    output = tmp_path / "out"
+    command = [*LAUNCHER, "convlora.cli.main", "predict", str(trained_run), str(photos), "--output", str(output)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, "--device", "cpu", "--json"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert result.stdout.count("\n") == 1
+    images = [entry["image"] for entry in json.loads(result.stdout)["images"]]
+    assert images == sorted(str(path) for path in photos.iterdir())
+    same(whole, output)
+
+
+def job(folder, name="a"):
+    return Job(folder / f"{name}.jpg", folder / f"{name}.png", None)
+
+
+def test_only_results_of_the_same_run_and_image_count(trained_run, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.png").write_bytes(b"result")
+    done = DoneList(tmp_path, "print", 0)
+    done.add(job(tmp_path), {"shares": {}})
+    (tmp_path / ".done-1.jsonl").write_text('{"key": "x", "made_by": "print", "resu')  # of a killed process
+    assert DoneList(tmp_path, "print", 3).earlier([job(tmp_path)]) == {job(tmp_path): {"shares": {}}}
+    assert DoneList(tmp_path, "other", 0).earlier([job(tmp_path)]) == {}
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    assert done.earlier([job(tmp_path)]) == {}, "the result is gone"
+    (tmp_path / "b.png").rename(tmp_path / "a.png")
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.jpg")
+    assert done.earlier([job(tmp_path)]) == {}, "the image is another"
+    done.end()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.png"]
+    prints = {fingerprint(trained_run, *how) for how in ((None, False), (None, True), (Tiles(64), False))}
+    assert len(prints) == 3
+
+
+def test_without_resume_everything_is_done_again(trained_run, photos, tmp_path, capsys):
+    Image.open(next(photos.iterdir())).save(tmp_path / "a.png")
+    for extra in ([], ["--resume"]):
+        with pytest.raises(SystemExit):
+            program(["predict", str(trained_run), str(tmp_path / "a.png"), "--output", str(tmp_path / "o"), *extra])
+        assert "done before" not in capsys.readouterr().err

@@ -1,0 +1,228 @@
+"""Images read by rows against images read whole."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convlora.data.images import read_image
+from convlora.errors import InputError
+from convlora.inference.rows import WholeImage, is_read_by_rows, open_rows
+
+rng = np.random.default_rng(0)
+HEIGHT, WIDTH = 67, 45
+
+
+def colours(channels):
+    return rng.integers(5, 240, (HEIGHT, WIDTH, channels), dtype=np.uint8)
+
+
+def numbers(kind, high):
+    return (rng.random((HEIGHT, WIDTH)) * high).astype(kind)
+
+
+KINDS = {
+    "L": lambda: Image.fromarray(colours(1)[..., 0]),
+    "1": lambda: Image.fromarray(colours(1)[..., 0] > 100),
+    "RGB": lambda: Image.fromarray(colours(3)),
+    "RGBA": lambda: Image.fromarray(colours(4)),
+    "LA": lambda: Image.fromarray(colours(2), "LA"),
+    "P": lambda: Image.fromarray(colours(3)).quantize(40),
+    "sixteen bits": lambda: Image.fromarray(numbers(np.uint16, 5000)),
+    "thirty-two bits": lambda: Image.fromarray(numbers(np.int32, 60000)),
+    "fractions": lambda: Image.fromarray(numbers(np.float32, 0.9)),
+    "fractions up to 255": lambda: Image.fromarray(numbers(np.float32, 200)),
+    "fractions above": lambda: Image.fromarray(numbers(np.float32, 3000)),
+    "one value": lambda: Image.new("L", (WIDTH, HEIGHT), 7),
+}
+
+
+def in_pieces(path, intensity="type", step=16):
+    with open_rows(path, intensity) as rows:
+        pieces = [rows.read(top, min(top + step, rows.height)) for top in range(0, rows.height, step)]
+        return np.concatenate(pieces), type(rows)
+
+
+@pytest.mark.parametrize("intensity", ["type", "image"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_a_tiff_have_the_values_of_the_whole(tmp_path, kind, intensity):
+    pytest.importorskip("rasterio")
+    KINDS[kind]().save(tmp_path / "a.tif")
+    pixels, reader = in_pieces(tmp_path / "a.tif", intensity)
+    assert reader is not WholeImage
+    assert np.array_equal(pixels, np.asarray(read_image(tmp_path / "a.tif", intensity)))
+
+
+@pytest.mark.parametrize("intensity", ["type", "image"])
+@pytest.mark.parametrize("kind", ["L", "RGB", "RGBA", "P", "sixteen bits"])
+def test_rows_of_other_files_are_cut_from_the_whole(tmp_path, kind, intensity):
+    KINDS[kind]().save(tmp_path / "a.png")
+    pixels, reader = in_pieces(tmp_path / "a.png", intensity)
+    assert reader is WholeImage
+    assert np.array_equal(pixels, np.asarray(read_image(tmp_path / "a.png", intensity)))
+
+
+def write_tiff(path, bands, **profile):
+    rasterio = pytest.importorskip("rasterio")
+    settings = {"driver": "GTiff", "count": len(bands), "height": HEIGHT, "width": WIDTH, "dtype": bands.dtype}
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(path, "w", **(settings | profile)) as new,
+    ):
+        new.write(bands)
+
+
+@pytest.mark.parametrize("intensity", ["type", "image"])
+@pytest.mark.parametrize(
+    ("channels", "profile"),
+    [
+        (3, {"photometric": "rgb"}),
+        (4, {"photometric": "rgb", "alpha": "premultiplied"}),
+        (4, {"photometric": "rgb", "alpha": "no"}),
+        (1, {"photometric": "miniswhite"}),
+        (1, {"nbits": 4, "photometric": "minisblack"}),
+        (3, {"photometric": "rgb", "tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "lzw"}),
+        (3, {"photometric": "rgb", "interleave": "band", "compress": "deflate"}),
+    ],
+)
+def test_layouts_of_tiff(tmp_path, channels, profile, intensity):
+    values = colours(channels) if "nbits" not in profile else colours(channels) // 16
+    write_tiff(tmp_path / "a.tif", np.moveaxis(values, -1, 0), **profile)
+    pixels, _ = in_pieces(tmp_path / "a.tif", intensity)
+    assert np.array_equal(pixels, np.asarray(read_image(tmp_path / "a.tif", intensity)))
+
+
+@pytest.mark.parametrize("intensity", ["type", "image"])
+def test_colours_of_sixteen_bits(tmp_path, intensity):
+    values = rng.integers(300, 60000, (3, HEIGHT, WIDTH)).astype(np.uint16)
+    write_tiff(tmp_path / "a.tif", values, photometric="rgb")
+    pixels, _ = in_pieces(tmp_path / "a.tif", intensity)
+    assert np.array_equal(pixels, np.asarray(read_image(tmp_path / "a.tif", intensity)))
+
+
+def test_of_more_bands_the_first_three_count(tmp_path):
+    values = np.moveaxis(colours(6), -1, 0)
+    write_tiff(tmp_path / "a.tif", values)
+    pixels, _ = in_pieces(tmp_path / "a.tif")
+    assert np.array_equal(pixels, np.moveaxis(values[:3], 0, -1))
+
+
+def test_fractions_of_several_bands_share_a_range(tmp_path):
+    values = rng.random((4, HEIGHT, WIDTH)).astype(np.float32)
+    values[1, 66, 3] = 200  # in the last rows, so that it has to be known before the first are read
+    write_tiff(tmp_path / "a.tif", values)
+    pixels, _ = in_pieces(tmp_path / "a.tif")
+    assert pixels[66, 3, 1] == 200
+    assert (np.delete(pixels.ravel(), np.ravel_multi_index((66, 3, 1), pixels.shape)) <= 1).all()
+
+
+def test_values_that_mean_no_data_are_black_and_outside_the_range(tmp_path):
+    values = rng.random((1, HEIGHT, WIDTH)).astype(np.float32) + 1
+    values[0, :, :9] = -9999
+    write_tiff(tmp_path / "a.tif", values, nodata=-9999)
+    with open_rows(tmp_path / "a.tif", "image") as rows:
+        pixels, known = rows.read(0, HEIGHT), rows.known(0, HEIGHT)
+    assert np.array_equal(known, values[0] != -9999)
+    assert (pixels[:, :9] == 0).all()
+    low, high = values[0, :, 9:].min(), values[0, :, 9:].max()
+    expected = (values[0, :, 9:].astype(float) - low) / (float(high) - low) * 255
+    assert np.abs(pixels[:, 9:, 0] - expected).max() <= 0.501
+    with open_rows(tmp_path / "a.tif") as rows:
+        assert rows.read(0, HEIGHT).max() == 2, "fractions up to 2 are scaled by 255"
+
+
+def test_a_pixel_with_data_in_one_band_is_known(tmp_path):
+    values = np.moveaxis(colours(3), -1, 0).copy()
+    values[:, 0, 0] = 0
+    values[:2, 1, 1] = 0
+    write_tiff(tmp_path / "a.tif", values, nodata=0)
+    with open_rows(tmp_path / "a.tif") as rows:
+        known = rows.known(0, 2)
+        assert np.array_equal(rows.read(1, 2)[0, 1], values[:, 1, 1])
+    assert not known[0, 0]
+    assert known[1, 1]
+
+
+def test_a_turned_tiff_is_read_whole(tmp_path):
+    image = Image.fromarray(colours(3))
+    image.save(tmp_path / "a.tif", tiffinfo={274: 6})
+    pixels, reader = in_pieces(tmp_path / "a.tif")
+    assert reader is WholeImage
+    assert pixels.shape == (WIDTH, HEIGHT, 3)
+
+
+# What goes wrong.
+
+
+@pytest.fixture
+def without_rasterio(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+
+
+def test_without_the_extra_a_tiff_is_read_whole(tmp_path, without_rasterio):
+    KINDS["RGB"]().save(tmp_path / "a.tif")
+    assert not is_read_by_rows(tmp_path / "a.tif")
+    pixels, reader = in_pieces(tmp_path / "a.tif")
+    assert reader is WholeImage
+    assert np.array_equal(pixels, np.asarray(read_image(tmp_path / "a.tif")))
+
+
+def test_a_large_tiff_names_the_extra(tmp_path, without_rasterio, monkeypatch):
+    KINDS["RGB"]().save(tmp_path / "a.tif")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(InputError, match=r"a\.tif is too large .* Install .*: pip install 'convlora\[geo\]'\."):
+        in_pieces(tmp_path / "a.tif")
+
+
+def test_an_unusual_tiff_names_the_extra(tmp_path, monkeypatch):
+    write_tiff(tmp_path / "a.tif", rng.random((3, HEIGHT, WIDTH)).astype(np.float32))
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(InputError, match=r"a kind that Pillow does not know\. Install .* 'convlora\[geo\]'\."):
+        in_pieces(tmp_path / "a.tif")
+
+
+def test_other_large_files_are_to_be_converted(tmp_path, monkeypatch):
+    KINDS["RGB"]().save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(InputError, match=r"a\.png is too large to be decoded whole\. Convert it to a tiled TIFF"):
+        in_pieces(tmp_path / "a.png")
+
+
+def test_a_large_tiff_is_read_all_the_same(tmp_path, monkeypatch):
+    pytest.importorskip("rasterio")
+    image = KINDS["RGB"]()
+    image.save(tmp_path / "a.tif")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert np.array_equal(in_pieces(tmp_path / "a.tif")[0], np.asarray(image))
+
+
+@pytest.mark.parametrize("value", [-3.0, 70000.0])
+def test_values_without_a_known_range(tmp_path, value):
+    values = rng.random((1, HEIGHT, WIDTH)).astype(np.float32)
+    values[0, 60, 3] = value
+    write_tiff(tmp_path / "a.tif", values)
+    with pytest.raises(InputError, match=rf"a\.tif has values from .*{value:g}.*data\.intensity=image"):
+        in_pieces(tmp_path / "a.tif")
+
+
+def test_nothing_but_missing_values(tmp_path):
+    write_tiff(tmp_path / "a.tif", np.full((1, HEIGHT, WIDTH), np.nan, np.float32))
+    with pytest.raises(InputError, match=r"a\.tif holds nothing but NaN, infinite or missing values\. Replace"):
+        in_pieces(tmp_path / "a.tif")
+
+
+def test_complex_numbers(tmp_path):
+    write_tiff(tmp_path / "a.tif", np.ones((1, HEIGHT, WIDTH), np.complex64))
+    with pytest.raises(InputError, match=r"a\.tif holds complex numbers.*Convert it"):
+        in_pieces(tmp_path / "a.tif")
+
+
+def test_a_damaged_tiff(tmp_path):
+    pytest.importorskip("rasterio")
+    KINDS["RGB"]().save(tmp_path / "a.tif", compression="tiff_lzw")
+    content = (tmp_path / "a.tif").read_bytes()
+    for keep in (200, len(content) // 2):
+        (tmp_path / "a.tif").write_bytes(content[:keep])
+        with pytest.raises(InputError, match=r"a\.tif is damaged.*Replace the file"):
+            in_pieces(tmp_path / "a.tif")

@@ -1,0 +1,190 @@
+"""Runs that somebody sent: nothing in them may run code, leave its folder or take all memory."""
+
+import json
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from convlora.errors import InputError
+from convlora.inference.segmenter import Segmenter
+from tests.inference.test_saved_runs import SAVED
+
+VERSION = SAVED / "0.1.0"
+
+
+@pytest.fixture
+def run(tmp_path):
+    shutil.copytree(VERSION / "conv-lora", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def refused(run):
+    with pytest.raises(InputError) as caught:
+        Segmenter.from_run(run, model=VERSION / "sam", device="cpu")
+    return str(caught.value).replace(str(run), "RUN")
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_settings(run, section, **changes):
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings[section] |= changes
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"r": 10**9}, "says r='1000000000', but config.yaml of the run means 3"),
+        ({"num_experts": 10**8}, "says num_experts="),
+        ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "says megatron_config="),
+        ({"megatron_core": "antigravity"}, "says megatron_core="),
+        ({"target_modules": "(a+)+$"}, "says target_modules="),
+        ({"modules_to_save": ["mask_decoder", "prompt_encoder"]}, "says modules_to_save="),
+        ({"peft_type": "PROMPT_TUNING"}, "says peft_type="),
+        ({"init_lora_weights": "pissa"}, "says init_lora_weights="),
+        ({"something_new": {"path": "/etc/passwd"}}, "means nothing of the kind"),
+        ({"layer_replication": [[0, 10**9]]}, "says layer_replication="),
+        ({"rank_pattern": {"qkv": 10**9}}, "says rank_pattern="),
+    ],
+)
+def test_configurations_of_adapters_are_compared_not_followed(run, changes, said):
+    edit_json(run / "adapter" / "adapter_config.json", **changes)
+    message = refused(run)
+    assert said in message
+    assert "restore them from a copy" in message
+    assert "antigravity" not in sys.modules
+
+
+def test_what_makes_no_difference_is_ignored(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('ran')\n")
+    edit_json(
+        run / "adapter" / "adapter_config.json",
+        auto_mapping={"base_model_class": "x", "parent_library": "evil_module"},
+        base_model_name_or_path="../../../../etc",
+        setting_of_a_later_peft=None,
+    )
+    Segmenter.from_run(run, model=VERSION / "sam", device="cpu")
+    assert "evil_module" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"r": 10**9}, "method.r of conv-lora must be at most 4096, got 1000000000."),
+        ({"num_experts": 5000}, "method.num_experts of conv-lora must be at most 4096"),
+        ({"num_experts": 2, "expert_scales": [1, 10**9]}, "method.expert_scales of conv-lora must be at most 4096"),
+        ({"r": 4000}, "says r='3', but config.yaml of the run means 4000"),
+        ({"r": "__import__('os')"}, "method.r must be like its default, 3"),
+        ({"name": "../../evil"}, "There is no method '../../evil'."),
+        ({"target_modules": "x"}, "The method conv-lora has no option 'target_modules'."),
+    ],
+)
+def test_settings_of_methods_are_checked(run, changes, said):
+    edit_settings(run, "method", **changes)
+    assert said in refused(run)
+
+
+def test_a_rank_that_both_files_claim_but_the_weights_have_not(run):
+    edit_settings(run, "method", r=4000)
+    edit_json(run / "adapter" / "adapter_config.json", r=4000)
+    assert "has the rank 3, but config.yaml of the run says 4000" in refused(run)
+
+
+def test_pickles_are_never_opened(run):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (run / "ran",))
+
+    weights = run / "adapter" / "adapter_model.safetensors"
+    with (run / "adapter" / "adapter_model.bin").open("wb") as file:
+        pickle.dump(Evil(), file)
+    weights.unlink()
+    assert "has no trained weights yet" in refused(run)
+    shutil.copy(run / "adapter" / "adapter_model.bin", weights)
+    assert "is missing or damaged" in refused(run)
+    assert not (run / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: w.pop(next(n for n in w if "lora_B" in n)), "1 of 108 tensors are missing, unknown"),
+        (
+            lambda w: w.update({"base_model.model.extra": torch.zeros(2)}),
+            "(base_model.model.extra: [2] instead of None)",
+        ),
+        (
+            lambda w: w.update({"vision_encoder.pos_embed": torch.zeros(2)}),
+            "(vision_encoder.pos_embed: [2] instead of None)",
+        ),
+        (
+            lambda w: w.update({n: v[:1] for n, v in w.items() if "lora_B" in n}),
+            "lora_B.weight: [1, 3] instead of [96, 3]",
+        ),
+        (lambda w: w.update({n: torch.zeros(9, 32) for n in w if "lora_A" in n}), "has the rank 9, but config.yaml"),
+    ],
+)
+def test_weights_must_be_those_of_the_run(run, change, said):
+    path = run / "adapter" / "adapter_model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+    assert said in " ".join(refused(run).split())
+
+
+def test_headers_that_lie(run):
+    path = run / "adapter" / "adapter_model.safetensors"
+    whole = path.read_bytes()
+    for content in (
+        whole[:100],
+        whole[: len(whole) // 2],
+        (2**62).to_bytes(8, "little") + whole[8:],
+        whole.replace(b'"data_offsets":[0,', b'"data_offsets":[9,', 1),
+        whole.replace(b"[", b"{", 1),
+        b"",
+    ):
+        path.write_bytes(content)
+        assert "RUN/adapter/adapter_model.safetensors is missing or damaged" in refused(run)
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (BOMB, "it uses aliases"),
+        ("!!python/object/apply:os.system ['touch ran']", "could not determine a constructor"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("a: 2020-99-99", "month must be in 1..12"),
+        ("\0", "special characters are not allowed"),
+    ],
+)
+def test_settings_files_that_mean_harm(run, content, said):
+    (run / "config.yaml").write_text(content)
+    message = refused(run)
+    assert message.startswith("RUN/config.yaml is damaged (")
+    assert said in message
+
+
+def test_large_files_are_not_read(run):
+    with (run / "classes.json").open("ab") as file:
+        file.truncate(17 << 20)
+    assert "it has 17 MB, and 16 MB are the most that is read" in refused(run)
+    shutil.copy(VERSION / "conv-lora" / "classes.json", run / "classes.json")
+    (run / "adapter" / "adapter_config.json").write_text("[" * 100_000)
+    assert "nested too deeply" in refused(run)

@@ -1,0 +1,192 @@
+"""Trouble in training: what is skipped, what is said, and what stops a run."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from convlora.data.classes import ClassTable
+from convlora.errors import RunError
+from convlora.methods.conv_lora.balance import count_choices, expert_usage
+from convlora.metrics import BinaryScores, MultiClassScores
+from convlora.models.segmenter import SamForSemanticSegmentation
+from convlora.training.health import Health, constant_answer, likely_cause
+from convlora.training.reporting import Silent
+from convlora.training.run import Interrupted, build_model, train
+from convlora.training.validation import check_settings
+from tests.training.test_run import InterruptAt, weights_of
+
+
+class Heard(Silent):
+    def __init__(self):
+        self.messages = []
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """Makes the loss of chosen forward passes in training nan."""
+
+    def arm(steps):
+        whole, count = SamForSemanticSegmentation.forward, [0]
+
+        def forward(self, *args, **kwargs):
+            output = whole(self, *args, **kwargs)
+            if self.training and output.loss is not None:
+                count[0] += 1
+                if count[0] in steps:
+                    output.loss = output.loss * float("nan")
+            return output
+
+        monkeypatch.setattr(SamForSemanticSegmentation, "forward", forward)
+
+    return arm
+
+
+def log_of(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_step_without_a_finite_loss_changes_nothing(make_config, tmp_path, spoil):
+    spoil({2})
+    heard = Heard()
+    config = make_config(epochs=1, max_steps=2)
+    metrics = train(config, tmp_path / "two", reporter=heard)
+    assert metrics["skipped_steps"] == 1
+    assert "Warning: The loss of step 2 is not a finite number; the step is skipped." in heard.messages
+    one, two = log_of(tmp_path / "two")
+    assert one["loss"] is not None
+    assert (two["loss"], two["task_loss"]) == (None, None)
+    spoil(set())
+    # The same run, stopped after its first step: the schedule is that of two steps.
+    config = make_config(epochs=1, max_steps=2)
+    with pytest.raises(Interrupted, match="after step 1"):
+        train(config, tmp_path / "one", reporter=InterruptAt(1))
+    after_one = load_file(tmp_path / "one" / "checkpoints" / "checkpoint-1" / "adapter_model.safetensors")
+    after_two = load_file(tmp_path / "two" / "checkpoints" / "checkpoint-2" / "adapter_model.safetensors")
+    assert [name for name in after_one if not torch.equal(after_one[name], after_two[name])] == []
+
+
+def test_gradients_may_be_at_fault_too(make_config, tmp_path, monkeypatch):
+    """A finite loss whose gradient is not."""
+    whole = SamForSemanticSegmentation.forward
+
+    def forward(self, *args, **kwargs):
+        output = whole(self, *args, **kwargs)
+        if self.training:
+            weight = next(p for p in self.mask_decoder.parameters() if p.requires_grad)
+            output.loss = output.loss + torch.sqrt(weight.sum() * 0)
+        return output
+
+    monkeypatch.setattr(SamForSemanticSegmentation, "forward", forward)
+    with pytest.raises(RunError, match="in 5 steps in a row, up to step 5"):
+        train(make_config(epochs=5), tmp_path / "run")
+
+
+def test_several_in_a_row_stop_the_run_with_good_weights(make_config, tmp_path, spoil):
+    spoil(set(range(2, 99)))
+    with pytest.raises(RunError) as caught:
+        train(make_config(epochs=9), tmp_path / "run")
+    assert str(caught.value) == (
+        "The loss was not a finite number in 5 steps in a row, up to step 6, so training stops; the last good weights "
+        f"are kept in {tmp_path / 'run' / 'adapter'}. Try a lower --lr."
+    )
+    assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "run").values())
+
+
+def test_even_if_no_epoch_was_finished(make_config, tmp_path, spoil):
+    spoil(set(range(1, 99)))
+    with pytest.raises(RunError, match="up to step 5"):
+        train(make_config(epochs=9, batch_size=1), tmp_path / "run")
+    assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "run").values())
+
+
+def test_skipped_steps_are_remembered_by_a_resumed_run(make_config, tmp_path, spoil):
+    spoil({1, 2})
+    with pytest.raises(Interrupted):
+        train(make_config(), tmp_path / "run", reporter=InterruptAt(3))
+    spoil(set())
+    assert train(make_config(), tmp_path / "run", resume=True)["skipped_steps"] == 2
+
+
+def test_causes():
+    assert "fp16" in likely_cause("fp16", 1.0)
+    assert "grown to 5e+04" in likely_cause("fp32", 5e4)
+    assert likely_cause("bf16", None) == "Try a lower --lr, or --precision fp32."
+
+
+def binary(answers, truth):
+    scores = BinaryScores(structure=False)
+    scores.update(np.asarray(answers, dtype=float), np.asarray(truth))
+    return scores
+
+
+def test_constant_answers():
+    assert constant_answer(binary([[0.1, 0.2]], [[0, 1]])) == 0
+    assert constant_answer(binary([[0.9, 0.9]], [[0, 1]])) == 1
+    assert constant_answer(binary([[0.9, 0.2]], [[0, 1]])) is None
+    assert constant_answer(binary([[0.1, 0.2]], [[0, 0]])) is None, "which is right"
+    scores = MultiClassScores(("a", "b", "c"), boundaries=False)
+    scores.update(np.array([[2, 2]]), np.array([[0, 2]]))
+    assert constant_answer(scores) == 2
+
+
+def test_each_trouble_is_said_once_and_in_words():
+    heard = Heard()
+    health = Health(heard, ClassTable(("background", "crack")), 1.0)
+    for epoch in (1, 2):
+        health.look_at_answers(binary([[0.1, 0.2]], [[0, 1]]), epoch)
+        health.look_at_gate(torch.tensor([1.0, 97.0, 2.0]), epoch)
+    health.look_at_gate(torch.tensor([50.0, 50.0]), 3)
+    health.look_at_gate(None, 3)
+
+    class State:
+        is_world_process_zero, global_step = True, 0
+
+    for norm in [1.0] * 12 + [150.0, 900.0]:
+        State.global_step += 1
+        health.on_log(None, State, None, {"grad_norm": norm})
+    assert heard.messages == [
+        "Warning: After epoch 1 the model answers 'background' for every pixel of the validation images. If later "
+        "epochs do not change that, train longer or with a higher --lr, and look at the masks with: convlora data "
+        "check DATA.",
+        "Warning: In epoch 1 the gate sent 97% of the feature maps to expert 1 (counted from 0), so the others learn "
+        "nothing. Raise method.load_balancing_weight, or keep method.gate_noise=true.",
+        "Warning: The gradients of step 13 have the norm 150, where 1 was usual. They are clipped to 1; if the loss "
+        "rises from here on, lower --lr.",
+    ]
+
+
+def test_a_collapsed_gate_is_noticed_in_training(make_config, tmp_path):
+    """Without noise a gate that starts at zero sends everything to the first expert."""
+    heard = Heard()
+    config = make_config(epochs=1)
+    config.method.options = {"gate_noise": False}
+    train(config, tmp_path / "run", reporter=heard)
+    assert any("the gate sent 100% of the feature maps to expert 0" in text for text in heard.messages)
+    heard = Heard()
+    train(make_config(epochs=1), tmp_path / "noisy", reporter=heard)
+    assert not any("the gate" in text for text in heard.messages)
+
+
+def test_choices_are_counted_once_even_with_checkpointing(make_config):
+    config = make_config()
+    check_settings(config)
+    model = build_model(config, ClassTable(("a", "b"))).train()
+    assert expert_usage(model) is None
+
+    def choices():
+        count_choices(model)
+        model(pixel_values=torch.randn(3, 3, 64, 64), labels=torch.ones(3, 64, 64, dtype=torch.long)).loss.backward()
+        return expert_usage(model).sum()
+
+    plain = choices()
+    assert plain > 0
+    model.base_model.model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert choices() == plain
+    model.eval()(pixel_values=torch.randn(3, 3, 64, 64))
+    assert expert_usage(model).sum() == plain, "only training is counted"

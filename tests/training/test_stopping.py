@@ -1,0 +1,128 @@
+"""Signals, full disks and two processes that want the same folder."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from convlora.errors import InputError
+from convlora.locking import LOCK, only_one
+from convlora.storage import sweep
+from convlora.training.folder import last_checkpoint
+from convlora.training.reporting import Silent
+from convlora.training.run import train
+from tests.training.test_run import assert_equal_runs
+
+
+def program(*arguments, **options):
+    command = [sys.executable, "-m", "convlora.cli.main", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+
+
+def wait_for_steps(folder, steps):
+    for _ in range(1200):
+        path = folder / "log.jsonl"
+        if path.is_file() and len(path.read_text().splitlines()) >= steps:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no step was made")
+
+
+def test_terminated_from_outside_and_gone_on_with(make_config, trained_run, tmp_path):
+    """What a queue of a cluster does: SIGTERM, then after a while SIGKILL."""
+    make_config().save(tmp_path / "config.yaml")
+    process = program("train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run")
+    wait_for_steps(tmp_path / "run", 1)
+    with pytest.raises(InputError, match=f"Process {process.pid} is writing to {tmp_path}/run. Wait until it has"):
+        train(make_config(), tmp_path / "run", resume=True)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the run was quicker than the signal")
+    assert process.returncode == 1
+    assert "Finishing this step or validation, then saving." in told
+    assert "Go on with the same command and --resume." in " ".join(told.split())
+    assert "Traceback" not in told
+    assert not (tmp_path / "run" / LOCK).exists()
+    train(make_config(), tmp_path / "run", resume=True)
+    assert_equal_runs(trained_run, tmp_path / "run")
+
+
+def test_a_second_interrupt_ends_it_at_once(make_config, trained_run, tmp_path):
+    class Impatient(Silent):
+        steps = 0
+
+        def step(self, step, epoch, loss):
+            self.steps = step
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+
+    reporter = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), tmp_path / "run", reporter=reporter)
+    assert reporter.steps == 4
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-3", "the one of the first epoch is still there"
+    train(make_config(), tmp_path / "run", resume=True)
+    assert_equal_runs(trained_run, tmp_path / "run")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 1.1])
+def test_a_full_disk(make_config, trained_run, tmp_path, share):
+    """No file may grow beyond a limit, which is what a full disk or a used-up quota look like to a program."""
+    largest = (last_checkpoint(trained_run) / "optimizer_state.safetensors").stat().st_size
+    adapter = (trained_run / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert adapter < 0.9 * largest, "or the cases are not what they say"
+    config = make_config()
+    config.save(tmp_path / "config.yaml")
+
+    def little_room():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limit = int(share * largest)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    process = program(
+        "train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run", preexec_fn=little_room
+    )
+    _, told = process.communicate(timeout=120)
+    assert "Traceback" not in told
+    told = " ".join(told.split())
+    if share > 1:
+        assert process.returncode == 0
+        return
+    assert process.returncode == 1
+    assert "ake room" in told
+    assert not any(path.name.startswith(".") for path in (tmp_path / "run").iterdir())
+    train(make_config(), tmp_path / "run", resume=True)
+    assert_equal_runs(trained_run, tmp_path / "run")
+
+
+def test_the_lock_is_let_go(tmp_path):
+    with (
+        only_one(tmp_path / "new"),
+        pytest.raises(InputError, match=f"Process {os.getpid()} is writing"),
+        only_one(tmp_path / "new"),
+    ):
+        pass
+    assert not (tmp_path / "new").exists(), "nothing came of it"
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / LOCK).write_text("1\n")  # of a process that was killed
+    with only_one(tmp_path / "old"):
+        pass
+    assert list((tmp_path / "old").iterdir()) == []
+
+
+def test_what_killed_processes_left_is_swept(tmp_path):
+    (tmp_path / ".adapter.unfinished-abc").mkdir()
+    (tmp_path / ".adapter.unfinished-abc" / "half").write_text("x")
+    (tmp_path / ".metrics.unfinished-x1.json").write_text("{")
+    (tmp_path / ".hidden").write_text("mine")
+    (tmp_path / "metrics.json").write_text(json.dumps({}))
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "metrics.json"]
