@@ -16,6 +16,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+_TRIES = 100
+_HELD: set[int] = set()  # handles of this process
 
 
 @contextlib.contextmanager
@@ -33,9 +35,11 @@ def only_one(folder: Path) -> Iterator[None]:
     make_folder(folder)
     path = folder / LOCK
     handle = _take(path)
+    _HELD.add(handle)
     try:
         yield
     finally:
+        _HELD.discard(handle)
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)  # before letting go: whoever waits for it then finds that it is gone
         os.close(handle)
@@ -45,7 +49,7 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def _take(path: Path) -> int:
-    while True:
+    for _ in range(_TRIES):
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -61,9 +65,22 @@ def _take(path: Path) -> int:
             ) from None
         except OSError:
             pass  # a file system without locks
-        with contextlib.suppress(OSError):
-            if os.fstat(handle).st_ino == path.stat().st_ino:
+        if path.exists():
+            with contextlib.suppress(OSError):  # the number is for the message only, and the disk may be full
                 os.ftruncate(handle, 0)
                 os.write(handle, f"{os.getpid()}\n".encode())
-                return handle
+            return handle
         os.close(handle)  # the file that was locked is gone: its owner has just finished
+    raise InputError(f"Cannot lock {path.parent}: {path.name} keeps vanishing. Choose another --output.")
+
+
+def _let_go_in_child() -> None:
+    # A forked process, such as one that reads images, would hold the lock beyond the death of its parent.
+    for handle in _HELD:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)

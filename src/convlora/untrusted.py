@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-LARGEST = 16 << 20  # bytes; settings and class tables are a thousandth of it
+LARGEST = 16 << 20  # bytes; class tables are a thousandth of it
+LARGEST_YAML = 1 << 20  # likewise of settings; reading YAML is slow
 
 
 class UnreadableError(ValueError):
@@ -19,9 +20,22 @@ class _PlainLoader(yaml.SafeLoader):
     """YAML without aliases: a few lines of them can stand for billions of values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
             raise UnreadableError("it uses aliases ('*name'), which settings do not need")
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise UnreadableError(f"it uses the tag '{event.tag}', which settings do not need")
         return super().compose_node(parent, index)
+
+    def number(self, node: yaml.ScalarNode) -> Any:
+        """Numbers but those to the base of 60, such as 1:30:00: long ones take very long."""
+        if ":" in node.value:
+            return node.value
+        return self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
+
+
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _PlainLoader.add_constructor(_tag, _PlainLoader.number)
 
 
 def parse_yaml(text: str) -> Any:
@@ -36,7 +50,7 @@ def parse_yaml(text: str) -> Any:
         raise
     except RecursionError as error:
         raise UnreadableError("it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates and numbers that are none
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # dates and numbers that are none
         raise UnreadableError(" ".join(str(error).split())) from error
 
 
@@ -47,7 +61,7 @@ def read_yaml(path: Path) -> Any:
         OSError: If it cannot be read.
         UnreadableError: If it is none, too large, or uses aliases.
     """
-    return parse_yaml(_text(path, LARGEST))
+    return parse_yaml(_text(path, LARGEST_YAML))
 
 
 def read_json(path: Path, largest: int = LARGEST) -> Any:

@@ -16,7 +16,8 @@ from tests.fuzz.readers import READERS
 
 _TOKENS = [
     b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"-1", b"1e999", b"NaN", b"null", b"[", b"{", b'"', b"]",
-    b"}", b"../", b"\n", b",", b":", b"&a ", b"*a", b"!!python/name:os.system ", b"999999999999999999999", b"true",
+    b"}", b"../", b"\n", b",", b":", b"&a ", b"*a", b"!!bool ", b"!!int ''",
+    b":1", b"!!python/name:os.system ", b"999999999999999999999", b"true",
     b"''", b"[]", b"{}", b"\\u0000", b"\xc3\x28", b"%s", b"  ", b"\t", b"- ", b"0", b"-0.5", b"1.5",
 ]  # fmt: skip
 MEMORY = 4 << 30  # bytes a reader may add to what the process has; no seed needs a thousandth of it

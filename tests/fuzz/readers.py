@@ -92,9 +92,9 @@ def _archive(path: Path) -> None:
         shutil.rmtree(path.parent / "out", ignore_errors=True)
 
 
-def _zip() -> bytes:
+def _zip(method: int = zipfile.ZIP_DEFLATED) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w", method) as archive:
         for split in ("train", "validation", "test"):
             archive.writestr(f"T/{split}/images/a.jpg", encoded("JPEG"))
             archive.writestr(f"T/{split}/masks_12/a_mask.png", encoded("PNG", "1"))
@@ -153,5 +153,5 @@ READERS = {
         "a.safetensors", [(SAVED / "adapter" / "adapter_model.safetensors").read_bytes()[:9000]], _shapes
     ),
     "checkpoint": Reader("state.safetensors", [_saved_state()], _state),
-    "archive": Reader("x.zip", [_zip()], _archive),
+    "archive": Reader("x.zip", [_zip(), _zip(zipfile.ZIP_LZMA), _zip(zipfile.ZIP_BZIP2)], _archive),
 }  # fmt: skip

@@ -52,7 +52,10 @@ def serving() -> Iterator[Site]:
             if asked and site.ranges and self.headers.get("If-Range") == site.etag:
                 start = int(asked.removeprefix("bytes=").rstrip("-"))
                 if start >= len(content):
-                    self.send_error(416)
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(content)}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                     return
             self.send_response(206 if start else 200)
             if start:

@@ -91,14 +91,24 @@ def test_only_results_of_the_same_run_and_image_count(trained_run, tmp_path):
     done = DoneList(tmp_path, "print", 0)
     done.add(job(tmp_path), {"shares": {}})
     (tmp_path / ".done-1.jsonl").write_text('{"key": "x", "made_by": "print", "resu')  # of a killed process
-    assert DoneList(tmp_path, "print", 3).earlier([job(tmp_path)]) == {job(tmp_path): {"shares": {}}}
+    assert DoneList(tmp_path, "print", 3).earlier([job(tmp_path)]) == {
+        job(tmp_path): {"shares": {}, "image": str(tmp_path / "a.jpg"), "mask": str(tmp_path / "a.png")}
+    }
     assert DoneList(tmp_path, "other", 0).earlier([job(tmp_path)]) == {}
     (tmp_path / "a.png").rename(tmp_path / "b.png")
     assert done.earlier([job(tmp_path)]) == {}, "the result is gone"
+    (tmp_path / "b.png").write_bytes(b"another")
     (tmp_path / "b.png").rename(tmp_path / "a.png")
+    assert done.earlier([job(tmp_path)]) == {}, "the result is that of something else"
+    (tmp_path / "a.png").write_bytes(b"result")
+    done.add(job(tmp_path), {"shares": {}})
+    spelt = Job(tmp_path / "." / "x" / ".." / "a.jpg", tmp_path / "a.png", None)
+    (tmp_path / "x").mkdir()
+    assert done.earlier([spelt])[spelt]["image"] == str(spelt.image), "as it is called now"
+    (tmp_path / "x").rmdir()
     Image.new("RGB", (5, 4)).save(tmp_path / "a.jpg")
     assert done.earlier([job(tmp_path)]) == {}, "the image is another"
-    done.end()
+    done.forget()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.png"]
     prints = {fingerprint(trained_run, *how) for how in ((None, False), (None, True), (Tiles(64), False))}
     assert len(prints) == 3

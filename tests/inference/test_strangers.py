@@ -167,7 +167,10 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     ("content", "said"),
     [
         (BOMB, "it uses aliases"),
-        ("!!python/object/apply:os.system ['touch ran']", "could not determine a constructor"),
+        ("!!python/object/apply:os.system ['touch ran']", "it uses the tag 'tag:yaml.org,2002:python/object/apply"),
+        ("a: !!float ''", "it uses the tag"),
+        ("a: !!bool maybe", "it uses the tag"),
+        ("lr: " + "1:" * 400_000 + "1", "'model'"),
         ("[" * 5000, "nested too deeply"),
         ("a: " + "9" * 5000, "Exceeds the limit"),
         ("a: 2020-99-99", "month must be in 1..12"),

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 
 import pytest
@@ -76,6 +77,24 @@ def test_a_longer_part_than_the_file_begins_anew(site, tmp_path):
     assert get(file, tmp_path).read_bytes() == CONTENT[:1000]
 
 
+def test_a_part_that_is_complete_is_not_fetched_again(site, tmp_path):
+    site.cut_after = [len(CONTENT) // 2, 0]
+    with pytest.raises(RunError):
+        get(remote(site), tmp_path, attempts=1)
+    (tmp_path / "data.zip.part").write_bytes(CONTENT)  # killed before it could be renamed
+    assert get(remote(site), tmp_path).read_bytes() == CONTENT
+    assert len(site.asked) == 2
+
+
+def test_a_full_disk_is_not_the_line(site, tmp_path, monkeypatch):
+    def full(url, part, progress):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("convlora.prepare.download._transfer", full)
+    with pytest.raises(OSError, match="No space left"):
+        get(remote(site), tmp_path)
+
+
 def test_passing_failures_of_the_server_are_waited_for(site, tmp_path):
     site.statuses = [503, 500]
     assert get(remote(site), tmp_path).read_bytes() == CONTENT
@@ -107,5 +126,6 @@ def test_other_content_is_set_aside(site, tmp_path):
 def test_only_web_addresses(tmp_path):
     secret = tmp_path / "secret.zip"
     secret.write_bytes(CONTENT)
-    with pytest.raises(InputError, match="neither an http nor an https"):
-        get(RemoteFile(secret.as_uri()), tmp_path / "out")
+    for url in (secret.as_uri(), "example.org/data.zip"):
+        with pytest.raises(InputError, match=r"neither an http nor an https address\. Correct --mirror"):
+            get(RemoteFile(url), tmp_path / "out")

@@ -5,6 +5,7 @@ import os
 import stat
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,6 +213,25 @@ def test_broken_archives(site, tmp_path):
     flipped = bytearray(whole)
     flipped[whole.index(b"train/images/0.jpg") + 200] ^= 0xFF
     assert "is damaged" in bad(site, tmp_path / "d", bytes(flipped))
+
+
+def test_an_archive_that_is_none_is_fetched_anew(site, tmp_path):
+    """Without a checksum there is nothing to tell it by before it is opened."""
+    entry = leaf(site)
+    whole = site.files["leaf.zip"]
+    entry = dataclasses.replace(entry, files=(RemoteFile(f"{site.url}/leaf.zip"),))
+    site.files["leaf.zip"] = b"<!doctype html>log in"
+    with pytest.raises(InputError, match="is a web page"):
+        prepare(entry, tmp_path / "data")
+    site.files["leaf.zip"] = whole
+    assert prepare(entry, tmp_path / "data").counts["train"] == 3
+
+
+def test_not_into_the_folder_one_is_in(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="--output is the folder you are in"):
+        prepare(leaf(site), Path())
+    assert prepare(leaf(site), Path("data")).folder == tmp_path / "data"
 
 
 def test_archives_without_what_is_needed(site, tmp_path):

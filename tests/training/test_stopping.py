@@ -118,6 +118,36 @@ def test_the_lock_is_let_go(tmp_path):
     assert list((tmp_path / "old").iterdir()) == []
 
 
+def test_a_full_disk_is_no_reason_to_wait_for_a_lock(tmp_path):
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from convlora.locking import only_one\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "with only_one(Path(sys.argv[1])): pass"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "run"], check=True, timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_processes_do_not_hold_the_lock(tmp_path):
+    """As the processes that read images, which live a while longer than a parent that is killed."""
+    parent = os.fork()
+    if parent == 0:
+        with only_one(tmp_path):
+            if os.fork() == 0:
+                (tmp_path / "pid").write_text(str(os.getpid()))
+                time.sleep(60)
+                os._exit(0)
+            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(parent, 0)
+    try:
+        with only_one(tmp_path):
+            pass
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
 def test_what_killed_processes_left_is_swept(tmp_path):
     (tmp_path / ".adapter.unfinished-abc").mkdir()
     (tmp_path / ".adapter.unfinished-abc" / "half").write_text("x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,13 +75,15 @@ def predict(
     from convlora.inference.segmenter import Segmenter
 
     segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
-    processes = PartialState(cpu=segmenter.device.type == "cpu")
+    # Whoever is done first waits for the others, however long their images take.
+    processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=timedelta(days=30))
     segmenter.model.to(processes.device)
     done = DoneList(output, fingerprint(run, tiles, overlay), processes.process_index)
     earlier = done.earlier(jobs) if resume else {}
-    processes.wait_for_everyone()  # before anybody forgets anything
-    if not resume:
-        done.begin()
+    processes.wait_for_everyone()  # all have read it
+    if not resume and processes.is_main_process:
+        done.forget()
+    processes.wait_for_everyone()  # nobody has written yet
     own = [job for job in jobs if job not in earlier][processes.process_index :: processes.num_processes]
     with progress_bar() as bar:
         task = bar.add_task("Predicting", total=len(own), note="")
@@ -95,7 +98,7 @@ def predict(
     order = {str(job.image): place for place, job in enumerate(jobs)}
     results = sorted([*earlier.values(), *results], key=lambda result: order[result["image"]])
     add_shares(output, segmenter.classes, results)
-    done.end()
+    done.forget()
     if earlier:
         err.print(f"{len(earlier)} of {len(jobs)} images were done before.")
     failed = [result for result in results if "error" in result]

@@ -46,33 +46,37 @@ class DoneList:
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 entry = _parse(line)
                 if entry is not None and entry["made_by"] == self.made_by:
-                    entries[entry["key"]] = entry["result"]
+                    entries[entry["key"]] = entry
         found = {}
         for job in jobs:
-            result = entries.get(_key(job))
-            if result is not None and job.mask.is_file() and (job.overlay is None or job.overlay.is_file()):
-                found[job] = result
+            entry = entries.get(_state(job.image))
+            if entry is not None and entry["made"] == _made(job):  # or something else has written there since
+                paths = {"image": str(job.image), "mask": str(job.mask)}
+                paths |= {"overlay": str(job.overlay)} if job.overlay is not None else {}
+                found[job] = entry["result"] | paths  # as they are called now
         return found
 
     def add(self, job: Job, result: dict[str, Any]) -> None:
         """Writes down that an image is done; its files are there."""
         make_folder(self.output)
         with self._own.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": _key(job), "made_by": self.made_by, "result": result}) + "\n")
+            entry = {"key": _state(job.image), "made_by": self.made_by, "made": _made(job), "result": result}
+            file.write(json.dumps(entry) + "\n")
 
-    def begin(self) -> None:
-        """Forgets what this process did before."""
-        self._own.unlink(missing_ok=True)
-
-    def end(self) -> None:
-        """Forgets everything: all is done. For one process, when the others have ended."""
+    def forget(self) -> None:
+        """Forgets everything, because all is done or all is to be done again. For one process alone."""
         for path in self.output.glob(".done-*.jsonl"):
             path.unlink(missing_ok=True)
 
 
-def _key(job: Job) -> str:
-    """An image as it is now."""
-    path = Path(str(job.image))
+def _made(job: Job) -> list[str]:
+    """The files of a result as they are now."""
+    return [_state(path) for path in (job.mask, job.overlay) if path is not None]
+
+
+def _state(file: object) -> str:
+    """A file as it is now."""
+    path = Path(str(file))
     try:
         state = path.stat()
     except OSError:
@@ -86,4 +90,4 @@ def _parse(line: str) -> dict[str, Any] | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) and {"key", "made_by", "result"} <= entry.keys() else None
+    return entry if isinstance(entry, dict) and {"key", "made_by", "made", "result"} <= entry.keys() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from convlora.errors import InputError, RunError
 from convlora.prepare.catalogue import RemoteFile
@@ -18,6 +20,7 @@ from convlora.storage import make_folder, write_json
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _PERMANENT = (400, 401, 403, 404, 405, 410, 451)
 
 Progress = Callable[[int, int | None], None]  # bytes that are there, bytes in all
@@ -45,6 +48,8 @@ def fetch(
         InputError: If the server has no such file, or what it sent has another checksum.
         RunError: If the connection fails again and again; what has arrived is kept.
     """
+    if urlsplit(file.url).scheme not in ("http", "https"):
+        raise InputError(f"{file.url} is neither an http nor an https address. Correct --mirror.")
     make_folder(folder)
     path, part = folder / file.name, folder / f"{file.name}.part"
     if path.is_file():
@@ -57,16 +62,18 @@ def fetch(
             _transfer(file.url, part, progress)
             break
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # more was asked for than there is: the file has changed
-                part.unlink(missing_ok=True)
+            if error.code == 416:
+                if error.headers.get("Content-Range") == f"bytes */{before}":  # it was all there
+                    break
+                part.unlink(missing_ok=True)  # more was asked for than there is: the file has changed
             elif error.code in _PERMANENT:
                 raise InputError(
                     f"{file.url} answers {error.code} ({error.reason}). Fetch the file by hand and give it with --from."
                 ) from error
             reason = f"{error.code} {error.reason}"
         except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are among OSError
-            if getattr(error, "filename", None) is not None:  # the disk, not the line
-                raise
+            if getattr(error, "filename", None) is not None or getattr(error, "errno", None) in _DISK:
+                raise  # not the line is at fault
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         if _size(part) > before:
             failures, waiting = 0, pause
@@ -116,9 +123,7 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> None:
         headers |= {"Range": f"bytes={start}-", "If-Range": notes["validator"]}
     else:
         start = 0
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme is checked below
-    if request.type not in ("http", "https"):
-        raise InputError(f"{url} is neither an http nor an https address.")
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
         start = start if answer.status == 206 and _range_start(answer) == start else 0
         length = answer.headers.get("Content-Length")

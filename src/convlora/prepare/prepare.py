@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from convlora.data.folder import SPLITS
 from convlora.data.images import IMAGE_SUFFIXES, read_image_size
 from convlora.errors import InputError
+from convlora.locking import only_one
 from convlora.prepare.bundles import open_bundle
 from convlora.prepare.catalogue import Entry, RemoteFile
 from convlora.prepare.download import Progress, digest, fetch
@@ -71,6 +72,9 @@ def prepare(
         InputError: If the folder is in use, a file is missing, damaged or not what was expected.
         RunError: If the connection fails.
     """
+    output = output.absolute()
+    if output == Path.cwd():
+        raise InputError("--output is the folder you are in, which cannot be replaced. Name a folder inside it.")
     done = _already_there(entry, output)
     if done is not None:
         return done
@@ -79,17 +83,37 @@ def prepare(
             f"{entry.name} is given out by its owners only: fetch it from {entry.homepage} and name the archive, or "
             "the folder it was unpacked to, with --from."
         )
+    if given is not None:
+        return _convert(entry, _given(entry, given), output, track, is_folder=given.is_dir())
     downloads = output.with_name(f"{output.name}.download")
-    paths = _given(entry, given) if given is not None else _fetched(entry, downloads, mirror, transfer)
-    record = [] if given is not None and given.is_dir() and paths == [given] else _record(entry, paths, track)
+    with only_one(downloads):
+        paths = _fetched(entry, downloads, mirror, transfer)
+        try:
+            made = _convert(entry, paths, output, track)
+        except InputError:
+            for path, file in zip(paths, entry.files, strict=True):
+                if file.checksum is None and path.is_file():  # it may not be the right file at all
+                    path.replace(path.with_name(f"{path.name}.rejected"))
+            raise
+    if not keep:
+        shutil.rmtree(downloads, ignore_errors=True)
+    return made
+
+
+def _convert(
+    entry: Entry,
+    paths: list[Path],
+    output: Path,
+    track: Callable[[Iterable[Any], str], Iterator[Any]],
+    is_folder: bool = False,
+) -> Prepared:
+    record = [] if is_folder and paths[0].is_dir() else _record(entry, paths, track)
     pairs, alone = find_pairs(entry, [open_bundle(path) for path in paths])
     notes = [*_unchecked(entry, record), *_miscounted(entry, pairs, alone)]
     with replacing_folder(output) as folder:
         _write(entry, pairs, folder, track)
         about = {"name": entry.name, "title": entry.title, "homepage": entry.homepage, "licence": entry.licence}
         (folder / RECORD).write_text(json.dumps({**about, "files": record}, indent=2) + "\n", encoding="utf-8")
-    if given is None and not keep:
-        shutil.rmtree(downloads, ignore_errors=True)
     return Prepared(output, _counts(pairs), tuple(notes))
 
 

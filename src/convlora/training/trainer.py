@@ -107,6 +107,12 @@ class SegmentationTrainer(Trainer):
     ) -> None:
         self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed)
         super().__init__(train_dataset=train_dataset, eval_dataset=train_dataset, **kwargs)
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if self.is_deepspeed_enabled or (plugin is not None and plugin.fsdp_version != 2):
+            raise InputError(
+                "Weights can be spread over processes by FSDP version 2 only: take docs/configs/fsdp.yaml, or leave "
+                "DeepSpeed and FSDP out of the configuration of accelerate."
+            )
         # The Trainer would split batches over all GPUs in one process, where the load-balancing loss of the copies is
         # lost. Several GPUs are for `torchrun` and `accelerate launch`.
         self.args._n_gpu = min(self.args.n_gpu, 1)
@@ -318,9 +324,6 @@ class SegmentationTrainer(Trainer):
             ) from error
 
     def _write_checkpoint(self, model: Any, trial: Any) -> None:
-        if self.is_deepspeed_enabled:
-            super()._save_checkpoint(model, trial)  # it writes its shards itself
-            return
         folder = Path(self.args.output_dir)
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         unfinished = folder / f".{name}.unfinished"
