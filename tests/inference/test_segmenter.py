@@ -126,5 +126,5 @@ def test_another_sam_does_not_fit(tmp_path, trained_run):
     from tests.helpers.models import tiny_sam
 
     tiny_sam(hidden_size=48).save_pretrained(tmp_path / "other")
-    with pytest.raises(InputError, match="does not fit the run.*--model"):
+    with pytest.raises(InputError, match=r"does not fit the run.*--model"):
         Segmenter.from_run(trained_run, model=tmp_path / "other")

@@ -170,7 +170,7 @@ def test_images_that_are_all_ignored_end_with_a_sentence(make, town, tmp_path):
         Image.fromarray(np.full((64, 80), 255, dtype=np.uint8)).save(path)
     config = make()
     config.data.path = str(copy)
-    with pytest.raises(InputError, match="All pixels in the masks of the split 'val' of .* are ignored"):
+    with pytest.raises(InputError, match=r"All pixels in the masks of the split 'val' of .* are ignored"):
         train(config, tmp_path / "run")
 
 
