@@ -62,3 +62,18 @@ def trained_run(tmp_path_factory, make_config):
     folder = tmp_path_factory.mktemp("runs") / "run"
     train(make_config(), folder)
     return folder
+
+
+@pytest.fixture
+def convlora(capsys):
+    """Runs a command in this process; returns exit code, stdout and stderr."""
+
+    from convlora.cli.main import run
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return call

@@ -1,5 +1,8 @@
+import errno
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +81,55 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="--output"):
         make_folder(tmp_path / "file" / "folder")
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """What was sent to the disk, in order: the names it had then, and of files the content."""
+    seen, sync = [], os.fsync
+
+    def record(handle):
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        seen.append((path, path.read_text() if path.is_file() else None))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    return seen
+
+
+on_linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for the names of open files")
+
+
+@on_linux
+def test_a_file_is_on_the_disk_before_it_is_renamed(tmp_path, synced):
+    write_text(tmp_path / "file.txt", "content")
+    (file, content), (folder, _) = synced
+    assert ".unfinished-" in file.name
+    assert content == "content"
+    assert folder == tmp_path
+
+
+@on_linux
+def test_a_folder_is_on_the_disk_before_it_is_renamed(tmp_path, synced):
+    with replacing_folder(tmp_path / "folder") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "a").write_text("content")
+    before = synced[:-1]
+    assert {path.name for path, _ in before} == {folder.name, "deep", "a"}
+    assert all(folder in (path, *path.parents) for path, _ in before), "under their temporary names"
+    assert ("a", "content") in [(path.name, content) for path, content in before]
+    assert synced[-1] == (tmp_path, None)
+
+
+def test_a_disk_that_turns_out_full_leaves_the_old_file(tmp_path, monkeypatch):
+    """Some file systems notice only when the content has to leave the memory."""
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_text(tmp_path / "file.txt", "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(tmp_path / "file.txt", "new")
+    assert (tmp_path / "file.txt").read_text() == "old"
+    assert listing(tmp_path) == ["file.txt"]

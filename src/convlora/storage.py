@@ -1,4 +1,7 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writing files so that a reader sees the old content or the new, never half of it, even after a loss of power.
+
+A rename may reach the disk before the content of the renamed file does, so that content is sent to the disk first.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
+        send_to_disk(temporary)
         temporary.replace(path)
+        send_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,17 +61,35 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def swap_folder(new: Path, path: Path) -> None:
-    """Renames the finished folder `new` to `path`, taking away what was there.
+    """Sends the finished folder `new` to the disk and renames it to `path`, taking away what was there.
 
     No system call exchanges two folders everywhere, so there is a moment without `path`; [`recover_folder`] mends what
     a process that died in it leaves behind.
     """
+    for written in (*new.rglob("*"), new):
+        send_to_disk(written)
     old = _old_name(path)
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
     new.rename(path)
+    send_to_disk(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def send_to_disk(path: Path) -> None:
+    """Waits until a file's content, or a folder's names, are on the disk.
+
+    Not every system can do that with folders, or lets everybody do it; when their names get there is then left to it.
+    """
+    is_folder = path.is_dir()
+    with contextlib.suppress(*[OSError] if is_folder else []):
+        # Windows syncs only what may be written to; elsewhere the file may be write-protected.
+        handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def sweep(folder: Path) -> None:

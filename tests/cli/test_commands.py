@@ -11,19 +11,6 @@ from PIL import Image
 from convlora.cli.main import run
 
 
-@pytest.fixture
-def convlora(capsys):
-    """Runs a command in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return call
-
-
 def only_json(out):
     assert out.count("\n") == 1, "stdout must hold one line"
     return json.loads(out)

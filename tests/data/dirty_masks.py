@@ -54,6 +54,19 @@ def jpeg_among_binary(data: Data) -> None:
     data.put_mask(smooth(), ".jpg")
 
 
+PHOTOGRAPHS = [
+    f"error: DATA/{name}.png holds {colours} different colours, so it is a photograph or "
+    "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class."
+    for name, colours in (
+        ("train/masks/0", "6,398"),
+        ("train/masks/1", "6,400"),
+        ("train/masks/2", "6,399"),
+        ("train/masks/3", "6,399"),
+        ("val/masks/0", "6,400"),
+    )
+]
+
+
 def photographs_as_masks(data: Data) -> None:
     for path in data.root.glob("*/*/*.png"):
         put(path, noise(sum(map(ord, str(path.relative_to(data.root)))), 80, 80))
@@ -204,34 +217,12 @@ CASES = [
     Case(
         "photographs as masks",
         photographs_as_masks,
-        [
-            "error: DATA/train/masks/0.png holds 6,398 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-            "error: DATA/train/masks/1.png holds 6,400 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-            "error: DATA/train/masks/2.png holds 6,399 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-            "error: DATA/train/masks/3.png holds 6,399 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-            "error: DATA/val/masks/0.png holds 6,400 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-        ],
+        PHOTOGRAPHS,
     ),
     Case(
         "photographs as masks of named classes",
         named(TWO, photographs_as_masks),
-        [
-            "error: DATA/train/masks/0.png holds 6,398 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-            "error: DATA/train/masks/1.png holds 6,400 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-            "error: DATA/train/masks/2.png holds 6,399 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-            "error: DATA/train/masks/3.png holds 6,399 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-            "error: DATA/val/masks/0.png holds 6,400 different colours, so it is a photograph or "
-            "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class.",
-        ],
+        PHOTOGRAPHS,
     ),
     Case(
         "colours without classes.json",

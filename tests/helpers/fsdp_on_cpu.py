@@ -1,17 +1,11 @@
-"""Runs the command line with FSDP on CPUs, which accelerate knows for accelerators only.
-
-STOP_AT=N interrupts a run after so many steps.
-"""
-
-import os
+"""Runs the command line with FSDP on CPUs, which accelerate knows for accelerators only; can be interrupted."""
 
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from convlora.cli.main import run
-from convlora.training.callbacks import Interruption
+from tests.helpers.interrupted import run
 
-_init, _on_step_end = AcceleratorState.__init__, Interruption.on_step_end
+_init = AcceleratorState.__init__
 
 
 def init(self, *arguments, fsdp_plugin=None, **options):
@@ -21,12 +15,7 @@ def init(self, *arguments, fsdp_plugin=None, **options):
         self.fsdp_plugin = fsdp_plugin or FullyShardedDataParallelPlugin()
 
 
-def on_step_end(self, args, state, control, **kwargs):
-    self.requested = self.requested or state.global_step == int(os.environ.get("STOP_AT", "-1"))
-    return _on_step_end(self, args, state, control, **kwargs)
-
-
-AcceleratorState.__init__, Interruption.on_step_end = init, on_step_end
+AcceleratorState.__init__ = init
 
 if __name__ == "__main__":
     run()

@@ -2,14 +2,16 @@
 
     python -m tests.helpers.kills CONFIG.yaml FOLDER KILLS [SEED]
 
-Half of the kills come at a random moment, the others just before a random operation on a file of the run folder, so
-that every moment of writing gets its turn. The children are forked from a process that has imported everything and
+The first kills come in the middle of a step, of the optimizer's update, of an evaluation and of a checkpoint. Of the
+others half come at a random moment, half just before a random operation on a file of the run folder, so that every
+moment of writing gets its turn. The children are forked from a process that has imported everything and
 computed nothing, which saves seconds per attempt. Prints one JSON object.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -19,21 +21,32 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from convlora.cli.main import run as convlora
+from convlora.metrics.binary import BinaryScores
 from convlora.training import run as _imported_once  # noqa: F401
 from convlora.training.checkpoint import load_state
+from convlora.training.trainer import SegmentationTrainer
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _OPERATIONS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "os.truncate")
+_PARTS = {  # what is called in the middle of each part of a run, and how often until the kill
+    "in a step": (SegmentationTrainer, "compute_loss", 5),
+    "in an update": (torch.optim.AdamW, "step", 5),
+    "in an evaluation": (BinaryScores, "update", 5),
+    "in a checkpoint": (SegmentationTrainer, "_save_rng_state", 2),
+}
 
 
-def attempt(config, output, resume, *, before_event=None, after_seconds=None, account=None):
+def attempt(config, output, resume, *, before_event=None, after_seconds=None, after_call=None, account=None):
     """Trains in a child, which may be killed; returns how it ended: "done", "killed" or an exit code."""
     child = os.fork()
     if child == 0:
         count_events(output, before_event, account)
+        if after_call is not None:
+            kill_after_call(*after_call)
         for stream in (1, 2):
             os.dup2(os.open(output.parent / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
         code = 70
@@ -75,6 +88,21 @@ def count_events(output, kill_before, account):
     sys.addaudithook(hook)
 
 
+def kill_after_call(owner, name, calls):
+    """Kills the process when a method has been called so many times."""
+    method, seen = getattr(owner, name), [0]
+
+    @functools.wraps(method)
+    def counted(*arguments, **options):
+        result = method(*arguments, **options)
+        seen[0] += 1
+        if seen[0] == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, counted)
+
+
 def kind(path):
     """What a file of the run folder is, for the account."""
     first = path.split("/")[0]
@@ -114,23 +142,26 @@ def main(config, folder, kills, seed=0):
     assert attempt(config, reference, False, account=account) == "done", (folder / "output.txt").read_text()
     seconds, events = time.perf_counter() - begin, len(account.read_text().splitlines())
     moments, runs, attempts, failures = Counter(), 0, 0, []
-    while sum(moments.values()) < kills:
+    parts = list(_PARTS)
+    while parts or sum(moments.values()) < kills:
         output, ending = folder / f"run-{runs}", "killed"
+        part = parts.pop(0) if parts else None
         while ending == "killed":
             resume = (output / "config.yaml").exists()
-            enough = sum(moments.values()) >= kills
-            how = {} if enough else {"before_event": rng.randint(1, events)}
-            if not enough and rng.random() < 0.5:
+            if part is not None and not resume:
+                how = {"after_call": _PARTS[part]}
+            elif sum(moments.values()) >= kills:
+                how = {}
+            elif rng.random() < 0.5:
                 how = {"after_seconds": rng.uniform(0, 1.1 * seconds)}
+            else:
+                how = {"before_event": rng.randint(1, events)}
             ending = attempt(config, output, resume, account=account, **how)
             attempts += 1
             if ending == "killed":
                 lines = account.read_text().splitlines()
-                at = (
-                    "before " + kind(lines[-1])
-                    if "before_event" in how
-                    else "after " + (kind(lines[-1]) if lines else "")
-                )
+                last = kind(lines[-1]) if lines else ""
+                at = part if "after_call" in how else f"{'before' if 'before_event' in how else 'after'} {last}"
                 moments[at.strip()] += 1
         if ending != "done":
             failures.append(f"run {runs} ended with {ending}: {(folder / 'output.txt').read_text()[-500:]}")

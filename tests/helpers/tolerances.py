@@ -31,3 +31,10 @@ SCORES = 1e-7
 
 # Probabilities of a saved run on another machine, absolute: a few layers of float32 in another order.
 SAVED_RUN = 1e-4
+
+# Two processes against one after some steps, losses relative: gradients are added in another order, and an optimizer
+# that divides by their size passes on what is left of two that nearly cancel.
+PROCESSES = Tolerance(1e-4, 0.0)
+PROCESSES_WEIGHTS = Tolerance(1e-3, 1e-4)
+# What is counted in pixels and averaged over three images, absolute.
+PROCESSES_SCORES = 1e-3

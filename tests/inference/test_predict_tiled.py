@@ -6,26 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.cli.main import run
 from convlora.errors import InputError
 from convlora.inference import reduced
 from convlora.inference.files import plan
 from convlora.inference.predict import run_jobs
 from convlora.inference.windows import Tiles
 from tests.inference.local_model import local_segmenter, noise
-
-
-@pytest.fixture
-def convlora(capsys):
-    """Runs a command in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return call
 
 
 def segment(segmenter, images, output, overlay=False, **more):

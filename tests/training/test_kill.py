@@ -27,7 +27,7 @@ def kill(make_config, folder, kills, seed):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_runs_go_on_and_end_alike(make_config, tmp_path):
-    kill(make_config, tmp_path / "kills", 6, 0)
+    kill(make_config, tmp_path / "kills", 30, 0)
 
 
 @pytest.mark.slow

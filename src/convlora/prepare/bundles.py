@@ -42,7 +42,7 @@ class ZipBundle:
         self.path = path
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: a newer format
             raise InputError(
                 f"{path} {_what_it_is(path)}. Fetch it again, or give another file with --from."
             ) from error
@@ -75,8 +75,8 @@ class ZipBundle:
             struct.error,
             EOFError,
             OSError,
-            RuntimeError,
-            NotImplementedError,
+            RuntimeError,  # encrypted
+            NotImplementedError,  # a way of compression that zipfile does not know
             ValueError,
         ) as error:
             if isinstance(error, InputError):
