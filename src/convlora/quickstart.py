@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convlora.data.check import check_data
 from convlora.data.dataset import read_sample
 from convlora.data.images import read_image
 from convlora.data.sample import Sample
-from convlora.data.sources import open_data
 from convlora.data.synthetic import TASKS, write_task
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
@@ -30,6 +28,7 @@ from convlora.training.config import RunConfig
 from convlora.training.reporting import Reporter
 from convlora.training.run import Interrupted, build_model, train
 from convlora.training.task import settle_task
+from convlora.training.usable_data import load_data
 
 DOMAINS = tuple(TASKS)
 EPOCHS = 12
@@ -45,7 +44,13 @@ NEXT_STEPS = (
 
 
 def run_quickstart(
-    output: Path, *, data: Path | None, domain: str, reporter: Reporter, say: Callable[[str], None]
+    output: Path,
+    *,
+    data: Path | None,
+    domain: str,
+    reporter: Reporter,
+    say: Callable[[str], None],
+    on_bad_image: str = "stop",
 ) -> dict[str, Any]:
     """Fine-tunes the bundled SAM and reports what it brought.
 
@@ -55,6 +60,7 @@ def run_quickstart(
         domain: What is drawn, one of [`DOMAINS`].
         reporter: Told of the progress.
         say: Told which step begins.
+        on_bad_image: What files of `data` do that cannot be used: `"stop"`, or be left out (`"skip"`).
 
     Returns:
         `split`, the images that were scored; `before` and `after`, their scores; and the metrics of the run.
@@ -70,7 +76,7 @@ def run_quickstart(
         data = write_task(domain, output / "data", num_train=num_train, num_val=num_val, num_test=num_test)
     else:
         say(f"1. Reading {data}")
-    config = _config(data)
+    config = _config(data, on_bad_image)
     run = output / "run"
     say("2. Scoring the bundled SAM as it is, before any training")
     before, tests, split = _untrained(config)
@@ -93,11 +99,11 @@ def run_quickstart(
     return {"split": split, "before": before_scores, "after": after_scores, **metrics}
 
 
-def _config(data: Path) -> RunConfig:
+def _config(data: Path, on_bad_image: str) -> RunConfig:
     config = RunConfig()
     config.update(
         {
-            "data": {"path": str(data.resolve())},
+            "data": {"path": str(data.resolve()), "on_bad_image": on_bad_image},
             "model": {"source": "tiny", "image_size": IMAGE_SIZE},
             "training": {"epochs": EPOCHS, "lr": 1e-3, "batch_size": 4, "grad_accum": 1},
         },
@@ -108,18 +114,15 @@ def _config(data: Path) -> RunConfig:
 
 def _untrained(config: RunConfig) -> tuple[Segmenter, Sequence[Sample], str]:
     """The SAM without training as a segmenter, the images to compare on, and what they are called."""
-    source = open_data(str(config.data.path))
-    report = check_data(source, full=False)
-    report.raise_errors()
-    if report.classes is None:
-        raise InputError(f"The classes of {source.root} cannot be told from its masks. Run: convlora data check")
+    usable = load_data(config, lambda _: None)  # the training will tell
+    source, classes = usable.source, usable.classes
     train_samples, val = source.train_val(config.training.seed, config.data.val_fraction)
-    settle_task(config, report.classes, [*train_samples, *val], lambda _: None)
+    settle_task(config, classes, [*train_samples, *val], lambda _: None)
     device = resolve_device(config.training.device)
-    model = build_model(config, report.classes).to(device)
+    model = build_model(config, classes).to(device)
     segmenter = Segmenter(
         model,
-        report.classes,
+        classes,
         as_size(IMAGE_SIZE),
         config.data.intensity,
         resolve_precision(config.training.precision, device),

@@ -1,6 +1,7 @@
 """The commands end to end."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -133,6 +134,24 @@ def test_quickstart_on_ones_own_data(convlora, blobs, tmp_path, monkeypatch):
     code, _, err = convlora("quickstart", "--output", tmp_path / "q")
     assert code == 2
     assert "not empty" in err
+
+
+def test_quickstart_leaves_out_what_it_may(convlora, blobs, tmp_path, monkeypatch):
+    from convlora import quickstart
+
+    monkeypatch.setattr(quickstart, "EPOCHS", 1)
+    shutil.copytree(blobs, tmp_path / "data")
+    bad = min((tmp_path / "data" / "test" / "images").iterdir())
+    bad.write_bytes(b"")
+    code, _, err = convlora("quickstart", "--data", tmp_path / "data", "--output", tmp_path / "q")
+    assert code == 2
+    assert f"{bad} is empty" in " ".join(err.split())
+    assert not (tmp_path / "q").exists()
+    code, out, _ = convlora(
+        "quickstart", "--data", tmp_path / "data", "--output", tmp_path / "q", "--on-bad-image", "skip", "--json"
+    )
+    assert code == 0
+    assert only_json(out)["after"]["num_images"] == 2
 
 
 def test_quickstart_draws_what_it_is_asked_for(convlora, tmp_path, monkeypatch):

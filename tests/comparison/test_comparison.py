@@ -147,6 +147,22 @@ def test_data_without_other_splits(base, blobs, tmp_path):
     assert write_page(summary, runs, tmp_path / "c").is_file()
 
 
+def test_bad_images_may_be_left_out(make_config, blobs, tmp_path):
+    base = make_config(epochs=1)
+    shutil.copytree(blobs, tmp_path / "data")
+    bad = min((tmp_path / "data" / "test" / "images").iterdir())
+    bad.write_bytes(b"")
+    base.data.path = str(tmp_path / "data")
+    with pytest.raises(InputError, match=f"{bad} is empty"):
+        run_plan(plan(base), tmp_path / "c", say=lambda text: None, runner=Runner())
+    base.data.on_bad_image = "skip"
+    runs = run_plan(plan(base, seeds=1), tmp_path / "c", say=lambda text: None, runner=Runner())
+    summary = sum_up(plan(base, seeds=1), runs, tmp_path / "c")
+    assert summary["images"] == 2
+    page = write_page(summary, runs, tmp_path / "c").read_text()
+    assert page.count("data:image/jpeg") == 2 * 4, "image, truth and two answers of each"
+
+
 def test_a_failure_loses_nothing(base, tmp_path):
     with pytest.raises(RunError):
         run_plan(plan(base), tmp_path / "c", say=lambda text: None, runner=Runner(fails_at=1))

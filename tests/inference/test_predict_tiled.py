@@ -8,7 +8,7 @@ from PIL import Image
 
 from convlora.errors import InputError
 from convlora.inference import reduced
-from convlora.inference.files import plan
+from convlora.inference.files import coordinates_lost, plan
 from convlora.inference.predict import run_jobs
 from convlora.inference.windows import Tiles
 from tests.inference.local_model import local_segmenter, noise
@@ -112,6 +112,35 @@ def test_a_tiff_that_lies_nowhere_gives_a_png(tmp_path):
     Image.fromarray(noise(40, 40)).save(tmp_path / "a.tif")
     (result,) = segment(local_segmenter(), [tmp_path / "a.tif"], tmp_path / "out")
     assert result["mask"] == str(tmp_path / "out" / "a.png")
+
+
+@pytest.mark.parametrize("where", ["transform", "points"])
+def test_coordinates_that_get_lost_are_spoken_of(tmp_path, monkeypatch, where):
+    rasterio = pytest.importorskip("rasterio")
+    points = [rasterio.control.GroundControlPoint(row, col, col, -row) for row, col in ((0, 0), (0, 69), (69, 0))]
+    place = {"transform": None, "gcps": points} if where == "points" else {}
+    write_geo_tiff(tmp_path / "a.tif", noise(70, 83), **place)
+    Image.fromarray(noise(70, 83)).save(tmp_path / "nowhere.tif")
+    images, output = [tmp_path / "a.tif", tmp_path / "nowhere.tif"], tmp_path / "out"
+    lost = f"{tmp_path}/a.tif has coordinates, but its result is a PNG and has none. "
+    assert coordinates_lost(plan(images, output, False), tiled=False) == lost + "Add --tile for a GeoTIFF."
+    assert coordinates_lost(plan(images, output, False, tiled=True), tiled=True) is None
+    for name in ("files", "rows"):
+        monkeypatch.setattr(f"convlora.inference.{name}.has_rasterio", lambda: False)
+    remedy = "For a GeoTIFF, install what writes it, pip install 'convlora[geo]'"
+    assert coordinates_lost(plan(images, output, False), tiled=False) == f"{lost}{remedy}, and add --tile."
+    write_geo_tiff(tmp_path / "b.tif", noise(70, 83), **place)
+    jobs = plan([*images, tmp_path / "b.tif"], output, False, tiled=True)
+    told = coordinates_lost(jobs, tiled=True)
+    assert told == lost.replace("a.tif has", "a.tif (and 1 more) has") + remedy + "."
+
+
+def test_images_for_print_lose_their_coordinates(tmp_path):
+    inks = np.dstack([noise(70, 83), noise(70, 83)[..., :1]])
+    write_geo_tiff(tmp_path / "a.tif", inks, photometric="CMYK")
+    jobs = plan([tmp_path / "a.tif"], tmp_path / "out", False, tiled=True)
+    assert jobs[0].mask.suffix == ".png"
+    assert coordinates_lost(jobs, tiled=True).endswith("For a GeoTIFF, convert it to upright RGB or grey.")
 
 
 def test_a_name_stands_for_one_image_whatever_its_result_is(tmp_path):

@@ -23,6 +23,7 @@ from convlora.cli.training_options import (
     MaxSteps,
     Memory,
     Model,
+    OnBadImage,
     Set,
     TrainingDevice,
     TrainingPrecision,
@@ -65,6 +66,7 @@ def compare(
     memory: Memory = None,
     loss: Loss = None,
     augmentation: AugmentationName = None,
+    on_bad_image: OnBadImage = None,
     precision: TrainingPrecision = None,
     device: TrainingDevice = None,
     json: Json = False,
@@ -100,6 +102,7 @@ def compare(
         memory=memory,
         loss=loss,
         augmentation=augmentation,
+        on_bad_image=on_bad_image,
         precision=precision,
         device=device,
     )

@@ -61,7 +61,7 @@ def predict(
     Images are resized to the model's size. With --tile, large ones are looked at in overlapping windows at their own
     resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif.
     """
-    from convlora.inference.files import collect_images, plan
+    from convlora.inference.files import collect_images, coordinates_lost, plan
 
     tiles = _tiles(tile, tile_size, tile_overlap)
     jobs = plan(collect_images(images), output, overlay, tiled=tiles is not None)
@@ -95,6 +95,8 @@ def predict(
         results = gather_object(list(new))
     if not processes.is_main_process:
         return
+    if note := coordinates_lost(jobs, tiled=tiles is not None):
+        err.print(f"Note: {note}", markup=False, soft_wrap=True)
     order = {str(job.image): place for place, job in enumerate(jobs)}
     results = sorted([*earlier.values(), *results], key=lambda result: order[result["image"]])
     add_shares(output, segmenter.classes, results)

@@ -9,6 +9,7 @@ import typer
 
 from convlora.cli.console import out, print_json, quiet_libraries
 from convlora.cli.options import Json
+from convlora.cli.training_options import BadImages, OnBadImage
 
 
 def quickstart(
@@ -22,6 +23,7 @@ def quickstart(
     domain: Annotated[
         str, typer.Option(help="What is drawn: cells, cracks, leaves, or town (five classes).")
     ] = "leaves",
+    on_bad_image: OnBadImage = None,
     json: Json = False,
 ) -> None:
     """See the method work in a minute or two, offline, on a CPU.
@@ -37,7 +39,14 @@ def quickstart(
     if domain not in DOMAINS:
         raise InputError(f"--domain must be one of {', '.join(DOMAINS)}, got '{domain}'.")
     with RunProgress() as progress:
-        result = run_quickstart(output, data=data, domain=domain, reporter=progress, say=progress.message)
+        result = run_quickstart(
+            output,
+            data=data,
+            domain=domain,
+            reporter=progress,
+            say=progress.message,
+            on_bad_image=(on_bad_image or BadImages.STOP).value,
+        )
     if json:
         print_json({"output": str(output), **result})
         return

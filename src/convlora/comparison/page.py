@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,14 +112,16 @@ def table_rows(summary: Summary, fraction: float, digits: int = 4) -> list[list[
 def _pictures(
     summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], output: Path, fraction: float
 ) -> tuple[list[str], list[list[Image.Image]]]:
+    settings = summary["settings"]["data"]
     source = open_data(str(summary["data"]))
     first = next(iter(runs.values()))[0].folder(output)
     segmenter = Segmenter.from_run(first)
-    classes = check_data(source, full=False, known=segmenter.classes, is_known=True).classes or segmenter.classes
+    skip = settings["on_bad_image"] == "skip"
+    report = check_data(source, full=skip, known=segmenter.classes, is_known=True, leave_out=skip)
+    source, classes = replace(source, splits=report.splits), report.classes or segmenter.classes
     if summary["split"] == "test":
         samples = source.split("test")
     else:
-        settings = summary["settings"]["data"]
         _, samples = source.train_val(settings["split_seed"], settings["val_fraction"])
     places = np.linspace(0, len(samples) - 1, min(PICTURES, len(samples))).round().astype(int)
     shown = [read_sample(samples[place], classes, segmenter.intensity) for place in places]

@@ -13,8 +13,8 @@ from PIL.PngImagePlugin import PngImageFile
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file
 from convlora.data.stored import ImageSource
 from convlora.errors import InputError
-from convlora.inference.rows import reference_of
-from convlora.inference.tiff_header import SOFTWARE_TAG, is_tiff, read_tags
+from convlora.inference.rows import INSTALL, has_rasterio, reference_of
+from convlora.inference.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 
 SOFTWARE = "convlora"  # written into every result
 GEO_SUFFIX = ".tif"  # of results that say where on earth they lie
@@ -110,3 +110,27 @@ def plan(images: Sequence[Path], output: Path, with_overlay: bool, tiled: bool =
             owners[stem] = image
         jobs.append(job)
     return jobs
+
+
+def coordinates_lost(jobs: Sequence[Job], tiled: bool) -> str | None:
+    """What to say if images lie somewhere on earth and their results will not; None if there are none.
+
+    Args:
+        jobs: What [`plan`] made.
+        tiled: Whether images are segmented in windows.
+    """
+    lost = [job for job in jobs if job.mask.suffix != GEO_SUFFIX and _lies_somewhere(job.image)]
+    if not lost:
+        return None
+    if not has_rasterio():
+        remedy = f"For a GeoTIFF, install what writes it, {INSTALL}" + ("." if tiled else ", and add --tile.")
+    elif not tiled:
+        remedy = "Add --tile for a GeoTIFF."
+    else:
+        remedy = "For a GeoTIFF, convert it to upright RGB or grey."
+    others = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    return f"{lost[0].image}{others} has coordinates, but its result is a PNG and has none. {remedy}"
+
+
+def _lies_somewhere(image: ImageSource) -> bool:
+    return isinstance(image, Path) and is_tiff(image) and is_georeferenced(read_tags(image))

@@ -16,6 +16,7 @@ _BIG = (b"II+\0", b"MM\0+")
 _PHOTOMETRIC, _ORIENTATION = int(ExifTags.Base.PhotometricInterpretation), int(ExifTags.Base.Orientation)
 _EXTRA_SAMPLES = 338
 _GREY_RGB_PALETTE_OR_YCBCR = (0, 1, 2, 3, 6)
+_TRANSFORM_OR_TIE_POINTS = (33922, 34264)  # of GeoTIFF
 
 
 def is_tiff(path: Path) -> bool:
@@ -51,3 +52,8 @@ def premultiplied(tags: Mapping[int, Any]) -> bool:
     """Whether the colours of a file have been multiplied by its alpha channel."""
     extra = tags.get(_EXTRA_SAMPLES, ())
     return (extra[0] if isinstance(extra, tuple) and extra else extra) == 1
+
+
+def is_georeferenced(tags: Mapping[int, Any]) -> bool:
+    """Whether a file says where on earth its pixels lie."""
+    return any(tag in tags for tag in _TRANSFORM_OR_TIE_POINTS)
