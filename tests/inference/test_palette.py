@@ -71,3 +71,12 @@ def test_outline_is_the_rim():
     assert rim.sum() == 8
     assert not rim[3, 3]
     assert not outline(np.ones((4, 4), np.uint8)).any(), "the border of the picture is no outline"
+
+
+def test_a_picture_is_the_same_in_any_number_of_pieces(monkeypatch):
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (50, 40, 3), dtype=np.uint8))
+    classes, known = rng.integers(0, 3, (10, 8)).repeat(5, 0).repeat(5, 1), rng.random((50, 40)) > 0.2
+    whole = np.asarray(overlay(image, classes, default_colours(3), known=known))
+    monkeypatch.setattr("convlora.inference.palette._ROWS", 7)
+    assert np.array_equal(np.asarray(overlay(image, classes, default_colours(3), known=known)), whole)

@@ -13,6 +13,7 @@ from convlora.data.classes import ClassTable
 from convlora.data.colours import Colour
 
 BLACK: Colour = (0, 0, 0)
+_ROWS = 256  # of a picture drawn at a time
 
 # Okabe and Ito's colours, which people with colour-blindness can tell apart.
 _FIRST = (
@@ -98,15 +99,20 @@ def overlay(
         opacity: Of the tint, 0 to 1.
         known: Pixels to draw, `(H, W)` bool; default: all.
     """
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float32).copy()
-    drawn = np.asarray(colours, dtype=np.float32)[semantic_map]
-    inside = np.ones(semantic_map.shape, dtype=bool) if known is None else known.copy()
-    if background is not None:
-        inside &= semantic_map != background
-    pixels[inside] = (1 - opacity) * pixels[inside] + opacity * drawn[inside]
-    edge = outline(semantic_map, width=max(1, round(min(semantic_map.shape) / 400))) & inside
-    pixels[edge] = drawn[edge]
-    return Image.fromarray(pixels.round().astype(np.uint8))
+    pixels = np.array(image.convert("RGB"))
+    palette = np.asarray(colours, dtype=np.float32)
+    edge = outline(semantic_map, width=max(1, round(min(semantic_map.shape) / 400)))
+    for top in range(0, len(pixels), _ROWS):  # fractions of a whole picture would take many times its own memory
+        rows = slice(top, top + _ROWS)
+        band, classes = pixels[rows], semantic_map[rows]
+        inside = np.ones(classes.shape, dtype=bool) if known is None else known[rows].copy()
+        if background is not None:
+            inside &= classes != background
+        drawn = palette[classes]
+        tinted = ((1 - opacity) * band.astype(np.float32) + opacity * drawn).round()
+        band[inside] = tinted[inside]
+        band[edge[rows] & inside] = drawn[edge[rows] & inside]
+    return Image.fromarray(pixels)
 
 
 def outline(semantic_map: np.ndarray, width: int = 1) -> np.ndarray:

@@ -20,14 +20,14 @@ class ReducedMap:
 
     Attributes:
         factor: By how much the map is reduced, a whole number.
-        pixels: The small map, int64; without a class the pixels are `fill`.
+        pixels: The small map, uint16; without a class the pixels are `fill`.
     """
 
     def __init__(self, size: tuple[int, int], fill: int) -> None:
         self.factor = -(-max(size) // LONGEST)
         self._rows, self._columns = (_middles(side, self.factor) for side in size)
         self._fill = fill
-        self.pixels = np.full((len(self._rows), len(self._columns)), fill, np.int64)
+        self.pixels = np.full((len(self._rows), len(self._columns)), fill, np.uint16)
 
     def add(self, rows: slice, semantic_map: np.ndarray, known: np.ndarray | None) -> None:
         """Takes what it needs from a band.

@@ -18,7 +18,9 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; }
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; } th, td { padding: .25rem .8rem; text-align: left; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; } .table { overflow-x: auto; }
+th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid #ddd; }
+td:first-child { white-space: nowrap; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .pictures { display: grid; gap: .4rem; } .pictures img { width: 100%; display: block; }
 .many { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); margin-bottom: 1.6rem; }
@@ -61,7 +63,7 @@ class Page:
             )
 
         body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-        self._parts.append(f"<table><tr>{line(header, 'th')}</tr>{body}</table>")
+        self._parts.append(f'<div class="table"><table><tr>{line(header, "th")}</tr>{body}</table></div>')
 
     def svg(self, drawing: str) -> None:
         """A drawing made by [`convlora.report.plots`]."""
