@@ -24,6 +24,7 @@ from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models.configuration import as_size
 from convlora.report.page import Page
 from convlora.report.plots import line_plot, smoothed
+from convlora.storage import replacing_folder
 from convlora.training.config import RunConfig
 from convlora.training.reporting import Reporter
 from convlora.training.run import Interrupted, build_model, train
@@ -73,7 +74,9 @@ def run_quickstart(
     if data is None:
         say(f"1. Drawing {sum(NUM_IMAGES)} images of {domain}, with masks")
         num_train, num_val, num_test = NUM_IMAGES
-        data = write_task(domain, output / "data", num_train=num_train, num_val=num_val, num_test=num_test)
+        data = output / "data"
+        with replacing_folder(data) as folder:
+            write_task(domain, folder, num_train=num_train, num_val=num_val, num_test=num_test)
     else:
         say(f"1. Reading {data}")
     config = _config(data, on_bad_image)

@@ -160,7 +160,7 @@ class ClassTable:
             return cls(names, ignore_index, colors=named.colors)
         try:
             pairs = tuple((int(value), int(index)) for value, index in label_map)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError("The class table has a label_map that is not a list of [value, class index].") from error
         if any(value < 0 or not (0 <= index < len(names) or index == ignore_index) for value, index in pairs):
             raise InputError(f"The class table has a label_map that leaves the classes 0 to {len(names) - 1}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convlora.data.colours import Colour
-from convlora.errors import InputError
+from convlora.errors import InputError, shown
 
 _DEFAULT_IGNORE_INDEX = 255
 _LARGEST_VALUE = 65535  # masks are 8 or 16 bits deep
@@ -87,12 +87,16 @@ def parse_classes(fields: Any, where: str) -> NamedClasses:
         )
     repeated = _repeated(names)
     if repeated:
-        raise InputError(f"{where} names the class {repeated[0]!r} more than once. Give each class its own name.")
+        raise InputError(
+            f"{where} names the class {shown(repr(repeated[0]))} more than once. Give each class its own name."
+        )
     _check_keys(fields, where)
     stated = fields.get("ignore_index") is not None
     ignore_index = fields["ignore_index"] if stated else _DEFAULT_IGNORE_INDEX
     if not _is_value(ignore_index):
-        raise InputError(f'{where} has "ignore_index": {ignore_index!r}; it must be a whole number from 0 to 65535.')
+        raise InputError(
+            f'{where} has "ignore_index": {shown(repr(ignore_index))}; it must be a whole number from 0 to 65535.'
+        )
     if ignore_index < len(names):
         raise InputError(
             f"{where} has {len(names)} classes, so the ignore value {ignore_index} is also a class. "
@@ -102,7 +106,7 @@ def parse_classes(fields: Any, where: str) -> NamedClasses:
     ignored = fields.get("ignore_color", fields.get("ignore_colour"))
     ignore_color = None if ignored is None else _colour(ignored, where)
     if colors is not None and ignore_color in colors:
-        raise InputError(f'{where} has "ignore_color": {ignored!r}, which is also the colour of a class.')
+        raise InputError(f'{where} has "ignore_color": {shown(repr(ignored))}, which is also the colour of a class.')
     values = _values(fields.get("values"), len(names), where)
     return NamedClasses(tuple(names), ignore_index, stated, colors, ignore_color, values)
 
@@ -116,7 +120,9 @@ def _check_keys(fields: dict[str, Any], where: str) -> None:
     for key in fields.keys() - set(_KEYS):
         close = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.65)
         if close:
-            raise InputError(f'{where} has the key "{key}", which means nothing here. Did you mean "{close[0]}"?')
+            raise InputError(
+                f'{where} has the key "{shown(key)}", which means nothing here. Did you mean "{close[0]}"?'
+            )
 
 
 def _is_value(value: Any) -> bool:
@@ -149,7 +155,7 @@ def _colour(given: Any, where: str) -> Colour:
             return red, green, blue
     if isinstance(given, list) and len(given) == 3 and all(_is_value(part) and part <= 255 for part in given):
         return given[0], given[1], given[2]
-    raise InputError(f'{where} has the colour {given!r}; write [R, G, B] of 0 to 255, or "#rrggbb".')
+    raise InputError(f'{where} has the colour {shown(repr(given))}; write [R, G, B] of 0 to 255, or "#rrggbb".')
 
 
 def _values(given: Any, count: int, where: str) -> tuple[int, ...] | None:

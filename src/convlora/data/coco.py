@@ -21,7 +21,7 @@ from convlora.data.problem import Problem
 from convlora.data.run_length import run_length_mask
 from convlora.data.sample import Sample, unique_names
 from convlora.data.signatures import damaged
-from convlora.errors import InputError
+from convlora.errors import InputError, shown
 
 BACKGROUND = "background"
 _WIDE = 65535  # ignore value where 255 is a class
@@ -85,8 +85,10 @@ def read_annotations(path: Path) -> CocoAnnotations:
             f"{path} is not valid JSON of COCO annotations: it goes wrong in line {error.lineno}, column "
             f"{error.colno}. Export it again."
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} holds something else than COCO annotations ({error}). Export it again.") from error
+    except (ValueError, OverflowError, RecursionError) as error:  # JSON has numbers without end, such as 1e999
+        raise InputError(
+            f"{path} holds something else than COCO annotations ({shown(error)}). Export it again."
+        ) from error
     except (KeyError, TypeError, AttributeError) as error:
         lacking = f"{error} is missing" if isinstance(error, KeyError) else "an entry is of another kind"
         raise InputError(
@@ -134,7 +136,9 @@ def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dic
     names = list(categories.values())
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
-        raise InputError(f"{first.path} has more than one category called {repeated[0]!r}. Give each its own name.")
+        raise InputError(
+            f"{first.path} has more than one category called {shown(repr(repeated[0]))}. Give each its own name."
+        )
     colors = None
     if first.is_panoptic and len(names) > 1:
         index = {category: place for place, category in enumerate(categories)}

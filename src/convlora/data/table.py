@@ -8,10 +8,9 @@ from pathlib import Path
 
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample, unique_names
-from convlora.errors import InputError
+from convlora.errors import InputError, shown, shown_list
 
 _DELIMITERS = (",", ";", "\t")
-_LONGEST_SHOWN = 200
 
 
 def has_columns(path: Path, need_masks: bool = True) -> bool:
@@ -42,7 +41,7 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
     delimiter, header = _header(text.partition("\n")[0])
     missing = sorted(_required(need_masks) - set(header))
     if missing:
-        found = ", ".join(name for name in header if name) or "none"
+        found = shown_list([name for name in header if name]) or "none"
         raise InputError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {' and '.join(missing)} (found: {found}). "
             "Its first line must be image,label."
@@ -118,15 +117,9 @@ def _file(cell: str, column: str, where: str, table: Path, problems: list[Proble
         if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
             return path
     path = table.parent / cell
-    shown = table.parent / _shown(cell)
+    readable = table.parent / shown(cell)
     is_folder = os.path.isdir(path)  # noqa: PTH112 - as above
-    message = f"{where} names {shown}, which {'is a folder' if is_folder else 'does not exist'}. "
+    message = f"{where} names {readable}, which {'is a folder' if is_folder else 'does not exist'}. "
     message += "Name a file." if is_folder else "Paths are relative to the CSV file or absolute."
     problems.append(Problem("missing-pair", str(path), message))
     return None
-
-
-def _shown(cell: str) -> str:
-    """A cell as a message can hold it: printable, and not too long to read."""
-    text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in cell)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from convlora.errors import InputError
+from convlora.errors import InputError, shown
 from convlora.methods.registry import METHODS
 from convlora.recipes import PREFIX as RECIPE
 from convlora.recipes import read_recipe
@@ -191,7 +191,7 @@ class RunConfig:
         """
         for section, entries in values.items():
             if section not in _SECTIONS:
-                raise InputError(_unknown(section, list(_SECTIONS), origin))
+                raise InputError(_unknown(str(section), list(_SECTIONS), origin))
             if section == "method" and isinstance(entries, str):
                 entries = {"name": entries}
             if not isinstance(entries, Mapping):
@@ -246,7 +246,9 @@ class RunConfig:
         try:
             setattr(settings, key, _convert(value, kind))
         except (TypeError, ValueError):
-            raise InputError(f"{section}.{key} must be {_describe(kind)}, but {origin} gives {value!r}.") from None
+            raise InputError(
+                f"{section}.{key} must be {_describe(kind)}, but {origin} gives {shown(repr(value))}."
+            ) from None
 
 
 _SECTIONS: dict[str, list[str]] = {
@@ -268,7 +270,7 @@ def _unknown(key: str, known: list[str], origin: str) -> str:
         leaves[match] for match in difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1)
     ]
     hint = f"Did you mean '{close[0]}'?" if close else "The config.yaml of any run lists all of them."
-    return f"There is no setting '{key}' ({origin}). {hint}"
+    return f"There is no setting '{shown(key)}' ({origin}). {hint}"
 
 
 def _convert(value: Any, kind: Any) -> Any:
