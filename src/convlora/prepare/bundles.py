@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
-from convlora.errors import InputError
+from convlora.errors import InputError, shown
 
 LARGEST_MEMBER = 1 << 30  # bytes; no image of these sets comes near
 _CHUNK = 1 << 20
@@ -81,7 +81,9 @@ class ZipBundle:
         ) as error:
             if isinstance(error, InputError):
                 raise
-            reason = "is encrypted" if "encrypted" in str(error) else f"is damaged ({error or 'it ends too early'})"
+            reason = (
+                "is encrypted" if "encrypted" in str(error) else f"is damaged ({shown(error) or 'it ends too early'})"
+            )
             raise InputError(f"{name} in {self.path} {reason}. Fetch the archive again.") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.sample import Sample
-from convlora.errors import InputError, RunError
+from convlora.errors import InputError, RunError, shown
 from convlora.inference.evaluate import autocast, score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora import load_balancing_loss
@@ -68,9 +67,11 @@ def reading(checkpoint: Path) -> Iterator[None]:
     """Says that a checkpoint is damaged if it cannot be read."""
     try:
         yield
-    except (SafetensorError, json.JSONDecodeError, FileNotFoundError, KeyError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (SafetensorError, FileNotFoundError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"The checkpoint {checkpoint} is damaged ({error}). Delete that folder and start the run again."
+            f"The checkpoint {checkpoint} is damaged ({shown(error)}). Delete that folder and start the run again."
         ) from error
 
 
