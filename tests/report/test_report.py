@@ -41,6 +41,28 @@ def test_lines_stay_inside_the_drawing(points):
             assert 0 <= y <= 260
 
 
+def test_lines_are_named_below_and_look_different():
+    names = [f"method {number}" for number in range(9)]
+    lines = {name: [(0, number), (1, 0)] for number, name in enumerate(names)}
+    drawing = ElementTree.fromstring(line_plot(lines, title="t", x_label="x"))  # noqa: S314
+    looks = [(line.get("stroke"), line.get("stroke-dasharray")) for line in drawing.findall("polyline")]
+    assert len(set(looks)) == 9
+    below = [text for text in drawing.findall("text") if text.text in names]
+    assert [text.text for text in below] == names
+    assert all(260 < float(text.get("y")) < float(drawing.get("height")) for text in below)
+    samples = [line for line in drawing.findall("path") if line.get("stroke-width") == "2"]
+    assert [(line.get("stroke"), line.get("stroke-dasharray")) for line in samples] == looks
+
+
+def test_points_and_lines_of_the_same_names_have_the_same_colours():
+    values = {"a": 1.0, "b": 3.0, "c": 2.0}
+    points = point_plot({name: (1.0, value) for name, value in values.items()}, title="t", x_label="x")
+    lines = line_plot({name: [(0, value), (1, value)] for name, value in values.items()}, title="t", x_label="x")
+    colours = [line.get("stroke") for line in ElementTree.fromstring(lines).findall("polyline")]  # noqa: S314
+    texts = ElementTree.fromstring(points).findall("text")  # noqa: S314
+    assert {text.text: text.get("fill") for text in texts if text.text in values} == dict(zip(values, colours))
+
+
 def test_nothing_to_draw():
     assert "nothing to draw" in line_plot({"a": []}, title="t", x_label="x")
 

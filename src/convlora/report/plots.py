@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
-from convlora.report.axes import COLOURS, RIGHT, TOP, WIDTH, Axes, nothing
+from convlora.report.axes import COLOURS, HEIGHT, LEFT, WIDTH, Axes, nothing
 from convlora.report.crowded import crowded_plot
 
 MOST_NAMES = 8  # that fit beside their points
@@ -30,16 +30,33 @@ def line_plot(
     if axes is None:
         return nothing(title)
     parts = []
-    for number, (name, points) in enumerate(finite.items()):
-        colour = COLOURS[number % len(COLOURS)]
+    for number, points in enumerate(finite.values()):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (axes.place(*point) for point in points))
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        if len(finite) > 1:
-            parts.append(
-                f'<text x="{WIDTH - RIGHT}" y="{TOP + 14 * (number + 1)}" text-anchor="end" fill="{colour}">'
-                f"{html.escape(name)}</text>"
-            )
-    return axes.drawing(title, x_label, parts)
+        parts.append(f'<polyline points="{path}" fill="none" {_stroke(number)}/>')
+    height = HEIGHT
+    if len(finite) > 1:
+        names, height = _names_below(list(finite))
+        parts += names
+    return axes.drawing(title, x_label, parts, height=height)
+
+
+def _names_below(names: Sequence[str]) -> tuple[list[str], int]:
+    """A short line and a name for each line of a plot, side by side below it; and the height of the whole."""
+    parts, left, level = [], LEFT, HEIGHT + 14
+    for number, name in enumerate(names):
+        wide = 40 + 7 * len(name)
+        if left > LEFT and left + wide > WIDTH:
+            left, level = LEFT, level + 18
+        parts.append(f'<path d="M{left} {level - 4}h18" {_stroke(number)}/>')
+        parts.append(f'<text x="{left + 24}" y="{level}">{html.escape(name)}</text>')
+        left += wide
+    return parts, level + 8
+
+
+def _stroke(number: int) -> str:
+    """How the line of a number is drawn: with more lines than colours, the others are dashed."""
+    dashes = ("", ' stroke-dasharray="7 4"', ' stroke-dasharray="2 3"')[number // len(COLOURS) % 3]
+    return f'stroke="{COLOURS[number % len(COLOURS)]}" stroke-width="2"{dashes}'
 
 
 def point_plot(
@@ -68,8 +85,9 @@ def point_plot(
     if axes is None:
         return nothing(title)
     parts, taken = [], list[tuple[float, float]]()
-    for number, (name, (x, y)) in enumerate(sorted(finite.items(), key=lambda entry: -entry[1][1])):
-        colour = COLOURS[number % len(COLOURS)]
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(points)}  # as in other plots of them
+    for name, (x, y) in sorted(finite.items(), key=lambda entry: -entry[1][1]):
+        colour = colours[name]
         (left, top), (_, high), (_, low) = (
             axes.place(x, y),
             axes.place(x, y + bars[name]),
