@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,16 @@ def send_to_disk(path: Path) -> None:
             os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Removes what processes that were killed while writing left behind; nobody else may be writing there."""
+def sweep(folder: Path, stems: Collection[str] | None = None) -> None:
+    """Removes what processes that were killed while writing left behind.
+
+    Args:
+        folder: Where they wrote.
+        stems: Names without suffix of what may be removed; nobody else may be writing it. Default: everything.
+    """
     for left_behind in folder.glob(f".*{_UNFINISHED}*"):
+        if stems is not None and left_behind.name[1:].rpartition(_UNFINISHED)[0] not in stems:
+            continue
         if left_behind.is_dir():
             shutil.rmtree(left_behind, ignore_errors=True)
         else:

@@ -135,12 +135,21 @@ def test_coordinates_that_get_lost_are_spoken_of(tmp_path, monkeypatch, where):
     assert told == lost.replace("a.tif has", "a.tif (and 1 more) has") + remedy + "."
 
 
+@pytest.mark.parametrize(("image", "beside"), [("a.tif", "a.tfw"), ("a.png", "a.pgw"), ("a.jpg", "a.jpgw")])
+def test_world_files_are_coordinates_too(tmp_path, image, beside):
+    Image.fromarray(noise(70, 83)).save(tmp_path / image)
+    jobs = plan([tmp_path / image], tmp_path / "out", False)
+    assert coordinates_lost(jobs, tiled=False) is None
+    (tmp_path / beside).write_text("0.5\n0\n0\n-0.5\n400000\n5200000\n")
+    assert coordinates_lost(jobs, tiled=False).startswith(f"{tmp_path / image} has coordinates")
+
+
 def test_images_for_print_lose_their_coordinates(tmp_path):
     inks = np.dstack([noise(70, 83), noise(70, 83)[..., :1]])
     write_geo_tiff(tmp_path / "a.tif", inks, photometric="CMYK")
     jobs = plan([tmp_path / "a.tif"], tmp_path / "out", False, tiled=True)
     assert jobs[0].mask.suffix == ".png"
-    assert coordinates_lost(jobs, tiled=True).endswith("For a GeoTIFF, convert it to upright RGB or grey.")
+    assert coordinates_lost(jobs, tiled=True).endswith("For a GeoTIFF, convert it to a TIFF in upright RGB or grey.")
 
 
 def test_a_name_stands_for_one_image_whatever_its_result_is(tmp_path):

@@ -68,6 +68,59 @@ def test_killed_and_gone_on_with(trained_run, photos, whole, tmp_path):
     same(whole, output)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_told_how_to_go_on(trained_run, photos, whole, tmp_path, number):
+    slow, output = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(photos, slow)
+    (slow / "train_001.png").unlink()
+    os.mkfifo(slow / "train_001.png")
+    arguments = ["predict", str(trained_run), str(slow / "*.png"), "--output", str(output), "--device", "cpu"]
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if (output / ".done-0.jsonl").is_file():
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Interrupted. Go on with the same command and --resume." in told
+    assert "Traceback" not in told
+    (slow / "train_001.png").unlink()
+    shutil.copy2(photos / "train_001.png", slow / "train_001.png")
+    (output / ".train_003.unfinished-x.png").write_bytes(b"of a killed process")
+    (output / ".other.unfinished-x.png").write_bytes(b"of another process, which may be at work")
+    subprocess.run([*COMMAND, *arguments, "--resume"], capture_output=True, check=True)
+    (output / ".other.unfinished-x.png").unlink()
+    same(whole, output)
+
+
+def test_bad_images_are_all_that_is_left_to_do(convlora, trained_run, photos, tmp_path):
+    mixed = tmp_path / "photos"
+    shutil.copytree(photos, mixed)
+    (mixed / "train_002.png").write_bytes(b"")
+    arguments = ["predict", trained_run, mixed, "--output", tmp_path / "out", "--device", "cpu", "--resume"]
+    code, _, err = convlora(*arguments)
+    assert code == 1
+    assert "1 of 7 images could not be read; the others are done." in " ".join(err.split())
+    shutil.copy2(photos / "train_002.png", mixed / "train_002.png")
+    code, _, err = convlora(*arguments)
+    assert code == 0
+    assert "6 of 7 images were done before." in err
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_other_ways_to_use_a_run_begin_anew(convlora, trained_run, tiny_sam_folder, photos, tmp_path):
+    mixed, sam = tmp_path / "photos", tmp_path / "sam"
+    shutil.copytree(photos, mixed)
+    (mixed / "train_002.png").write_bytes(b"")  # so that the account is kept
+    shutil.copytree(tiny_sam_folder, sam)
+    arguments = ["predict", trained_run, mixed, "--output", tmp_path / "out", "--device", "cpu", "--resume"]
+    assert "done before" not in convlora(*arguments)[2]
+    assert "done before" not in convlora(*arguments, "--precision", "bf16")[2]
+    assert "done before" not in convlora(*arguments, "--model", sam)[2]
+    assert "6 of 7 images were done before." in convlora(*arguments, "--model", sam)[2]
+
+
 def test_two_processes_share_the_images(trained_run, photos, whole, tmp_path):
     output = tmp_path / "out"
     command = [*LAUNCHER, "convlora.cli.main", "predict", str(trained_run), str(photos), "--output", str(output)]

@@ -1,5 +1,7 @@
 import errno
 import io
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -101,4 +103,23 @@ def test_a_geo_tiff_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("convlora.inference.geo_tiff.rasterio.open", full)
     with pytest.raises(RunError, match=r"a\.tif could not be written\. Check the space"):
         write(tmp_path / "a.tif", np.zeros((9, 9), np.uint8), default_colours(2), 9)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_geo_tiff_that_does_not_fit_on_the_disk(tmp_path, share):
+    """The last blocks are written when the file is closed, and no error is told of that."""
+    pytest.importorskip("rasterio")
+    path, classes = tmp_path / "a.tif", rng.integers(0, 2, (600, 700)).astype(np.uint8)
+    write(path, classes, default_colours(2), 600)
+    size = path.stat().st_size
+    path.unlink()
+    limits, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * size), limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"a\.tif could not be written\. Check the space"):
+            write(path, classes, default_colours(2), 600)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert list(tmp_path.iterdir()) == []

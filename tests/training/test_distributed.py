@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,24 @@ def test_two_processes_go_on_where_they_were_interrupted(arguments, tmp_path):
     assert_equal_runs(undisturbed, stopped)
 
 
+def test_machines_must_share_the_folder(arguments, tmp_path):
+    """Two machines, here on one, with a relative folder that is another one for each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        free_port = free.getsockname()[1]
+    nodes = []
+    for rank in (0, 1):
+        (tmp_path / str(rank)).mkdir()
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank),
+                   "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(free_port), "-m",
+                   "convlora.cli.main", *arguments, "--output", "run"]  # fmt: skip
+        nodes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path / str(rank)))
+    for node in nodes:
+        told = " ".join(node.communicate(timeout=240)[1].split())
+        assert node.returncode
+        assert "Not every process sees the folder run. Give an --output on a disk that all machines share." in told
+
+
 def test_sharded_over_two_processes_equals_one(arguments, one, tmp_path):
     """FSDP: interrupted within the second epoch, gone on with, and nothing in it is a pickle."""
     config = tmp_path / "fsdp.yaml"
@@ -79,6 +98,10 @@ def test_sharded_over_two_processes_equals_one(arguments, one, tmp_path):
     checkpoint = tmp_path / "two" / "checkpoints" / "checkpoint-4"
     assert (checkpoint / "trained_weights.safetensors").is_file(), "or it was not sharded"
     assert {path.suffix for path in checkpoint.iterdir()} <= {".safetensors", ".json"}
+    plain = [sys.executable, "-m", "convlora.cli.main", *arguments, "--resume"]
+    told = subprocess.run(plain, capture_output=True, text=True)
+    assert told.returncode == 2
+    assert "was saved with FSDP, and can only be gone on with in that way." in " ".join(told.stderr.split())
     out = run([*launcher, *arguments, "--resume"])
     assert out.count("\n") == 1
     compare(one, tmp_path / "two")

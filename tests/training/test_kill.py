@@ -22,6 +22,7 @@ def kill(make_config, folder, kills, seed):
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["failures"] == []
     assert found["kills"] >= kills
+    assert {"in a step", "in an update", "in an evaluation", "in a checkpoint"} <= found["moments"].keys()
     return found
 
 

@@ -12,7 +12,9 @@ import typer
 from convlora import __version__
 from convlora.allocator import return_large_blocks
 from convlora.cli import compare, data, evaluate, inspect, predict, quickstart, recipes, train
-from convlora.cli.failures import exit_code_for
+from convlora.cli.console import show_error
+from convlora.cli.failures import FAILURE, exit_code_for
+from convlora.cli.interruption import TYPERS_EXIT_CODE, interrupted_message, terminated_like_interrupted
 
 app = typer.Typer(
     name="convlora",
@@ -70,7 +72,11 @@ def run(arguments: list[str] | None = None) -> None:
     return_large_blocks()
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        code = app(arguments, standalone_mode=False)
+        with terminated_like_interrupted():
+            code = app(arguments, standalone_mode=False)
+        if code == TYPERS_EXIT_CODE:
+            show_error(interrupted_message(arguments))
+            code = FAILURE
     except BaseException as error:
         code = exit_code_for(error, debug)
     sys.exit(code if isinstance(code, int) else 0)

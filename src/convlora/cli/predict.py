@@ -73,16 +73,23 @@ def predict(
     from convlora.inference.predict import add_shares, run_jobs
     from convlora.inference.resuming import DoneList, fingerprint
     from convlora.inference.segmenter import Segmenter
+    from convlora.storage import sweep
+    from convlora.training.run import absolute
 
     segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
     # Whoever is done first waits for the others, however long their images take.
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=timedelta(days=30))
     segmenter.model.to(processes.device)
-    done = DoneList(output, fingerprint(run, tiles, overlay), processes.process_index)
+    how = (tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision)
+    done = DoneList(output, fingerprint(run, *how), processes.process_index)
     earlier = done.earlier(jobs) if resume else {}
     processes.wait_for_everyone()  # all have read it
-    if not resume and processes.is_main_process:
-        done.forget()
+    if processes.is_main_process:
+        sweep(output, {path.stem for job in jobs for path in (job.mask, job.overlay) if path is not None})
+        if not resume:
+            done.forget()
+        if note := coordinates_lost(jobs, tiled=tiles is not None):
+            err.print(f"Note: {note}", markup=False, soft_wrap=True)
     processes.wait_for_everyone()  # nobody has written yet
     own = [job for job in jobs if job not in earlier][processes.process_index :: processes.num_processes]
     with progress_bar() as bar:
@@ -95,12 +102,11 @@ def predict(
         results = gather_object(list(new))
     if not processes.is_main_process:
         return
-    if note := coordinates_lost(jobs, tiled=tiles is not None):
-        err.print(f"Note: {note}", markup=False, soft_wrap=True)
     order = {str(job.image): place for place, job in enumerate(jobs)}
     results = sorted([*earlier.values(), *results], key=lambda result: order[result["image"]])
     add_shares(output, segmenter.classes, results)
-    done.forget()
+    if not any("error" in result for result in results):  # else the others are kept for when these are mended
+        done.forget()
     if earlier:
         err.print(f"{len(earlier)} of {len(jobs)} images were done before.")
     failed = [result for result in results if "error" in result]

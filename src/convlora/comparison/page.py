@@ -117,7 +117,14 @@ def _pictures(
     first = next(iter(runs.values()))[0].folder(output)
     segmenter = Segmenter.from_run(first)
     skip = settings["on_bad_image"] == "skip"
-    report = check_data(source, full=skip, known=segmenter.classes, is_known=True, leave_out=skip)
+    report = check_data(
+        source,
+        full=skip,
+        known=segmenter.classes,
+        is_known=True,
+        intensity=settings["intensity"],
+        leave_out=skip,
+    )
     source, classes = replace(source, splits=report.splits), report.classes or segmenter.classes
     if summary["split"] == "test":
         samples = source.split("test")

@@ -103,8 +103,10 @@ def train_in_own_process(config: RunConfig, folder: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own program
         try:
             code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # it was interrupted too, and is saving a checkpoint
+        except KeyboardInterrupt as error:
+            if error.args:  # a signal to this process alone
+                process.terminate()
+            process.wait()  # it is saving a checkpoint
             raise RunError("Interrupted. Give the same command again to go on.") from None
     if code == 2:
         raise InputError(f"The run {folder} cannot be made, see above. Correct what is said there.")

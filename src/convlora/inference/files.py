@@ -127,10 +127,15 @@ def coordinates_lost(jobs: Sequence[Job], tiled: bool) -> str | None:
     elif not tiled:
         remedy = "Add --tile for a GeoTIFF."
     else:
-        remedy = "For a GeoTIFF, convert it to upright RGB or grey."
+        remedy = "For a GeoTIFF, convert it to a TIFF in upright RGB or grey."
     others = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
     return f"{lost[0].image}{others} has coordinates, but its result is a PNG and has none. {remedy}"
 
 
 def _lies_somewhere(image: ImageSource) -> bool:
-    return isinstance(image, Path) and is_tiff(image) and is_georeferenced(read_tags(image))
+    if not isinstance(image, Path):
+        return False
+    first, last = image.suffix[1:2], image.suffix[-1:]
+    if any(image.with_suffix(f".{name}").is_file() for name in (f"{first}{last}w", f"{image.suffix[1:]}w")):
+        return True  # a world file
+    return image.suffix.lower() in (".tif", ".tiff") and is_georeferenced(read_tags(image))

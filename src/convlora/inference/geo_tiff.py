@@ -73,6 +73,10 @@ def open_geo_tiff(
     finally:
         with _writing(path):
             dataset.close()
+    # What was still in memory is written when the file is closed, and an error of that, as of a full disk, is not told.
+    with _writing(path), rasterio.open(temporary) as written:
+        for _, window in written.block_windows(1):
+            written.read(1, window=window)
 
 
 @contextmanager

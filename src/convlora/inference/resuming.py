@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from convlora.inference.files import Job
-from convlora.inference.windows import Tiles
 from convlora.storage import make_folder
 
 
-def fingerprint(run: Path, tiles: Tiles | None, overlay: bool) -> str:
-    """Stands for the weights of a run and the way they are used.
+def fingerprint(run: Path, *how: object) -> str:
+    """Stands for a run and the way it is used.
 
     Args:
         run: The run folder.
-        tiles: How images are cut into windows, if they are.
-        overlay: Whether pictures are made too.
+        how: Whatever else decides on the results.
     """
-    with (run / "adapter" / "adapter_model.safetensors").open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(repr((weights, tiles, overlay)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr(how).encode())
+    for name in ("adapter/adapter_model.safetensors", "config.yaml", "classes.json"):
+        with (run / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 class DoneList:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from convlora.storage import finite, send_to_disk, write_text
+from convlora.storage import finite, write_text
 from convlora.training.reporting import Reporter
 
 WARM_UP_STEPS = 2  # not counted in the time per step: buffers are allocated and kernels chosen in them
@@ -82,11 +82,6 @@ class LogFile(TrainerCallback):
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(finite(entry)) + "\n")
-
-    def on_save(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
-        # Whoever goes on from this checkpoint keeps the lines up to it.
-        if state.is_world_process_zero and self.path.exists():
-            send_to_disk(self.path)
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import adapter_folder, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
-from convlora.locking import only_one
+from convlora.locking import LOCK, only_one
 from convlora.losses import SetLossSettings
 from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import HIGHER_IS_BETTER, MultiClassScores
@@ -260,6 +260,12 @@ def _prepare_folder(
         if note is not None:
             reporter.message(note)
     process.wait_for_everyone()
+    # The main process holds the lock, so who does not see it looks at another disk; its part of a checkpoint would be
+    # missing, and without a checkpoint it would start from the beginning.
+    if not all(gather_object([(output / LOCK).exists()])):
+        raise InputError(
+            f"Not every process sees the folder {output}. Give an --output on a disk that all machines share."
+        )
     checkpoint = last_checkpoint(output) if resume else None
     if checkpoint is not None:
         for change in check_resumed(config, output):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -24,7 +25,7 @@ from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora import load_balancing_loss
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
-from convlora.storage import swap_folder
+from convlora.storage import send_to_disk, swap_folder
 from convlora.training.callbacks import EpochOrder
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
@@ -69,6 +70,8 @@ def reading(checkpoint: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except torch.OutOfMemoryError:
+        raise  # not the checkpoint's fault, and whoever reads that it is would delete it
     except (SafetensorError, FileNotFoundError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"The checkpoint {checkpoint} is damaged ({shown(error)}). Delete that folder and start the run again."
@@ -319,8 +322,10 @@ class SegmentationTrainer(Trainer):
         try:
             self._write_checkpoint(model, trial)
         except (OSError, SafetensorError) as error:
+            before = any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+            kept = "The one before is kept. " if before else ""
             raise RunError(
-                f"The checkpoint of step {self.state.global_step} cannot be written ({error}). The one before is kept. "
+                f"The checkpoint of step {self.state.global_step} cannot be written ({error}). {kept}"
                 f"Make room for {self.args.output_dir}, and go on with the same command and --resume."
             ) from error
 
@@ -349,6 +354,9 @@ class SegmentationTrainer(Trainer):
             self.state.save_to_json(str(unfinished / _TRAINER_STATE))
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
+            log = folder.parent / "log.jsonl"
+            if log.exists():
+                send_to_disk(log)  # whoever goes on from this checkpoint keeps the lines up to it
             swap_folder(unfinished, folder / name)
             self.keep_only(folder / name)
         self.accelerator.wait_for_everyone()
@@ -360,9 +368,16 @@ class SegmentationTrainer(Trainer):
                 shutil.rmtree(old, ignore_errors=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with reading(Path(resume_from_checkpoint)):
-            if is_sharded(self.model):
-                load_trained_weights(self.model, load_state(Path(resume_from_checkpoint) / _WEIGHTS_NAME))
+        checkpoint, sharded = Path(resume_from_checkpoint), is_sharded(self.model)
+        names = {True: _WEIGHTS_NAME, False: SAFETENSORS_WEIGHTS_NAME}
+        if not (checkpoint / names[sharded]).is_file() and (checkpoint / names[not sharded]).is_file():
+            raise InputError(
+                f"The checkpoint {checkpoint} was saved {'without' if sharded else 'with'} FSDP, and can only be gone "
+                "on with in that way. Start the program as before."
+            )
+        with reading(checkpoint):
+            if sharded:
+                load_trained_weights(self.model, load_state(checkpoint / _WEIGHTS_NAME))
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
