@@ -24,6 +24,14 @@ def shown(text: object, longest: int = 200) -> str:
     return printable if len(printable) <= longest else f"{printable[:longest]}..."
 
 
+def quoted(value: object) -> str:
+    """A value that a file holds, as [`shown`], texts with quotes around them."""
+    try:
+        return shown(repr(value))
+    except ValueError:  # Python does not write out numbers of thousands of digits
+        return "a number of thousands of digits"
+
+
 def shown_list(items: Sequence[object]) -> str:
     """The first of some things that a file holds, as [`shown`], and how many more there are."""
     more = len(items) - _MOST_SHOWN

@@ -51,7 +51,8 @@ def only_one(folder: Path) -> Iterator[None]:
 def _take(path: Path) -> int:
     for _ in range(_TRIES):
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            # A folder of somebody else may hold a link of that name to anything.
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise InputError(f"Cannot write into {path.parent}: {error.strerror}. Choose another --output.") from error
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +94,34 @@ def parse_json(text: str) -> Any:
         raise UnreadableError(str(error)) from error
 
 
+def read_text(path: Path, largest: int = LARGEST) -> str:
+    """Reads a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: The file; what is no ordinary file, such as a device without an end, is not read.
+        largest: Its largest size in bytes.
+
+    Raises:
+        OSError: If it cannot be read.
+        UnicodeDecodeError: If it is no such text.
+        UnreadableError: If it is too large, or no file.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UnreadableError("it is no ordinary file")
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise UnreadableError(f"it is larger than {largest >> 20} MB, the most that is read")
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    # A pipe that nobody writes to would be waited for.
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _text(path: Path, largest: int) -> str:
-    size = path.stat().st_size
-    if size > largest:
-        raise UnreadableError(f"it has {size >> 20} MB, and {largest >> 20} MB are the most that is read")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, largest)
     except UnicodeDecodeError as error:
         raise UnreadableError("it is not UTF-8 text") from error

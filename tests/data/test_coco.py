@@ -150,6 +150,31 @@ def test_polygons_far_outside_take_no_memory(tmp_path):
     assert [problem.kind for problem in report.errors] == ["absent-class"], "it covers the only image"
 
 
+@pytest.mark.parametrize(
+    ("polygon", "said"),
+    [
+        ([1e308, -1e308, -1e308, 1e308, 1, 1], "absurdly far outside"),
+        (
+            [value for number in range(2_000_000) for value in (-1 if number % 2 else 15, number % 9)],
+            "outline is too long",
+        ),
+    ],
+    ids=["far", "long"],
+)
+def test_polygons_that_would_end_the_process(tmp_path, polygon, said):
+    annotation = {"id": 9, "image_id": 5, "category_id": 3, "segmentation": [polygon]}
+    instances(tmp_path, annotations=[annotation])
+    report = check_data(open_data(tmp_path), full=True)
+    assert said in report.errors[0].message
+
+
+@pytest.mark.parametrize("name", ["\x1b[2Jcell", "a\nb", "\ud800x"])
+def test_names_that_move_the_terminal(tmp_path, name):
+    path = instances(tmp_path, categories=[{"id": 3, "name": name}])
+    with pytest.raises(InputError, match="which holds control characters"):
+        open_data(path)
+
+
 def test_missing_images_and_other_categories_are_named(tmp_path):
     path = instances(tmp_path)
     (tmp_path / "train2017" / "1.jpg").unlink()

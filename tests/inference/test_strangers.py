@@ -1,7 +1,9 @@
 """Runs that somebody sent: nothing in them may run code, leave its folder or take all memory."""
 
 import json
+import os
 import pickle
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -100,6 +102,75 @@ def test_a_rank_that_both_files_claim_but_the_weights_have_not(run):
     assert "has the rank 3, but config.yaml of the run says 4000" in refused(run)
 
 
+def test_a_rank_that_both_files_claim_and_the_weights_say_nothing_about(run):
+    edit_settings(run, "method", r=4000)
+    edit_json(run / "adapter" / "adapter_config.json", r=4000)
+    path = run / "adapter" / "adapter_model.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if "lora_" not in name}, path)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), limits[1]))
+    try:
+        assert "tensors are missing, unknown or of another size" in refused(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_a_rank_that_is_a_single_number(run):
+    path = run / "adapter" / "adapter_model.safetensors"
+    weights = load_file(path)
+    first = next(name for name in weights if name.endswith("lora_A.weight"))
+    save_file(weights | {first: torch.tensor(1.0)}, path)
+    assert "The two files do not belong to the same run" in refused(run)
+
+
+@pytest.mark.parametrize(
+    "size", ["abc", [64], [64, 64, 64], 64.5, -64, 0, True, {"a": 1}, 64000, [64, 10**9], None, 65]
+)
+def test_sizes_that_cannot_be(run, size):
+    edit_settings(run, "model", image_size=size)
+    assert "config.yaml" in refused(run)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("model", {"attention": "foo"}),
+        ("model", {"attention": 5}),
+        ("model", {"head": "foo"}),
+        ("model", {"head": "mask-classification", "num_mask_tokens": 10**9}),
+        ("model", {"num_mask_tokens": "x"}),
+        ("model", {"source": ["a"]}),
+        ("training", {"adapt_last": "x"}),
+        ("training", {"adapt_last": 1.5}),
+        ("training", {"adapt_last": -1}),
+    ],
+)
+def test_settings_that_cannot_be(run, section, changes):
+    edit_settings(run, section, **changes)
+    assert "config.yaml" in refused(run)
+
+
+def test_files_without_an_end(run):
+    for name in ("classes.json", "config.yaml", "adapter/adapter_config.json"):
+        kept = (run / name).read_bytes()
+        (run / name).unlink()
+        (run / name).symlink_to("/dev/zero")
+        assert "it is no ordinary file" in refused(run) or name == "config.yaml"
+        (run / name).unlink()
+        os.mkfifo(run / name)
+        assert "it is no ordinary file" in refused(run) or name == "config.yaml"
+        (run / name).unlink()
+        (run / name).write_bytes(kept)
+
+
+def test_a_sam_with_an_adapter_beside_it(run, tmp_path):
+    shutil.copytree(VERSION / "sam", tmp_path / "sam")
+    (tmp_path / "sam" / "adapter_config.json").write_text('{"peft_type": "LORA", "megatron_core": "evil"}')
+    with pytest.raises(InputError, match=r"holds adapter_config\.json"):
+        Segmenter.from_run(run, model=tmp_path / "sam", device="cpu")
+
+
 def test_pickles_are_never_opened(run):
     class Evil:
         def __reduce__(self):
@@ -187,7 +258,7 @@ def test_settings_files_that_mean_harm(run, content, said):
 def test_large_files_are_not_read(run):
     with (run / "classes.json").open("ab") as file:
         file.truncate(17 << 20)
-    assert "it has 17 MB, and 16 MB are the most that is read" in refused(run)
+    assert "it is larger than 16 MB, the most that is read" in refused(run)
     shutil.copy(VERSION / "conv-lora" / "classes.json", run / "classes.json")
     (run / "adapter" / "adapter_config.json").write_text("[" * 100_000)
     assert "nested too deeply" in refused(run)

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,3 +157,22 @@ def test_what_killed_processes_left_is_swept(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({}))
     sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "metrics.json"]
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "adapter", "log.jsonl", "config.yaml"])
+def test_links_in_the_folder_of_a_run_are_not_followed(make_config, trained_run, tmp_path, name):
+    """A run that somebody sent would have files elsewhere overwritten or removed."""
+    shutil.copytree(trained_run, tmp_path / "run")
+    (tmp_path / "run" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"{tmp_path}/run/{name} is a link"):
+        train(make_config(), tmp_path / "run", resume=True)
+
+
+def test_a_lock_that_is_a_link_is_not_written_to(tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).symlink_to(tmp_path / "thesis.txt")
+    with pytest.raises(InputError, match="Cannot write into"), only_one(tmp_path / "run"):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "three years"

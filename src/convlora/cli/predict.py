@@ -118,7 +118,8 @@ def predict(
     if failed:
         for result in failed:
             show_error(result["error"])
-        raise RunError(f"{len(failed)} of {len(jobs)} images could not be read; the others are done.")
+        others = "; the others are done" if results else ""
+        raise RunError(f"{len(failed)} of {len(jobs)} images could not be read{others}.")
 
 
 def _tiles(tile: bool, size: int | None, overlap: float | None) -> Tiles | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from convlora.data.colours import Colour
-from convlora.errors import InputError, shown
+from convlora.errors import InputError, quoted, shown
+from convlora.untrusted import UnreadableError, read_text
 
 _DEFAULT_IGNORE_INDEX = 255
 _LARGEST_VALUE = 65535  # masks are 8 or 16 bits deep
@@ -52,11 +54,13 @@ def read_classes_json(path: Path | str) -> NamedClasses:
         InputError: The file is missing, is not JSON, or does not describe at least two different classes.
     """
     try:
-        fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        fields = json.loads(read_text(Path(path)))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text. Save it in UTF-8.") from error
+    except UnreadableError as error:
+        raise InputError(f"{path} is not read: {error}. {EXAMPLE}") from error
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path} is not valid JSON: it goes wrong in line {error.lineno}, column {error.colno}. {EXAMPLE}"
@@ -79,6 +83,9 @@ def parse_classes(fields: Any, where: str) -> NamedClasses:
     names = fields.get("classes") if isinstance(fields, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise InputError(f'{where} has no list of names called "classes". {EXAMPLE}')
+    unreadable = next((name for name in names if not is_readable(name)), None)
+    if unreadable is not None:
+        raise InputError(f"{where} has the class {quoted(unreadable)}, which holds control characters. Rename it.")
     if len(names) < 2:
         raise InputError(f"{where} names {len(names) or 'no'} class; name at least two, background included.")
     if len(names) > _LARGEST_VALUE:
@@ -87,15 +94,13 @@ def parse_classes(fields: Any, where: str) -> NamedClasses:
         )
     repeated = _repeated(names)
     if repeated:
-        raise InputError(
-            f"{where} names the class {shown(repr(repeated[0]))} more than once. Give each class its own name."
-        )
+        raise InputError(f"{where} names the class {quoted(repeated[0])} more than once. Give each class its own name.")
     _check_keys(fields, where)
     stated = fields.get("ignore_index") is not None
     ignore_index = fields["ignore_index"] if stated else _DEFAULT_IGNORE_INDEX
     if not _is_value(ignore_index):
         raise InputError(
-            f'{where} has "ignore_index": {shown(repr(ignore_index))}; it must be a whole number from 0 to 65535.'
+            f'{where} has "ignore_index": {quoted(ignore_index)}; it must be a whole number from 0 to 65535.'
         )
     if ignore_index < len(names):
         raise InputError(
@@ -106,9 +111,14 @@ def parse_classes(fields: Any, where: str) -> NamedClasses:
     ignored = fields.get("ignore_color", fields.get("ignore_colour"))
     ignore_color = None if ignored is None else _colour(ignored, where)
     if colors is not None and ignore_color in colors:
-        raise InputError(f'{where} has "ignore_color": {shown(repr(ignored))}, which is also the colour of a class.')
+        raise InputError(f'{where} has "ignore_color": {quoted(ignored)}, which is also the colour of a class.')
     values = _values(fields.get("values"), len(names), where)
     return NamedClasses(tuple(names), ignore_index, stated, colors, ignore_color, values)
+
+
+def is_readable(name: str) -> bool:
+    """Whether a name can be printed on one line, and moves nothing on a terminal."""
+    return not any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in name)
 
 
 def _repeated(items: Iterable[Any]) -> list[Any]:
@@ -155,7 +165,7 @@ def _colour(given: Any, where: str) -> Colour:
             return red, green, blue
     if isinstance(given, list) and len(given) == 3 and all(_is_value(part) and part <= 255 for part in given):
         return given[0], given[1], given[2]
-    raise InputError(f'{where} has the colour {shown(repr(given))}; write [R, G, B] of 0 to 255, or "#rrggbb".')
+    raise InputError(f'{where} has the colour {quoted(given)}; write [R, G, B] of 0 to 255, or "#rrggbb".')
 
 
 def _values(given: Any, count: int, where: str) -> tuple[int, ...] | None:

@@ -15,16 +15,21 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from convlora.data.classes import ClassTable
+from convlora.data.classes_file import is_readable
+from convlora.data.coco_files import LARGEST_COCO
 from convlora.data.colours import Colour
 from convlora.data.polygons import clip_polygon
 from convlora.data.problem import Problem
 from convlora.data.run_length import run_length_mask
 from convlora.data.sample import Sample, unique_names
 from convlora.data.signatures import damaged
-from convlora.errors import InputError, shown
+from convlora.errors import InputError, quoted, shown
+from convlora.untrusted import UnreadableError, read_text
 
 BACKGROUND = "background"
 _WIDE = 65535  # ignore value where 255 is a class
+_FARTHEST = 1e12  # pixels from the corner of the image; farther ones overflow when polygons are clipped
+_LONGEST_OUTLINE = 4e6  # pixels of one annotation; drawing takes memory by them
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def read_annotations(path: Path) -> CocoAnnotations:
         InputError: The file is damaged or lacks what is needed.
     """
     try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
+        fields = json.loads(read_text(path, LARGEST_COCO))
         images = tuple({**entry, "file_name": str(entry["file_name"]), "id": entry["id"]} for entry in fields["images"])
         categories = {int(entry["id"]): str(entry["name"]) for entry in fields["categories"]}
         groups = frozenset(str(entry.get("supercategory")) for entry in fields["categories"])
@@ -80,6 +85,8 @@ def read_annotations(path: Path) -> CocoAnnotations:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text. Export it again.") from error
+    except UnreadableError as error:
+        raise InputError(f"{path} is not read: {error}. Name the JSON file of the annotations.") from error
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path} is not valid JSON of COCO annotations: it goes wrong in line {error.lineno}, column "
@@ -94,6 +101,9 @@ def read_annotations(path: Path) -> CocoAnnotations:
         raise InputError(
             f"{path} is not a COCO annotation file: {lacking}. It needs the lists images, annotations and categories."
         ) from error
+    unreadable = next((name for name in categories.values() if not is_readable(name)), None)
+    if unreadable is not None:
+        raise InputError(f"{path} has the category {quoted(unreadable)}, which holds control characters. Rename it.")
     if not categories:
         raise InputError(f"{path} names no categories, so there is nothing to learn. Export it with its categories.")
     known = len(set(colors.values())) == len(categories) and all(
@@ -137,7 +147,7 @@ def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dic
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise InputError(
-            f"{first.path} has more than one category called {shown(repr(repeated[0]))}. Give each its own name."
+            f"{first.path} has more than one category called {quoted(repeated[0])}. Give each its own name."
         )
     colors = None
     if first.is_panoptic and len(names) > 1:
@@ -264,14 +274,19 @@ class CocoMask:
         try:
             if isinstance(shape, dict):
                 return coco_mask.encode(np.asfortranarray(run_length_mask(shape, height, width), dtype=np.uint8))
-            polygons = []
+            polygons, length = [], 0.0
             for polygon in shape or ():
                 points = np.asarray(polygon, dtype=np.float64)
                 if points.ndim != 1 or len(points) % 2 or len(points) < 6 or not np.isfinite(points).all():
                     raise ValueError("a polygon is not a list x, y, x, y, ... of three points or more")
+                if np.abs(points).max() > _FARTHEST:
+                    raise ValueError("a corner of a polygon lies absurdly far outside")
                 # What lies far outside cannot be seen, and would take memory by its distance.
                 inside = clip_polygon(points.reshape(-1, 2), (-width, -height), (2 * width, 2 * height))
+                length += float(np.abs(inside - np.roll(inside, 1, axis=0)).sum())
                 polygons.append(inside.ravel().tolist())
+            if length > _LONGEST_OUTLINE:
+                raise ValueError("its outline is too long to be drawn")
             if not polygons:
                 raise ValueError("it has no segmentation")
             seen = [polygon for polygon in polygons if len(polygon) >= 6]
@@ -329,7 +344,7 @@ def _panoptic(
     for entry in segments:
         name = str(entry.get("file_name", ""))
         for folder in _png_folders(path):
-            if name and (folder / name).is_file():
+            if name and os.path.isfile(folder / name):  # noqa: PTH113 - Path.is_file raises for names that are too long
                 unlisted = [one["category_id"] for one in entry["segments_info"] if one["category_id"] not in index]
                 if unlisted:
                     raise InputError(f"{path} uses the category {unlisted[0]} for {name}, which is not listed.")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from convlora.data.folder import SPLITS
 from convlora.data.listing import entries
+from convlora.untrusted import read_text
+
+LARGEST_COCO = 4 << 30  # bytes; the largest in use has half a gigabyte
 
 _OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _KINDS = ("panoptic", "instances")  # panoptic files label more
@@ -18,7 +21,7 @@ def is_coco(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, LARGEST_COCO)
     except (OSError, ValueError):
         return False
     try:

@@ -87,7 +87,7 @@ def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Intensity
         most_values: A mask of more different values is no map of classes.
         intensity: How the image will be read; None: not decided yet.
     """
-    if _is_large(fact.sample.image):
+    if _is_large(fact.sample.image) or _is_large(fact.sample.mask):
         with _one_large:  # eight at a time would take gigabytes
             _read_whole(fact, most_values, intensity)
     else:
@@ -114,13 +114,18 @@ def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> N
         ):  # of values whose range is unknown there is more to say than that they are dark
             fact.brightest = brightest_of_sixteen_bits(sample.image)
     if sample.mask is not None:
+        if _is_large(sample.mask) and fact.image_size is not None:
+            stated = _reading(fact, read_image_size, sample.mask)
+            if stated not in (fact.image_size, fact.image_size[::-1]):
+                _compare_sizes(fact, stated)
+                return
         mask = _reading(fact, read_mask, sample.mask)
         if mask is not None:
             _count_values(fact, mask, most_values)
             _compare_sizes(fact, (mask.shape[0], mask.shape[1]))
 
 
-def _is_large(image: ImageSource) -> bool:
+def _is_large(image: ImageSource | None) -> bool:
     if not isinstance(image, Path):
         return False
     try:

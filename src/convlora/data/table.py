@@ -9,7 +9,9 @@ from pathlib import Path
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample, unique_names
 from convlora.errors import InputError, shown, shown_list
+from convlora.untrusted import UnreadableError, read_text
 
+_LARGEST = 1 << 30  # bytes
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -85,9 +87,11 @@ def _required(need_masks: bool) -> set[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, _LARGEST)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text. Save it as CSV in UTF-8.") from error
+    except UnreadableError as error:
+        raise InputError(f"{path} is not read: {error}. Name a CSV file.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
 

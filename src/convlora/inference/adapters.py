@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 from safetensors import SafetensorError, safe_open
@@ -49,8 +51,9 @@ def load_adapter(
     found = _shapes(weights)
     _compare_rank(weights, found, config)
     config.inference_mode = True
-    adapted = get_peft_model(base, config)
-    needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(adapted).items()}
+    with torch.device("meta"):  # whose tensors take no memory, whatever size is claimed
+        outline = get_peft_model(type(base)(base.config), copy.deepcopy(config))
+        needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(outline).items()}
     different = sorted(name for name in needed.keys() | found.keys() if needed.get(name) != found.get(name))
     if different:  # PEFT would leave what is missing as it was drawn
         first = different[0]
@@ -59,6 +62,7 @@ def load_adapter(
             f"another size ({first[:120]}: {found.get(first)} instead of {needed.get(first)}). Restore the file, or "
             "give the SAM it was trained from with --model."
         )
+    adapted = get_peft_model(base, config)
     set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
     return adapted
 
@@ -110,8 +114,8 @@ def _compare_rank(path: Path, shapes: Mapping[str, list[int]], config: PeftConfi
     """Refuses weights of another rank before any of the claimed one is made."""
     rank = getattr(config, "r", None)
     for name, shape in shapes.items():
-        if rank is not None and name.endswith("lora_A.weight") and shape[0] != rank:
+        if rank is not None and name.endswith("lora_A.weight") and shape[:1] != [rank]:
             raise InputError(
-                f"{path} has the rank {shape[0]}, but config.yaml of the run says {rank}. The two files do not belong "
-                "to the same run; restore them from a copy."
+                f"{path} has the rank {shape[0] if shape else 'of a number'}, but config.yaml of the run says {rank}. "
+                "The two files do not belong to the same run; restore them from a copy."
             )

@@ -113,6 +113,8 @@ def _in_windows(
         return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, progress=windows)
     except InputError as error:
         return error
+    except MemoryError:
+        return InputError(f"{job.image} is too wide for the memory. Give a smaller --tile-size, or cut it into pieces.")
 
 
 def _write(job: Job, image: Image.Image, semantic_map: np.ndarray, segmenter: Segmenter) -> None:

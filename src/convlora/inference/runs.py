@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from convlora.data.classes import ClassTable
-from convlora.errors import InputError
+from convlora.errors import InputError, shown
 from convlora.storage import recover_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
+
+_LARGEST_SIDE = 8192  # pixels of what a model sees; ViT-B would already need 3 GB for their positions
+_MOST_TOKENS = 4096
+_MOST_BLOCKS = 1024
 
 
 def read_settings(run: Path) -> dict[str, Any]:
@@ -30,9 +34,35 @@ def read_settings(run: Path) -> dict[str, Any]:
         ):
             _ = settings[section][key]
         _ = settings["method"]["name"], settings["data"]["path"]
+        _check(settings["model"], settings["training"])
     except (OSError, UnreadableError, KeyError, TypeError) as error:
         raise InputError(f"{run}/config.yaml is damaged ({first_line(error)}). Restore it from a copy.") from error
     return settings
+
+
+def _check(model: dict[str, Any], training: dict[str, Any]) -> None:
+    """Refuses what would be built before anything else could notice; values of the right kind are checked later.
+
+    Raises:
+        TypeError: If a value cannot be.
+    """
+    size, tokens, last = model["image_size"], model.get("num_mask_tokens"), training["adapt_last"]
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]
+    may_be = {
+        f"model.image_size={size!r}": all(_is_count(side, _LARGEST_SIDE) for side in sides),
+        f"model.num_mask_tokens={tokens!r}": tokens in (None, "auto") or _is_count(tokens, _MOST_TOKENS),
+        f"model.source={model['source']!r}": isinstance(model["source"], str),
+        f"model.attention={model['attention']!r}": isinstance(model["attention"], str),
+        f"model.head={model.get('head')!r}": isinstance(model.get("head", "auto"), str),
+        f"training.adapt_last={last!r}": last is None or _is_count(last, _MOST_BLOCKS),
+    }
+    for setting, fine in may_be.items():
+        if not fine:
+            raise TypeError(f"{shown(setting)} cannot be")
+
+
+def _is_count(value: Any, largest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= largest
 
 
 def read_classes(run: Path) -> ClassTable:

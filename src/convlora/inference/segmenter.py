@@ -20,7 +20,7 @@ from convlora.inference.adapters import load_adapter
 from convlora.inference.evaluate import autocast
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.inference.rows import open_rows
-from convlora.inference.runs import adapter_folder, read_classes, read_settings
+from convlora.inference.runs import adapter_folder, first_line, read_classes, read_settings
 from convlora.inference.tiles import predict_bands
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.models import SamForSemanticSegmentation
@@ -113,6 +113,11 @@ class Segmenter:
         except InputError as error:
             raise InputError(
                 f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)"
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"'{source}' cannot be made into what {run}/config.yaml says ({first_line(error)}). Restore that file "
+                "from a copy, or give the SAM it was trained from with --model."
             ) from error
         try:
             adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])

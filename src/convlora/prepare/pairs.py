@@ -15,7 +15,7 @@ from convlora.prepare.bundles import Bundle
 from convlora.prepare.catalogue import Entry
 
 _SPLIT_TABLE = re.compile(r"(train|val|test)(?:_(\w[\w-]*))?\.csv")
-_LARGEST_TABLE = 1 << 26  # bytes
+_LARGEST_TABLE = 1 << 23  # bytes
 
 
 class Member(NamedTuple):
@@ -141,15 +141,17 @@ def _from_tables(entry: Entry, files: _Files) -> tuple[list[_Found], int]:
 def _rows(table: Member, path: str) -> list[tuple[str, str]]:
     content = table.load()
     if len(content) > _LARGEST_TABLE:
-        raise InputError(f"{path} has {len(content) >> 20} MB. No such table is read.")
+        raise InputError(f"{path} has {len(content) / 2**20:.0f} MB. No such table is read.")
     try:
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+        rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        header = next(rows)
+        image, label = header.index("image"), header.index("label")
         return [
-            (row["image"].replace("\\", "/"), row["label"].replace("\\", "/"))
+            (row[image].replace("\\", "/"), row[label].replace("\\", "/"))
             for row in rows
-            if row["image"] and row["label"]
+            if len(row) > max(image, label) and row[image] and row[label]
         ]
-    except (UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
+    except (UnicodeDecodeError, csv.Error, StopIteration, ValueError) as error:
         raise InputError(
             f"{path} is not a table with the columns image,label. The archive is not the right one."
         ) from error
@@ -160,7 +162,8 @@ def _named(found: list[_Found]) -> list[Pair]:
     pairs: list[Pair] = []
     taken: dict[str, set[str]] = defaultdict(set)
     for one in found:
-        stem = re.sub(r"[^\w.-]+", "_", posixpath.splitext(posixpath.basename(one.path))[0]).strip(".")[:100] or "image"
+        stem = re.sub(r"[^\w.-]+", "_", posixpath.splitext(posixpath.basename(one.path))[0]).strip(".")
+        stem = stem[:100].encode()[:180].decode(errors="ignore") or "image"  # names are limited in bytes
         stem = f"{one.group}_{stem}" if one.group else stem
         name, number = stem, 1
         while name.lower() in taken[one.split]:  # some file systems know no upper case

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from convlora.errors import InputError, shown
+from convlora.errors import InputError, quoted, shown
 from convlora.methods.registry import METHODS
 from convlora.recipes import PREFIX as RECIPE
 from convlora.recipes import read_recipe
@@ -245,9 +245,9 @@ class RunConfig:
         kind = typing.get_type_hints(type(settings))[key]
         try:
             setattr(settings, key, _convert(value, kind))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(
-                f"{section}.{key} must be {_describe(kind)}, but {origin} gives {shown(repr(value))}."
+                f"{section}.{key} must be {_describe(kind)}, but {origin} gives {quoted(value)}."
             ) from None
 
 

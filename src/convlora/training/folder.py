@@ -14,6 +14,8 @@ from convlora.training.config import RunConfig
 # What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
 _LEFT_BY_A_FALSE_START = {"config.yaml", "classes.json", "log.jsonl", "skipped.json", "checkpoints", "cache"}
 
+_OWN = {*_LEFT_BY_A_FALSE_START, "adapter", "metrics.json", "images.jsonl"}
+
 # What may change when a run goes on. Anything else would make it another run.
 _MAY_CHANGE = {
     "data.path",
@@ -42,15 +44,20 @@ def check_folder(output: Path, resume: bool) -> str | None:
     Raises:
         InputError: If the folder holds something else, or a run that was not asked to be resumed.
     """
+    names = {path.name for path in output.iterdir()} - {LOCK} if output.exists() else set()
+    link = next((name for name in sorted(names & _OWN) if (output / name).is_symlink()), None)
+    if link is not None:
+        raise InputError(f"{output / link} is a link, and a run may lead nowhere else. Put the files themselves there.")
     recover_folder(output / "adapter")
     sweep(output)
-    names = {path.name for path in output.iterdir()} - {LOCK} if output.exists() else set()
+    names -= {path for path in names if not (output / path).exists()}
     if resume and names and "config.yaml" not in names:
         raise InputError(f"The folder {output} holds no run to resume: it has no config.yaml. Check --output.")
     if resume and last_checkpoint(output) is None:
         return f"There is no checkpoint in {output} to resume from; starting from the beginning."
     if (not resume and names - _LEFT_BY_A_FALSE_START) or (not resume and last_checkpoint(output) is not None):
-        raise InputError(f"The folder {output} is not empty. Give another --output, or --resume to go on with its run.")
+        go_on = ", or --resume to go on with its run" if "config.yaml" in names else ""
+        raise InputError(f"The folder {output} is not empty. Give another --output{go_on}.")
     return None
 
 
