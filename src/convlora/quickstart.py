@@ -29,7 +29,7 @@ from convlora.training.config import RunConfig
 from convlora.training.reporting import Reporter
 from convlora.training.run import Interrupted, build_model, train
 from convlora.training.task import settle_task
-from convlora.training.usable_data import load_data
+from convlora.training.usable_data import UsableData, load_data
 
 DOMAINS = tuple(TASKS)
 EPOCHS = 12
@@ -81,8 +81,9 @@ def run_quickstart(
         say(f"1. Reading {data}")
     config = _config(data, on_bad_image)
     run = output / "run"
+    usable = load_data(config, lambda _: None)  # the training will tell
     say("2. Scoring the bundled SAM as it is, before any training")
-    before, tests, split = _untrained(config)
+    before, tests, split = _untrained(config, usable)
     folder = output / "predictions"
     jobs = [Job(test.image, folder / f"{test.name}.png", folder / f"{test.name}_overlay.png") for test in tests]
     before_scores = _score(before, tests, split, reporter)
@@ -115,9 +116,8 @@ def _config(data: Path, on_bad_image: str) -> RunConfig:
     return config
 
 
-def _untrained(config: RunConfig) -> tuple[Segmenter, Sequence[Sample], str]:
+def _untrained(config: RunConfig, usable: UsableData) -> tuple[Segmenter, Sequence[Sample], str]:
     """The SAM without training as a segmenter, the images to compare on, and what they are called."""
-    usable = load_data(config, lambda _: None)  # the training will tell
     source, classes = usable.source, usable.classes
     train_samples, val = source.train_val(config.training.seed, config.data.val_fraction)
     settle_task(config, classes, [*train_samples, *val], lambda _: None)

@@ -118,6 +118,17 @@ def test_fewer_mask_tokens_than_classes(fails, tmp_path, blobs, tiny_sam_folder)
     assert not (tmp_path / "r").exists()
 
 
+def test_advice_depends_on_the_command(capsys):
+    for command, told, not_told in (
+        ("train", "--adapt-last", "--tile-size"),
+        ("predict", "--tile-size", "--adapt-last"),
+    ):
+        assert failures.exit_code_for(MemoryError(), debug=False, command=command) == 1
+        err = capsys.readouterr().err
+        assert told in err
+        assert not_told not in err
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [

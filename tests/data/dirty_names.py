@@ -60,6 +60,14 @@ def all_moved(source: str, target: str):
     return spoil
 
 
+def splits_called(names: dict[str, str]):
+    def spoil(data: Data) -> None:
+        for old, new in names.items():
+            (data.root / old).rename(data.root / new)
+
+    return spoil
+
+
 def kinds_above_splits(data: Data) -> None:
     for split in ("train", "val"):
         for kind in ("images", "masks"):
@@ -263,6 +271,14 @@ CASES = [
         all_moved("images", "Images"),
         [
             "refused: DATA has no data set layout that is known. Rename DATA/train/Images to images.",
+        ],
+    ),
+    Case(
+        "splits of other names",
+        splits_called({"train": "Train", "val": "Validation"}),
+        [
+            "refused: DATA has no data set layout that is known. Rename DATA/Train to train, and the other splits "
+            "likewise (train, val, test).",
         ],
     ),
     Case(

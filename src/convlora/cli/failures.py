@@ -21,13 +21,19 @@ _OUT_OF_MEMORY = (
     "SAM (facebook/sam-vit-base)."
 )
 
+_OUT_OF_MEMORY_IN_PREDICTION = (
+    "Out of memory{where}. Ask for less, most helpful first: --batch-size 1, a smaller --tile-size where windows are used, "
+    "--precision bf16, --device cpu."
+)
 
-def exit_code_for(error: BaseException, debug: bool) -> int:
+
+def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     """Tells the user of an error and returns the exit code.
 
     Args:
         error: What was raised.
         debug: Show the traceback as well.
+        command: What was asked for, on which the advice depends.
     """
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILURE
@@ -51,7 +57,8 @@ def exit_code_for(error: BaseException, debug: bool) -> int:
         return FAILURE
     if _is_out_of_memory(error):
         where = " on the GPU" if "cuda" in type(error).__module__ or "CUDA" in str(error) else ""
-        show_error(_OUT_OF_MEMORY.format(where=where))
+        predicting = command in ("predict", "evaluate", "inspect")
+        show_error((_OUT_OF_MEMORY_IN_PREDICTION if predicting else _OUT_OF_MEMORY).format(where=where))
         return FAILURE
     if _is_full_disk(error):
         place = f"{error.filename}: " if isinstance(error, OSError) and error.filename is not None else ""

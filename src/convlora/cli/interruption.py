@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,11 +39,6 @@ def terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def interrupted_message(arguments: Sequence[str]) -> str:
-    """What to say of an interrupted command.
-
-    Args:
-        arguments: Of the program.
-    """
-    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+def interrupted_message(command: str) -> str:
+    """What to say of an interrupted command."""
     return " ".join(["Interrupted.", _HOW_TO_GO_ON.get(command, "")]).strip()

@@ -71,14 +71,15 @@ def run(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     return_large_blocks()
     arguments = [argument for argument in arguments if argument != "--debug"]
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
     try:
         with terminated_like_interrupted():
             code = app(arguments, standalone_mode=False)
         if code == TYPERS_EXIT_CODE:
-            show_error(interrupted_message(arguments))
+            show_error(interrupted_message(command))
             code = FAILURE
     except BaseException as error:
-        code = exit_code_for(error, debug)
+        code = exit_code_for(error, debug, command)
     sys.exit(code if isinstance(code, int) else 0)
 
 

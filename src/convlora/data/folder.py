@@ -124,6 +124,10 @@ def layout_remedy(root: Path) -> str | None:
         folders = [path for path in _folders(root / split) if path.name.lower() in _OTHER_IMAGE_NAMES]
         if folders:
             return f"Rename {folders[0]} to images."
+    for folder in _folders(root):
+        wanted = _OTHER_SPLIT_NAMES.get(folder.name.lower(), folder.name.lower())
+        if wanted in SPLITS and wanted != folder.name and _folders(folder):
+            return f"Rename {folder} to {wanted}, and the other splits likewise (train, val, test)."
     return None
 
 

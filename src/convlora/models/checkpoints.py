@@ -76,7 +76,7 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
     except (OSError, ValueError) as error:
         raise InputError(
             f"The model '{source}' is neither a local file or folder nor can it be read from the Hugging Face Hub. "
-            "Check the spelling and the connection, or download it and give its folder."
+            "Check the spelling and the connection, or download it and give its folder; 'tiny' comes with the package."
         ) from error
     kind = config.get("model_type")
     if kind not in ("sam", "convlora_sam"):
