@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
 from convlora.training.config import RunConfig
+from convlora.training.folder import check_folder
 from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 
@@ -267,3 +268,37 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make_config, 
     train(make_config(), tmp_path / "run", resume=True)
     train(make_config(), tmp_path / "whole")
     assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+
+
+def test_the_best_weights_are_those_of_which_the_checkpoint_knows(make_config, tmp_path, monkeypatch):
+    """Killed after a better epoch and before its checkpoint, a run whose repeated epoch is worse keeps the old best."""
+    from convlora.training.trainer import SegmentationTrainer
+
+    class Killed(BaseException):
+        pass
+
+    def better_and_killed(self, metrics, trial, judge=SegmentationTrainer._determine_best_metric):
+        self._keep_best({}) if self.state.global_step == 6 else judge(self, metrics, trial)
+        if self.state.global_step == 6:
+            raise Killed
+        return True
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTrainer, "_determine_best_metric", better_and_killed)
+        with pytest.raises(Killed):
+            train(make_config(), run)
+    first = weights_of(run)
+    assert (run / ".adapter-6").is_dir()
+    monkeypatch.setattr(SegmentationTrainer, "_determine_best_metric", lambda self, metrics, trial: False)
+    train(make_config(), run, resume=True)
+    assert not (run / ".adapter-6").exists()
+    assert [name for name, value in weights_of(run).items() if not torch.equal(value, first[name])] == []
+
+
+def test_the_best_weights_of_a_checkpoint_that_was_just_written_get_their_place(trained_run, tmp_path):
+    shutil.copytree(trained_run, tmp_path / "run")
+    (tmp_path / "run" / "adapter").rename(tmp_path / "run" / ".adapter-6")
+    check_folder(tmp_path / "run", resume=True)
+    assert weights_of(tmp_path / "run")
+    assert not (tmp_path / "run" / ".adapter-6").exists()

@@ -22,8 +22,8 @@ _OUT_OF_MEMORY = (
 )
 
 _OUT_OF_MEMORY_IN_PREDICTION = (
-    "Out of memory{where}. Ask for less, most helpful first: --batch-size 1, a smaller --tile-size where windows are used, "
-    "--precision bf16, --device cpu."
+    "Out of memory{where}. Ask for less, most helpful first: --batch-size 1, a smaller --tile-size where windows are "
+    "used, --precision bf16, --device cpu."
 )
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 from convlora.errors import InputError
 from convlora.locking import LOCK
-from convlora.storage import recover_folder, sweep
+from convlora.storage import recover_folder, swap_folder, sweep
 from convlora.training.config import RunConfig
 
 # What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
 _LEFT_BY_A_FALSE_START = {"config.yaml", "classes.json", "log.jsonl", "skipped.json", "checkpoints", "cache"}
 
-_OWN = {*_LEFT_BY_A_FALSE_START, "adapter", "metrics.json", "images.jsonl"}
+_ADAPTER = "adapter"
+_OWN = {*_LEFT_BY_A_FALSE_START, _ADAPTER, "metrics.json", "images.jsonl"}
 
 # What may change when a run goes on. Anything else would make it another run.
 _MAY_CHANGE = {
@@ -48,17 +50,48 @@ def check_folder(output: Path, resume: bool) -> str | None:
     link = next((name for name in sorted(names & _OWN) if (output / name).is_symlink()), None)
     if link is not None:
         raise InputError(f"{output / link} is a link, and a run may lead nowhere else. Put the files themselves there.")
-    recover_folder(output / "adapter")
+    recover_folder(output / _ADAPTER)
     sweep(output)
     names -= {path for path in names if not (output / path).exists()}
     if resume and names and "config.yaml" not in names:
         raise InputError(f"The folder {output} holds no run to resume: it has no config.yaml. Check --output.")
-    if resume and last_checkpoint(output) is None:
+    last = last_checkpoint(output)
+    if resume:
+        keep_new_adapter(output, int(last.name.rpartition("-")[2]) if last is not None else -1)
+    if resume and last is None:
         return f"There is no checkpoint in {output} to resume from; starting from the beginning."
     if (not resume and names - _LEFT_BY_A_FALSE_START) or (not resume and last_checkpoint(output) is not None):
         go_on = ", or --resume to go on with its run" if "config.yaml" in names else ""
         raise InputError(f"The folder {output} is not empty. Give another --output{go_on}.")
     return None
+
+
+def new_adapter(output: Path, step: int) -> Path:
+    """Where the best weights lie until the checkpoint of the same step is written, see [`keep_new_adapter`].
+
+    The first ones take their place at once: there are no others that a run could need again.
+    """
+    place = output / _ADAPTER
+    return output / f".{_ADAPTER}-{step}" if place.exists() else place
+
+
+def keep_new_adapter(output: Path, last_step: int | None = None) -> None:
+    """Puts the best weights in their place once there is a checkpoint that knows of them.
+
+    A run that is killed in between goes on from the checkpoint before, for which other weights are the best.
+
+    Args:
+        output: The run folder.
+        last_step: That of the last checkpoint; weights of later steps are removed. Default: there are none.
+    """
+    waiting = {
+        int(path.name.rpartition("-")[2]): path for path in output.glob(f".{_ADAPTER}-*") if path.name[-1].isdigit()
+    }
+    for step, folder in sorted(waiting.items()):
+        if last_step is None or step <= last_step:
+            swap_folder(folder, output / _ADAPTER)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def last_checkpoint(output: Path) -> Path | None:

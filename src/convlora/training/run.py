@@ -8,6 +8,7 @@ import math
 import resource
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -44,7 +45,7 @@ from convlora.storage import make_folder, replacing_folder, write_json, write_te
 from convlora.training.cache import end_cache, start_cache
 from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
-from convlora.training.folder import check_folder, check_resumed, last_checkpoint
+from convlora.training.folder import check_folder, check_resumed, keep_new_adapter, last_checkpoint, new_adapter
 from convlora.training.health import Health
 from convlora.training.memory import candidates, plan_memory
 from convlora.training.model_card import model_card
@@ -147,7 +148,7 @@ def _train(
     timer, interruption = StepTimer(), Interruption(reporter)
 
     def save_adapter(scores: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
-        _save_adapter(model, output, config, classes, weights)
+        _save_adapter(model, new_adapter(output, trainer.state.global_step), config, classes, weights)
 
     trainer = SegmentationTrainer(
         model=model,
@@ -159,6 +160,7 @@ def _train(
         reporter=reporter,
         health=Health(reporter, classes, config.training.max_grad_norm),
         on_new_best=save_adapter,
+        on_checkpoint=partial(keep_new_adapter, output),
         callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
     )
     trainer.remove_callback(PrinterCallback)
@@ -336,12 +338,12 @@ def _arguments(config: RunConfig, output: Path, device: torch.device, steps: int
 
 def _save_adapter(
     model: PeftModel,
-    output: Path,
+    place: Path,
     config: RunConfig,
     classes: ClassTable,
     weights: dict[str, torch.Tensor] | None,
 ) -> None:
-    with replacing_folder(output / "adapter") as folder:
+    with replacing_folder(place) as folder:
         model.save_pretrained(folder, safe_serialization=True, state_dict=weights)
         (folder / "README.md").write_text(model_card(config, list(classes.names), None), encoding="utf-8")
 

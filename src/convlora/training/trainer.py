@@ -94,6 +94,7 @@ class SegmentationTrainer(Trainer):
         health: Looks for signs of trouble.
         on_new_best: Called with the scores when a validation is the best so far, and with the trained weights if the
             model is spread over processes.
+        on_checkpoint: Called when a checkpoint has been written, which knows what was the best so far.
         **kwargs: Arguments of transformers' Trainer.
     """
 
@@ -107,6 +108,7 @@ class SegmentationTrainer(Trainer):
         reporter: Reporter,
         health: Health,
         on_new_best: Callable[[dict[str, float], dict[str, torch.Tensor] | None], None],
+        on_checkpoint: Callable[[], None],
         **kwargs: Any,
     ) -> None:
         self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed)
@@ -125,7 +127,8 @@ class SegmentationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
-        self.reporter, self.on_new_best, self.health = reporter, on_new_best, health
+        self.reporter, self.health = reporter, health
+        self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
         self.add_callback(health)
         count_choices(self.model)
         self.history: list[dict[str, Any]] = []
@@ -190,6 +193,8 @@ class SegmentationTrainer(Trainer):
         if self._skipped_in_a_row >= GIVE_UP_AFTER:
             if not self.history:
                 self._keep_best({})  # no epoch is finished; the weights are those before the trouble
+                if self.is_world_process_zero():
+                    self.on_checkpoint()  # there will be none
             cause = likely_cause(self.precision, None if self._last_norm is None else float(self._last_norm))
             raise RunError(
                 f"The loss was not a finite number in {GIVE_UP_AFTER} steps in a row, up to step {step}, so training "
@@ -358,6 +363,7 @@ class SegmentationTrainer(Trainer):
             if log.exists():
                 send_to_disk(log)  # whoever goes on from this checkpoint keeps the lines up to it
             swap_folder(unfinished, folder / name)
+            self.on_checkpoint()
             self.keep_only(folder / name)
         self.accelerator.wait_for_everyone()
 
