@@ -75,7 +75,12 @@ def test_interrupted_and_told_how_to_go_on(trained_run, photos, whole, tmp_path,
     (slow / "train_001.png").unlink()
     os.mkfifo(slow / "train_001.png")
     arguments = ["predict", str(trained_run), str(slow / "*.png"), "--output", str(output), "--device", "cpu"]
-    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which jobs in the background ignore
+    )
     for _ in range(1200):
         if (output / ".done-0.jsonl").is_file():
             break

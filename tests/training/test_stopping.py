@@ -54,6 +54,15 @@ def test_terminated_from_outside_and_gone_on_with(make_config, tmp_path):
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """As in a terminal; what a shell starts in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_a_second_interrupt_ends_it_at_once(make_config, trained_run, tmp_path):
     class Impatient(Silent):
         steps = 0
