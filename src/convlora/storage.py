@@ -115,6 +115,12 @@ def recover_folder(path: Path) -> None:
         old.rename(path)
 
 
+def forget_old_folder(path: Path) -> None:
+    """Removes what [`swap_folder`] had replaced when its process died; nobody else may be replacing it."""
+    if path.exists():
+        shutil.rmtree(_old_name(path), ignore_errors=True)
+
+
 def _old_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 

@@ -144,3 +144,13 @@ def test_damaged_results_are_made_again(run):
     (run / "metrics.json").write_text("{")
     metrics = train(RunConfig.load(run / "config.yaml"), run, resume=True)
     assert metrics["steps"] == 6
+
+
+def test_what_a_killed_run_left_in_its_adapter_is_swept(trained_run, tmp_path):
+    shutil.copytree(trained_run, tmp_path / "run")
+    left = tmp_path / "run" / "adapter" / ".README.unfinished-abc.md"
+    left.write_text("# half of")
+    shutil.copytree(tmp_path / "run" / "adapter", tmp_path / "run" / ".adapter.old")
+    check_folder(tmp_path / "run", resume=True)
+    assert not left.exists()
+    assert not (tmp_path / "run" / ".adapter.old").exists()

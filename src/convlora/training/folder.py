@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convlora.errors import InputError
 from convlora.locking import LOCK
-from convlora.storage import recover_folder, swap_folder, sweep
+from convlora.storage import forget_old_folder, recover_folder, swap_folder, sweep
 from convlora.training.config import RunConfig
 
 # What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
@@ -51,7 +51,9 @@ def check_folder(output: Path, resume: bool) -> str | None:
     if link is not None:
         raise InputError(f"{output / link} is a link, and a run may lead nowhere else. Put the files themselves there.")
     recover_folder(output / _ADAPTER)
+    forget_old_folder(output / _ADAPTER)
     sweep(output)
+    sweep(output / _ADAPTER)  # whose model card is written again at the end
     names -= {path for path in names if not (output / path).exists()}
     if resume and names and "config.yaml" not in names:
         raise InputError(f"The folder {output} holds no run to resume: it has no config.yaml. Check --output.")
