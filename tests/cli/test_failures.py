@@ -12,16 +12,14 @@ from convlora.errors import InputError, RunError
 
 
 @pytest.fixture
-def fails(capsys):
+def fails(convlora):
     """Runs a command that must fail; returns its exit code and the message on stderr."""
 
     def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert "Traceback" not in captured.err
-        return caught.value.code, captured.err
+        code, out, err = convlora(*arguments)
+        assert out == ""
+        assert "Traceback" not in err
+        return code, err
 
     return call
 

@@ -151,6 +151,13 @@ def test_settings_that_cannot_be(run, section, changes):
     assert "config.yaml" in refused(run)
 
 
+def test_a_number_that_python_does_not_write_out(run):
+    text = (run / "config.yaml").read_text()
+    assert "image_size: 64" in text
+    (run / "config.yaml").write_text(text.replace("image_size: 64", f"image_size: 0x{'f' * 5000}"))
+    assert "model.image_size=a number of thousands of digits cannot be" in refused(run)
+
+
 def test_files_without_an_end(run):
     for name in ("classes.json", "config.yaml", "adapter/adapter_config.json"):
         kept = (run / name).read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convlora.data.classes import ClassTable
-from convlora.errors import InputError, shown
+from convlora.errors import InputError, quoted
 from convlora.storage import recover_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
 
@@ -49,16 +49,16 @@ def _check(model: dict[str, Any], training: dict[str, Any]) -> None:
     size, tokens, last = model["image_size"], model.get("num_mask_tokens"), training["adapt_last"]
     sides = size if isinstance(size, list) and len(size) == 2 else [size]
     may_be = {
-        f"model.image_size={size!r}": all(_is_count(side, _LARGEST_SIDE) for side in sides),
-        f"model.num_mask_tokens={tokens!r}": tokens in (None, "auto") or _is_count(tokens, _MOST_TOKENS),
-        f"model.source={model['source']!r}": isinstance(model["source"], str),
-        f"model.attention={model['attention']!r}": isinstance(model["attention"], str),
-        f"model.head={model.get('head')!r}": isinstance(model.get("head", "auto"), str),
-        f"training.adapt_last={last!r}": last is None or _is_count(last, _MOST_BLOCKS),
+        f"model.image_size={quoted(size)}": all(_is_count(side, _LARGEST_SIDE) for side in sides),
+        f"model.num_mask_tokens={quoted(tokens)}": tokens in (None, "auto") or _is_count(tokens, _MOST_TOKENS),
+        f"model.source={quoted(model['source'])}": isinstance(model["source"], str),
+        f"model.attention={quoted(model['attention'])}": isinstance(model["attention"], str),
+        f"model.head={quoted(model.get('head'))}": isinstance(model.get("head", "auto"), str),
+        f"training.adapt_last={quoted(last)}": last is None or _is_count(last, _MOST_BLOCKS),
     }
     for setting, fine in may_be.items():
         if not fine:
-            raise TypeError(f"{shown(setting)} cannot be")
+            raise TypeError(f"{setting} cannot be")
 
 
 def _is_count(value: Any, largest: int) -> bool:
