@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convlora.data import facts
 from convlora.data.check import check_data
 from convlora.data.sources import open_data
 from convlora.errors import InputError
@@ -72,6 +73,17 @@ def test_size_mismatch(tmp_path, full):
     assert problem.path.endswith("masks/1.png")
     for part in ("masks/1.png", "images/1.png", "12x16", "16x12"):
         assert part in problem.message
+
+
+def test_large_masks_of_another_size_are_not_decoded(tmp_path, monkeypatch):
+    write_set(tmp_path, {"train": 2})
+    save(tmp_path / "train" / "masks" / "1.png", np.zeros((40, 30), np.uint8))
+    decoded = []
+    monkeypatch.setattr(facts, "_LARGE", 1000)
+    monkeypatch.setattr(facts, "read_mask", lambda mask, read=facts.read_mask: decoded.append(mask.name) or read(mask))
+    problem = the_problem(check(tmp_path, True), "size-mismatch")
+    assert "30x40" in problem.message
+    assert decoded == ["0.png"]
 
 
 @BOTH
