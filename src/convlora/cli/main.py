@@ -15,6 +15,7 @@ from convlora.cli import compare, data, evaluate, inspect, predict, quickstart, 
 from convlora.cli.console import show_error
 from convlora.cli.failures import FAILURE, exit_code_for
 from convlora.cli.interruption import TYPERS_EXIT_CODE, interrupted_message, terminated_like_interrupted
+from convlora.cli.processes import leave_process_group
 
 app = typer.Typer(
     name="convlora",
@@ -80,6 +81,7 @@ def run(arguments: list[str] | None = None) -> None:
             code = FAILURE
     except BaseException as error:
         code = exit_code_for(error, debug, command)
+    leave_process_group()
     sys.exit(code if isinstance(code, int) else 0)
 
 
