@@ -338,7 +338,8 @@ CASES = [
         image(noise(5)[..., 0].astype(np.int32) * 10**6, ".tif"),
         [
             "warning: DATA/train/images/1.tif has values from 0 to 2.52e+08, whose full range is unknown. "
-            "Use --set data.intensity=image to stretch each image's own range.",
+            "Scale them to 0 to 65535, or train with --set data.intensity=image, which stretches each image's own "
+            "range.",
         ],
     ),
     Case(
@@ -346,7 +347,8 @@ CASES = [
         image(noise(5)[..., 0].astype(np.int32) - 9999, ".tif"),
         [
             "warning: DATA/train/images/1.tif has values from -9999 to -9747, whose full range is unknown. "
-            "Use --set data.intensity=image to stretch each image's own range.",
+            "Scale them to 0 to 65535, or train with --set data.intensity=image, which stretches each image's own "
+            "range.",
         ],
     ),
     Case("float", floats(0.5), []),
@@ -356,15 +358,16 @@ CASES = [
         "negative float",
         floats(-0.25),
         [
-            "warning: DATA/train/images/1.tif has values from -0.25 to 1, whose full range is unknown. Use "
-            "--set data.intensity=image to stretch each image's own range.",
+            "warning: DATA/train/images/1.tif has values from -0.25 to 1, whose full range is unknown. "
+            "Scale them to 0 to 65535, or train with --set data.intensity=image, which stretches each image's own "
+            "range.",
         ],
     ),
     Case(
         "nothing but NaN",
         image(np.full((12, 16), np.nan, np.float32), ".tif"),
         [
-            "error: DATA/train/images/1.tif holds nothing but NaN or infinite values. Replace the file.",
+            "error: DATA/train/images/1.tif holds nothing but NaN, infinite or missing values. Replace the file.",
         ],
     ),
     Case(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from convlora.data import images
 from convlora.data.colours import describe_value, grey_of, without_grey
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file, read_image, read_image_size, read_mask
 from convlora.errors import InputError
@@ -185,6 +186,33 @@ def test_several_pictures_in_a_jpeg_as_phones_write_them(tmp_path):
     Image.new("RGB", (16, 12), (200, 40, 90)).save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 6))])
     assert np.abs(pixels(read_image(path)).astype(int) - (200, 40, 90)).max() <= 3
     assert read_image_size(path) == (12, 16)
+
+
+@pytest.mark.parametrize("intensity", ["type", "image"])
+@pytest.mark.parametrize("kind", [np.float32, np.uint16, np.uint8])
+def test_intensities_are_those_of_the_whole_image(tmp_path, monkeypatch, kind, intensity):
+    """The rule written out for all values at once; the reader goes a few rows at a time."""
+    monkeypatch.setattr(images, "PIECE", 70)
+    values = (COLOUR if kind == np.uint8 else GREY.astype(kind) * 200)[:11]
+    if kind == np.float32:
+        values[0, :2] = np.nan, np.inf
+    path = tmp_path / "a.tif"
+    Image.fromarray(values).save(path)
+    finite = np.isfinite(values)
+    low, high = values[finite].min(), values[finite].max()
+    if intensity == "type":
+        low, high = 0, {np.uint8: 255, np.uint16: 65535, np.float32: 65535}[kind]
+    fractions = (np.where(finite, values, low).astype(float) - low) / (float(high) - low)
+    expected = np.broadcast_to(np.rint(255 * fractions).reshape(11, 16, -1), (11, 16, 3))
+    assert np.abs(pixels(read_image(path, intensity)) - expected).max() == 0
+
+
+def test_an_image_that_the_caller_opened_is_left_alone():
+    image = Image.fromarray(COLOUR)
+    image.getexif()[0x0112] = 6
+    turned = read_image(image)
+    assert (image.size, turned.size) == ((16, 12), (12, 16))
+    assert np.array_equal(np.asarray(image), COLOUR)
 
 
 def test_bytes_and_open_images_are_read_too(tmp_path):

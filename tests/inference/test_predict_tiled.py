@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -46,6 +47,21 @@ def test_results_are_those_of_the_segmenter(tmp_path):
     assert result["shares"] == {name: np.mean(expected == index) for index, name in enumerate("abc")}
     assert json.loads((tmp_path / "out" / "shares.json").read_text())["images"] == {"a": result["shares"]}
     assert result.keys() == {"image", "mask", "overlay", "size", "shares"}
+
+
+def test_an_image_too_wide_for_the_memory_does_not_stop_the_others(tmp_path, monkeypatch):
+    """Memory that is promised by the system but not there would end the process."""
+    segmenter = local_segmenter()
+    for name, width in (("a", 4000), ("b", 40)):
+        Image.fromarray(noise(70, width)).save(tmp_path / f"{name}.png")
+    free = psutil.virtual_memory()._replace(available=500_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    wide, small = segment(segmenter, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
+    assert wide["error"] == (
+        f"{tmp_path / 'a.png'} is too wide for the memory. Give a smaller --tile-size, or cut it into pieces."
+    )
+    assert "error" not in small
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "shares.json"]
 
 
 def test_an_image_that_fits_gives_the_same_files_as_without_windows(tmp_path):

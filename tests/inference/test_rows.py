@@ -206,6 +206,16 @@ def test_values_without_a_known_range(tmp_path, value):
         in_pieces(tmp_path / "a.tif")
 
 
+def test_the_range_is_found_a_few_rows_at_a_time_if_they_are_long(tmp_path, monkeypatch):
+    pytest.importorskip("rasterio")
+    from convlora.inference import tiff_rows
+
+    write_tiff(tmp_path / "a.tif", rng.random((1, HEIGHT, WIDTH)).astype(np.float32) * 3)
+    at_once, _ = in_pieces(tmp_path / "a.tif")
+    monkeypatch.setattr(tiff_rows, "_MOST_READ", 5 * WIDTH)
+    assert np.array_equal(in_pieces(tmp_path / "a.tif")[0], at_once)
+
+
 def test_nothing_but_missing_values(tmp_path):
     write_tiff(tmp_path / "a.tif", np.full((1, HEIGHT, WIDTH), np.nan, np.float32))
     with pytest.raises(InputError, match=r"a\.tif holds nothing but NaN, infinite or missing values\. Replace"):

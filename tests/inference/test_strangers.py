@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from convlora.errors import InputError
 from convlora.inference.segmenter import Segmenter
+from convlora.models import SamForSemanticSegmentation
 from tests.inference.test_saved_runs import SAVED
 
 VERSION = SAVED / "0.1.0"
@@ -176,6 +177,20 @@ def test_a_sam_with_an_adapter_beside_it(run, tmp_path):
     (tmp_path / "sam" / "adapter_config.json").write_text('{"peft_type": "LORA", "megatron_core": "evil"}')
     with pytest.raises(InputError, match=r"holds adapter_config\.json"):
         Segmenter.from_run(run, model=tmp_path / "sam", device="cpu")
+
+
+def test_a_sam_with_an_adapter_on_the_hub(tmp_path, monkeypatch):
+    """Here one that was downloaded before; transformers would let PEFT load what lies beside the SAM."""
+    repository = tmp_path / "models--somebody--sam"
+    snapshot = repository / "snapshots" / "0123456789012345678901234567890123456789"
+    shutil.copytree(VERSION / "sam", snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot.name)
+    offline = {"cache_dir": str(tmp_path), "local_files_only": True}
+    SamForSemanticSegmentation.from_pretrained("somebody/sam", **offline)
+    (snapshot / "adapter_config.json").write_text('{"peft_type": "LORA", "megatron_core": "evil"}')
+    with pytest.raises(InputError, match=r"^somebody/sam holds adapter_config\.json"):
+        SamForSemanticSegmentation.from_pretrained("somebody/sam", **offline)
 
 
 def test_pickles_are_never_opened(run):

@@ -206,7 +206,10 @@ def test_values_of_unknown_range_stop_a_run_before_it_begins(config_of, data, tm
         values = np.asarray(opened.convert("L")).astype(np.float32) - 500
     victim.unlink()
     Image.fromarray(values).save(victim.with_suffix(".tif"))
-    with pytest.raises(InputError, match=r"whose full range is unknown. Use --set data\.intensity=image"):
+    with pytest.raises(
+        InputError,
+        match=r"whose full range is unknown. Scale them to 0 to 65535, or train with --set data\.intensity=image",
+    ):
         train(config_of(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     config = config_of(max_steps=1)

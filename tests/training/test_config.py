@@ -102,10 +102,20 @@ def test_method_by_name_alone(tmp_path):
 
 def test_all_problems_in_one_message():
     config = RunConfig()
-    config.override(["epochs=0", "lr=-1", "loss=hinge", "select_by=luck", "augmentation=wild", "val_fraction=1"])
+    config.override(
+        ["epochs=0", "lr=-1", "loss=hinge", "select_by=luck", "augmentation=wild", "val_fraction=1", "workers=100000"]
+    )
     with pytest.raises(InputError) as caught:
         check_settings(config)
-    for words in ("--epochs", "--lr", "training.loss", "training.select_by", "data.augmentation", "data.val_fraction"):
+    for words in (
+        "--epochs",
+        "--lr",
+        "training.loss",
+        "training.select_by",
+        "data.augmentation",
+        "data.val_fraction",
+        "data.workers",
+    ):
         assert words in str(caught.value)
 
 

@@ -113,6 +113,41 @@ def test_skipped_steps_are_remembered_by_a_resumed_run(make_config, tmp_path, sp
     assert train(make_config(), tmp_path / "run", resume=True)["skipped_steps"] == 2
 
 
+def test_warnings_are_not_repeated_by_a_resumed_run(make_config, tmp_path):
+    def config():
+        made = make_config()
+        made.method.options = {"gate_noise": False}
+        return made
+
+    class Stopped(InterruptAt, Heard):
+        def __init__(self):
+            InterruptAt.__init__(self, 4)
+            Heard.__init__(self)
+
+    heard = Stopped()
+    with pytest.raises(Interrupted):
+        train(config(), tmp_path / "run", reporter=heard)
+    assert sum("the gate sent" in text for text in heard.messages) == 1
+    heard = Heard()
+    train(config(), tmp_path / "run", resume=True, reporter=heard)
+    assert not any("the gate sent" in text for text in heard.messages)
+
+
+def test_the_usual_norm_is_remembered():
+    heard = Heard()
+    classes = ClassTable(("background", "crack"))
+    before, after = Health(heard, classes, 1.0), Health(heard, classes, 1.0)
+
+    class State:
+        is_world_process_zero, global_step = True, 13
+
+    for _ in range(12):
+        before.on_log(None, State, None, {"grad_norm": 1.0})
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    after.on_log(None, State, None, {"grad_norm": 150.0})
+    assert "have the norm 150, where 1 was usual" in heard.messages[0]
+
+
 def test_causes():
     assert "fp16" in likely_cause("fp16", 1.0)
     assert "grown to 5e+04" in likely_cause("fp32", 5e4)

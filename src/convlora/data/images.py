@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convlora.data.colours import colour_values
+from convlora.data.intensities import PIECE, find_range, scale_by_range, scale_by_type, scaled
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
 from convlora.errors import InputError
@@ -23,7 +24,6 @@ Source = Path | str | bytes | StoredImage
 # Pillow knows many more formats, some of which start other programs (PostScript).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-_USE_IMAGE_RANGE = "Use --set data.intensity=image to stretch each image's own range."
 _SAVE_MASK = "Save it as an 8-bit or 16-bit PNG of class indices."
 _LARGEST_VALUE = 2**24  # of a mask with one channel; numbers from here on stand for colours
 
@@ -60,12 +60,12 @@ def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> I
         raise InputError(f"data.intensity is {intensity!r}; it must be 'type' or 'image'.")
     name = _name(source)
     with _opened(source) as opened, _decoding(name):
-        upright = ImageOps.exif_transpose(opened)
+        upright = _upright(opened, source)
         if upright.mode in _DEEP_MODES:
             return Image.fromarray(_to_eight_bits(np.asarray(upright), intensity, name)).convert("RGB")
         rgb = _to_rgb(upright)
         if intensity == "image":
-            rgb = Image.fromarray(_stretch(np.asarray(rgb)))
+            rgb = Image.fromarray(_to_eight_bits(np.asarray(rgb), intensity, name))
         return rgb
 
 
@@ -109,7 +109,7 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
     """
     name = _name(source)
     with _opened(source) as opened, _decoding(name):
-        upright = ImageOps.exif_transpose(opened)
+        upright = _upright(opened, source)
         mode = upright.mode
         values = np.asarray(upright)
     if mode == "1":
@@ -177,6 +177,14 @@ def _opened(source: Source | Image.Image) -> Iterator[Image.Image]:
         yield image
 
 
+def _upright(image: Image.Image, source: Source | Image.Image) -> Image.Image:
+    """Turned as EXIF says; what a caller opened himself stays as it is."""
+    if image is source:
+        return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # without the copy
+    return image
+
+
 def _head(content: bytes | Path | str) -> bytes:
     if isinstance(content, bytes):
         return content[:HEAD_LENGTH]
@@ -218,25 +226,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str) -> np.ndarray:
-    if not np.isfinite(values).any():
-        raise InputError(f"{name} holds nothing but NaN or infinite values. Replace the file.")
-    if intensity == "image":
-        return _stretch(values)
-    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(finite.min()), float(finite.max())
-    if low < 0 or high > 65535:
-        raise InputError(f"{name} has values from {low:g} to {high:g}, whose full range is unknown. {_USE_IMAGE_RANGE}")
-    if np.issubdtype(values.dtype, np.floating):
-        full = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
-    else:
-        full = 65535.0
-    return np.rint(finite * (255.0 / full)).astype(np.uint8)
-
-
-def _stretch(values: np.ndarray) -> np.ndarray:
-    numbers = values.astype(np.float64)
-    finite = np.isfinite(numbers)
-    low, high = numbers[finite].min(), numbers[finite].max()
-    if high == low:  # one value everywhere has no range to stretch
-        return np.zeros(values.shape, dtype=np.uint8)
-    return np.rint((np.where(finite, numbers, low) - low) * (255.0 / (high - low))).astype(np.uint8)
+    """Values (H, W) or (H, W, C) as 8 bits, some rows at a time: all at once would take many times the image."""
+    step = max(1, PIECE // values[:1].size)
+    pieces = [slice(top, top + step) for top in range(0, len(values), step)]
+    found = find_range((values[rows] for rows in pieces), name)
+    is_float = np.issubdtype(values.dtype, np.floating)
+    scale = scale_by_range(found) if intensity == "image" else scale_by_type(found, is_float, name)
+    result = np.empty(values.shape, np.uint8)
+    for rows in pieces:
+        result[rows] = scaled(values[rows], scale)
+    return result

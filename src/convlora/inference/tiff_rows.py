@@ -16,13 +16,13 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from convlora.data.images import Intensity
+from convlora.data.intensities import PIECE, Scale, find_range, scale_by_range, scale_by_type, scaled
 from convlora.errors import InputError
 from convlora.inference.gdal import gdal
 from convlora.inference.geo import GeoReference
-from convlora.inference.intensities import Scale, find_range, scale_by_range, scale_by_type, scaled
 from convlora.inference.tiff_header import premultiplied, read_tags
 
-_PIECE = 1 << 22  # values converted at a time, which takes some 30 bytes each
+_MOST_READ = 1 << 27  # values to read at a time
 
 
 @contextmanager
@@ -101,7 +101,7 @@ class TiffRows:
         """See `convlora.inference.rows.Rows`; pixels without data are black."""
         native = self._native(top, bottom)
         pixels = np.empty((bottom - top, self.width, 3), np.uint8)
-        step = max(1, _PIECE // (self.width * len(self._bands)))
+        step = max(1, PIECE // (self.width * len(self._bands)))
         for first in range(0, bottom - top, step):
             piece = native[:, first : first + step]
             values = piece if self._is_deep else self._eight_bits(piece)
@@ -124,8 +124,9 @@ class TiffRows:
             return self._dataset.read(self._bands, window=Window(0, top, self.width, bottom - top))
 
     def _native_pieces(self) -> Iterator[np.ndarray]:
-        """All rows, as many at a time as lie together in the file."""
-        step = min(max(self._dataset.block_shapes[0][0], 64), 1024)
+        """All rows, as many at a time as lie together in the file, unless that is much."""
+        together = min(max(self._dataset.block_shapes[0][0], 64), 1024)
+        step = max(1, min(together, _MOST_READ // (self.width * len(self._bands))))
         for top in range(0, self.height, step):
             yield self._native(top, min(top + step, self.height))
 

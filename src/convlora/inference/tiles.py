@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
@@ -45,8 +46,11 @@ def predict_bands(
 
     Raises:
         InputError: If the image turns out to be damaged.
+        MemoryError: If a row of windows cannot fit into what is free.
     """
     grid = Grid.over((source.height, source.width), tiles.window(segmenter.image_size), tiles.overlap)
+    if least_memory(grid, segmenter.classes.num_classes) > psutil.virtual_memory().available:
+        raise MemoryError  # now, because the system would not refuse it but end the process when it is used
     band: np.ndarray | None = None
     for rows, columns, scores in blend(grid, _window_scores(segmenter, source, grid, batch_size, progress)):
         if band is None:
@@ -55,6 +59,13 @@ def predict_bands(
         if columns.stop == source.width:
             yield rows, band
             band = None
+
+
+def least_memory(grid: Grid, num_classes: int) -> int:
+    """Bytes that a row of windows takes at the least: its pixels, twice, and the scores kept for the row below."""
+    scores = 1 if num_classes == 2 else num_classes
+    reach = max(stop - start for stop, start in zip(grid.down.stops, grid.down.next_starts))
+    return grid.across.length * (2 * 3 * min(grid.down.window, grid.down.length) + 4 * scores * reach)
 
 
 def _window_scores(

@@ -16,6 +16,7 @@ from transformers import (
     SamPromptEncoderConfig,
     SamVisionConfig,
 )
+from transformers.utils import find_adapter_config_file
 
 from convlora.errors import InputError
 
@@ -62,10 +63,14 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
         `"sam"` or `"convlora_sam"`.
 
     Raises:
-        InputError: If it holds another kind of model, or no configuration.
+        InputError: If it holds another kind of model, no configuration, or an adapter.
     """
-    hub = {k: kwargs[k] for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
+    hub: dict[str, Any] = {
+        k: kwargs[k] for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs
+    }
     path = Path(source)
+    if path.exists():
+        _refuse_adapter(source, hub)
     if path.exists() and not (path / kwargs.get("subfolder", "") / "config.json").is_file():
         raise InputError(
             f"'{source}' holds no config.json. Give a folder saved by transformers, a Hub id such as "
@@ -83,7 +88,18 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
         raise InputError(
             f"'{source}' holds a model of type '{kind}', not a SAM. Give a SAM, such as facebook/sam-vit-base."
         )
+    if not path.exists():
+        _refuse_adapter(source, hub)  # only now, because without a connection the question takes long
     return kind
+
+
+def _refuse_adapter(source: str | os.PathLike[str], hub: dict[str, Any]) -> None:
+    """Refuses what transformers would take for an adapter and load with PEFT, which follows its settings blindly."""
+    if find_adapter_config_file(str(source), **hub) is not None:
+        raise InputError(
+            f"{source} holds adapter_config.json, so it is an adapter or a SAM with one, whose settings would be "
+            "followed unseen. Give the SAM alone, or a run of convlora to: convlora predict."
+        )
 
 
 def load_meta_checkpoint(path: str | os.PathLike[str], attn_implementation: str | None = None) -> SamModel:

@@ -13,7 +13,6 @@ from transformers import PreTrainedModel, SamModel
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
 
-from convlora.errors import InputError
 from convlora.losses import SetLossSettings, per_pixel_loss, segmentation_loss, set_loss
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
@@ -122,11 +121,6 @@ class SamForSemanticSegmentation(PreTrainedModel):
             attention = kwargs["attn_implementation"]
         if attention is not None:
             task["attention"] = attention
-        if os.path.isfile(os.path.join(source, "adapter_config.json")):  # noqa: PTH113, PTH118 - a Hub id may be given
-            raise InputError(
-                f"{source} holds adapter_config.json, so it is an adapter or a SAM with one, whose settings would be "
-                "followed unseen. Give the SAM alone, or a run of convlora to: convlora predict."
-            )
         if is_meta_checkpoint(source):
             dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
             dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype  # "auto" is what the file holds

@@ -35,6 +35,15 @@ class Health(TrainerCallback):
         self._norms: deque[float] = deque(maxlen=_NORMS_KEPT)
         self._said: set[str] = set()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was said and seen so far, so that a resumed run neither repeats a warning nor waits for the usual."""
+        return {"said": sorted(self._said), "norms": list(self._norms)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what [`state_dict`] returned."""
+        self._said = set(state["said"])
+        self._norms = deque(state["norms"], maxlen=_NORMS_KEPT)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Compares the norm of the gradients with those before."""
         norm = (logs or {}).get("grad_norm")

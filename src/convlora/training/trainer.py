@@ -355,6 +355,7 @@ class SegmentationTrainer(Trainer):
             save_state(unfinished / _STATE_NAME, {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()})
             self._save_scaler(str(unfinished))
             kept = {name: getattr(self, name) for name in _KEPT}
+            kept["health"] = self.health.state_dict()
             self.state.stateful_callbacks["history"] = {"args": {}, "attributes": kept}
             self.state.save_to_json(str(unfinished / _TRAINER_STATE))
         self.accelerator.wait_for_everyone()
@@ -428,4 +429,6 @@ class SegmentationTrainer(Trainer):
         if stored:
             for name in _KEPT:
                 setattr(self, name, stored["attributes"].get(name, getattr(self, name)))
+            if "health" in stored["attributes"]:
+                self.health.load_state_dict(stored["attributes"]["health"])
         super()._load_callback_state()

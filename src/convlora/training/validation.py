@@ -13,6 +13,8 @@ from convlora.methods.registry import check_method, resolve_options
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.training.config import RunConfig
 
+_MOST_WORKERS = 256  # each is a process, and no machine has that many cores to spare
+
 
 def check_settings(config: RunConfig) -> None:
     """Checks ranges and names, and completes the method's options.
@@ -64,8 +66,8 @@ def check_settings(config: RunConfig) -> None:
         problems.append(f"data.val_fraction must be between 0 and 1, got {d.val_fraction}")
     if not 0 < d.train_fraction <= 1:
         problems.append(f"data.train_fraction must be above 0 and at most 1, got {d.train_fraction}")
-    if d.workers is not None and d.workers < 0:
-        problems.append(f"data.workers must not be negative, got {d.workers}")
+    if d.workers is not None and not 0 <= d.workers <= _MOST_WORKERS:
+        problems.append(f"data.workers must be from 0 to {_MOST_WORKERS}, got {d.workers}")
     if problems:
         raise InputError("; ".join(problems) + ".")
     config.method.options = resolve_options(config.method.name, config.method.options)

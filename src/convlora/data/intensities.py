@@ -1,4 +1,4 @@
-"""From values of any range to 8 bits, where not all values are at hand at once.
+"""From values of any range to 8 bits, a piece of an image at a time.
 
 The rules are those of `convlora.data.images.read_image`; the range of the whole image is found beforehand.
 """
@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from convlora.errors import InputError
+
+PIECE = 1 << 22  # values to convert at a time, which takes some 30 bytes each
 
 
 class Scale(NamedTuple):
@@ -59,7 +61,7 @@ def scale_by_type(found: Range | None, is_float: bool, name: str) -> Scale:
     if low < 0 or high > 65535:
         raise InputError(
             f"{name} has values from {low:g} to {high:g}, whose full range is unknown. Scale them to 0 to 65535, or "
-            "train and predict with data.intensity=image, which stretches each image's own range."
+            "train with --set data.intensity=image, which stretches each image's own range."
         )
     if not is_float:
         return Scale(0.0, 65535.0)
