@@ -310,6 +310,9 @@ def test_bombs_are_not_unpacked(site, tmp_path, monkeypatch):
     assert "is damaged" in bad(site, tmp_path / "b", bytes(lying))
     large = zipped(tables() | {"leaf_disease_segmentation/train.csv": b"image,label\n" + b"x" * (1 << 17)})
     assert "would take" in bad(site, tmp_path / "c", large)
+    monkeypatch.setattr("convlora.prepare.pairs._LARGEST_TABLE", 1 << 14)
+    rows = zipped(tables() | {"leaf_disease_segmentation/train.csv": b"image,label\n" + b"x,y\n" * (1 << 13)})
+    assert "train.csv has 0 MB. No such table is read." in bad(site, tmp_path / "d", rows)
 
 
 def test_encrypted_archives(site, tmp_path):

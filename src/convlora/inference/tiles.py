@@ -49,8 +49,9 @@ def predict_bands(
         MemoryError: If a row of windows cannot fit into what is free.
     """
     grid = Grid.over((source.height, source.width), tiles.window(segmenter.image_size), tiles.overlap)
-    if least_memory(grid, segmenter.classes.num_classes) > psutil.virtual_memory().available:
-        raise MemoryError  # now, because the system would not refuse it but end the process when it is used
+    needed, free = least_memory(grid, segmenter.classes.num_classes), psutil.virtual_memory().available
+    if needed > free:  # asked now, because the system would not refuse it but end the process when it is used
+        raise MemoryError(f"a row of windows takes at least {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     band: np.ndarray | None = None
     for rows, columns, scores in blend(grid, _window_scores(segmenter, source, grid, batch_size, progress)):
         if band is None:
