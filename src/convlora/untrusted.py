@@ -107,11 +107,12 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
         UnreadableError: If it is too large, or no file.
     """
     with open(path, "rb", opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
             raise UnreadableError("it is no ordinary file")
-        content = file.read(largest + 1)
-    if len(content) > largest:
-        raise UnreadableError(f"it is larger than {largest >> 20} MB, the most that is read")
+        if state.st_size > largest:
+            raise UnreadableError(f"it is larger than {largest >> 20} MB, the most that is read")
+        content = file.read(state.st_size)  # as much memory as is asked for is taken first, so not up to the limit
     return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 

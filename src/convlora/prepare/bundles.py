@@ -49,7 +49,7 @@ class ZipBundle:
         self._members = {
             member.filename.replace("\\", "/"): member
             for member in self._archive.infolist()
-            if not member.is_dir() and not stat.S_ISLNK(member.external_attr >> 16)
+            if member.filename and not member.is_dir() and not stat.S_ISLNK(member.external_attr >> 16)
         }
 
     def names(self) -> list[str]:
