@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,21 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file
 
-from convlora.errors import InputError
+from convlora.errors import InputError, quoted, shown
 
 _META_SUFFIXES = {".pth", ".pt"}
+
+_LARGEST_NUMBER = 1 << 16
+_LARGEST = {"num_hidden_layers": 1024, "num_point_embeddings": 1024, "num_multimask_outputs": 4096}
+_DEEPEST = 8  # levels of a configuration; a SAM's has two
+
+# Parts that no prompt ever reaches here; exports leave them out. The last is the same as shared_image_embedding.
+_UNUSED = (
+    "prompt_encoder.point_embed.",
+    "prompt_encoder.mask_embed.",
+    "prompt_encoder.not_a_point_embed.",
+    "prompt_encoder.shared_embedding.",
+)
 
 # Meta's names -> transformers' names; the first that matches is applied.
 _RENAMES = [
@@ -88,9 +101,27 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
         raise InputError(
             f"'{source}' holds a model of type '{kind}', not a SAM. Give a SAM, such as facebook/sam-vit-base."
         )
+    _check_numbers(source, config)
     if not path.exists():
         _refuse_adapter(source, hub)  # only now, because without a connection the question takes long
     return kind
+
+
+def _check_numbers(source: str | os.PathLike[str], settings: dict[str, Any], depth: int = 0) -> None:
+    """Refuses sizes that no SAM has: what they claim would be built before a weight is looked at."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and depth < _DEEPEST:
+            _check_numbers(source, value, depth + 1)
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if number and value > _LARGEST.get(name, _LARGEST_NUMBER):
+            raise InputError(
+                f"config.json of '{source}' says {name}={quoted(value)}, which no SAM has. Restore the file, or give "
+                "another SAM."
+            )
+        if name.endswith("attn_implementation") and "/" in str(value):
+            raise InputError(
+                f"config.json of '{source}' says {name}={quoted(value)}, which may be code to fetch. Remove that line."
+            )
 
 
 def _refuse_adapter(source: str | os.PathLike[str], hub: dict[str, Any]) -> None:
@@ -100,6 +131,41 @@ def _refuse_adapter(source: str | os.PathLike[str], hub: dict[str, Any]) -> None
             f"{source} holds adapter_config.json, so it is an adapter or a SAM with one, whose settings would be "
             "followed unseen. Give the SAM alone, or a run of convlora to: convlora predict."
         )
+
+
+def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+    """Loads a model with transformers, and refuses one whose weights are incomplete or damaged.
+
+    transformers would draw what is missing at random, so that every loading gave another model.
+
+    Args:
+        load: `from_pretrained` of a class.
+        source: Folder or Hub id.
+        *args: For `load`.
+        **kwargs: For `load`.
+
+    Raises:
+        InputError: If weights are missing or cannot be read, or the configuration makes no sense.
+    """
+    try:
+        model, found = load(source, *args, output_loading_info=True, **kwargs)
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # damaged files and made-up numbers make it raise nearly anything
+        reason = shown(str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+        if "weights_only" in str(error):  # advice that must not be followed
+            reason = "they would need code to be run, or are damaged"
+        raise InputError(
+            f"The weights of '{source}' cannot be loaded ({reason}). Download them again, as safetensors, or give "
+            "another SAM."
+        ) from error
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(_UNUSED))
+    if missing:
+        raise InputError(
+            f"'{source}' is incomplete: {len(missing)} of its weights are missing ({shown(missing[0])}, for one). "
+            "Download it again, or save the whole model."
+        )
+    return model
 
 
 def load_meta_checkpoint(path: str | os.PathLike[str], attn_implementation: str | None = None) -> SamModel:
@@ -121,7 +187,7 @@ def load_meta_checkpoint(path: str | os.PathLike[str], attn_implementation: str 
     weights = _read_weights(path)
     try:
         config = recognise_config(weights)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, ArithmeticError) as error:
         raise InputError(
             f"'{path}' does not hold the weights of a SAM (missing or unexpected: {error}). Give one of Meta's "
             "sam_vit_*.pth files or a fine-tuned model with the same parameter names."

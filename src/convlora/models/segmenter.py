@@ -16,7 +16,7 @@ from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamProm
 from convlora.losses import SetLossSettings, per_pixel_loss, segmentation_loss, set_loss
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
-from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, read_model_type
+from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, load_whole, read_model_type
 from convlora.models.configuration import SamSegmentationConfig, as_size
 from convlora.models.frozen_blocks import FrozenBlockCache
 from convlora.models.mask_decoder import MultiClassMaskDecoder, SemanticMaskDecoder
@@ -106,7 +106,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
             The model in evaluation mode.
 
         Raises:
-            InputError: If a `.pth` file is not a SAM, or the model is of another kind.
+            InputError: If a `.pth` file is not a SAM, the model is of another kind, or weights are missing.
         """
         source = resolve_bundled(pretrained_model_name_or_path)
         if str(source) != str(pretrained_model_name_or_path) and "torch_dtype" not in kwargs:
@@ -129,14 +129,15 @@ class SamForSemanticSegmentation(PreTrainedModel):
             if isinstance(dtype, torch.dtype):
                 model = model.to(dtype)
         elif read_model_type(source, kwargs) == SamSegmentationConfig.model_type:
-            model = super().from_pretrained(source, *model_args, **kwargs)
+            model = load_whole(super().from_pretrained, source, *model_args, **kwargs)
             for key, value in task.items():
                 setattr(model.config, key, value)
             model.config.validate()
             if image_size is not None:
                 model.resize(image_size)
         else:
-            model = cls.from_sam(SamModel.from_pretrained(source, *model_args, **kwargs), image_size=image_size, **task)
+            sam = load_whole(SamModel.from_pretrained, source, *model_args, **kwargs)
+            model = cls.from_sam(sam, image_size=image_size, **task)
         model.config._name_or_path = str(pretrained_model_name_or_path)
         set_attention(model.vision_encoder, model.config.attention)
         model.freeze_prompt_encoder()
