@@ -38,7 +38,8 @@ def assert_equal_runs(first, second):
 
 def test_the_run_folder_is_as_documented(trained_run):
     assert {path.name for path in trained_run.iterdir()} == {
-        "config.yaml", "classes.json", "adapter", "metrics.json", "log.jsonl", "images.jsonl", "checkpoints",
+        "config.yaml", "classes.json", "sam.json", "samples.json", "adapter", "metrics.json", "log.jsonl",
+        "images.jsonl", "checkpoints",
     }  # fmt: skip
     assert {path.name for path in (trained_run / "adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "README.md",

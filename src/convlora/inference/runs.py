@@ -7,8 +7,11 @@ from typing import Any
 
 from convlora.data.classes import ClassTable
 from convlora.errors import InputError, quoted
+from convlora.models.fingerprint import same_weights
 from convlora.storage import recover_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
+
+SAM = "sam.json"
 
 _LARGEST_SIDE = 8192  # pixels of what a model sees; the table of positions of ViT-B would already take 0.8 GB
 _MOST_TOKENS = 4096
@@ -93,6 +96,31 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
             f"{run}/metrics.json is damaged ({first_line(error)}). Make it again with --resume."
         ) from error
     return metrics
+
+
+def check_sam(run: Path, weights: dict[str, float], source: str) -> None:
+    """Compares a SAM with the one that a run was trained from.
+
+    Args:
+        run: The run folder; if it does not know, because it is of an older version, nothing is compared.
+        weights: Of the SAM, as of `convlora.models.fingerprint.sample_weights`.
+        source: What it is called, for the message.
+
+    Raises:
+        InputError: If it is another one of the same shape: the adapter would make nonsense of it.
+    """
+    if not (run / SAM).exists():
+        return
+    try:
+        stored = read_json(run / SAM, largest=1 << 20)
+        same = same_weights(stored, weights)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{run / SAM} is damaged ({first_line(error)}). Restore it from a copy.") from error
+    if not same:
+        raise InputError(
+            f"'{source}' is not the SAM that the run {run} was trained from: it has the same shape, but other weights. "
+            "Give that one with --model."
+        )
 
 
 def adapter_folder(run: Path) -> Path:

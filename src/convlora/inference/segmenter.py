@@ -20,11 +20,12 @@ from convlora.inference.adapters import load_adapter
 from convlora.inference.evaluate import autocast
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.inference.rows import open_rows
-from convlora.inference.runs import adapter_folder, first_line, read_classes, read_settings
+from convlora.inference.runs import adapter_folder, check_sam, first_line, read_classes, read_settings
 from convlora.inference.tiles import predict_bands
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.configuration import as_size
+from convlora.models.fingerprint import sample_weights
 from convlora.models.parameters import halve_frozen_weights
 
 ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
@@ -119,6 +120,7 @@ class Segmenter:
                 f"'{source}' cannot be made into what {run}/config.yaml says ({first_line(error)}). Restore that file "
                 "from a copy, or give the SAM it was trained from with --model."
             ) from error
+        check_sam(Path(run), sample_weights(base.vision_encoder), source)
         try:
             adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])
         except InputError as error:

@@ -8,12 +8,23 @@ import shutil
 from pathlib import Path
 
 from convlora.errors import InputError
+from convlora.inference.runs import SAM
 from convlora.locking import LOCK
 from convlora.storage import forget_old_folder, recover_folder, swap_folder, sweep
 from convlora.training.config import RunConfig
+from convlora.training.origin import SAMPLES
 
 # What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
-_LEFT_BY_A_FALSE_START = {"config.yaml", "classes.json", "log.jsonl", "skipped.json", "checkpoints", "cache"}
+_LEFT_BY_A_FALSE_START = {
+    "config.yaml",
+    "classes.json",
+    SAM,
+    SAMPLES,
+    "log.jsonl",
+    "skipped.json",
+    "checkpoints",
+    "cache",
+}
 
 _ADAPTER = "adapter"
 _OWN = {*_LEFT_BY_A_FALSE_START, _ADAPTER, "metrics.json", "images.jsonl"}

@@ -28,7 +28,7 @@ from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
-from convlora.inference.runs import adapter_folder, read_classes, read_metrics
+from convlora.inference.runs import SAM, adapter_folder, check_sam, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
 from convlora.locking import LOCK, only_one
 from convlora.losses import SetLossSettings
@@ -37,6 +37,7 @@ from convlora.metrics import HIGHER_IS_BETTER, MultiClassScores
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import as_size
+from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
@@ -49,6 +50,7 @@ from convlora.training.folder import check_folder, check_resumed, keep_new_adapt
 from convlora.training.health import Health
 from convlora.training.memory import candidates, plan_memory
 from convlora.training.model_card import model_card
+from convlora.training.origin import check_samples, write_samples
 from convlora.training.reporting import Reporter, Silent
 from convlora.training.sharding import is_sharded
 from convlora.training.task import class_weights, settle_task
@@ -112,8 +114,15 @@ def _train(
         reporter.message(note)
 
     settle_task(config, classes, [*train_samples, *val_samples], reporter.message)
+    splits = {"train": train_samples, "val": val_samples}
+    if checkpoint is not None:
+        check_samples(output, splits, reporter.message)
     set_seed(config.training.seed)
-    model = build_model(config, classes)
+    base = load_base(config, classes)
+    sam = sample_weights(base.vision_encoder)
+    if checkpoint is not None:
+        check_sam(output, sam, str(config.model.source))
+    model = adapt(base, config)
     if config.training.class_weights:
         model.base_model.model.class_weights = class_weights(train_samples, classes).to(device)
     model.base_model.model.set_loss_settings = SetLossSettings.weighted(*config.training.set_loss_weights)
@@ -168,6 +177,9 @@ def _train(
         make_folder(output)
         config.save(output / "config.yaml")
         write_json(output / "classes.json", classes.to_dict())
+        if not find_method(config.method.name).trains_encoder:  # else all weights are those of the run
+            write_json(output / SAM, sam)
+        write_samples(output, splits)
         if data.skipped is not None:
             write_json(output / SKIPPED, data.skipped)
     process.wait_for_everyone()
@@ -220,9 +232,14 @@ def planned_steps(config: RunConfig, images: int, processes: int) -> int:
 
 def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
     """The segmenter with fresh adapters, in float32 on the CPU."""
+    return adapt(load_base(config, classes), config)
+
+
+def load_base(config: RunConfig, classes: ClassTable) -> SamForSemanticSegmentation:
+    """The segmenter as it is before anything is trained, in float32 on the CPU."""
     size = config.model.image_size
     try:
-        base = SamForSemanticSegmentation.from_pretrained(
+        return SamForSemanticSegmentation.from_pretrained(
             config.model.source,
             num_classes=classes.num_classes,
             image_size=None if size is None else as_size(size),
@@ -237,6 +254,10 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
+
+
+def adapt(base: SamForSemanticSegmentation, config: RunConfig) -> PeftModel:
+    """Puts fresh adapters into a segmenter."""
     if find_method(config.method.name).from_scratch:  # right after the seed was set
         randomize(base.vision_encoder)
         randomize(base.mask_decoder)

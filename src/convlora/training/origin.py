@@ -1,0 +1,80 @@
+"""What a run was made of, so that it is noticed when somebody goes on with something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convlora.data.sample import Sample
+from convlora.data.stored import ImageSource
+from convlora.errors import InputError, shown
+from convlora.storage import write_json
+from convlora.untrusted import read_json
+
+SAMPLES = "samples.json"
+_LARGEST = 1 << 30  # bytes; a million samples take a tenth of it
+
+
+def write_samples(output: Path, splits: Mapping[str, Sequence[Sample]]) -> None:
+    """Writes down names and file sizes of the samples of a run, in their order."""
+    write_json(output / SAMPLES, {split: _described(samples) for split, samples in splits.items()})
+
+
+def check_samples(output: Path, splits: Mapping[str, Sequence[Sample]], tell: Callable[[str], None]) -> None:
+    """Compares the samples of a resumed run with those it began with.
+
+    Other files of the same names are spoken of only: a file that went bad may have been mended.
+
+    Args:
+        output: The run folder; if it has no list, of an older version, nothing is compared.
+        splits: The samples now.
+        tell: Receives sentences for the user.
+
+    Raises:
+        InputError: If there are others, or in another order: scores before and after could not be compared, and
+            images of validation may have been trained on.
+    """
+    path = output / SAMPLES
+    if not path.exists():
+        return
+    try:
+        stored = read_json(path, _LARGEST)
+        before = {split: [[name, image, mask] for name, image, mask in stored[split]] for split in splits}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged. Restore it, or start a new run with another --output.") from error
+    now = {split: _described(samples) for split, samples in splits.items()}
+    if _names(now) != _names(before):
+        raise InputError(
+            f"The run {output} cannot be resumed, because its images are no longer those it began with: "
+            f"{_difference(_names(now), _names(before))}. Restore the data, or start a new run with another --output."
+        )
+    changed = [entry[0] for split, entries in now.items() for entry, old in zip(entries, before[split]) if entry != old]
+    if changed:
+        others = f" and {len(changed) - 1} more have" if len(changed) > 1 else " has"
+        tell(f"Warning: Image or mask of {changed[0]}{others} changed since the run began.")
+
+
+def _names(samples: Mapping[str, Sequence[Sequence[Any]]]) -> dict[str, list[str]]:
+    return {split: [str(entry[0]) for entry in entries] for split, entries in samples.items()}
+
+
+def _difference(now: Mapping[str, list[str]], before: Mapping[str, list[str]]) -> str:
+    names, earlier = ({name for split in one.values() for name in split} for one in (now, before))
+    if new := names - earlier:
+        return f"{shown(min(new))} is new" + (f", with {len(new) - 1} more" if len(new) > 1 else "")
+    if gone := earlier - names:
+        return f"{shown(min(gone))} is missing" + (f", with {len(gone) - 1} more" if len(gone) > 1 else "")
+    return "their order, or what is trained on and what is held out, is another"
+
+
+def _described(samples: Sequence[Sample]) -> list[list[Any]]:
+    return [[sample.name, _size(sample.image), _size(sample.mask)] for sample in samples]
+
+
+def _size(source: ImageSource | None) -> int | None:
+    """Bytes of a file; None of what lies in something larger."""
+    try:
+        return source.stat().st_size if isinstance(source, Path) else None
+    except OSError:
+        return None  # whoever reads it will complain
