@@ -68,7 +68,7 @@ def swap_folder(new: Path, path: Path) -> None:
     """
     for written in (*new.rglob("*"), new):
         send_to_disk(written)
-    old = _old_name(path)
+    old = old_folder(path)
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
@@ -110,7 +110,7 @@ def sweep(folder: Path, stems: Collection[str] | None = None) -> None:
 
 def recover_folder(path: Path) -> None:
     """Brings back the folder that [`swap_folder`] was about to replace when its process died."""
-    old = _old_name(path)
+    old = old_folder(path)
     if old.exists() and not path.exists():
         old.rename(path)
 
@@ -118,10 +118,11 @@ def recover_folder(path: Path) -> None:
 def forget_old_folder(path: Path) -> None:
     """Removes what [`swap_folder`] had replaced when its process died; nobody else may be replacing it."""
     if path.exists():
-        shutil.rmtree(_old_name(path), ignore_errors=True)
+        shutil.rmtree(old_folder(path), ignore_errors=True)
 
 
-def _old_name(path: Path) -> Path:
+def old_folder(path: Path) -> Path:
+    """Where [`swap_folder`] keeps what it is about to replace."""
     return path.with_name(f".{path.name}.old")
 
 

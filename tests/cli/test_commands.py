@@ -51,8 +51,6 @@ def test_train_from_the_config_of_a_run(convlora, tmp_path, run_folder):
 
 
 def test_resume_says_what_changed(convlora, run_folder, tmp_path):
-    import shutil
-
     shutil.copytree(run_folder, tmp_path / "r")
     code, out, err = convlora("train", "--output", tmp_path / "r", "--resume", "--epochs", 2, "--json")
     assert code == 0
@@ -108,8 +106,6 @@ def test_data_check(convlora, blobs, tmp_path):
     code, out, _ = convlora("data", "check", blobs, "--json")
     assert code == 0
     assert only_json(out)["ok"] is True
-    import shutil
-
     shutil.copytree(blobs, tmp_path / "d")
     next((tmp_path / "d" / "train" / "masks").iterdir()).unlink()
     code, out, _ = convlora("data", "check", tmp_path / "d")
@@ -199,8 +195,6 @@ def test_all_public_names_exist():
 
 
 def test_predict_goes_on_after_a_bad_image(convlora, run_folder, blobs, tmp_path):
-    import shutil
-
     shutil.copytree(blobs / "test" / "images", tmp_path / "photos")
     (tmp_path / "photos" / "a_broken.png").write_bytes(b"\x89PNG")
     code, out, err = convlora("predict", run_folder, tmp_path / "photos", "--output", tmp_path / "p", "--json")
@@ -212,8 +206,6 @@ def test_predict_goes_on_after_a_bad_image(convlora, run_folder, blobs, tmp_path
 
 
 def test_predict_replaces_its_own_results_only(convlora, run_folder, blobs, tmp_path):
-    import shutil
-
     shutil.copytree(blobs / "test", tmp_path / "d")
     masks = {path.name: path.read_bytes() for path in (tmp_path / "d" / "masks").iterdir()}
     code, _, err = convlora("predict", run_folder, tmp_path / "d" / "images", "--output", tmp_path / "d" / "masks")
@@ -226,8 +218,6 @@ def test_predict_replaces_its_own_results_only(convlora, run_folder, blobs, tmp_
 
 
 def test_evaluate_looks_at_its_split_only(convlora, run_folder, blobs, tmp_path):
-    import shutil
-
     shutil.copytree(blobs, tmp_path / "d")
     next((tmp_path / "d" / "train" / "masks").iterdir()).unlink()
     next((tmp_path / "d" / "val" / "images").iterdir()).write_bytes(b"")
@@ -237,8 +227,6 @@ def test_evaluate_looks_at_its_split_only(convlora, run_folder, blobs, tmp_path)
 
 
 def test_evaluate_on_images_without_foreground(convlora, run_folder, blobs, tmp_path):
-    import shutil
-
     shutil.copytree(blobs / "test", tmp_path / "d")
     for mask in (tmp_path / "d" / "masks").iterdir():
         with Image.open(mask) as image:
@@ -247,6 +235,48 @@ def test_evaluate_on_images_without_foreground(convlora, run_folder, blobs, tmp_
     code, out, _ = convlora("evaluate", run_folder, tmp_path / "d", "--json")
     assert code == 0
     assert 0 <= only_json(out)["iou"] <= 1
+
+
+def test_evaluate_says_what_it_scores_of_undivided_data(convlora, run_folder, blobs, tmp_path):
+    shutil.copytree(blobs / "train", tmp_path / "d")
+    assert convlora("train", tmp_path / "d", "--config", run_folder / "config.yaml", "--epochs", 1,
+                    "--output", tmp_path / "run")[0] == 0  # fmt: skip
+    code, out, err = convlora("evaluate", tmp_path / "run", tmp_path / "d", "--json")
+    assert code == 0
+    assert only_json(out)["split"] == "all"
+    assert only_json(out)["num_images"] == 6
+    assert "no split of its own for testing, so all 6 images are scored, those included" in err
+    code, out, err = convlora("evaluate", run_folder, tmp_path / "d", "--json")
+    assert only_json(out)["split"] == "all"
+    assert "those included" not in err, "they are new to that run"
+
+
+def test_evaluate_speaks_of_what_is_strange_in_the_masks(convlora, run_folder, blobs, tmp_path):
+    shutil.copytree(blobs, tmp_path / "d")
+    victim, *others = sorted((tmp_path / "d" / "test" / "masks").iterdir())
+    for path in (victim, *others):
+        with Image.open(path) as mask:
+            values = np.asarray(mask) > 0
+        Image.fromarray(values.astype(np.uint8) * (255 if path == victim else 1)).save(path)
+    code, _, err = convlora("evaluate", run_folder, tmp_path / "d")
+    assert code == 0
+    assert "Warning: " in err
+    assert victim.name in err
+
+
+def test_a_run_that_was_told_what_the_values_mean_knows_it_elsewhere(convlora, run_folder, blobs, tmp_path):
+    """Things in black on white: without classes.json the smaller value would be taken for the background."""
+    shutil.copytree(blobs, tmp_path / "d")
+    (tmp_path / "d" / "classes.json").write_text('{"classes": ["background", "crack"], "values": [255, 0]}')
+    for path in (tmp_path / "d").glob("*/masks/*"):
+        with Image.open(path) as mask:
+            values = np.asarray(mask)
+        Image.fromarray(np.where(values > 0, 0, 255).astype(np.uint8)).save(path)
+    assert convlora("train", tmp_path / "d", "--config", run_folder / "config.yaml", "--epochs", 1,
+                    "--output", tmp_path / "run")[0] == 0  # fmt: skip
+    whole = only_json(convlora("evaluate", tmp_path / "run", tmp_path / "d", "--json")[1])
+    alone = only_json(convlora("evaluate", tmp_path / "run", tmp_path / "d" / "test", "--json")[1])
+    assert alone["iou"] == whole["iou"]
 
 
 def test_no_arguments_show_the_help_without_an_error(convlora):

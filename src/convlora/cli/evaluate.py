@@ -37,7 +37,7 @@ def evaluate(
     from convlora.cli.progress import RunProgress
     from convlora.cli.tables import classes_table, scores_table
     from convlora.data.check import check_data
-    from convlora.data.sources import open_data
+    from convlora.data.sources import ALL, open_data
     from convlora.errors import InputError
     from convlora.inference.evaluate import score_samples
     from convlora.inference.runs import read_settings
@@ -47,13 +47,26 @@ def evaluate(
     from convlora.report.confusion import write_confusion
     from convlora.storage import make_folder, write_json
 
-    source = open_data(data).only(split)
+    source = open_data(data)
+    undivided = split not in source.splits
+    source = source.only(split)
     samples = source.split(split)
     segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
     trained_on = read_settings(run)["data"]["path"]
     same = Path(data).resolve() == Path(trained_on or "").resolve()
     report = check_data(source, full=False, known=segmenter.classes, is_known=same)
     report.raise_errors()
+    for warning in report.warnings:
+        err.print(f"Warning: {warning.message}", markup=False, soft_wrap=True)
+    if undivided:
+        split = ALL
+        if same:
+            err.print(
+                f"Note: {data} has no split of its own for testing, so all {len(samples)} images are scored, those "
+                "included that the run was trained on. How it does on others is in its metrics.json, under 'val'.",
+                markup=False,
+                soft_wrap=True,
+            )
     classes = report.classes
     if classes is None or classes.num_classes != segmenter.classes.num_classes:
         found = "unknown" if classes is None else ", ".join(classes.names)

@@ -72,6 +72,12 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
             f"{error.filename}: {error.strerror}. Check the path, its permissions and the space left on the disk."
         )
         return FAILURE
+    if _is_lost_process(error):
+        show_error(
+            "Another process of this run has ended, so that this one cannot go on. See what it said; when that is "
+            "mended, go on with the same command and --resume."
+        )
+        return FAILURE
     text = str(error).strip().splitlines()
     detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     show_error(f"Unexpected failure ({detail}). Run it again with --debug to see where, and please report it.")
@@ -98,6 +104,13 @@ def _is_full_disk(error: BaseException) -> bool:
             return True
         error = error.__cause__  # type: ignore[assignment]
     return False
+
+
+def _is_lost_process(error: BaseException) -> bool:
+    text = str(error)
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    talks = "gloo" in text or "NCCL" in text or type(error).__name__.startswith("Dist")
+    return isinstance(error, RuntimeError) and talks and any(sign in text for sign in signs)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

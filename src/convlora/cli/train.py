@@ -105,6 +105,10 @@ def train(
         precision=precision,
         device=device,
     )
+    if resume and given.get("training", {}).get("memory") == "auto":
+        # What was chosen the first time, from what was asked for then, is no starting point for choosing again.
+        for name in ("batch_size", "grad_accum", "activation_checkpointing"):
+            setattr(settings.training, name, getattr(RunConfig().training, name))
     for section, entries in given.items():
         settings.update({section: entries}, origin="the command line")
     settings.override(set_ or [])

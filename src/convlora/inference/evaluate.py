@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import read_sample
 from convlora.data.images import Intensity
+from convlora.data.readers import shield_readers
 from convlora.data.sample import Sample
 from convlora.data.transforms import prepare_image
 from convlora.inference.outputs import check_finite
@@ -83,9 +84,8 @@ def score_samples(
         batch_size=batch_size,
         num_workers=min(workers, len(samples)),
         collate_fn=_as_lists,
-        # Without its own, the loader would draw from the global generator, and validation would change training.
-        generator=torch.Generator(),
     )
+    shield_readers(loader)  # else validation would also draw from the global generator, and change training
     scores = new_scores(classes, structure)
     was_training = model.training
     model.eval()

@@ -8,7 +8,7 @@ from typing import Any
 from convlora.data.classes import ClassTable
 from convlora.errors import InputError, quoted
 from convlora.models.fingerprint import same_weights
-from convlora.storage import recover_folder
+from convlora.storage import old_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
 
 SAM = "sam.json"
@@ -129,10 +129,11 @@ def adapter_folder(run: Path) -> Path:
     Raises:
         InputError: If there are none yet.
     """
-    recover_folder(run / "adapter")
-    if not (run / "adapter" / "adapter_model.safetensors").is_file():
-        raise InputError(f"The run {run} has no trained weights yet. Go on with it: convlora train ... --resume.")
-    return run / "adapter"
+    # Training may be about to put better ones in their place at this moment, and renaming is its business alone.
+    for folder in (run / "adapter", old_folder(run / "adapter")):
+        if (folder / "adapter_model.safetensors").is_file():
+            return folder
+    raise InputError(f"The run {run} has no trained weights yet. Go on with it: convlora train ... --resume.")
 
 
 def first_line(error: BaseException) -> str:

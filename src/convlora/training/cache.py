@@ -27,6 +27,7 @@ def start_cache(
     train_images: int,
     val_images: int,
     tell: Callable[[str], None],
+    clear: bool = True,
 ) -> None:
     """Makes a segmenter keep what its frozen blocks make of each image, in a folder of the run.
 
@@ -38,6 +39,7 @@ def start_cache(
         train_images: Number of training images.
         val_images: Number of validation images.
         tell: Receives a sentence about it.
+        clear: Whether to delete what there is of other weights; of several processes one alone may.
 
     Raises:
         InputError: If nothing is frozen, or the disk is too small.
@@ -51,10 +53,11 @@ def start_cache(
         raise InputError("--cache needs frozen blocks, but all are adapted. Add --adapt-last N, or leave --cache out.")
     height, width = model.config.grid_size
     needed = height * width * model.config.vision_config.hidden_size * 4 * (val_images + train_images * (versions or 0))
-    for other in _entries(root):
-        if other.parent.parent != cache.folder:  # of other weights: never to be read again
-            other.unlink(missing_ok=True)
-    there = sum(entry.stat().st_size for entry in _entries(root))
+    if clear:
+        for other in _entries(root):
+            if other.parent.parent != cache.folder:  # of other weights: never to be read again
+                other.unlink(missing_ok=True)
+    there = sum(_size(entry) for entry in _entries(root))
     free = shutil.disk_usage(make_folder(root)).free
     if needed - there > 0.9 * free:
         raise InputError(
@@ -66,9 +69,8 @@ def start_cache(
     model.frozen_block_cache = cache
 
 
-def end_cache(model: SamForSemanticSegmentation, output: Path) -> None:
-    """Deletes the cache of a run, also one of an earlier start, and lets the model run as usual."""
-    model.frozen_block_cache = None
+def end_cache(output: Path) -> None:
+    """Deletes the cache of a run, also one of an earlier start. For one process, when no other reads it any more."""
     for entry in _entries(output / FOLDER):
         entry.unlink(missing_ok=True)
     for folder in sorted((output / FOLDER).glob("**/"), reverse=True):
@@ -79,3 +81,10 @@ def end_cache(model: SamForSemanticSegmentation, output: Path) -> None:
 def _entries(root: Path) -> list[Path]:
     """The files of a cache, and nothing else that may lie in its folder."""
     return [path for path in root.glob("*/*/*.safetensors") if re.fullmatch(r"[0-9a-f]{16}", path.parent.parent.name)]
+
+
+def _size(entry: Path) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:  # another process has just deleted it
+        return 0

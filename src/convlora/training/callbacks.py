@@ -152,9 +152,10 @@ class Interruption(TrainerCallback):
 
         def request(number: int, frame: Any) -> None:
             self.requested = True
+            # SIGTERM may come twice, from a cluster's queue and passed on by a launcher: only Ctrl-C is impatience.
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self.reporter.message("Finishing this step or validation, then saving. Ctrl-C again stops at once.")
-            for name, handler in before.items():
-                signal.signal(name, handler)
 
         for number in before:
             signal.signal(number, request)
@@ -200,6 +201,10 @@ class Interruption(TrainerCallback):
             torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
             self.requested = bool(flag.item())
         return self.requested
+
+    def asked_too_late(self, args: TrainingArguments) -> bool:
+        """Whether any process was asked to stop when nothing was left but to save: what comes after is not done."""
+        return not self._handled and self._agreed(args)
 
     @property
     def stopped(self) -> bool:

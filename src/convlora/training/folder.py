@@ -66,7 +66,7 @@ def check_folder(output: Path, resume: bool) -> str | None:
     sweep(output)
     sweep(output / _ADAPTER)  # whose model card is written again at the end
     names -= {path for path in names if not (output / path).exists()}
-    if resume and names and "config.yaml" not in names:
+    if resume and names - _LEFT_BY_A_FALSE_START and "config.yaml" not in names:
         raise InputError(f"The folder {output} holds no run to resume: it has no config.yaml. Check --output.")
     last = last_checkpoint(output)
     if resume:

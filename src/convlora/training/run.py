@@ -145,6 +145,7 @@ def _train(
             train_images=len(train_samples),
             val_images=len(val_samples),
             tell=reporter.message,
+            clear=process.is_main_process,
         )
     dataset = SegmentationDataset(
         train_samples,
@@ -175,14 +176,16 @@ def _train(
     trainer.remove_callback(PrinterCallback)
     if process.is_main_process:
         make_folder(output)
+        if data.skipped is not None:
+            write_json(output / SKIPPED, data.skipped)
         config.save(output / "config.yaml")
         write_json(output / "classes.json", classes.to_dict())
         if not find_method(config.method.name).trains_encoder:  # else all weights are those of the run
             write_json(output / SAM, sam)
         write_samples(output, splits)
-        if data.skipped is not None:
-            write_json(output / SKIPPED, data.skipped)
     process.wait_for_everyone()
+    if checkpoint is not None:
+        trainer.check_processes(checkpoint)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     if checkpoint is not None and trainer.is_complete(checkpoint):
@@ -192,7 +195,7 @@ def _train(
             torch.manual_seed(config.training.seed + process.process_index)
         with interruption.listening(), _stopping_at_bad_files(output):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if interruption.stopped:
+    if interruption.stopped or interruption.asked_too_late(trainer.args):
         raise Interrupted(
             f"Interrupted after step {trainer.state.global_step}; a checkpoint was saved. Go on with the same command "
             "and --resume."
@@ -380,8 +383,10 @@ def _finish(
 ) -> dict[str, Any]:
     """Scores the best weights on validation and test images and writes `metrics.json`."""
     model: PeftModel = trainer.accelerator.unwrap_model(trainer.model)
-    trainer.accelerator.wait_for_everyone()
-    end_cache(model.base_model.model, output)
+    model.base_model.model.frozen_block_cache = None
+    trainer.accelerator.wait_for_everyone()  # nobody reads it any more
+    if trainer.is_world_process_zero():
+        end_cache(output)
     if is_sharded(model):  # whole again, each process for itself
         model = build_model(config, classes)
         halve_frozen_weights(model.base_model.model.vision_encoder, trainer.precision)

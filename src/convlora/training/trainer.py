@@ -18,6 +18,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
+from convlora.data.readers import shield_readers
 from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError, shown
 from convlora.inference.evaluate import autocast, score_samples
@@ -145,6 +146,12 @@ class SegmentationTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return self._sampler
 
+    def get_train_dataloader(self) -> Any:
+        """The Trainer's, with readers as in `convlora.data.readers`."""
+        loader: Any = super().get_train_dataloader()
+        shield_readers(getattr(loader, "base_dataloader", loader))  # accelerate wraps it
+        return loader
+
     # ---- loss ----
 
     def compute_loss(
@@ -191,17 +198,38 @@ class SegmentationTrainer(Trainer):
         self._skipped_since_log = True
         step = self.state.global_step + 1
         if self._skipped_in_a_row >= GIVE_UP_AFTER:
-            if not self.history:
-                self._keep_best({})  # no epoch is finished; the weights are those before the trouble
-                if self.is_world_process_zero():
-                    self.on_checkpoint()  # there will be none
+            kept = f"the last good weights are kept in {Path(self.args.output_dir).parent / 'adapter'}"
+            if not self.history:  # no epoch is finished, so the weights before the trouble are all there is
+                if self._answers_with_numbers():
+                    self._keep_best({})
+                    if self.is_world_process_zero():
+                        self.on_checkpoint()  # there will be none
+                else:
+                    kept = "no weights are kept, because the last finite step had spoiled them"
             cause = likely_cause(self.precision, None if self._last_norm is None else float(self._last_norm))
             raise RunError(
                 f"The loss was not a finite number in {GIVE_UP_AFTER} steps in a row, up to step {step}, so training "
-                f"stops; the last good weights are kept in {Path(self.args.output_dir).parent / 'adapter'}. {cause}"
+                f"stops; {kept}. {cause}"
             )
         if self.skipped_steps == 1:
             self.reporter.message(f"Warning: The loss of step {step} is not a finite number; the step is skipped.")
+
+    def _answers_with_numbers(self) -> bool:
+        """Whether the weights, as they are, make something of the first validation image."""
+        dataset: Any = self.train_dataset
+        try:
+            score_samples(
+                self.model,
+                self.val_samples[:1],
+                self.classes,
+                image_size=dataset.image_size,
+                precision=self.precision,
+                intensity=dataset.intensity,
+                structure=False,
+            )
+        except RunError:
+            return False
+        return True
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the two parts of the loss, averaged over the steps since the last line."""
@@ -292,7 +320,7 @@ class SegmentationTrainer(Trainer):
         is_best = super()._determine_best_metric(metrics, trial)
         scores = {name.removeprefix("eval_"): value for name, value in metrics.items()}
         epoch = self._epoch()
-        self.history = [entry for entry in self.history if entry["epoch"] < epoch]
+        self.history = [entry for entry in self.history if entry["step"] < self.state.global_step]
         self.history.append({"epoch": epoch, "step": self.state.global_step, **scores})
         if is_best:
             self._keep_best(scores)
@@ -315,6 +343,21 @@ class SegmentationTrainer(Trainer):
         """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
         with reading(checkpoint):
             return TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE)).global_step >= self.args.max_steps
+
+    def check_processes(self, checkpoint: Path) -> None:
+        """Refuses a checkpoint of another number of processes, whose steps were of another number of images.
+
+        Raises:
+            InputError: If it is one, or damaged.
+        """
+        with reading(checkpoint):
+            state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+            before = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("processes")
+        if before not in (None, self.args.world_size):
+            raise InputError(
+                f"The checkpoint {checkpoint} was saved by {before} processes, and now there would be "
+                f"{self.args.world_size}: the steps would be of other images. Start it with as many as before."
+            )
 
     def restore_state(self, checkpoint: Path) -> None:
         """Takes over the progress and the history of a checkpoint without training."""
@@ -356,6 +399,7 @@ class SegmentationTrainer(Trainer):
             self._save_scaler(str(unfinished))
             kept = {name: getattr(self, name) for name in _KEPT}
             kept["health"] = self.health.state_dict()
+            kept["processes"] = self.args.world_size
             self.state.stateful_callbacks["history"] = {"args": {}, "attributes": kept}
             self.state.save_to_json(str(unfinished / _TRAINER_STATE))
         self.accelerator.wait_for_everyone()
@@ -398,6 +442,13 @@ class SegmentationTrainer(Trainer):
         else:
             self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["scheduler"])
+        # The rate stored is that of the schedule it was saved in, which a run that is made longer leaves behind: at its
+        # end it was 0.
+        schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        rates = [rate * factor(schedule.last_epoch) for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas)]
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
+        schedule._last_lr = rates
 
     def _save_scaler(self, output_dir: str) -> None:
         scaler = getattr(self.accelerator, "scaler", None)

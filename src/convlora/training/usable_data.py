@@ -96,7 +96,9 @@ def check_skipped(output: Path, data: UsableData) -> None:
         raise InputError(
             f"{output / SKIPPED} is damaged. Restore it, or start a new run with another --output."
         ) from error
-    before = _relative(stored, Path(str(RunConfig.load(output / "config.yaml").data.path)))
+    # A run that was killed when it had just been told of another place has written that one down already.
+    roots = (Path(str(RunConfig.load(output / "config.yaml").data.path)), data.source.root)
+    before = _relative(stored, *roots)
     now = _relative([(entry["split"], entry["path"]) for entry in data.skipped], data.source.root)
     different = sorted(((before - now) + (now - before)).elements())
     if not different:
@@ -110,10 +112,12 @@ def check_skipped(output: Path, data: UsableData) -> None:
     )
 
 
-def _relative(files: list[tuple[str, str]], root: Path) -> Counter[tuple[str, str]]:
+def _relative(files: list[tuple[str, str]], *roots: Path) -> Counter[tuple[str, str]]:
     """Files by their place in the data set, which may have been moved since."""
-    folder = root.parent if root.suffix.lower() in (".csv", ".tsv", ".txt", ".json") else root
-    return Counter(
-        (split, str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path)
-        for split, path in files
-    )
+    folders = [root.parent if root.suffix.lower() in (".csv", ".tsv", ".txt", ".json") else root for root in roots]
+    return Counter((split, _place(Path(path), folders)) for split, path in files)
+
+
+def _place(path: Path, folders: list[Path]) -> str:
+    inside = [str(path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)]
+    return inside[0] if inside else str(path)
