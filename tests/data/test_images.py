@@ -10,7 +10,14 @@ from PIL import Image
 
 from convlora.data import images
 from convlora.data.colours import describe_value, grey_of, without_grey
-from convlora.data.images import IMAGE_SUFFIXES, is_image_file, read_image, read_image_size, read_mask
+from convlora.data.images import (
+    IMAGE_SUFFIXES,
+    brightest_of_sixteen_bits,
+    is_image_file,
+    read_image,
+    read_image_size,
+    read_mask,
+)
 from convlora.errors import InputError
 from tests.data.images_on_disk import noise, save
 
@@ -98,6 +105,18 @@ def test_floats_below_zero_or_not_finite(tmp_path):
     values[0, 0], values[0, 1] = np.nan, np.inf
     assert grey(save(tmp_path / "b.tif", values))[0, :2].tolist() == [0, 0]
     assert grey(save(tmp_path / "b.tif", values), intensity="image")[-1, -1] == 255
+
+
+def test_pixels_without_data_neither_stretch_nor_show(tmp_path):
+    values = GREY.astype(np.float32) / 400
+    values[3, 4:9] = -9999
+    path = save(tmp_path / "a.tif", values, tiffinfo={42113: "-9999"})
+    for intensity, low, high in (("type", 0, 1), ("image", 0, 191 / 400)):
+        expected = np.where(values == -9999, 0, np.rint((values.astype(float) - low) / (high - low) * 255))
+        assert np.abs(grey(path, intensity=intensity) - expected).max() <= 1
+    deep = np.where(GREY < 9, 65535, GREY.astype(np.uint16))
+    assert brightest_of_sixteen_bits(save(tmp_path / "b.tif", deep, tiffinfo={42113: "65535"})) == 191
+    assert brightest_of_sixteen_bits(save(tmp_path / "c.tif", deep * 0 + 7, tiffinfo={42113: "7"})) is None
 
 
 def test_intensity_image_also_stretches_eight_bits_and_bears_flat_images(tmp_path):

@@ -5,20 +5,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convlora.data.colours import colour_values
-from convlora.data.intensities import PIECE, find_range, scale_by_range, scale_by_type, scaled
+from convlora.data.intensities import PIECE, Intensity, scale_of, scaled
+from convlora.data.no_data import known_of
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
 from convlora.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
-Intensity = Literal["type", "image"]
 Source = Path | str | bytes | StoredImage
 
 # Pillow knows many more formats, some of which start other programs (PostScript).
@@ -42,7 +42,8 @@ def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> I
 
     Of a file with several pages or frames the first is read. An alpha channel is dropped and the colours under it
     kept: in photographs and micrographs it is opaque or marks pixels without data, and putting the image on a white
-    ground would add bright areas that no camera saw.
+    ground would add bright areas that no camera saw. Pixels that a GeoTIFF file marks as without data are black, and
+    their values count in no range.
 
     Args:
         source: A file, the bytes of one, an image stored elsewhere, or one that Pillow has already opened.
@@ -61,12 +62,12 @@ def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> I
     name = _name(source)
     with _opened(source) as opened, _decoding(name):
         upright = _upright(opened, source)
-        if upright.mode in _DEEP_MODES:
-            return Image.fromarray(_to_eight_bits(np.asarray(upright), intensity, name)).convert("RGB")
-        rgb = _to_rgb(upright)
-        if intensity == "image":
-            rgb = Image.fromarray(_to_eight_bits(np.asarray(rgb), intensity, name))
-        return rgb
+        known = known_of(opened, upright)
+        is_deep = upright.mode in _DEEP_MODES
+        pixels = upright if is_deep else _to_rgb(upright)
+        if is_deep or intensity == "image":
+            return Image.fromarray(_to_eight_bits(np.asarray(pixels), intensity, name, known)).convert("RGB")
+        return pixels if known is None else _blackened(pixels, known)
 
 
 def read_image_size(source: Source) -> tuple[int, int]:
@@ -144,10 +145,12 @@ def _whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def brightest_of_sixteen_bits(source: Source) -> int | None:
-    """Returns the largest value of an integer image deeper than 8 bits, and `None` for any other image."""
+    """Returns the largest value of an integer image deeper than 8 bits; `None` for others, and without data."""
     with _opened(source) as opened, _decoding(_name(source)):
         if opened.mode in _DEEP_MODES and opened.mode != "F":
-            return int(np.asarray(opened).max())
+            known = known_of(opened, opened)
+            values = np.asarray(opened) if known is None else np.asarray(opened)[known]
+            return int(values.max()) if values.size else None
     return None
 
 
@@ -225,14 +228,24 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str) -> np.ndarray:
+def _blackened(image: Image.Image, known: np.ndarray) -> Image.Image:
+    """The image with black in the place of pixels without data."""
+    pixels = np.array(image)
+    pixels[~known] = 0
+    return Image.fromarray(pixels)
+
+
+def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str, known: np.ndarray | None) -> np.ndarray:
     """Values (H, W) or (H, W, C) as 8 bits, some rows at a time: all at once would take many times the image."""
     step = max(1, PIECE // values[:1].size)
     pieces = [slice(top, top + step) for top in range(0, len(values), step)]
-    found = find_range((values[rows] for rows in pieces), name)
-    is_float = np.issubdtype(values.dtype, np.floating)
-    scale = scale_by_range(found) if intensity == "image" else scale_by_type(found, is_float, name)
+    decisive = (values[rows] if known is None else values[rows][known[rows]] for rows in pieces)
+    scale = scale_of(decisive, values.dtype, intensity, name)
     result = np.empty(values.shape, np.uint8)
     for rows in pieces:
-        result[rows] = scaled(values[rows], scale)
+        piece = values[rows]
+        if known is not None:
+            piece = piece.copy()
+            piece[~known[rows]] = scale.low  # they may lie far outside the range
+        result[rows] = scaled(piece, scale)
     return result
