@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from tests.data.dirty import Case, Data, coloured, noise, put, stripes
+from tests.data.dirty import Case, Data, coloured, noise, png, put, stripes
 
 TWO = {"classes": ["background", "crack"]}
 THREE = {"classes": ["sky", "road", "car"]}
@@ -16,6 +16,10 @@ def mask(values, suffix: str = ".png", **options: object):
 
 def masks(values, suffix: str = ".png", **options: object):
     return lambda data: data.put_masks(values, suffix, **options)
+
+
+def written(content: bytes):
+    return lambda data: data.mask().write_bytes(content)
 
 
 def named(classes: object, spoil):
@@ -313,6 +317,15 @@ CASES = [
     ),
     Case("grey mask saved in colour", mask(coloured((0, 0, 0), (1, 1, 1))), []),
     Case("palette", palette, []),
+    Case("2-bit", written(png(16, 12, 2, 0, np.full((12, 4), 0b00010001))), []),
+    Case(
+        "16 bits in colour",
+        written(png(16, 12, 16, 2, np.resize([0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1], (12, 96)))),
+        [
+            "error: DATA/train/masks/1.png is a mask of several channels of 16 bits, of which just the upper 8 can be "
+            "read. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
     Case("1-bit", mask(stripes(0, 1).astype(bool)), []),
     Case("mask with alpha", mask(np.dstack([stripes(0, 1), stripes(0, 255)])), []),
     Case(

@@ -19,6 +19,7 @@ from convlora.data.images import (
     read_mask,
 )
 from convlora.errors import InputError
+from tests.data.dirty import png
 from tests.data.images_on_disk import noise, save
 
 GREY = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
@@ -336,3 +337,57 @@ def test_colours_become_numbers(tmp_path, mode):
     assert [describe_value(value) for value in mask[0].tolist()] == ["(7, 7, 7)", "(255, 0, 0)", "(0, 0, 7)"]
     assert [grey_of(value) for value in mask[0].tolist()] == [7, None, None]
     assert without_grey(mask[0].tolist()) == {7, mask[0, 1], mask[0, 2]}
+
+
+GREY_PNG, COLOUR_PNG, GREY_ALPHA_PNG, COLOUR_ALPHA_PNG = 0, 2, 4, 6
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_png_masks_of_few_bits_hold_indices(tmp_path, depth):
+    """Decoders spread such values over 0 to 255, which is right for pictures only."""
+    packed = np.arange(12, dtype=np.uint8).reshape(3, 4) * 21
+    digits = np.unpackbits(packed, axis=1).reshape(3, -1, depth)
+    indices = digits @ (1 << np.arange(depth)[::-1])
+    path = tmp_path / "a.png"
+    path.write_bytes(png(indices.shape[1], 3, depth, GREY_PNG, packed))
+    assert np.array_equal(read_mask(path), indices)
+    assert np.array_equal(read_mask(path.read_bytes()), indices)
+    with Image.open(path) as opened:
+        assert np.array_equal(read_mask(opened), indices)
+    assert np.array_equal(grey(path), indices * (255 // (2**depth - 1)))
+
+
+@pytest.mark.parametrize("compress", ["none", "lzw"])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_tiff_masks_of_few_bits_hold_indices(tmp_path, depth, compress):
+    rasterio = pytest.importorskip("rasterio")
+    indices = GREY % 2**depth
+    layout = {"driver": "GTiff", "count": 1, "height": 12, "width": 16, "dtype": "uint8", "compress": compress}
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(tmp_path / "a.tif", "w", nbits=depth, **layout) as new,
+    ):
+        new.write(indices[None])
+    assert np.array_equal(read_mask(tmp_path / "a.tif"), indices)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(COLOUR_PNG, 3), (GREY_ALPHA_PNG, 2), (COLOUR_ALPHA_PNG, 4)])
+def test_masks_of_several_channels_of_16_bits_are_refused(tmp_path, colour_type, channels):
+    """Of an index 3 in them only the upper byte, 0, would be left."""
+    path = tmp_path / "a.png"
+    path.write_bytes(png(2, 3, 16, colour_type, np.resize(np.array([0, 3], np.uint8), (3, 2 * 2 * channels))))
+    with pytest.raises(InputError, match=r"a\.png is a mask of several channels of 16 bits.*8-bit or 16-bit PNG"):
+        read_mask(path)
+    assert read_image(path).size == (2, 3)
+
+
+def test_tiff_masks_of_16_bits_in_colour_are_refused(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    layout = {"driver": "GTiff", "count": 3, "height": 12, "width": 16, "dtype": "uint16", "photometric": "rgb"}
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(tmp_path / "a.tif", "w", **layout) as new,
+    ):
+        new.write(np.ones((3, 12, 16), np.uint16))
+    with pytest.raises(InputError, match=r"a\.tif is a mask of several channels of 16 bits"):
+        read_mask(tmp_path / "a.tif")

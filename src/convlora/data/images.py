@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convlora.data.colours import colour_values
+from convlora.data.depth import depth_of, stored_grey
 from convlora.data.intensities import PIECE, Intensity, scale_of, scaled
 from convlora.data.no_data import known_of
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
@@ -110,12 +111,19 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
     """
     name = _name(source)
     with _opened(source) as opened, _decoding(name):
+        depth = depth_of(opened)
         upright = _upright(opened, source)
         mode = upright.mode
         values = np.asarray(upright)
+    if values.ndim == 3 and depth > 8:  # Pillow has dropped the lower bytes, in which indices stand
+        raise InputError(
+            f"{name} is a mask of several channels of {depth} bits, of which just the upper 8 can be read. {_SAVE_MASK}"
+        )
+    if mode == "L":
+        return stored_grey(values, depth)
     if mode == "1":
         return values.astype(np.uint8)
-    if mode in ("L", "P", "I;16", "I;16B", "I;16L", "I;16N"):
+    if mode in ("P", "I;16", "I;16B", "I;16L", "I;16N"):
         # A mask in big-endian order would be refused by torch, so it is put into the machine's own order.
         return values.astype(values.dtype.newbyteorder("="))
     if mode in ("LA", "PA"):

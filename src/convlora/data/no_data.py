@@ -10,6 +10,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from convlora.data.depth import stored_grey
 from convlora.data.intensities import PIECE
 from convlora.data.tiff_tags import bits, no_data_value, premultiplied, tags_of, zero_is_white
 
@@ -75,18 +76,3 @@ def known_of(opened: Image.Image, upright: Image.Image) -> np.ndarray | None:
         missing = missing_values(piece, no_data)
         known[top : top + step] = known_pixels(missing, -1) if missing.ndim == 3 else ~missing
     return known
-
-
-def stored_grey(decoded: np.ndarray, depth: int, is_inverted: bool = False) -> np.ndarray:
-    """The values that a file holds, where Pillow has spread those of 2 or 4 bits over 0 to 255.
-
-    Args:
-        decoded: Booleans of 1 bit, or uint8.
-        depth: Bits of a value.
-        is_inverted: Whether 0 is white.
-    """
-    if decoded.dtype == bool:
-        decoded, depth = decoded.astype(np.uint8) * 255, 1
-    if is_inverted:
-        decoded = 255 - decoded
-    return decoded // (255 // (2**depth - 1)) if depth < 8 else decoded
