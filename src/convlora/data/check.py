@@ -92,6 +92,7 @@ def check_data(
     if full:
         problems += _duplicate_images(used)
         problems += _dark_images(used)
+        problems += _different_scales(used)
         if classes is not None:
             _count_pixels(report, classes, used)
             problems += _absent_classes(report, classes, source)
@@ -252,6 +253,23 @@ def _dark_images(facts: list[Facts]) -> list[Problem]:
         f"{dark[0].sample.image}) and will look nearly black. Consider --set data.intensity=image."
     )
     return [Problem("dark-16-bit", str(dark[0].sample.image), message, "warning")]
+
+
+def _different_scales(facts: list[Facts]) -> list[Problem]:
+    """Warns of float images that are scaled differently: one value a little above 1 makes an image nearly black."""
+    scales: dict[int, list[Facts]] = {}
+    for fact in facts:
+        if fact.full_scale is not None:
+            scales.setdefault(fact.full_scale, []).append(fact)
+    if len(scales) < 2:
+        return []
+    found = [f"{len(some)} by {scale} (the first is {some[0].sample.image})" for scale, some in sorted(scales.items())]
+    message = (
+        f"Float images are divided by what their largest value suggests: {' and '.join(found)}, so that they differ in "
+        "brightness. Scale all of them to 0 to 1, or use --set data.intensity=image."
+    )
+    rarest = min(scales.values(), key=len)
+    return [Problem("different-scales", str(rarest[0].sample.image), message, "warning")]
 
 
 def _count_pixels(report: CheckReport, classes: ClassTable, facts: list[Facts]) -> None:

@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from convlora.data.colours import is_colour
-from convlora.data.images import Intensity, brightest_of_sixteen_bits, read_image, read_image_size, read_mask
+from convlora.data.images import (
+    Intensity,
+    brightest_of_sixteen_bits,
+    full_scale_of_fractions,
+    read_image,
+    read_image_size,
+    read_mask,
+)
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.stored import ImageSource, content_of
@@ -40,6 +47,7 @@ class Facts:
     values: Counter[int] | None = None  # pixels per value on disk
     digest: str | None = None
     brightest: int | None = None  # of a 16-bit image
+    full_scale: int | None = None  # of a float image
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, kind: str, path: object, message: str, **more: Any) -> None:
@@ -113,6 +121,7 @@ def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> N
             intensity != "image" and not fact.problems
         ):  # of values whose range is unknown there is more to say than that they are dark
             fact.brightest = brightest_of_sixteen_bits(sample.image)
+            fact.full_scale = full_scale_of_fractions(sample.image)
     if sample.mask is not None:
         if _is_large(sample.mask) and fact.image_size is not None:
             stated = _reading(fact, read_image_size, sample.mask)

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convlora.data.colours import colour_values
 from convlora.data.depth import depth_of, stored_grey
-from convlora.data.intensities import PIECE, Intensity, scale_of, scaled
+from convlora.data.intensities import PIECE, Intensity, find_range, scale_by_type, scale_of, scaled
 from convlora.data.no_data import known_of
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
@@ -160,6 +160,17 @@ def brightest_of_sixteen_bits(source: Source) -> int | None:
             values = np.asarray(opened) if known is None else np.asarray(opened)[known]
             return int(values.max()) if values.size else None
     return None
+
+
+def full_scale_of_fractions(source: Source) -> int | None:
+    """Returns by what `read_image` divides the values of a float image; `None` for any other, or one that is black."""
+    with _opened(source) as opened, _decoding(name := _name(source)):
+        if opened.mode != "F":
+            return None
+        known = known_of(opened, opened)
+        values = np.asarray(opened) if known is None else np.asarray(opened)[known]
+        found = find_range([values], name)
+        return int(scale_by_type(found, True, name).full) if found.high > 0 else None
 
 
 def _name(source: Source | Image.Image) -> str:
