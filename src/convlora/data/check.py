@@ -11,6 +11,7 @@ from convlora.data.classes_file import NamedClasses, read_classes_json
 from convlora.data.colours import without_grey
 from convlora.data.facts import MOST_VALUES, Facts, Progress, in_threads, read_headers, read_values, read_whole
 from convlora.data.images import Intensity
+from convlora.data.mask_warnings import different_palettes, lossy_masks
 from convlora.data.meaning import resolve_classes, table_for
 from convlora.data.problem import Problem, Severity
 from convlora.data.report import CheckReport, ImageSizes
@@ -89,6 +90,7 @@ def check_data(
     )
     if classes is not None:
         problems += _mixed_masks(classes, used, source)
+    problems += lossy_masks(used) + different_palettes(used)
     if full:
         problems += _duplicate_images(used)
         problems += _dark_images(used)

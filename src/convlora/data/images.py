@@ -61,7 +61,7 @@ def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> I
     if intensity not in ("type", "image"):
         raise InputError(f"data.intensity is {intensity!r}; it must be 'type' or 'image'.")
     name = _name(source)
-    with _opened(source) as opened, _decoding(name):
+    with open_image(source) as opened, _decoding(name):
         upright = _upright(opened, source)
         known = known_of(opened, upright)
         is_deep = upright.mode in _DEEP_MODES
@@ -83,7 +83,7 @@ def read_image_size(source: Source) -> tuple[int, int]:
     Raises:
         InputError: The file is missing or not an image.
     """
-    with _opened(source) as opened, _decoding(_name(source)):
+    with open_image(source) as opened, _decoding(_name(source)):
         width, height = opened.size
         # Of PNG files the subclass would decode all pixels to look for more tags behind them.
         exif = Image.Image.getexif(opened) if opened.format == "PNG" else opened.getexif()
@@ -110,7 +110,7 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
         InputError: The file is missing, damaged, or holds something else than class indices or colours.
     """
     name = _name(source)
-    with _opened(source) as opened, _decoding(name):
+    with open_image(source) as opened, _decoding(name):
         depth = depth_of(opened)
         upright = _upright(opened, source)
         mode = upright.mode
@@ -154,7 +154,7 @@ def _whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
 
 def brightest_of_sixteen_bits(source: Source) -> int | None:
     """Returns the largest value of an integer image deeper than 8 bits; `None` for others, and without data."""
-    with _opened(source) as opened, _decoding(_name(source)):
+    with open_image(source) as opened, _decoding(_name(source)):
         if opened.mode in _DEEP_MODES and opened.mode != "F":
             known = known_of(opened, opened)
             values = np.asarray(opened) if known is None else np.asarray(opened)[known]
@@ -164,7 +164,7 @@ def brightest_of_sixteen_bits(source: Source) -> int | None:
 
 def full_scale_of_fractions(source: Source) -> int | None:
     """Returns by what `read_image` divides the values of a float image; `None` for any other, or one that is black."""
-    with _opened(source) as opened, _decoding(name := _name(source)):
+    with open_image(source) as opened, _decoding(name := _name(source)):
         if opened.mode != "F":
             return None
         known = known_of(opened, opened)
@@ -180,7 +180,12 @@ def _name(source: Source | Image.Image) -> str:
 
 
 @contextmanager
-def _opened(source: Source | Image.Image) -> Iterator[Image.Image]:
+def open_image(source: Source | Image.Image) -> Iterator[Image.Image]:
+    """Opens an image of the formats that are read, without decoding it.
+
+    Raises:
+        InputError: The file is missing or not an image.
+    """
     if isinstance(source, Image.Image):
         yield source
         return
