@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from convlora.data import images
 from convlora.data.colours import describe_value, grey_of, without_grey
@@ -120,6 +120,21 @@ def test_pixels_without_data_neither_stretch_nor_show(tmp_path):
     assert brightest_of_sixteen_bits(save(tmp_path / "c.tif", deep * 0 + 7, tiffinfo={42113: "7"})) is None
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_without_data_are_turned_too(tmp_path, orientation):
+    path = save(tmp_path / "a.tif", GREY, tiffinfo={42113: "77", 274: orientation})
+    assert np.array_equal(grey(path), turned(np.where(GREY == 77, 0, GREY), orientation))
+
+
+@pytest.mark.parametrize("value", [77, 77.0, (77, 77), b"77", "seventy"])
+def test_what_marks_no_pixels(tmp_path, value):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113] = value
+    if isinstance(value, bytes):
+        tags.tagtype[42113] = 7
+    assert np.array_equal(grey(save(tmp_path / "a.tif", GREY, tiffinfo=tags)), GREY)
+
+
 def test_intensity_image_also_stretches_eight_bits_and_bears_flat_images(tmp_path):
     path = save(tmp_path / "a.png", COLOUR // 8)
     assert pixels(read_image(path, "image")).max() == 255
@@ -183,6 +198,15 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     assert read_image_size(path) == expected.shape[:2]
     if suffix != ".jpg":
         assert np.array_equal(read_mask(path) & 255, expected[..., 0])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_grey_tiffs_are_turned_too(tmp_path, kind, orientation):
+    """Pillow maps these into memory, and mixed up the pixels of those that lie on their side."""
+    path = save(tmp_path / "a.tif", GREY.astype(kind), tiffinfo={274: orientation})
+    assert np.array_equal(read_mask(path), turned(GREY, orientation))
+    assert np.array_equal(read_mask(path.read_bytes()), turned(GREY, orientation))
 
 
 def test_size_comes_from_the_header_alone(tmp_path):

@@ -16,6 +16,7 @@ from convlora.data.intensities import PIECE, Intensity, find_range, scale_by_typ
 from convlora.data.no_data import known_of
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
+from convlora.data.tiff_tags import tags_of
 from convlora.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -25,6 +26,7 @@ Source = Path | str | bytes | StoredImage
 # Pillow knows many more formats, some of which start other programs (PostScript).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+_QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF orientations
 _SAVE_MASK = "Save it as an 8-bit or 16-bit PNG of class indices."
 _LARGEST_VALUE = 2**24  # of a mask with one channel; numbers from here on stand for colours
 
@@ -93,7 +95,7 @@ def read_image_size(source: Source) -> tuple[int, int]:
             tags = opened.tag_v2  # type: ignore[attr-defined]
             width, height = tags[256], tags[257]
             orientation = tags.get(ExifTags.Base.Orientation, 1)
-        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+        return (width, height) if orientation in _QUARTER_TURNS else (height, width)
 
 
 def read_mask(source: Source | Image.Image) -> np.ndarray:
@@ -200,6 +202,9 @@ def open_image(source: Source | Image.Image) -> Iterator[Image.Image]:
                 image = Image.open(stream, formats=_FORMATS)
             except UnidentifiedImageError as error:
                 raise InputError(why_no_image(name, _head(content))) from error
+        if tags_of(image).get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS:
+            # Pillow maps grey pixels of a file into memory as if they were stored upright; those of a stream it decodes.
+            image.filename = ""  # type: ignore[attr-defined]
     with image:
         yield image
 

@@ -13,8 +13,8 @@ _EXTRA_SAMPLES, _NO_DATA = 338, 42113
 
 
 def tags_of(image: Image.Image) -> Mapping[int, Any]:
-    """The tags of an open image; none if it is no TIFF file."""
-    return dict(image.tag_v2) if isinstance(image, TiffImageFile) else {}
+    """The tags of an open image, each decoded when asked for; none if it is no TIFF file."""
+    return image.tag_v2 if isinstance(image, TiffImageFile) else {}
 
 
 def bits(tags: Mapping[int, Any]) -> int:
