@@ -203,7 +203,7 @@ def open_image(source: Source | Image.Image) -> Iterator[Image.Image]:
             except UnidentifiedImageError as error:
                 raise InputError(why_no_image(name, _head(content))) from error
         if tags_of(image).get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS:
-            # Pillow maps grey pixels of a file into memory as if they were stored upright; those of a stream it decodes.
+            # Pillow maps the grey pixels of a file into memory as if they stood upright; those of a stream it decodes.
             image.filename = ""  # type: ignore[attr-defined]
     with image:
         yield image
