@@ -94,13 +94,28 @@ def photo(suffix: str, seed: int = 5) -> tuple[np.ndarray, str, dict[str, object
 
 def png_of_size(width: int, height: int) -> bytes:
     """A PNG file whose header states a size and that holds next to nothing."""
+    return _png(width, height, 8, 2, bytes(64))
 
+
+def png(width: int, height: int, depth: int, colour_type: int, rows: np.ndarray) -> bytes:
+    """A PNG file of a kind that Pillow does not write.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        depth: Bits of a value.
+        colour_type: Its number in the header.
+        rows: `(height, bytes of a row)`.
+    """
+    return _png(width, height, depth, colour_type, b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in rows))
+
+
+def _png(width: int, height: int, depth: int, colour_type: int, pixels: bytes) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(64))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
 def findings(root: Path | str, place: Path | None = None) -> list[str]:
@@ -115,6 +130,6 @@ def findings(root: Path | str, place: Path | None = None) -> list[str]:
 
 
 __all__ = [
-    "LOSSLESS", "Case", "Data", "coloured", "cut", "findings", "noise", "photo", "png_of_size", "put", "save",
+    "LOSSLESS", "Case", "Data", "coloured", "cut", "findings", "noise", "photo", "png", "png_of_size", "put", "save",
     "stripes",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tests.data.dirty import LOSSLESS, Case, Data, cut, noise, png_of_size
+from tests.data.dirty import LOSSLESS, Case, Data, cut, noise, png_of_size, put
 
 
 def truncated(suffix: str, **options: object):
@@ -105,6 +105,20 @@ def floats(first: float):
     values = FLOATS.copy()
     values[0, 0] = first
     return image(values, ".tif")
+
+
+def fractions_of_two_scales(data: Data) -> None:
+    data.put_image(FLOATS * 1.02, ".tif")
+    data.image("2.png").unlink()
+    put(data.image("2.tif"), FLOATS)
+    data.image("3.png").unlink()
+    put(data.image("3.tif"), FLOATS / 2)
+
+
+def fractions_and_a_black_image(data: Data) -> None:
+    data.put_image(FLOATS * 200, ".tif")
+    data.image("2.png").unlink()
+    put(data.image("2.tif"), FLOATS * 0)
 
 
 def tiny(data: Data) -> None:
@@ -352,6 +366,16 @@ CASES = [
         ],
     ),
     Case("float", floats(0.5), []),
+    Case(
+        "floats a little above 1 among others",
+        fractions_of_two_scales,
+        [
+            "warning: Float images are divided by what their largest value suggests: 2 by 1 (the first is "
+            "DATA/train/images/2.tif) and 1 by 255 (the first is DATA/train/images/1.tif), so that they differ in "
+            "brightness. Scale all of them to 0 to 1, or use --set data.intensity=image.",
+        ],
+    ),
+    Case("floats and a black image", fractions_and_a_black_image, []),
     Case("NaN", floats(np.nan), []),
     Case("infinity", floats(np.inf), []),
     Case(

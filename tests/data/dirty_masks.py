@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from tests.data.dirty import Case, Data, coloured, noise, put, stripes
+from tests.data.dirty import Case, Data, coloured, noise, png, put, stripes
 
 TWO = {"classes": ["background", "crack"]}
 THREE = {"classes": ["sky", "road", "car"]}
@@ -16,6 +16,44 @@ def mask(values, suffix: str = ".png", **options: object):
 
 def masks(values, suffix: str = ".png", **options: object):
     return lambda data: data.put_masks(values, suffix, **options)
+
+
+def lossy(count: int, first: str) -> str:
+    return (
+        f"warning: {count} of 5 masks are compressed as photographs are, by JPEG or lossy WebP (the first is "
+        f"DATA/train/masks/{first}), which blurs edges and turns shapes into blocks. Save masks as PNG, from what they "
+        "were made of."
+    )
+
+
+def blocks() -> np.ndarray:
+    """Zeros and ones that JPEG leaves as they are."""
+    values = np.zeros((12, 16), np.uint8)
+    values[:8, :8] = 1
+    return values
+
+
+def jpeg_named_png(data: Data) -> None:
+    picture = Image.fromarray(blocks())
+    picture.save(data.mask(), "JPEG", quality=95)
+
+
+def indexed(*colours: tuple[int, int, int], values=(0, 1)) -> Image.Image:
+    picture = Image.fromarray(stripes(*values)).convert("P")
+    picture.putpalette([part for colour in colours for part in colour])
+    return picture
+
+
+def palettes(*pictures: Image.Image):
+    def spoil(data: Data) -> None:
+        for number, picture in enumerate(pictures):
+            put(data.mask(f"{number}.png"), picture)
+
+    return spoil
+
+
+def written(content: bytes):
+    return lambda data: data.mask().write_bytes(content)
 
 
 def named(classes: object, spoil):
@@ -163,6 +201,7 @@ CASES = [
             "error: The masks of DATA hold the values 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, ..., which is not a "
             "binary task. They look like JPEG-compressed or anti-aliased 0/255 masks; save them as PNG with "
             "two values only.",
+            lossy(5, "0.jpg"),
         ],
     ),
     Case(
@@ -176,6 +215,7 @@ CASES = [
             "error: The masks of DATA hold the values 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, ..., which is not a "
             "binary task. They look like JPEG-compressed or anti-aliased 0/255 masks; save them as PNG with "
             "two values only.",
+            lossy(1, "1.jpg"),
         ],
     ),
     Case(
@@ -202,6 +242,7 @@ CASES = [
             "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
             "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
             "them as PNG with two values only.",
+            lossy(5, "0.jpg"),
         ],
     ),
     Case(
@@ -212,8 +253,14 @@ CASES = [
             "7), (0, 1, 0), (0, 2, 0), (0, 3, 0), (0, 3, 2), (1, 0, 0), (1, 0, 2), ...). Add "
             'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
             '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
+            lossy(5, "0.jpg"),
         ],
     ),
+    Case("JPEG mask of zeros and ones", mask(blocks(), ".jpg", quality=95), [lossy(1, "1.jpg")]),
+    Case("JPEG mask named .png", jpeg_named_png, [lossy(1, "1.png")]),
+    Case("JPEG mask in a TIFF file", mask(blocks(), ".tif", compression="jpeg", quality=95), [lossy(1, "1.tif")]),
+    Case("lossy WebP mask", mask(stripes(1), ".webp", quality=100), [lossy(1, "1.webp")]),
+    Case("lossless WebP mask", mask(stripes(0, 1), ".webp", lossless=True), []),
     Case(
         "photographs as masks",
         photographs_as_masks,
@@ -313,6 +360,34 @@ CASES = [
     ),
     Case("grey mask saved in colour", mask(coloured((0, 0, 0), (1, 1, 1))), []),
     Case("palette", palette, []),
+    Case("palettes that agree where they are used", palettes(indexed(BLUE, RED), indexed(BLUE, RED, GREEN)), []),
+    Case(
+        "palettes in another order",
+        palettes(indexed(BLUE, RED), indexed(RED, BLUE, values=(1, 0)), indexed(BLUE, RED)),
+        [
+            "warning: The index 0 is (0, 0, 255) in the palette of DATA/train/masks/0.png and (255, 0, 0) in that of "
+            "DATA/train/masks/1.png. Of palette masks the indices count, not the colours: check that they mean the "
+            "same in all masks, and save them with one palette.",
+        ],
+    ),
+    Case(
+        "a colour that one palette lacks",
+        palettes(indexed(BLUE, RED), indexed(BLUE, GREEN)),
+        [
+            "warning: The index 1 is (255, 0, 0) in the palette of DATA/train/masks/0.png and (0, 255, 0) in that of "
+            "DATA/train/masks/1.png. Of palette masks the indices count, not the colours: check that they mean the "
+            "same in all masks, and save them with one palette.",
+        ],
+    ),
+    Case("2-bit", written(png(16, 12, 2, 0, np.full((12, 4), 0b00010001))), []),
+    Case(
+        "16 bits in colour",
+        written(png(16, 12, 16, 2, np.resize([0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1], (12, 96)))),
+        [
+            "error: DATA/train/masks/1.png is a mask of several channels of 16 bits, of which just the upper 8 can be "
+            "read. Save it as an 8-bit or 16-bit PNG of class indices.",
+        ],
+    ),
     Case("1-bit", mask(stripes(0, 1).astype(bool)), []),
     Case("mask with alpha", mask(np.dstack([stripes(0, 1), stripes(0, 255)])), []),
     Case(

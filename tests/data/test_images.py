@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from convlora.data import images
 from convlora.data.colours import describe_value, grey_of, without_grey
-from convlora.data.images import IMAGE_SUFFIXES, is_image_file, read_image, read_image_size, read_mask
+from convlora.data.images import (
+    IMAGE_SUFFIXES,
+    brightest_of_sixteen_bits,
+    is_image_file,
+    read_image,
+    read_image_size,
+    read_mask,
+)
 from convlora.errors import InputError
+from tests.data.dirty import png
 from tests.data.images_on_disk import noise, save
 
 GREY = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
@@ -100,6 +108,33 @@ def test_floats_below_zero_or_not_finite(tmp_path):
     assert grey(save(tmp_path / "b.tif", values), intensity="image")[-1, -1] == 255
 
 
+def test_pixels_without_data_neither_stretch_nor_show(tmp_path):
+    values = GREY.astype(np.float32) / 400
+    values[3, 4:9] = -9999
+    path = save(tmp_path / "a.tif", values, tiffinfo={42113: "-9999"})
+    for intensity, low, high in (("type", 0, 1), ("image", 0, 191 / 400)):
+        expected = np.where(values == -9999, 0, np.rint((values.astype(float) - low) / (high - low) * 255))
+        assert np.abs(grey(path, intensity=intensity) - expected).max() <= 1
+    deep = np.where(GREY < 9, 65535, GREY.astype(np.uint16))
+    assert brightest_of_sixteen_bits(save(tmp_path / "b.tif", deep, tiffinfo={42113: "65535"})) == 191
+    assert brightest_of_sixteen_bits(save(tmp_path / "c.tif", deep * 0 + 7, tiffinfo={42113: "7"})) is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_without_data_are_turned_too(tmp_path, orientation):
+    path = save(tmp_path / "a.tif", GREY, tiffinfo={42113: "77", 274: orientation})
+    assert np.array_equal(grey(path), turned(np.where(GREY == 77, 0, GREY), orientation))
+
+
+@pytest.mark.parametrize("value", [77, 77.0, (77, 77), b"77", "seventy"])
+def test_what_marks_no_pixels(tmp_path, value):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113] = value
+    if isinstance(value, bytes):
+        tags.tagtype[42113] = 7
+    assert np.array_equal(grey(save(tmp_path / "a.tif", GREY, tiffinfo=tags)), GREY)
+
+
 def test_intensity_image_also_stretches_eight_bits_and_bears_flat_images(tmp_path):
     path = save(tmp_path / "a.png", COLOUR // 8)
     assert pixels(read_image(path, "image")).max() == 255
@@ -163,6 +198,15 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     assert read_image_size(path) == expected.shape[:2]
     if suffix != ".jpg":
         assert np.array_equal(read_mask(path) & 255, expected[..., 0])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_grey_tiffs_are_turned_too(tmp_path, kind, orientation):
+    """Pillow maps these into memory, and mixed up the pixels of those that lie on their side."""
+    path = save(tmp_path / "a.tif", GREY.astype(kind), tiffinfo={274: orientation})
+    assert np.array_equal(read_mask(path), turned(GREY, orientation))
+    assert np.array_equal(read_mask(path.read_bytes()), turned(GREY, orientation))
 
 
 def test_size_comes_from_the_header_alone(tmp_path):
@@ -317,3 +361,57 @@ def test_colours_become_numbers(tmp_path, mode):
     assert [describe_value(value) for value in mask[0].tolist()] == ["(7, 7, 7)", "(255, 0, 0)", "(0, 0, 7)"]
     assert [grey_of(value) for value in mask[0].tolist()] == [7, None, None]
     assert without_grey(mask[0].tolist()) == {7, mask[0, 1], mask[0, 2]}
+
+
+GREY_PNG, COLOUR_PNG, GREY_ALPHA_PNG, COLOUR_ALPHA_PNG = 0, 2, 4, 6
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_png_masks_of_few_bits_hold_indices(tmp_path, depth):
+    """Decoders spread such values over 0 to 255, which is right for pictures only."""
+    packed = np.arange(12, dtype=np.uint8).reshape(3, 4) * 21
+    digits = np.unpackbits(packed, axis=1).reshape(3, -1, depth)
+    indices = digits @ (1 << np.arange(depth)[::-1])
+    path = tmp_path / "a.png"
+    path.write_bytes(png(indices.shape[1], 3, depth, GREY_PNG, packed))
+    assert np.array_equal(read_mask(path), indices)
+    assert np.array_equal(read_mask(path.read_bytes()), indices)
+    with Image.open(path) as opened:
+        assert np.array_equal(read_mask(opened), indices)
+    assert np.array_equal(grey(path), indices * (255 // (2**depth - 1)))
+
+
+@pytest.mark.parametrize("compress", ["none", "lzw"])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_tiff_masks_of_few_bits_hold_indices(tmp_path, depth, compress):
+    rasterio = pytest.importorskip("rasterio")
+    indices = GREY % 2**depth
+    layout = {"driver": "GTiff", "count": 1, "height": 12, "width": 16, "dtype": "uint8", "compress": compress}
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(tmp_path / "a.tif", "w", nbits=depth, **layout) as new,
+    ):
+        new.write(indices[None])
+    assert np.array_equal(read_mask(tmp_path / "a.tif"), indices)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(COLOUR_PNG, 3), (GREY_ALPHA_PNG, 2), (COLOUR_ALPHA_PNG, 4)])
+def test_masks_of_several_channels_of_16_bits_are_refused(tmp_path, colour_type, channels):
+    """Of an index 3 in them only the upper byte, 0, would be left."""
+    path = tmp_path / "a.png"
+    path.write_bytes(png(2, 3, 16, colour_type, np.resize(np.array([0, 3], np.uint8), (3, 2 * 2 * channels))))
+    with pytest.raises(InputError, match=r"a\.png is a mask of several channels of 16 bits.*8-bit or 16-bit PNG"):
+        read_mask(path)
+    assert read_image(path).size == (2, 3)
+
+
+def test_tiff_masks_of_16_bits_in_colour_are_refused(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    layout = {"driver": "GTiff", "count": 3, "height": 12, "width": 16, "dtype": "uint16", "photometric": "rgb"}
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(tmp_path / "a.tif", "w", **layout) as new,
+    ):
+        new.write(np.ones((3, 12, 16), np.uint16))
+    with pytest.raises(InputError, match=r"a\.tif is a mask of several channels of 16 bits"):
+        read_mask(tmp_path / "a.tif")

@@ -117,6 +117,83 @@ def test_fractions_of_several_bands_share_a_range(tmp_path):
     assert (np.delete(pixels.ravel(), np.ravel_multi_index((66, 3, 1), pixels.shape)) <= 1).all()
 
 
+def spotted(bands, value):
+    """Some pixels of nothing but a value, and some that have it in one band only."""
+    bands = bands.copy()
+    bands[:, :9, :20] = value
+    bands[0, 30:40] = value
+    return bands
+
+
+def of_kind(kind, low, high, count=1):
+    return (low + rng.random((count, HEIGHT, WIDTH)) * (high - low)).astype(kind)
+
+
+MARKED = {
+    "float nan": (of_kind(np.float32, 0, 1), np.nan, {}),
+    "float -9999": (of_kind(np.float32, 0.2, 0.9), -9999, {}),
+    "lowest float": (of_kind(np.float32, 0.2, 200), float(np.finfo(np.float32).min), {}),
+    "highest float": (of_kind(np.float32, 0.2, 200), float(np.finfo(np.float32).max), {}),
+    "16 bits 65535": (of_kind(np.uint16, 300, 5000), 65535, {}),
+    "16 bits 0": (of_kind(np.uint16, 300, 5000), 0, {}),
+    "16 bits with a sign": (of_kind(np.int16, 300, 5000), -32768, {}),
+    "32 bits": (of_kind(np.int32, 300, 5000), -(2**31), {}),
+    "grey 255": (of_kind(np.uint8, 20, 200), 255, {}),
+    "grey 0": (of_kind(np.uint8, 20, 200), 0, {}),
+    "4 bits": (of_kind(np.uint8, 1, 14), 15, {"nbits": 4}),
+    "1 bit": (of_kind(np.uint8, 0, 2), 0, {"nbits": 1}),
+    "white is 0": (of_kind(np.uint8, 20, 200), 0, {"photometric": "miniswhite"}),
+    "colours 255": (of_kind(np.uint8, 20, 200, 3), 255, {"photometric": "rgb"}),
+    "colours 0": (of_kind(np.uint8, 20, 200, 3), 0, {"photometric": "rgb"}),
+    "colours with alpha 255": (of_kind(np.uint8, 20, 200, 4), 255, {"photometric": "rgb", "alpha": "yes"}),
+    "colours times alpha 0": (of_kind(np.uint8, 20, 60, 4), 0, {"photometric": "rgb", "alpha": "premultiplied"}),
+    "colours of 16 bits 0": (of_kind(np.uint16, 300, 60000, 3), 0, {"photometric": "rgb"}),
+}
+
+
+@pytest.mark.parametrize("intensity", ["type", "image"])
+@pytest.mark.parametrize("kind", MARKED)
+def test_pixels_without_data_are_alike_in_both(tmp_path, kind, intensity):
+    bands, value, profile = MARKED[kind]
+    write_tiff(tmp_path / "a.tif", spotted(bands, value), nodata=value, **profile)
+    pixels, reader = in_pieces(tmp_path / "a.tif", intensity)
+    assert reader is not WholeImage
+    whole = np.asarray(read_image(tmp_path / "a.tif", intensity))
+    assert np.array_equal(pixels, whole)
+    assert not whole[:9, :20].any()
+    if intensity == "image" and kind != "1 bit":  # of which one value is left, without a range
+        assert whole.max() == 255
+        assert len(np.unique(whole)) >= min(30, len(np.unique(bands))), "the value does not take part in the range"
+
+
+def test_an_index_of_a_palette_that_means_no_data(tmp_path):
+    pytest.importorskip("rasterio")
+    picture = KINDS["P"]()
+    picture.save(tmp_path / "a.tif", tiffinfo={42113: "3"})
+    pixels, reader = in_pieces(tmp_path / "a.tif")
+    assert reader is not WholeImage
+    assert np.array_equal(pixels, np.asarray(read_image(tmp_path / "a.tif")))
+    assert not pixels[np.asarray(picture) == 3].any()
+
+
+@pytest.mark.parametrize("text", ["", "none", "7 8", "7abc", "1_0", "\0"])
+def test_what_is_no_number_marks_nothing(tmp_path, text):
+    pytest.importorskip("rasterio")
+    picture = Image.fromarray(np.resize(np.arange(12, dtype=np.uint8), (HEIGHT, WIDTH)) * 10)
+    picture.save(tmp_path / "a.tif", tiffinfo={42113: text})
+    picture.save(tmp_path / "plain.tif")
+    plain = np.asarray(read_image(tmp_path / "plain.tif", "image"))
+    assert np.array_equal(in_pieces(tmp_path / "a.tif", "image")[0], plain)
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.tif", "image")), plain)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_tile_without_any_data_is_black(tmp_path, kind):
+    write_tiff(tmp_path / "a.tif", np.full((1, HEIGHT, WIDTH), 255, kind), nodata=255)
+    assert not in_pieces(tmp_path / "a.tif")[0].any()
+    assert not np.asarray(read_image(tmp_path / "a.tif")).any()
+
+
 def test_values_that_mean_no_data_are_black_and_outside_the_range(tmp_path):
     values = rng.random((1, HEIGHT, WIDTH)).astype(np.float32) + 1
     values[0, :, :9] = -9999

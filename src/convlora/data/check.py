@@ -11,6 +11,7 @@ from convlora.data.classes_file import NamedClasses, read_classes_json
 from convlora.data.colours import without_grey
 from convlora.data.facts import MOST_VALUES, Facts, Progress, in_threads, read_headers, read_values, read_whole
 from convlora.data.images import Intensity
+from convlora.data.mask_warnings import different_palettes, lossy_masks
 from convlora.data.meaning import resolve_classes, table_for
 from convlora.data.problem import Problem, Severity
 from convlora.data.report import CheckReport, ImageSizes
@@ -89,9 +90,11 @@ def check_data(
     )
     if classes is not None:
         problems += _mixed_masks(classes, used, source)
+    problems += lossy_masks(used) + different_palettes(used)
     if full:
         problems += _duplicate_images(used)
         problems += _dark_images(used)
+        problems += _different_scales(used)
         if classes is not None:
             _count_pixels(report, classes, used)
             problems += _absent_classes(report, classes, source)
@@ -254,6 +257,23 @@ def _dark_images(facts: list[Facts]) -> list[Problem]:
         f"{dark[0].sample.image}) and will look nearly black. Consider --set data.intensity=image."
     )
     return [Problem("dark-16-bit", str(dark[0].sample.image), message, "warning")]
+
+
+def _different_scales(facts: list[Facts]) -> list[Problem]:
+    """Warns of float images that are scaled differently: one value a little above 1 makes an image nearly black."""
+    scales: dict[int, list[Facts]] = {}
+    for fact in facts:
+        if fact.full_scale is not None:
+            scales.setdefault(fact.full_scale, []).append(fact)
+    if len(scales) < 2:
+        return []
+    found = [f"{len(some)} by {scale} (the first is {some[0].sample.image})" for scale, some in sorted(scales.items())]
+    message = (
+        f"Float images are divided by what their largest value suggests: {' and '.join(found)}, so that they differ in "
+        "brightness. Scale all of them to 0 to 1, or use --set data.intensity=image."
+    )
+    rarest = min(scales.values(), key=len)
+    return [Problem("different-scales", str(rarest[0].sample.image), message, "warning")]
 
 
 def _count_pixels(report: CheckReport, classes: ClassTable, facts: list[Facts]) -> None:

@@ -15,10 +15,18 @@ from typing import Any
 import numpy as np
 
 from convlora.data.colours import is_colour
-from convlora.data.images import Intensity, brightest_of_sixteen_bits, read_image, read_image_size, read_mask
+from convlora.data.images import (
+    Intensity,
+    brightest_of_sixteen_bits,
+    full_scale_of_fractions,
+    read_image,
+    read_image_size,
+    read_mask,
+)
+from convlora.data.mask_files import MaskFile, read_mask_file
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample, size_mismatch_message
-from convlora.data.stored import ImageSource, content_of
+from convlora.data.stored import ImageSource, LoadedOnce, content_of
 from convlora.errors import InputError
 
 Progress = Callable[[Iterable, str], Iterable]
@@ -40,6 +48,8 @@ class Facts:
     values: Counter[int] | None = None  # pixels per value on disk
     digest: str | None = None
     brightest: int | None = None  # of a 16-bit image
+    full_scale: int | None = None  # of a float image
+    mask_file: MaskFile | None = None
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, kind: str, path: object, message: str, **more: Any) -> None:
@@ -99,9 +109,17 @@ def read_values(fact: Facts, most_values: int = MOST_VALUES) -> None:
     path = fact.sample.mask
     if path is None or any(problem.path == str(path) for problem in fact.problems if problem.kind == "unreadable"):
         return
-    mask = _reading(fact, read_mask, path)
+    _read_mask(fact, path, most_values)
+
+
+def _read_mask(fact: Facts, path: ImageSource, most_values: int) -> np.ndarray | None:
+    """The mask, after its values have been counted and its file looked at; None if it cannot be read."""
+    source = path if isinstance(path, Path) else LoadedOnce(path)
+    mask: np.ndarray | None = _reading(fact, read_mask, source)
     if mask is not None:
         _count_values(fact, mask, most_values)
+        fact.mask_file = _reading(fact, lambda stored: read_mask_file(stored, fact.values or ()), source)
+    return mask
 
 
 def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> None:
@@ -113,15 +131,15 @@ def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> N
             intensity != "image" and not fact.problems
         ):  # of values whose range is unknown there is more to say than that they are dark
             fact.brightest = brightest_of_sixteen_bits(sample.image)
+            fact.full_scale = full_scale_of_fractions(sample.image)
     if sample.mask is not None:
         if _is_large(sample.mask) and fact.image_size is not None:
             stated = _reading(fact, read_image_size, sample.mask)
             if stated not in (fact.image_size, fact.image_size[::-1]):
                 _compare_sizes(fact, stated)
                 return
-        mask = _reading(fact, read_mask, sample.mask)
+        mask = _read_mask(fact, sample.mask, most_values)
         if mask is not None:
-            _count_values(fact, mask, most_values)
             _compare_sizes(fact, (mask.shape[0], mask.shape[1]))
 
 

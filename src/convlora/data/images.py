@@ -5,25 +5,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convlora.data.colours import colour_values
-from convlora.data.intensities import PIECE, find_range, scale_by_range, scale_by_type, scaled
+from convlora.data.depth import depth_of, stored_grey
+from convlora.data.intensities import PIECE, Intensity, find_range, scale_by_type, scale_of, scaled
+from convlora.data.no_data import known_of
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
+from convlora.data.tiff_tags import tags_of
 from convlora.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
-Intensity = Literal["type", "image"]
 Source = Path | str | bytes | StoredImage
 
 # Pillow knows many more formats, some of which start other programs (PostScript).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+_QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF orientations
 _SAVE_MASK = "Save it as an 8-bit or 16-bit PNG of class indices."
 _LARGEST_VALUE = 2**24  # of a mask with one channel; numbers from here on stand for colours
 
@@ -42,7 +45,8 @@ def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> I
 
     Of a file with several pages or frames the first is read. An alpha channel is dropped and the colours under it
     kept: in photographs and micrographs it is opaque or marks pixels without data, and putting the image on a white
-    ground would add bright areas that no camera saw.
+    ground would add bright areas that no camera saw. Pixels that a GeoTIFF file marks as without data are black, and
+    their values count in no range.
 
     Args:
         source: A file, the bytes of one, an image stored elsewhere, or one that Pillow has already opened.
@@ -59,14 +63,14 @@ def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> I
     if intensity not in ("type", "image"):
         raise InputError(f"data.intensity is {intensity!r}; it must be 'type' or 'image'.")
     name = _name(source)
-    with _opened(source) as opened, _decoding(name):
+    with open_image(source) as opened, _decoding(name):
         upright = _upright(opened, source)
-        if upright.mode in _DEEP_MODES:
-            return Image.fromarray(_to_eight_bits(np.asarray(upright), intensity, name)).convert("RGB")
-        rgb = _to_rgb(upright)
-        if intensity == "image":
-            rgb = Image.fromarray(_to_eight_bits(np.asarray(rgb), intensity, name))
-        return rgb
+        known = known_of(opened, upright)
+        is_deep = upright.mode in _DEEP_MODES
+        pixels = upright if is_deep else _to_rgb(upright)
+        if is_deep or intensity == "image":
+            return Image.fromarray(_to_eight_bits(np.asarray(pixels), intensity, name, known)).convert("RGB")
+        return pixels if known is None else _blackened(pixels, known)
 
 
 def read_image_size(source: Source) -> tuple[int, int]:
@@ -81,7 +85,7 @@ def read_image_size(source: Source) -> tuple[int, int]:
     Raises:
         InputError: The file is missing or not an image.
     """
-    with _opened(source) as opened, _decoding(_name(source)):
+    with open_image(source) as opened, _decoding(_name(source)):
         width, height = opened.size
         # Of PNG files the subclass would decode all pixels to look for more tags behind them.
         exif = Image.Image.getexif(opened) if opened.format == "PNG" else opened.getexif()
@@ -91,7 +95,7 @@ def read_image_size(source: Source) -> tuple[int, int]:
             tags = opened.tag_v2  # type: ignore[attr-defined]
             width, height = tags[256], tags[257]
             orientation = tags.get(ExifTags.Base.Orientation, 1)
-        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+        return (width, height) if orientation in _QUARTER_TURNS else (height, width)
 
 
 def read_mask(source: Source | Image.Image) -> np.ndarray:
@@ -108,13 +112,20 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
         InputError: The file is missing, damaged, or holds something else than class indices or colours.
     """
     name = _name(source)
-    with _opened(source) as opened, _decoding(name):
+    with open_image(source) as opened, _decoding(name):
+        depth = depth_of(opened)
         upright = _upright(opened, source)
         mode = upright.mode
         values = np.asarray(upright)
+    if values.ndim == 3 and depth > 8:  # Pillow has dropped the lower bytes, in which indices stand
+        raise InputError(
+            f"{name} is a mask of several channels of {depth} bits, of which just the upper 8 can be read. {_SAVE_MASK}"
+        )
+    if mode == "L":
+        return stored_grey(values, depth)
     if mode == "1":
         return values.astype(np.uint8)
-    if mode in ("L", "P", "I;16", "I;16B", "I;16L", "I;16N"):
+    if mode in ("P", "I;16", "I;16B", "I;16L", "I;16N"):
         # A mask in big-endian order would be refused by torch, so it is put into the machine's own order.
         return values.astype(values.dtype.newbyteorder("="))
     if mode in ("LA", "PA"):
@@ -144,11 +155,24 @@ def _whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def brightest_of_sixteen_bits(source: Source) -> int | None:
-    """Returns the largest value of an integer image deeper than 8 bits, and `None` for any other image."""
-    with _opened(source) as opened, _decoding(_name(source)):
+    """Returns the largest value of an integer image deeper than 8 bits; `None` for others, and without data."""
+    with open_image(source) as opened, _decoding(_name(source)):
         if opened.mode in _DEEP_MODES and opened.mode != "F":
-            return int(np.asarray(opened).max())
+            known = known_of(opened, opened)
+            values = np.asarray(opened) if known is None else np.asarray(opened)[known]
+            return int(values.max()) if values.size else None
     return None
+
+
+def full_scale_of_fractions(source: Source) -> int | None:
+    """Returns by what `read_image` divides the values of a float image; `None` for any other, or one that is black."""
+    with open_image(source) as opened, _decoding(name := _name(source)):
+        if opened.mode != "F":
+            return None
+        known = known_of(opened, opened)
+        values = np.asarray(opened) if known is None else np.asarray(opened)[known]
+        found = find_range([values], name)
+        return int(scale_by_type(found, True, name).full) if found.high > 0 else None
 
 
 def _name(source: Source | Image.Image) -> str:
@@ -158,7 +182,12 @@ def _name(source: Source | Image.Image) -> str:
 
 
 @contextmanager
-def _opened(source: Source | Image.Image) -> Iterator[Image.Image]:
+def open_image(source: Source | Image.Image) -> Iterator[Image.Image]:
+    """Opens an image of the formats that are read, without decoding it.
+
+    Raises:
+        InputError: The file is missing or not an image.
+    """
     if isinstance(source, Image.Image):
         yield source
         return
@@ -173,6 +202,9 @@ def _opened(source: Source | Image.Image) -> Iterator[Image.Image]:
                 image = Image.open(stream, formats=_FORMATS)
             except UnidentifiedImageError as error:
                 raise InputError(why_no_image(name, _head(content))) from error
+        if tags_of(image).get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS:
+            # Pillow maps the grey pixels of a file into memory as if they stood upright; those of a stream it decodes.
+            image.filename = ""  # type: ignore[attr-defined]
     with image:
         yield image
 
@@ -225,14 +257,24 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str) -> np.ndarray:
+def _blackened(image: Image.Image, known: np.ndarray) -> Image.Image:
+    """The image with black in the place of pixels without data."""
+    pixels = np.array(image)
+    pixels[~known] = 0
+    return Image.fromarray(pixels)
+
+
+def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str, known: np.ndarray | None) -> np.ndarray:
     """Values (H, W) or (H, W, C) as 8 bits, some rows at a time: all at once would take many times the image."""
     step = max(1, PIECE // values[:1].size)
     pieces = [slice(top, top + step) for top in range(0, len(values), step)]
-    found = find_range((values[rows] for rows in pieces), name)
-    is_float = np.issubdtype(values.dtype, np.floating)
-    scale = scale_by_range(found) if intensity == "image" else scale_by_type(found, is_float, name)
+    decisive = (values[rows] if known is None else values[rows][known[rows]] for rows in pieces)
+    scale = scale_of(decisive, values.dtype, intensity, name)
     result = np.empty(values.shape, np.uint8)
     for rows in pieces:
-        result[rows] = scaled(values[rows], scale)
+        piece = values[rows]
+        if known is not None:
+            piece = piece.copy()
+            piece[~known[rows]] = scale.low  # they may lie far outside the range
+        result[rows] = scaled(piece, scale)
     return result

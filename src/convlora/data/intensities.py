@@ -6,11 +6,13 @@ The rules are those of `convlora.data.images.read_image`; the range of the whole
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from convlora.errors import InputError
+
+Intensity = Literal["type", "image"]
 
 PIECE = 1 << 22  # values to convert at a time, which takes some 30 bytes each
 
@@ -44,6 +46,25 @@ def find_range(pieces: Iterable[np.ndarray], name: str) -> Range:
     if found is None:
         raise InputError(f"{name} holds nothing but NaN, infinite or missing values. Replace the file.")
     return found
+
+
+def scale_of(pieces: Iterable[np.ndarray], kind: np.dtype, intensity: Intensity, name: str) -> Scale:
+    """The scale by which the values of an image become intensities.
+
+    Args:
+        pieces: The values that decide; gone through only if they have to.
+        kind: Their data type.
+        intensity: See `convlora.data.images.read_image`; `"type"` only of types deeper than 8 bits.
+        name: Of the image, for messages.
+
+    Raises:
+        InputError: If there are no values, or none of the known ranges holds them.
+    """
+    if intensity == "image":
+        return scale_by_range(find_range(pieces, name))
+    # Sixteen bits without a sign always fit; of other types the values decide.
+    found = None if kind.kind == "u" and kind.itemsize == 2 else find_range(pieces, name)
+    return scale_by_type(found, kind.kind == "f", name)
 
 
 def scale_by_type(found: Range | None, is_float: bool, name: str) -> Scale:

@@ -59,3 +59,15 @@ def why_no_image(name: str, head: bytes) -> str:
 def damaged(name: str, kind: str | None = None) -> str:
     """Says that an image file is damaged."""
     return f"{name} is {f'a {kind} file that is ' if kind else ''}damaged or cut short. Replace the file."
+
+
+def is_lossy_webp(content: bytes) -> bool:
+    """Whether the first picture of a WebP file is compressed with loss."""
+    place = 12  # after RIFF, the length, and WEBP
+    while place + 8 <= len(content):
+        kind, length = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        # A frame of an animation has its own parts behind 16 bytes; other parts are passed over, as even lengths.
+        place += 8 + (16 if kind == b"ANMF" else length + length % 2)
+    return False

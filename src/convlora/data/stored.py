@@ -21,6 +21,23 @@ ImageSource = Path | StoredImage
 """Where a sample's image or mask is."""
 
 
+class LoadedOnce:
+    """A stored image that keeps what it has loaded, for those who look at it more than once."""
+
+    def __init__(self, source: StoredImage) -> None:
+        self._source = source
+        self._loaded: bytes | Image.Image | None = None
+
+    def __str__(self) -> str:
+        return str(self._source)
+
+    def load(self) -> bytes | Image.Image:
+        """See [`StoredImage`]."""
+        if self._loaded is None:
+            self._loaded = self._source.load()
+        return self._loaded
+
+
 def content_of(source: ImageSource) -> bytes:
     """Bytes that are equal for equal images of the same source."""
     if isinstance(source, Path):

@@ -14,7 +14,6 @@ SOFTWARE_TAG = int(ExifTags.Base.Software)
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of BigTIFF
 _BIG = (b"II+\0", b"MM\0+")
 _PHOTOMETRIC, _ORIENTATION = int(ExifTags.Base.PhotometricInterpretation), int(ExifTags.Base.Orientation)
-_EXTRA_SAMPLES = 338
 _GREY_RGB_PALETTE_OR_YCBCR = (0, 1, 2, 3, 6)
 _TRANSFORM_OR_TIE_POINTS = (33922, 34264)  # of GeoTIFF
 
@@ -46,12 +45,6 @@ def read_tags(path: Path) -> Mapping[int, Any]:
 def in_plain_colours(tags: Mapping[int, Any]) -> bool:
     """Whether a file is upright and grey, RGB, of a palette, or JPEG's colours: what libraries agree on."""
     return tags.get(_ORIENTATION, 1) == 1 and tags.get(_PHOTOMETRIC, 1) in _GREY_RGB_PALETTE_OR_YCBCR
-
-
-def premultiplied(tags: Mapping[int, Any]) -> bool:
-    """Whether the colours of a file have been multiplied by its alpha channel."""
-    extra = tags.get(_EXTRA_SAMPLES, ())
-    return (extra[0] if isinstance(extra, tuple) and extra else extra) == 1
 
 
 def is_georeferenced(tags: Mapping[int, Any]) -> bool:

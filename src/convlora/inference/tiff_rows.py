@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +15,13 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from convlora.data.images import Intensity
-from convlora.data.intensities import PIECE, Scale, find_range, scale_by_range, scale_by_type, scaled
+from convlora.data.intensities import PIECE, Scale, scale_of, scaled
+from convlora.data.no_data import known_pixels, missing_values
+from convlora.data.tiff_tags import no_data_value, premultiplied, states_no_data
 from convlora.errors import InputError
 from convlora.inference.gdal import gdal
 from convlora.inference.geo import GeoReference
-from convlora.inference.tiff_header import premultiplied, read_tags
+from convlora.inference.tiff_header import read_tags
 
 _MOST_READ = 1 << 27  # values to read at a time
 
@@ -70,13 +71,15 @@ class TiffRows:
         self._dataset, self._path = dataset, path
         self.height, self.width = dataset.height, dataset.width
         self.reference = GeoReference.of(dataset)
-        self._nodata = dataset.nodata
+        tags = read_tags(path)
+        # What a file beside the image states is known to GDAL alone.
+        self._no_data = no_data_value(tags) if states_no_data(tags) else dataset.nodata
         kind = np.dtype(dataset.dtypes[0])
         if kind.kind not in "uif":
             raise InputError(f"{path} holds complex numbers, which are no image. Convert it to numbers of one part.")
         is_colour = dataset.count >= 3
         # Colours under associated alpha are too dark by it, so it is read to be undone; other alpha is dropped.
-        self._undo_alpha = premultiplied(read_tags(path)) and dataset.count in (2, 4)
+        self._undo_alpha = premultiplied(tags) and dataset.count in (2, 4)
         self._bands = [1, 2, 3] if is_colour else [1]
         if self._undo_alpha:
             self._bands.append(dataset.count)
@@ -88,14 +91,9 @@ class TiffRows:
         self._scale = self._find_scale(kind, intensity)
 
     def _find_scale(self, kind: np.dtype, intensity: Intensity) -> Scale | None:
-        name = str(self._path)
-        if intensity == "image":
-            return scale_by_range(find_range(map(self._ranged, self._native_pieces()), name))
-        if not self._is_deep:
+        if intensity == "type" and not self._is_deep:
             return None
-        # Sixteen bits without a sign always fit; of other types the values decide.
-        found = None if kind == np.uint16 else find_range(map(self._ranged, self._native_pieces()), name)
-        return scale_by_type(found, kind.kind == "f", name)
+        return scale_of(map(self._ranged, self._native_pieces()), kind, intensity, str(self._path))
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         """See `convlora.inference.rows.Rows`; pixels without data are black."""
@@ -109,15 +107,17 @@ class TiffRows:
             if self._is_deep and missing is not None and self._scale is not None:
                 values = np.where(missing, self._scale.low, values)
             eight = values if self._scale is None else scaled(values, self._scale)
-            pixels[first : first + step] = np.moveaxis(eight if missing is None else eight * _known(missing), 0, -1)
+            pixels[first : first + step] = np.moveaxis(
+                eight if missing is None else eight * known_pixels(missing, 0), 0, -1
+            )
         return pixels
 
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """See `convlora.inference.rows.Rows`: a pixel has data if one of its bands has."""
-        if self._nodata is None:
+        if self._no_data is None:
             return None
         missing = self._missing_values(self._native(top, bottom))
-        return None if missing is None else _known(missing)
+        return None if missing is None else known_pixels(missing, 0)
 
     def _native(self, top: int, bottom: int) -> np.ndarray:
         with _reading(self._path):
@@ -131,9 +131,7 @@ class TiffRows:
             yield self._native(top, min(top + step, self.height))
 
     def _missing_values(self, native: np.ndarray) -> np.ndarray | None:
-        if self._nodata is None:
-            return None
-        return np.isnan(native) if math.isnan(self._nodata) else np.equal(native, self._nodata)
+        return None if self._no_data is None else missing_values(native, self._no_data)
 
     def _ranged(self, native: np.ndarray) -> np.ndarray:
         """The values that decide on the range."""
@@ -141,7 +139,7 @@ class TiffRows:
         if self._is_deep:
             return native if missing is None else native[~missing]
         values = self._eight_bits(native)
-        return values if missing is None else values[:, _known(missing)]
+        return values if missing is None else values[:, known_pixels(missing, 0)]
 
     def _eight_bits(self, native: np.ndarray) -> np.ndarray:
         """Values of at most 8 bits, or colours of 16, as `(3, rows, width)` or `(1, rows, width)` uint8."""
@@ -153,10 +151,6 @@ class TiffRows:
         if self._is_inverted:
             values = 255 - values
         return _without_alpha(values) if self._undo_alpha else values
-
-
-def _known(missing: np.ndarray) -> np.ndarray:
-    return np.logical_not(missing.all(axis=0))
 
 
 def _palette(dataset: Any) -> np.ndarray | None:
