@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from convlora.cli.main import run
@@ -57,6 +58,18 @@ def test_resume_says_what_changed(convlora, run_folder, tmp_path):
     assert "training.epochs = 2 instead of 1" in err
     assert "Going on after step 2 of 4" in err
     assert only_json(out)["steps"] == 4
+
+
+def test_memory_is_chosen_anew_by_a_run_that_had_not_begun(convlora, run_folder, tmp_path):
+    """From what is asked for, not from what was chosen of it before."""
+    settings = yaml.safe_load((run_folder / "config.yaml").read_text())
+    settings["training"].update(batch_size=4, grad_accum=1, memory="given", max_steps=1)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+    command = ["train", "--output", tmp_path / "run", "--memory", "auto", "--grad-accum", 4, "--resume"]
+    assert convlora(*command)[0] == 0
+    made = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]
+    assert made["batch_size"] * made["grad_accum"] == 4
 
 
 def test_evaluate(convlora, run_folder, blobs):

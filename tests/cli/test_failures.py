@@ -116,6 +116,17 @@ def test_fewer_mask_tokens_than_classes(fails, tmp_path, blobs, tiny_sam_folder)
     assert not (tmp_path / "r").exists()
 
 
+def test_the_end_of_another_process_is_no_failure_of_this_one(capsys):
+    for text in (
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:9",
+        "NCCL error: remote process exited or there was a network error",
+    ):
+        assert failures.exit_code_for(RuntimeError(text), debug=False, command="train") == 1
+        err = " ".join(capsys.readouterr().err.split())
+        assert "Another process of this run has ended" in err
+        assert "report" not in err
+
+
 def test_advice_depends_on_the_command(capsys):
     for command, told, not_told in (
         ("train", "--adapt-last", "--tile-size"),

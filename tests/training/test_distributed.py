@@ -57,8 +57,9 @@ def test_two_processes_equal_one(arguments, one, tmp_path):
 
 
 def test_two_processes_go_on_where_they_were_interrupted(arguments, tmp_path):
-    """Bit for bit, and each with the noise of its own gates."""
-    arguments = [*arguments, "--batch-size", "1", "--grad-accum", "1", "--set", "method.gate_noise=true"]
+    """Bit for bit, each with the noise of its own gates, with a cache that they share and one of them deletes."""
+    arguments = [*arguments, "--batch-size", "1", "--grad-accum", "1", "--set", "method.gate_noise=true",
+                 "--adapt-last", "1", "--cache"]  # fmt: skip
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     launcher = [*LAUNCHER, "tests.helpers.interrupted"]
     run([*launcher, *arguments, "--output", str(undisturbed)])
@@ -66,6 +67,7 @@ def test_two_processes_go_on_where_they_were_interrupted(arguments, tmp_path):
     assert len(log_of(stopped)) == 4
     run([*launcher, *arguments, "--output", str(stopped), "--resume"])
     assert_equal_runs(undisturbed, stopped)
+    assert not (stopped / "cache").exists()
 
 
 def test_machines_must_share_the_folder(arguments, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from convlora.errors import InputError
+from convlora.inference.segmenter import Segmenter
 from convlora.training.config import RunConfig
 from convlora.training.folder import check_folder, check_resumed, last_checkpoint
 from convlora.training.reporting import Silent
@@ -154,3 +155,18 @@ def test_what_a_killed_run_left_in_its_adapter_is_swept(trained_run, tmp_path):
     check_folder(tmp_path / "run", resume=True)
     assert not left.exists()
     assert not (tmp_path / "run" / ".adapter.old").exists()
+
+
+def test_readers_leave_to_training_what_is_being_replaced(trained_run, tmp_path):
+    shutil.copytree(trained_run, tmp_path / "run")
+    (tmp_path / "run" / "adapter").rename(tmp_path / "run" / ".adapter.old")
+    Segmenter.from_run(tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_a_run_that_was_stopped_when_it_had_just_begun_can_be_gone_on_with(tmp_path):
+    (tmp_path / "cache" / "0").mkdir(parents=True)
+    assert "starting from the beginning" in check_folder(tmp_path, resume=True)
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(InputError, match="holds no run to resume"):
+        check_folder(tmp_path, resume=True)

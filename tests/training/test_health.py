@@ -105,6 +105,12 @@ def test_even_if_no_epoch_was_finished(make_config, tmp_path, spoil):
     assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "run").values())
 
 
+def test_weights_that_were_spoiled_are_not_called_good(make_config, tmp_path):
+    with pytest.raises(RunError, match=r"no weights are kept, because the last finite step had spoiled them"):
+        train(make_config(epochs=9, batch_size=1, lr=1e6), tmp_path / "run")
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
 def test_skipped_steps_are_remembered_by_a_resumed_run(make_config, tmp_path, spoil):
     spoil({1, 2})
     with pytest.raises(Interrupted):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
 from convlora.training.config import RunConfig
-from convlora.training.folder import check_folder
+from convlora.training.folder import check_folder, last_checkpoint
 from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 
@@ -117,9 +117,49 @@ def test_interrupted_and_resumed_equals_uninterrupted(trained_run, make_config, 
         assert metrics[0][part] == metrics[1][part]
 
 
-def test_resuming_a_finished_run_changes_nothing(trained_run, make_config, tmp_path):
-    import shutil
+def test_processes_that_read_images_change_nothing(trained_run, make_config, tmp_path):
+    """They have generators of their own, also when they are started again in the middle of a run."""
 
+    def config():
+        made = make_config()
+        made.data.workers = 2
+        return made
+
+    with pytest.raises(Interrupted):
+        train(config(), tmp_path / "run", reporter=InterruptAt(4))
+    train(config(), tmp_path / "run", resume=True)
+    assert_equal_runs(trained_run, tmp_path / "run")
+
+
+def test_a_finished_run_made_longer(trained_run, make_config, tmp_path):
+    """The rate is that of the longer schedule from its first step on."""
+    shutil.copytree(trained_run, tmp_path / "run")
+    train(make_config(epochs=3), tmp_path / "run", resume=True)
+    rates = [line["lr"] for line in log_of(tmp_path / "run")]
+    assert rates[6:] == pytest.approx([1e-2 * (9 - step) / 9 for step in (6, 7, 8)])
+
+
+def test_an_epoch_that_is_finished_later_does_not_hide_the_best(make_config, tmp_path):
+    train(make_config(max_steps=2), tmp_path / "run")
+    metrics = train(make_config(max_steps=6), tmp_path / "run", resume=True)
+    assert [entry["step"] for entry in metrics["history"]] == [2, 3, 6]
+    best = max(metrics["history"], key=lambda entry: entry["iou"])
+    assert metrics["val"]["iou"] == pytest.approx(best["iou"], abs=1e-4)
+    assert metrics["best_epoch"] == best["epoch"]
+
+
+def test_steps_of_another_number_of_processes_are_not_gone_on_with(make_config, tmp_path):
+    with pytest.raises(Interrupted):
+        train(make_config(), tmp_path / "run", reporter=InterruptAt(3))
+    path = last_checkpoint(tmp_path / "run") / "trainer_state.json"
+    state = json.loads(path.read_text())
+    state["stateful_callbacks"]["history"]["attributes"]["processes"] = 2
+    path.write_text(json.dumps(state))
+    with pytest.raises(InputError, match=r"was saved by 2 processes, and now there would be 1.*Start it with as many"):
+        train(make_config(), tmp_path / "run", resume=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(trained_run, make_config, tmp_path):
     shutil.copytree(trained_run, tmp_path / "run")
     train(make_config(), tmp_path / "run", resume=True)
     assert_equal_runs(trained_run, tmp_path / "run")

@@ -16,7 +16,8 @@ from convlora.locking import LOCK, only_one
 from convlora.storage import sweep
 from convlora.training.folder import last_checkpoint
 from convlora.training.reporting import Silent
-from convlora.training.run import train
+from convlora.training.run import Interrupted, train
+from convlora.training.trainer import SegmentationTrainer
 from tests.training.test_run import assert_equal_runs
 
 
@@ -52,6 +53,41 @@ def test_terminated_from_outside_and_gone_on_with(make_config, tmp_path):
     train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "undisturbed")
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
+
+
+def test_terminated_with_its_readers_as_launchers_do(make_config, tmp_path):
+    """The signal goes to every process of the group, and comes twice: from a queue, and passed on by a launcher."""
+    config = make_config(epochs=20)
+    config.data.workers = 2
+    config.save(tmp_path / "config.yaml")
+    arguments = ("train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run")
+    process = program(*arguments, start_new_session=True)
+    wait_for_steps(tmp_path / "run", 1)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGTERM)
+        time.sleep(0.01)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert told.count("Finishing this step or validation, then saving.") == 1
+    assert "a checkpoint was saved." in " ".join(told.split())
+    assert last_checkpoint(tmp_path / "run") is not None
+
+
+def test_terminated_while_the_last_checkpoint_is_written(make_config, trained_run, tmp_path, monkeypatch):
+    """Who asks it to stop has no time to wait for the scores."""
+    whole = SegmentationTrainer._save_rng_state
+
+    def save(self, output_dir):
+        if self.state.global_step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        whole(self, output_dir)
+
+    monkeypatch.setattr(SegmentationTrainer, "_save_rng_state", save)
+    with pytest.raises(Interrupted, match="Interrupted after step 6; a checkpoint was saved"):
+        train(make_config(), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    train(make_config(), tmp_path / "run", resume=True)
+    assert_equal_runs(trained_run, tmp_path / "run")
 
 
 @pytest.fixture
