@@ -79,6 +79,7 @@ def check_data(
     splits = {split: [fact.sample for fact in used if fact.split == split] for split in source.splits}
     problems += _empty_splits(source, splits, skipped)
     problems += unexplained
+    problems += _unseen_annotations(used)
     report = CheckReport(
         problems,
         classes,
@@ -115,6 +116,24 @@ def _empty_splits(source: DataSource, splits: dict[str, list[Sample]], skipped: 
             others = f" ({len(reasons) - 1} more like this)" if len(reasons) > 1 else ""
             message = f"Nothing in the split {split!r} of {source.root} can be used{others}: {reasons[0].message}"
         problems.append(Problem("empty-split", str(source.root), message, split=split))
+    return problems
+
+
+def _unseen_annotations(facts: list[Facts]) -> list[Problem]:
+    """Warns of annotations too small or too far outside to be drawn, once for each file of annotations."""
+    unseen: dict[tuple[str, str], list[str]] = {}
+    for fact in facts:
+        path, image = getattr(fact.sample.mask, "path", ""), fact.sample.image
+        for name in getattr(fact.sample.mask, "unseen", {}).values():
+            unseen.setdefault((fact.split, str(path)), []).append(f"annotation {name} of {image}")
+    problems = []
+    for (split, path), found in unseen.items():
+        cover = "1 annotation covers" if len(found) == 1 else f"{len(found):,} annotations cover"
+        message = (
+            f"{cover} no pixel in {path} (the first is {found[0]}), so nothing is learned from "
+            f"{'it' if len(found) == 1 else 'them'}. Enlarge or remove what is too small or outside of its image."
+        )
+        problems.append(Problem("unseen-annotation", path, message, "warning", split))
     return problems
 
 
