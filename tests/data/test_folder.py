@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from convlora.data.folder import read_pairs, read_splits
+from convlora.data.folder import likely_split, read_pairs, read_splits
 from convlora.errors import InputError
 from tests.data.images_on_disk import write_set
 
@@ -72,11 +72,15 @@ def test_unlabelled_test_images_do_not_keep_one_from_training(tmp_path):
     assert [(problem.severity, problem.path) for problem in problems] == [("warning", str(tmp_path / "test"))]
 
 
-def test_other_split_names_are_pointed_out(tmp_path):
-    write_set(tmp_path, {"train": 1, "validation": 1})
-    splits, problems = read_splits(tmp_path, need_masks=True)
-    assert list(splits) == ["train"]
-    assert "Rename it to val" in problems[0].message
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Val", "val"), ("VALID", "val"), ("eval", "val"), ("val2017", "val"), ("Test_Set", "test"),
+        ("testset", "test"), ("train data", "train"), ("Training", "train"), ("holdout", None), ("2017", None), ("contest", None),
+    ],
+)  # fmt: skip
+def test_names_that_are_nearly_those_of_splits(name, split):
+    assert likely_split(name) == split
 
 
 def test_split_without_images_folder(tmp_path):

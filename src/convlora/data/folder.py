@@ -11,7 +11,10 @@ from convlora.errors import InputError
 SPLITS = ("train", "val", "test")
 _OTHER_MASK_NAMES = ("labels", "annotations", "mask", "label", "gt", "targets")
 _OTHER_IMAGE_NAMES = ("images", "image", "imgs", "img", "pictures", "photos")
-_OTHER_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "eval": "val", "evaluation": "val", "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 def is_split_layout(root: Path) -> bool:
@@ -57,10 +60,6 @@ def read_splits(root: Path, need_masks: bool) -> tuple[dict[str, list[Sample]], 
             continue
         splits[split] = samples
         problems += [problem.of(split) for problem in found]
-    for name, wanted in _OTHER_SPLIT_NAMES.items():
-        if (root / name / "images").is_dir():
-            message = f"{root / name} is not used. Rename it to {wanted} if it is the {wanted} split."
-            problems.append(Problem("unused-folder", str(root / name), message, "warning"))
     return splits, problems
 
 
@@ -115,21 +114,41 @@ def _likeness(stem: str) -> str:
     return re.sub(r"[ _-]+[a-z]+$", "", stem.casefold())
 
 
+def likely_split(name: str) -> str | None:
+    """The split that a folder or table is probably meant for: `"test"` for `Test_Set`, `"val"` for `valid2017`."""
+    return _SPLIT_WORDS.get(re.sub(r"[ _-]*(set|data|split|\d+)$", "", name.casefold()))
+
+
+def subfolders(parent: Path) -> list[Path]:
+    """The folders in a folder, sorted; none if it does not exist.
+
+    Raises:
+        InputError: It may not be read.
+    """
+    return [path for path in entries(parent) if path.is_dir()] if parent.is_dir() else []
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is a folder inside that is called `images`, or nearly so."""
+    return any(path.name.casefold() in _OTHER_IMAGE_NAMES for path in subfolders(folder))
+
+
+def images_above_splits(root: Path) -> Path | None:
+    """The first of `images/train`, `images/val` and `images/test`, if there is one."""
+    return next((root / "images" / split for split in SPLITS if (root / "images" / split).is_dir()), None)
+
+
 def layout_remedy(root: Path) -> str | None:
-    """What to rename or move where a folder nearly has the layout with splits; None if nothing looks like it."""
-    for split in SPLITS:
-        above = root / "images" / split
-        if above.is_dir():
-            return f"Move {above} to {root / split / 'images'}, and the other splits and the masks likewise."
-        folders = [path for path in _folders(root / split) if path.name.lower() in _OTHER_IMAGE_NAMES]
-        if folders:
+    """What to rename or move where a folder nearly has a known layout; None if nothing looks like it."""
+    above = images_above_splits(root)
+    if above is not None:
+        return f"Move {above} to {root / above.name / 'images'}, and the other splits and the masks likewise."
+    for place in (*(root / split for split in SPLITS), root):
+        folders = [path for path in subfolders(place) if path.name.casefold() in _OTHER_IMAGE_NAMES]
+        if folders and not (place / "images").is_dir():
             return f"Rename {folders[0]} to images."
-    for folder in _folders(root):
-        wanted = _OTHER_SPLIT_NAMES.get(folder.name.lower(), folder.name.lower())
-        if wanted in SPLITS and wanted != folder.name and _folders(folder):
+    for folder in subfolders(root):
+        wanted = likely_split(folder.name)
+        if wanted and wanted != folder.name and subfolders(folder):
             return f"Rename {folder} to {wanted}, and the other splits likewise (train, val, test)."
     return None
-
-
-def _folders(parent: Path) -> list[Path]:
-    return [path for path in entries(parent) if path.is_dir()] if parent.is_dir() else []

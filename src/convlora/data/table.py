@@ -12,6 +12,7 @@ from convlora.errors import InputError, shown, shown_list
 from convlora.untrusted import UnreadableError, read_text
 
 _LARGEST = 1 << 30  # bytes
+_SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -54,6 +55,8 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
     problems: list[Problem] = []
     pairs: list[tuple[Path, Path | None]] = []
     lines: dict[Path, int] = {}
+    split_column = next((name for name in _SPLIT_COLUMNS if name in header), "")
+    splits: set[str] = set()
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         next(reader)
@@ -61,6 +64,7 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
             if not any(cell.strip() for cell in row):
                 continue
             cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
+            splits.add(cells.get(split_column, ""))
             where = f"{path} line {reader.line_num}"
             image = _file(cells.get("image", ""), "image", where, path, problems)
             mask = None
@@ -75,6 +79,13 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
             pairs.append((image, mask))
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num} is not valid CSV ({error}). Correct the line.") from error
+    splits.discard("")
+    if len(splits) > 1:
+        message = (
+            f"{path} has the column {split_column} ({shown_list(sorted(splits))}), which is not used: all rows are "
+            "taken for one set. Write one CSV per split (train.csv, val.csv, test.csv)."
+        )
+        problems.append(Problem("unused-column", str(path), message, "warning"))
     if not pairs and not problems:
         problems.append(Problem("empty-split", str(path), f"{path} lists no image. Add rows below its first line."))
     names = unique_names([image for image, _ in pairs], path.parent)
