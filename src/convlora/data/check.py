@@ -15,7 +15,7 @@ from convlora.data.meaning import resolve_classes, table_for
 from convlora.data.problem import Problem, Severity
 from convlora.data.report import CheckReport, ImageSizes
 from convlora.data.sample import Sample
-from convlora.data.sources import DataSource
+from convlora.data.sources import ALL, DataSource
 from convlora.errors import InputError
 
 __all__ = ["MASKS_SAMPLED", "CheckReport", "ImageSizes", "Problem", "check_data"]
@@ -299,7 +299,7 @@ def _absent_classes(report: CheckReport, classes: ClassTable, source: DataSource
         if not any(pixels):
             severity = "warning" if split == "test" else "error"
             message = f"All pixels in the masks of {where} are ignored. Check the masks and the ignore value."
-        elif split == "train" and len(absent) == classes.num_classes - 1:
+        elif split in ("train", ALL) and len(absent) == classes.num_classes - 1:
             (only,) = set(classes.names) - set(absent)
             severity = "error"
             message = f"The masks of {where} hold only {only}, so there is nothing to learn. Check the masks."
