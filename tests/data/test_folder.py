@@ -76,7 +76,8 @@ def test_unlabelled_test_images_do_not_keep_one_from_training(tmp_path):
     ("name", "split"),
     [
         ("Val", "val"), ("VALID", "val"), ("eval", "val"), ("val2017", "val"), ("Test_Set", "test"),
-        ("testset", "test"), ("train data", "train"), ("Training", "train"), ("holdout", None), ("2017", None), ("contest", None),
+        ("testset", "test"), ("train data", "train"), ("Training", "train"), ("holdout", None),
+        ("2017", None), ("contest", None),
     ],
 )  # fmt: skip
 def test_names_that_are_nearly_those_of_splits(name, split):

@@ -42,7 +42,7 @@ def _unused_folders(root: Path, kind: str, used: set[Path]) -> list[Problem]:
             unused.append(folder)
     problems = []
     for folder, others in _by_name(unused):
-        what = f"{folder} is not used" if not others else f"{folder} and {others} more folders in {root} are not used"
+        what = _what(folder, others, "folder")
         wanted = likely_split(folder.name)
         if kind == "csv":
             table = f"{wanted}.csv" if wanted else "train.csv, val.csv or test.csv"
@@ -70,7 +70,7 @@ def _unused_tables(root: Path, kind: str, used: set[Path], need_masks: bool) -> 
     ]
     problems = []
     for table, others in _by_name(unused):
-        what = f"{table} is not used" if not others else f"{table} and {others} more tables in {root} are not used"
+        what = _what(table, others, "table")
         wanted = likely_split(table.stem)
         if kind != "csv":
             message = (
@@ -94,10 +94,17 @@ def tables_in(root: Path, need_masks: bool) -> list[Path]:
 
 def _by_name(paths: Iterable[Path]) -> list[tuple[Path, int]]:
     """Each path that is named like a split, and the first of the others with their number: there may be hundreds."""
-    named, others = [], []
+    named: list[Path] = []
+    others: list[Path] = []
     for path in paths:
         (named if likely_split(path.stem if path.is_file() else path.name) else others).append(path)
     return [*((path, 0) for path in named), *((path, len(others) - 1) for path in others[:1])]
+
+
+def _what(path: Path, others: int, noun: str) -> str:
+    if not others:
+        return f"{path} is not used"
+    return f"{path} and {others} more {noun}{'s' if others > 1 else ''} in {path.parent} are not used"
 
 
 def _folders_around(files: Iterable[Path]) -> set[Path]:
