@@ -18,10 +18,11 @@ from convlora.data.classes import ClassTable
 from convlora.data.classes_file import is_readable
 from convlora.data.coco_files import LARGEST_COCO
 from convlora.data.colours import Colour
+from convlora.data.images import read_image_size
 from convlora.data.polygons import clip_polygon
 from convlora.data.problem import Problem
 from convlora.data.run_length import run_length_mask
-from convlora.data.sample import Sample, unique_names
+from convlora.data.sample import Sample, size_mismatch_message, unique_names
 from convlora.data.signatures import damaged
 from convlora.errors import InputError, quoted, shown
 from convlora.untrusted import UnreadableError, read_text
@@ -248,7 +249,7 @@ def read_coco(
         ids.setdefault(image, entry["id"])
         segments = annotations.segments.get(entry["id"], [])
         if annotations.is_panoptic:
-            mask = _panoptic(annotations.path, segments, index, classes)
+            mask = _panoptic(annotations.path, image, segments, index, classes)
             if mask is None:
                 where = annotations.path.with_suffix("")
                 message = f"{annotations.path} has no PNG file for {entry['file_name']}; it should lie in {where}."
@@ -256,7 +257,7 @@ def read_coco(
                 continue
             samples.append((image, mask))
         else:
-            samples.append((image, CocoMask(annotations.path, entry, tuple(segments), dict(index))))
+            samples.append((image, CocoMask(annotations.path, image, entry, tuple(segments), dict(index))))
     problems += _empty_images(annotations)
     names = unique_names([image for image, _ in samples], annotations.path.parent)
     return [Sample(image, mask, name) for (image, mask), name in zip(samples, names, strict=True)], problems
@@ -285,6 +286,7 @@ class CocoMask:
 
     Args:
         path: The JSON file.
+        file: The image's file.
         image: The image's entry.
         segments: Its annotations: polygons or run lengths.
         index: Class index by category id.
@@ -292,6 +294,7 @@ class CocoMask:
     """
 
     path: Path
+    file: Path
     image: dict[str, Any]
     segments: tuple[dict[str, Any], ...]
     index: dict[int, int]
@@ -304,9 +307,10 @@ class CocoMask:
         """Draws the map.
 
         Raises:
-            InputError: An annotation cannot be drawn.
+            InputError: An annotation cannot be drawn, or the stated size is not that of the image.
         """
         height, width = self._size()
+        _refuse_other_size(self, self.file, (height, width))
         encoded = []
         for place, segment in enumerate(self.segments):
             if segment["category_id"] not in self.index:
@@ -366,6 +370,7 @@ class PanopticMask:
 
     Args:
         path: The JSON file.
+        file: The image's file.
         png: The PNG file; R + 256 G + 65536 B is the number of the segment.
         kinds: Class index by number of the segment.
         nothing: Label of pixels of no segment.
@@ -373,6 +378,7 @@ class PanopticMask:
     """
 
     path: Path
+    file: Path
     png: Path
     kinds: dict[int, int]
     nothing: int
@@ -385,11 +391,15 @@ class PanopticMask:
         """Draws the map.
 
         Raises:
-            InputError: The PNG file cannot be read, or holds a segment that the JSON file does not list.
+            InputError: The PNG file cannot be read, is of another size than the image, or holds a segment that the JSON
+                file does not list.
         """
         try:
             with Image.open(self.png, formats=("PNG",)) as opened:
+                _refuse_other_size(self, self.file, (opened.height, opened.width))
                 colours = np.asarray(opened.convert("RGB"), dtype=np.int64)
+        except InputError:
+            raise
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(damaged(str(self.png))) from error
         numbers, place = np.unique(colours @ np.array([1, 256, 65536]), return_inverse=True)
@@ -400,8 +410,23 @@ class PanopticMask:
         return Image.fromarray(kinds[place].reshape(colours.shape[:2]).astype(np.uint16 if self.deep else np.uint8))
 
 
+def _refuse_other_size(mask: CocoMask | PanopticMask, file: Path, stated: tuple[int, int]) -> None:
+    """Raises if a mask cannot fit its image, before it is drawn: a short file may state a size of gigabytes."""
+    try:
+        size = read_image_size(file)
+    except InputError:  # said when the image is read
+        return
+    # One that is turned takes no more memory, and the header may not tell all about the image's orientation.
+    if stated not in (size, size[::-1]):
+        raise InputError(size_mismatch_message(Sample(file, mask, ""), size, stated))
+
+
 def _panoptic(
-    path: Path, segments: Sequence[dict[str, Any]], index: Mapping[int, int], classes: ClassTable
+    path: Path,
+    image: Path,
+    segments: Sequence[dict[str, Any]],
+    index: Mapping[int, int],
+    classes: ClassTable,
 ) -> PanopticMask | None:
     for entry in segments:
         name = str(entry.get("file_name", ""))
@@ -413,7 +438,7 @@ def _panoptic(
                 kinds = {one["id"]: index[one["category_id"]] for one in entry["segments_info"]}
                 nothing = 0 if classes.background == 0 and 0 not in index.values() else classes.ignore_index
                 deep = max(classes.num_classes - 1, classes.ignore_index) > 255
-                return PanopticMask(path, folder / name, kinds, nothing, deep)
+                return PanopticMask(path, image, folder / name, kinds, nothing, deep)
     return None
 
 
