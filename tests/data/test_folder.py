@@ -9,7 +9,8 @@ from tests.data.images_on_disk import write_set
 
 def test_splits_are_paired_and_sorted(tmp_path):
     write_set(tmp_path, {"train": 3, "val": 1, "test": 2})
-    (tmp_path / "train" / "images" / "notes.txt").touch()
+    for name in ("notes.txt", "README", "Thumbs.db"):
+        (tmp_path / "train" / "images" / name).touch()
     (tmp_path / "train" / "images" / "._1.png").touch()
     splits, problems = read_splits(tmp_path, need_masks=True)
     assert {split: [sample.name for sample in samples] for split, samples in splits.items()} == {

@@ -1,6 +1,7 @@
 """Data sets laid out as folders: `{train,val,test}/{images,masks}/STEM.*`, or `images` and `masks` alone."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from convlora.data.listing import entries, list_images
@@ -9,7 +10,7 @@ from convlora.data.sample import Sample
 from convlora.errors import InputError
 
 SPLITS = ("train", "val", "test")
-_OTHER_MASK_NAMES = ("labels", "annotations", "mask", "label", "gt", "targets")
+_OTHER_MASK_NAMES = ("masks", "labels", "annotations", "mask", "label", "gt", "targets")
 _OTHER_IMAGE_NAMES = ("images", "image", "imgs", "img", "pictures", "photos")
 _SPLIT_WORDS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
@@ -48,7 +49,8 @@ def read_splits(root: Path, need_masks: bool) -> tuple[dict[str, list[Sample]], 
         if not folder.is_dir():
             continue
         if not (folder / "images").is_dir():
-            message = f"{folder} has no folder called images. Add one."
+            other = _alike(folder, _OTHER_IMAGE_NAMES)
+            message = f"{folder} has no folder called images. {f'Rename {other} to images' if other else 'Add one'}."
             problems.append(Problem("empty-split", str(folder), message, split=split))
             continue
         try:
@@ -79,8 +81,8 @@ def read_pairs(folder: Path, need_masks: bool) -> tuple[list[Sample], list[Probl
     """
     masks_folder = folder / "masks"
     if need_masks and not masks_folder.is_dir():
-        other = next((name for name in _OTHER_MASK_NAMES if (folder / name).is_dir()), None)
-        remedy = f"Rename {folder / other} to masks." if other else "Add one mask per image there, of the same stem."
+        other = _alike(folder, _OTHER_MASK_NAMES)
+        remedy = f"Rename {other} to masks." if other else "Add one mask per image there, of the same stem."
         raise InputError(f"{folder} has no folder called masks. {remedy}")
     images, problems = list_images(folder / "images")
     masks: dict[str, Path] = {}
@@ -130,7 +132,13 @@ def subfolders(parent: Path) -> list[Path]:
 
 def holds_images(folder: Path) -> bool:
     """Whether there is a folder inside that is called `images`, or nearly so."""
-    return any(path.name.casefold() in _OTHER_IMAGE_NAMES for path in subfolders(folder))
+    return _alike(folder, _OTHER_IMAGE_NAMES) is not None
+
+
+def _alike(parent: Path, names: Sequence[str]) -> Path | None:
+    """The folder inside that has the first of some names, in whatever case."""
+    found = [path for path in subfolders(parent) if path.name.casefold() in names]
+    return min(found, key=lambda path: names.index(path.name.casefold()), default=None)
 
 
 def images_above_splits(root: Path) -> Path | None:
@@ -143,12 +151,13 @@ def layout_remedy(root: Path) -> str | None:
     above = images_above_splits(root)
     if above is not None:
         return f"Move {above} to {root / above.name / 'images'}, and the other splits and the masks likewise."
-    for place in (*(root / split for split in SPLITS), root):
-        folders = [path for path in subfolders(place) if path.name.casefold() in _OTHER_IMAGE_NAMES]
-        if folders and not (place / "images").is_dir():
-            return f"Rename {folders[0]} to images."
+    for place in (root / split for split in SPLITS):
+        other = _alike(place, _OTHER_IMAGE_NAMES)
+        if other is not None:
+            return f"Rename {other} to images."
     for folder in subfolders(root):
         wanted = likely_split(folder.name)
         if wanted and wanted != folder.name and subfolders(folder):
             return f"Rename {folder} to {wanted}, and the other splits likewise (train, val, test)."
-    return None
+    other = _alike(root, _OTHER_IMAGE_NAMES)
+    return None if other is None else f"Rename {other} to images."
