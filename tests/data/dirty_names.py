@@ -359,8 +359,8 @@ CASES = [
         "name that is not UTF-8 and has no ending",
         lambda data: data.image().rename(os.fsdecode(os.fsencode(data.image().parent) + b"/\xff")),
         [
-            "warning: DATA/train/images/\\xff is in a format that is not read (no ending). Save as PNG, JPEG, TIFF, BMP "
-            "or WebP, with that ending.",
+            "warning: DATA/train/images/\\xff is in a format that is not read (no ending). Save as PNG, JPEG, TIFF, "
+            "BMP or WebP, with that ending.",
             "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
             "remove the mask.",
         ],

@@ -89,7 +89,18 @@ def _unused_tables(root: Path, kind: str, used: set[Path], need_masks: bool) -> 
 def tables_in(root: Path, need_masks: bool) -> list[Path]:
     """The CSV files of a folder that have the columns samples are read from."""
     tables = [path for path in entries(root) if path.suffix.lower() == ".csv" and not path.name.startswith(".")]
-    return [path for path in tables if has_columns(path, need_masks)]
+    return [path for path in tables if _names_images(path) and has_columns(path, need_masks)]
+
+
+def _names_images(table: Path) -> bool:
+    """Whether the first line of a file may be that of a list of images: other tables may be too long to be read."""
+    if not table.is_file():
+        return False
+    try:
+        with table.open("rb") as file:
+            return b"image" in file.readline(1 << 16).lower()
+    except OSError:
+        return False
 
 
 def _by_name(paths: Iterable[Path]) -> list[tuple[Path, int]]:
