@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from convlora.data.sources import open_data
@@ -117,3 +119,16 @@ def test_a_column_of_splits(tmp_path):
     assert "has the column split (train, val), which is not used" in told(tmp_path / "data.csv")["data.csv"]
     (tmp_path / "data.csv").write_text("\n".join(["image,label,Split", *rows]).replace("val", "train"))
     assert told(tmp_path / "data.csv") == {}
+
+
+def test_folders_that_may_not_be_read_do_not_matter(tmp_path, monkeypatch):
+    write_set(tmp_path, {"train": 2, "lost+found": 1})
+    look = Path.iterdir
+
+    def refuse(folder):
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return look(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert told(tmp_path) == {}

@@ -131,8 +131,11 @@ def subfolders(parent: Path) -> list[Path]:
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether there is a folder inside that is called `images`, or nearly so."""
-    return _alike(folder, _OTHER_IMAGE_NAMES) is not None
+    """Whether there is a folder inside that is called `images`, or nearly so, as far as one may look."""
+    try:
+        return _alike(folder, _OTHER_IMAGE_NAMES) is not None
+    except InputError:  # such as `lost+found` on a disk of its own
+        return False
 
 
 def _alike(parent: Path, names: Sequence[str]) -> Path | None:
