@@ -55,6 +55,29 @@ def segmentation(value):
     return put("annotations", 1, "segmentation", value=value)
 
 
+def same_image_id(fields):
+    fields["images"][2]["id"] = 1
+    return fields
+
+
+def same_file(fields):
+    fields["images"][2]["file_name"] = "1.png"
+    return fields
+
+
+def as_floats(fields):
+    """As tables write them in which a number is missing somewhere."""
+    for one in fields["annotations"]:
+        one["image_id"], one["category_id"] = float(one["image_id"]), float(one["category_id"])
+    return fields
+
+
+def without_area(fields):
+    fields["annotations"][1]["segmentation"] = [[4.1, 4.1, 4.2, 4.1, 4.2, 4.2]]
+    fields["annotations"][2]["segmentation"] = {"size": [12, 16], "counts": [192]}
+    return fields
+
+
 def other_ids(fields):
     for one in fields["annotations"]:
         one["image_id"] += 90
@@ -187,11 +210,62 @@ CASES = [
         ],
     ),
     Case(
+        "images without annotation",
+        coco(lambda fields: {**fields, "annotations": fields["annotations"][2:]}),
+        [
+            "warning: 2 of 4 images of DATA/train.json (the first is 0.png) have no annotation and count as "
+            "background. Annotate them if they show something.",
+        ],
+    ),
+    Case(
+        "two images with one id",
+        coco(same_image_id),
+        [
+            "refused: DATA/train.json gives the id 1 to two images, '1.png' and '2.png'. Give each its own, in the "
+            "annotations too.",
+        ],
+    ),
+    Case(
+        "two categories with one id",
+        put("categories", value=[{"id": 1, "name": "crack"}, {"id": 1, "name": "hole"}]),
+        [
+            "refused: DATA/train.json gives the id 1 to two categories, 'crack' and 'hole'. Give each its own, in the "
+            "annotations too.",
+        ],
+    ),
+    Case(
+        "a category id with a fraction",
+        put("annotations", 1, "category_id", value=1.7),
+        [
+            "refused: DATA/train.json holds something else than COCO annotations (the id 1.7 is no whole number). "
+            "Export it again.",
+        ],
+    ),
+    Case(
+        "an image id with a fraction",
+        put("images", 1, "id", value=1.7),
+        [
+            "refused: DATA/train.json holds something else than COCO annotations (the id 1.7 is no whole number). "
+            "Export it again.",
+        ],
+    ),
+    Case("ids as whole floats", coco(as_floats), []),
+    Case(
+        "one file with two ids",
+        coco(same_file),
+        [
+            "warning: DATA/train.json lists 1.png twice, with the ids 1 and 2, so that annotations of the one are "
+            "background in the other. Put them together under one id.",
+        ],
+    ),
+    Case(
         "annotations of no image",
         put("annotations", 1, "image_id", value=99),
         [
             "warning: DATA/train.json has annotations of image id 99, which it does not list. Export it "
             "again, or remove them.",
+            "warning: 1 of 4 images of DATA/train.json (the first is 1.png) has no annotation and counts as "
+            "background. Annotate them if they show something.",
         ],
     ),
     Case(
@@ -267,7 +341,24 @@ CASES = [
             "a list x, y, x, y, ... of three points or more). Correct or remove it.",
         ],
     ),
-    Case("far outside", segmentation([[1e9, 1e9, 2e9, 1e9, 2e9, 2e9]]), []),
+    Case(
+        "far outside",
+        segmentation([[1e9, 1e9, 2e9, 1e9, 2e9, 2e9]]),
+        [
+            "warning: 1 annotation covers no pixel in DATA/train.json (the first is annotation 1 of "
+            "DATA/images/1.png), so nothing is learned from it. Enlarge or remove what is too small or outside of its "
+            "image.",
+        ],
+    ),
+    Case(
+        "annotations smaller than a pixel",
+        coco(without_area),
+        [
+            "warning: 2 annotations cover no pixel in DATA/train.json (the first is annotation 1 of "
+            "DATA/images/1.png), so nothing is learned from them. Enlarge or remove what is too small or outside of "
+            "its image.",
+        ],
+    ),
     Case(
         "run lengths of another size",
         segmentation({"size": [5, 5], "counts": [25]}),

@@ -156,6 +156,20 @@ def a_file_as(folder: str):
     return spoil
 
 
+def with_suffix(kind: str, suffix: str):
+    def spoil(data: Data) -> None:
+        for path in sorted(data.root.glob(f"*/{kind}/*")):
+            path.rename(path.with_suffix(suffix))
+
+    return spoil
+
+
+def undivided_in_capitals(data: Data) -> None:
+    for kind in ("images", "masks"):
+        moved(f"train/{kind}", kind.capitalize())(data)
+    without("train", "val")(data)
+
+
 def one_sample(data: Data) -> None:
     without("val")(data)
     for name in ("1.png", "2.png", "3.png"):
@@ -274,6 +288,27 @@ CASES = [
         ],
     ),
     Case(
+        "capital letters in the name of the masks",
+        all_moved("masks", "Masks"),
+        [
+            "refused: DATA/train has no folder called masks. Rename DATA/train/Masks to masks.",
+        ],
+    ),
+    Case(
+        "capital letters in one split",
+        moved("val/images", "val/IMAGES"),
+        [
+            "error: DATA/val has no folder called images. Rename DATA/val/IMAGES to images.",
+        ],
+    ),
+    Case(
+        "capital letters without splits",
+        undivided_in_capitals,
+        [
+            "refused: DATA has no data set layout that is known. Rename DATA/Images to images.",
+        ],
+    ),
+    Case(
         "splits of other names",
         splits_called({"train": "Train", "val": "Validation"}),
         [
@@ -318,6 +353,16 @@ CASES = [
         [
             "error: DATA/train/images/\\xff.png has a name that is not UTF-8. Rename the file.",
             "error: DATA/train/masks/\\xff.png has a name that is not UTF-8. Rename the file.",
+        ],
+    ),
+    Case(
+        "name that is not UTF-8 and has no ending",
+        lambda data: data.image().rename(os.fsdecode(os.fsencode(data.image().parent) + b"/\xff")),
+        [
+            "warning: DATA/train/images/\\xff is in a format that is not read (no ending). Save as PNG, JPEG, TIFF, "
+            "BMP or WebP, with that ending.",
+            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
+            "remove the mask.",
         ],
     ),
     Case("accents written in two ways", composed, []),
@@ -426,11 +471,45 @@ CASES = [
         "formats that are not read",
         other_formats,
         [
-            "warning: DATA/train/images/1.gif and 1 other file there are in a format that is not read. Save "
-            "as PNG, JPEG, TIFF, BMP or WebP.",
+            "warning: DATA/train/images/1.gif and 1 other file there are in a format that is not read (.gif, "
+            ".heic). Save as PNG, JPEG, TIFF, BMP or WebP.",
             "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
             "remove the mask.",
             "error: DATA/train/masks/2.png has no image. Add an image of that stem to DATA/train/images or "
+            "remove the mask.",
+        ],
+    ),
+    Case(
+        "images of endings that are not read",
+        with_suffix("images", ".svs"),
+        [
+            "refused: DATA holds no usable sample. DATA/train/images/0.svs and 3 other files there are in a format "
+            "that is not read (.svs). Save as PNG, JPEG, TIFF, BMP or WebP.",
+        ],
+    ),
+    Case(
+        "images of an ending that nobody knows",
+        with_suffix("images", ".xyz"),
+        [
+            "refused: DATA holds no usable sample. DATA/train/images/0.xyz and 3 other files there are in a format "
+            "that is not read (.xyz). Save as PNG, JPEG, TIFF, BMP or WebP.",
+        ],
+    ),
+    Case(
+        "masks without ending",
+        with_suffix("masks", ""),
+        [
+            "refused: DATA holds no usable sample. DATA/train/masks/0 and 3 other files there are in a format "
+            "that is not read (no ending). Save as PNG, JPEG, TIFF, BMP or WebP, with that ending.",
+        ],
+    ),
+    Case(
+        "one image without ending",
+        lambda data: data.image().rename(data.image("1")),
+        [
+            "warning: DATA/train/images/1 is in a format that is not read (no ending). Save as PNG, JPEG, TIFF, BMP "
+            "or WebP, with that ending.",
+            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
             "remove the mask.",
         ],
     ),

@@ -43,6 +43,11 @@ def case_differs(data: Data) -> None:
     data.table(HEAD + ROWS[0] + "pool/Images/1.png,pool/masks/1.png\n")
 
 
+def same_file(data: Data) -> None:
+    (data.root / "link.png").symlink_to(data.root / "pool" / "images" / "1.png")
+    data.table(HEAD + ROWS[0] + "link.png,pool/images/1.png\n" + ROWS[2])
+
+
 BESIDE_FOLDERS = [
     Case(
         "a table of something else beside folders",
@@ -163,6 +168,7 @@ CASES = [
         [
             "warning: DATA/train.csv line 6 lists DATA/pool/images/0.png again (first in line 2). Remove "
             "one of the two rows.",
+            "warning: DATA/train.csv gives the mask DATA/pool/masks/1.png to 2 images. Give each image its own mask.",
         ],
     ),
     Case(
@@ -241,10 +247,30 @@ CASES = [
         "image as its own label",
         table(HEAD + "".join(f"pool/images/{i}.png,pool/images/{i}.png\n" for i in range(4))),
         [
-            "error: The masks of DATA are in colour (the colours (0, 53, 197), (0, 90, 237), (0, 177, 137), "
-            "(1, 27, 135), (1, 43, 139), (1, 96, 7), (1, 144, 96), (1, 195, 232), (2, 108, 79), (2, 223, "
-            "59), ...). They look like JPEG-compressed colours; save the masks as PNG with one colour per "
-            "class.",
+            "refused: DATA holds no usable sample. DATA/train.csv line 2 names DATA/pool/images/0.png as image and as "
+            "label. Name its mask as label.",
+        ],
+    ),
+    Case(
+        "an image as its own label, by another name",
+        same_file,
+        [
+            "error: DATA/train.csv line 3 names DATA/link.png as image and as label. Name its mask as label.",
+        ],
+    ),
+    Case(
+        "one mask for all images",
+        table(HEAD + "".join(f"pool/images/{i}.png,pool/masks/0.png\n" for i in range(4))),
+        [
+            "warning: DATA/train.csv gives the mask DATA/pool/masks/0.png to 4 images. Give each image its own mask.",
+        ],
+    ),
+    Case(
+        "two masks for two images each",
+        table(HEAD + "".join(f"pool/images/{i}.png,pool/masks/{i % 2}.png\n" for i in range(4))),
+        [
+            "warning: DATA/train.csv gives the mask DATA/pool/masks/0.png to 2 images (and 1 more mask to several). "
+            "Give each image its own mask.",
         ],
     ),
     Case(

@@ -299,3 +299,11 @@ def test_raise_errors_spells_out_the_first(tmp_path):
 def test_checking_needs_no_torch():
     code = "import sys, convlora.data.check, convlora.data.sources; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_undivided_data_of_background_alone(tmp_path):
+    write_set(tmp_path, {"train": 3}, values=(0,))
+    name_classes(tmp_path / "train", "background", "crack")
+    assert the_problem(check(tmp_path / "train"), "absent-class").severity == "error"
+    report = check_data(open_data(tmp_path / "train").only("test"), full=True)
+    assert the_problem(report, "absent-class").severity == "warning", "to be scored, not to be learned from"

@@ -9,6 +9,7 @@ from convlora.data.check import check_data
 from convlora.data.dataset import read_sample
 from convlora.data.sources import open_data
 from convlora.errors import InputError
+from tests.data.dirty import png_of_size
 
 SIZE = (30, 40)  # (height, width)
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
@@ -261,3 +262,33 @@ def test_a_classes_json_beside_is_not_used_and_it_is_said(tmp_path):
     instances(tmp_path)
     (tmp_path / "classes.json").write_text('{"classes": ["a", "b"]}')
     assert any("is not used" in note for note in open_data(tmp_path).notes)
+
+
+def test_nothing_of_another_size_than_the_image_is_drawn(tmp_path, monkeypatch):
+    path = instances(tmp_path)
+    content = json.loads(path.read_text())
+    content["images"][0].update(height=9400, width=9400)
+    write(path, content)
+    png = panoptic(tmp_path / "two") / "annotations" / "panoptic_train2017" / "1.png"
+    png.write_bytes(png_of_size(9400, 9400))  # whose pixels are missing
+
+    def refuse(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(coco_mask, "frPyObjects", refuse)
+    monkeypatch.setattr("convlora.data.coco.run_length_mask", refuse)
+    for data in (tmp_path, tmp_path / "two"):
+        for full in (True, False):
+            (problem,) = check_data(open_data(data), full=full).errors
+            assert "is 9400x9400 pixels" in problem.message
+            assert "but its image" in problem.message
+            assert problem.message.endswith("is 40x30. Give both the same size.")
+
+
+def test_a_mask_of_an_image_that_is_turned_is_told_so(tmp_path):
+    path = instances(tmp_path, annotations=[{"image_id": 5, "category_id": 3, "segmentation": [square(1, 1, 5)]}])
+    content = json.loads(path.read_text())
+    content["images"][0].update(height=SIZE[1], width=SIZE[0])
+    write(path, content)
+    (problem,) = check_data(open_data(tmp_path), full=True).errors
+    assert "One of them is turned" in problem.message

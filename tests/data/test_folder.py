@@ -2,14 +2,15 @@ import re
 
 import pytest
 
-from convlora.data.folder import read_pairs, read_splits
+from convlora.data.folder import likely_split, read_pairs, read_splits
 from convlora.errors import InputError
 from tests.data.images_on_disk import write_set
 
 
 def test_splits_are_paired_and_sorted(tmp_path):
     write_set(tmp_path, {"train": 3, "val": 1, "test": 2})
-    (tmp_path / "train" / "images" / "notes.txt").touch()
+    for name in ("notes.txt", "README", "Thumbs.db"):
+        (tmp_path / "train" / "images" / name).touch()
     (tmp_path / "train" / "images" / "._1.png").touch()
     splits, problems = read_splits(tmp_path, need_masks=True)
     assert {split: [sample.name for sample in samples] for split, samples in splits.items()} == {
@@ -72,11 +73,16 @@ def test_unlabelled_test_images_do_not_keep_one_from_training(tmp_path):
     assert [(problem.severity, problem.path) for problem in problems] == [("warning", str(tmp_path / "test"))]
 
 
-def test_other_split_names_are_pointed_out(tmp_path):
-    write_set(tmp_path, {"train": 1, "validation": 1})
-    splits, problems = read_splits(tmp_path, need_masks=True)
-    assert list(splits) == ["train"]
-    assert "Rename it to val" in problems[0].message
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Val", "val"), ("VALID", "val"), ("eval", "val"), ("val2017", "val"), ("Test_Set", "test"),
+        ("testset", "test"), ("train data", "train"), ("Training", "train"), ("holdout", None),
+        ("2017", None), ("contest", None),
+    ],
+)  # fmt: skip
+def test_names_that_are_nearly_those_of_splits(name, split):
+    assert likely_split(name) == split
 
 
 def test_split_without_images_folder(tmp_path):

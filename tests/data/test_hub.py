@@ -129,3 +129,14 @@ def test_split_names_that_are_not_known_are_listed(tmp_path):
     datasets.DatasetDict({"part1": rows()}).save_to_disk(str(tmp_path / "d"))
     with pytest.raises(InputError, match=r"'part1' .* is not used"):
         open_data(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    "form", [{"type": "pandas"}, {"type": "arrow"}, {"type": "numpy"}, {"columns": ["label"]}, {"columns": []}]
+)
+def test_the_format_that_was_saved_does_not_matter(tmp_path, form):
+    data = rows(classes=2).with_format(**form)
+    data.save_to_disk(str(tmp_path / "d"))
+    assert check_data(open_data(tmp_path / "d"), full=True).problems == []
+    datasets.DatasetDict({"train": data, "test": data.select([0])}).save_to_disk(str(tmp_path / "e"))
+    assert len(open_data(tmp_path / "e").split("train")) == 3

@@ -60,7 +60,7 @@ def test_quoted_names_may_hold_the_delimiter(root):
 
 
 def test_same_stems_get_different_names(root):
-    text = "image,label\ntrain/images/0.png,train/masks/0.png\ntrain/masks/0.png,train/masks/0.png\n"
+    text = "image,label\ntrain/images/0.png,train/masks/0.png\ntrain/masks/0.png,train/masks/1.png\n"
     samples, _ = read_table(write(root, text), need_masks=True)
     assert [sample.name for sample in samples] == ["train__images__0", "train__masks__0"]
 

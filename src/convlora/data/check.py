@@ -16,7 +16,7 @@ from convlora.data.meaning import resolve_classes, table_for
 from convlora.data.problem import Problem, Severity
 from convlora.data.report import CheckReport, ImageSizes
 from convlora.data.sample import Sample
-from convlora.data.sources import DataSource
+from convlora.data.sources import ALL, DataSource
 from convlora.errors import InputError
 
 __all__ = ["MASKS_SAMPLED", "CheckReport", "ImageSizes", "Problem", "check_data"]
@@ -80,6 +80,7 @@ def check_data(
     splits = {split: [fact.sample for fact in used if fact.split == split] for split in source.splits}
     problems += _empty_splits(source, splits, skipped)
     problems += unexplained
+    problems += _unseen_annotations(used)
     report = CheckReport(
         problems,
         classes,
@@ -118,6 +119,24 @@ def _empty_splits(source: DataSource, splits: dict[str, list[Sample]], skipped: 
             others = f" ({len(reasons) - 1} more like this)" if len(reasons) > 1 else ""
             message = f"Nothing in the split {split!r} of {source.root} can be used{others}: {reasons[0].message}"
         problems.append(Problem("empty-split", str(source.root), message, split=split))
+    return problems
+
+
+def _unseen_annotations(facts: list[Facts]) -> list[Problem]:
+    """Warns of annotations too small or too far outside to be drawn, once for each file of annotations."""
+    unseen: dict[tuple[str, str], list[str]] = {}
+    for fact in facts:
+        path, image = getattr(fact.sample.mask, "path", ""), fact.sample.image
+        for name in getattr(fact.sample.mask, "unseen", {}).values():
+            unseen.setdefault((fact.split, str(path)), []).append(f"annotation {name} of {image}")
+    problems = []
+    for (split, path), found in unseen.items():
+        cover = "1 annotation covers" if len(found) == 1 else f"{len(found):,} annotations cover"
+        message = (
+            f"{cover} no pixel in {path} (the first is {found[0]}), so nothing is learned from "
+            f"{'it' if len(found) == 1 else 'them'}. Enlarge or remove what is too small or outside of its image."
+        )
+        problems.append(Problem("unseen-annotation", path, message, "warning", split))
     return problems
 
 
@@ -294,7 +313,7 @@ def _count_pixels(report: CheckReport, classes: ClassTable, facts: list[Facts]) 
 def _absent_classes(report: CheckReport, classes: ClassTable, source: DataSource) -> list[Problem]:
     problems = []
     for split, pixels in report.class_pixels.items():
-        if not report.counts[split]:
+        if not any((*pixels, report.ignored_pixels[split])):  # no mask could be read, which is said of each
             continue
         where = f"the split {split!r} of {source.root}"
         absent = [name for name, count in zip(classes.names, pixels, strict=True) if count == 0]
@@ -302,7 +321,7 @@ def _absent_classes(report: CheckReport, classes: ClassTable, source: DataSource
         if not any(pixels):
             severity = "warning" if split == "test" else "error"
             message = f"All pixels in the masks of {where} are ignored. Check the masks and the ignore value."
-        elif split == "train" and len(absent) == classes.num_classes - 1:
+        elif split in ("train", ALL) and len(absent) == classes.num_classes - 1:
             (only,) = set(classes.names) - set(absent)
             severity = "error"
             message = f"The masks of {where} hold only {only}, so there is nothing to learn. Check the masks."

@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +18,11 @@ from convlora.data.classes import ClassTable
 from convlora.data.classes_file import is_readable
 from convlora.data.coco_files import LARGEST_COCO
 from convlora.data.colours import Colour
+from convlora.data.images import read_image_size
 from convlora.data.polygons import clip_polygon
 from convlora.data.problem import Problem
 from convlora.data.run_length import run_length_mask
-from convlora.data.sample import Sample, unique_names
+from convlora.data.sample import Sample, size_mismatch_message, unique_names
 from convlora.data.signatures import damaged
 from convlora.errors import InputError, quoted, shown
 from convlora.untrusted import UnreadableError, read_text
@@ -63,24 +64,28 @@ def read_annotations(path: Path) -> CocoAnnotations:
     """
     try:
         fields = json.loads(read_text(path, LARGEST_COCO))
-        images = tuple({**entry, "file_name": str(entry["file_name"]), "id": entry["id"]} for entry in fields["images"])
-        categories = {int(entry["id"]): str(entry["name"]) for entry in fields["categories"]}
+        images = tuple(
+            {**entry, "file_name": str(entry["file_name"]), "id": _image_id(entry["id"])} for entry in fields["images"]
+        )
+        named = [(_whole(entry["id"]), str(entry["name"])) for entry in fields["categories"]]
+        categories = dict(named)
         groups = frozenset(str(entry.get("supercategory")) for entry in fields["categories"])
         segments: dict[str, list[dict[str, Any]]] = defaultdict(list)
         is_panoptic = any("segments_info" in entry for entry in fields["annotations"])
         for entry in fields["annotations"]:
             if is_panoptic:
                 entry["segments_info"] = [
-                    {"id": int(one["id"]), "category_id": int(one["category_id"])} for one in entry["segments_info"]
+                    {"id": _whole(one["id"]), "category_id": _whole(one["category_id"])}
+                    for one in entry["segments_info"]
                 ]
             else:
-                entry["category_id"] = int(entry["category_id"])
-            segments[str(entry["image_id"])].append(entry)
+                entry["category_id"] = _whole(entry["category_id"])
+            segments[_image_id(entry["image_id"])].append(entry)
         colors: dict[int, Colour] = {}
         for entry in fields["categories"]:
             if entry.get("color"):
                 red, green, blue = map(int, entry["color"])
-                colors[int(entry["id"])] = (red, green, blue)
+                colors[_whole(entry["id"])] = (red, green, blue)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
     except UnicodeDecodeError as error:
@@ -101,6 +106,8 @@ def read_annotations(path: Path) -> CocoAnnotations:
         raise InputError(
             f"{path} is not a COCO annotation file: {lacking}. It needs the lists images, annotations and categories."
         ) from error
+    _refuse_repeated(path, "categories", [(str(category), name) for category, name in named])
+    _refuse_repeated(path, "images", [(entry["id"], entry["file_name"]) for entry in images])
     unreadable = next((name for name in categories.values() if not is_readable(name)), None)
     if unreadable is not None:
         raise InputError(f"{path} has the category {quoted(unreadable)}, which holds control characters. Rename it.")
@@ -111,6 +118,30 @@ def read_annotations(path: Path) -> CocoAnnotations:
     )
     ordered = dict(sorted(categories.items()))
     return CocoAnnotations(path, is_panoptic, images, segments, ordered, groups, colors if known else None)
+
+
+def _whole(value: Any) -> int:
+    """A number that stands for something; JSON written by way of tables has 3.0 for 3."""
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"the id {quoted(value)} is no whole number")
+    return int(value)
+
+
+def _image_id(value: Any) -> str:
+    """What an image is called by, a number or a text."""
+    return str(_whole(value) if isinstance(value, float) else value)
+
+
+def _refuse_repeated(path: Path, what: str, entries: Sequence[tuple[str, str]]) -> None:
+    """Raises if an id stands for two entries, of which each would get what belongs to both."""
+    first: dict[str, str] = {}
+    for number, name in entries:
+        if number in first:
+            raise InputError(
+                f"{path} gives the id {shown(number)} to two {what}, {quoted(first[number])} and {quoted(name)}. "
+                "Give each its own, in the annotations too."
+            )
+        first[number] = name
 
 
 def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dict[int, int], list[str]]:
@@ -187,7 +218,7 @@ def read_coco(
     samples: list[tuple[Path, CocoMask | PanopticMask]] = []
     problems: list[Problem] = []
     folders = _image_folders(annotations.path)
-    strangers = sorted(annotations.segments.keys() - {str(entry["id"]) for entry in annotations.images})
+    strangers = sorted(annotations.segments.keys() - {entry["id"] for entry in annotations.images})
     if strangers:
         message = (
             f"{annotations.path} has annotations of image id {strangers[0]}, which it does not list"
@@ -197,6 +228,7 @@ def read_coco(
         none_fits = len(strangers) == len(annotations.segments)
         severity: Literal["error", "warning"] = "error" if none_fits else "warning"
         problems.append(Problem("wrong-ids", str(annotations.path), message, severity))
+    ids: dict[Path, str] = {}
     for entry in annotations.images:
         # Path.is_file would raise for names that are too long.
         image = next((path for folder in folders if os.path.isfile(path := folder / entry["file_name"])), None)  # noqa: PTH113
@@ -207,9 +239,17 @@ def read_coco(
             )
             problems.append(Problem("missing-pair", str(annotations.path.parent / entry["file_name"]), message))
             continue
-        segments = annotations.segments.get(str(entry["id"]), [])
+        if image in ids:
+            both = f"{shown(ids[image])} and {shown(entry['id'])}"
+            message = (
+                f"{annotations.path} lists {shown(entry['file_name'])} twice, with the ids {both}, so that annotations "
+                "of the one are background in the other. Put them together under one id."
+            )
+            problems.append(Problem("duplicate-image", str(image), message, "warning"))
+        ids.setdefault(image, entry["id"])
+        segments = annotations.segments.get(entry["id"], [])
         if annotations.is_panoptic:
-            mask = _panoptic(annotations.path, segments, index, classes)
+            mask = _panoptic(annotations.path, image, segments, index, classes)
             if mask is None:
                 where = annotations.path.with_suffix("")
                 message = f"{annotations.path} has no PNG file for {entry['file_name']}; it should lie in {where}."
@@ -217,9 +257,27 @@ def read_coco(
                 continue
             samples.append((image, mask))
         else:
-            samples.append((image, CocoMask(annotations.path, entry, tuple(segments), dict(index))))
+            samples.append((image, CocoMask(annotations.path, image, entry, tuple(segments), dict(index))))
+    problems += _empty_images(annotations)
     names = unique_names([image for image, _ in samples], annotations.path.parent)
     return [Sample(image, mask, name) for (image, mask), name in zip(samples, names, strict=True)], problems
+
+
+def _empty_images(annotations: CocoAnnotations) -> list[Problem]:
+    """Warns of images that are nothing but background because their annotations may have been forgotten.
+
+    Where no image has any, it is said of the split that there is nothing to learn.
+    """
+    empty = [entry["file_name"] for entry in annotations.images if entry["id"] not in annotations.segments]
+    count = len(annotations.images)
+    if annotations.is_panoptic or not empty or len(empty) == count:
+        return []
+    message = (
+        f"{len(empty):,} of {count:,} images of {annotations.path} (the first is {shown(empty[0])}) "
+        f"{'has' if len(empty) == 1 else 'have'} no annotation and {'counts' if len(empty) == 1 else 'count'} as "
+        "background. Annotate them if they show something."
+    )
+    return [Problem("no-annotation", str(annotations.path), message, "warning")]
 
 
 @dataclass(frozen=True)
@@ -228,15 +286,19 @@ class CocoMask:
 
     Args:
         path: The JSON file.
+        file: The image's file.
         image: The image's entry.
         segments: Its annotations: polygons or run lengths.
         index: Class index by category id.
+        unseen: Which annotations draw no pixel, as far as `load` has drawn them; known only afterwards.
     """
 
     path: Path
+    file: Path
     image: dict[str, Any]
     segments: tuple[dict[str, Any], ...]
     index: dict[int, int]
+    unseen: dict[int, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.path} (annotations of {self.image['file_name']})"
@@ -245,14 +307,18 @@ class CocoMask:
         """Draws the map.
 
         Raises:
-            InputError: An annotation cannot be drawn.
+            InputError: An annotation cannot be drawn, or the stated size is not that of the image.
         """
         height, width = self._size()
+        _refuse_other_size(self, self.file, (height, width))
         encoded = []
-        for segment in self.segments:
+        for place, segment in enumerate(self.segments):
             if segment["category_id"] not in self.index:
                 raise InputError(f"{self} names the category {segment['category_id']}, which is not listed.")
-            encoded.append((self._encoded(segment, height, width), self.index[segment["category_id"]]))
+            runs = self._encoded(segment, height, width)
+            if not int(coco_mask.area(runs)):
+                self.unseen[place] = shown(segment.get("id", "without id"))
+            encoded.append((runs, self.index[segment["category_id"]]))
         deep = max(self.index.values()) > 255
         classes = np.zeros((height, width), dtype=np.uint16 if deep else np.uint8)
         # One mask at a time: a map of a thousand objects would take a thousand times its memory.
@@ -304,6 +370,7 @@ class PanopticMask:
 
     Args:
         path: The JSON file.
+        file: The image's file.
         png: The PNG file; R + 256 G + 65536 B is the number of the segment.
         kinds: Class index by number of the segment.
         nothing: Label of pixels of no segment.
@@ -311,6 +378,7 @@ class PanopticMask:
     """
 
     path: Path
+    file: Path
     png: Path
     kinds: dict[int, int]
     nothing: int
@@ -323,11 +391,15 @@ class PanopticMask:
         """Draws the map.
 
         Raises:
-            InputError: The PNG file cannot be read, or holds a segment that the JSON file does not list.
+            InputError: The PNG file cannot be read, is of another size than the image, or holds a segment that the JSON
+                file does not list.
         """
         try:
             with Image.open(self.png, formats=("PNG",)) as opened:
+                _refuse_other_size(self, self.file, (opened.height, opened.width))
                 colours = np.asarray(opened.convert("RGB"), dtype=np.int64)
+        except InputError:
+            raise
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(damaged(str(self.png))) from error
         numbers, place = np.unique(colours @ np.array([1, 256, 65536]), return_inverse=True)
@@ -338,8 +410,23 @@ class PanopticMask:
         return Image.fromarray(kinds[place].reshape(colours.shape[:2]).astype(np.uint16 if self.deep else np.uint8))
 
 
+def _refuse_other_size(mask: CocoMask | PanopticMask, file: Path, stated: tuple[int, int]) -> None:
+    """Raises if a mask cannot fit its image, before it is drawn: a short file may state a size of gigabytes."""
+    try:
+        size = read_image_size(file)
+    except InputError:  # said when the image is read
+        return
+    # One that is turned takes no more memory, and the header may not tell all about the image's orientation.
+    if stated not in (size, size[::-1]):
+        raise InputError(size_mismatch_message(Sample(file, mask, ""), size, stated))
+
+
 def _panoptic(
-    path: Path, segments: Sequence[dict[str, Any]], index: Mapping[int, int], classes: ClassTable
+    path: Path,
+    image: Path,
+    segments: Sequence[dict[str, Any]],
+    index: Mapping[int, int],
+    classes: ClassTable,
 ) -> PanopticMask | None:
     for entry in segments:
         name = str(entry.get("file_name", ""))
@@ -351,7 +438,7 @@ def _panoptic(
                 kinds = {one["id"]: index[one["category_id"]] for one in entry["segments_info"]}
                 nothing = 0 if classes.background == 0 and 0 not in index.values() else classes.ignore_index
                 deep = max(classes.num_classes - 1, classes.ignore_index) > 255
-                return PanopticMask(path, folder / name, kinds, nothing, deep)
+                return PanopticMask(path, image, folder / name, kinds, nothing, deep)
     return None
 
 

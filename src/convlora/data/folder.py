@@ -1,6 +1,7 @@
 """Data sets laid out as folders: `{train,val,test}/{images,masks}/STEM.*`, or `images` and `masks` alone."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from convlora.data.listing import entries, list_images
@@ -9,9 +10,12 @@ from convlora.data.sample import Sample
 from convlora.errors import InputError
 
 SPLITS = ("train", "val", "test")
-_OTHER_MASK_NAMES = ("labels", "annotations", "mask", "label", "gt", "targets")
+_OTHER_MASK_NAMES = ("masks", "labels", "annotations", "mask", "label", "gt", "targets")
 _OTHER_IMAGE_NAMES = ("images", "image", "imgs", "img", "pictures", "photos")
-_OTHER_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "eval": "val", "evaluation": "val", "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 def is_split_layout(root: Path) -> bool:
@@ -45,7 +49,8 @@ def read_splits(root: Path, need_masks: bool) -> tuple[dict[str, list[Sample]], 
         if not folder.is_dir():
             continue
         if not (folder / "images").is_dir():
-            message = f"{folder} has no folder called images. Add one."
+            other = _alike(folder, _OTHER_IMAGE_NAMES)
+            message = f"{folder} has no folder called images. {f'Rename {other} to images' if other else 'Add one'}."
             problems.append(Problem("empty-split", str(folder), message, split=split))
             continue
         try:
@@ -57,10 +62,6 @@ def read_splits(root: Path, need_masks: bool) -> tuple[dict[str, list[Sample]], 
             continue
         splits[split] = samples
         problems += [problem.of(split) for problem in found]
-    for name, wanted in _OTHER_SPLIT_NAMES.items():
-        if (root / name / "images").is_dir():
-            message = f"{root / name} is not used. Rename it to {wanted} if it is the {wanted} split."
-            problems.append(Problem("unused-folder", str(root / name), message, "warning"))
     return splits, problems
 
 
@@ -80,8 +81,8 @@ def read_pairs(folder: Path, need_masks: bool) -> tuple[list[Sample], list[Probl
     """
     masks_folder = folder / "masks"
     if need_masks and not masks_folder.is_dir():
-        other = next((name for name in _OTHER_MASK_NAMES if (folder / name).is_dir()), None)
-        remedy = f"Rename {folder / other} to masks." if other else "Add one mask per image there, of the same stem."
+        other = _alike(folder, _OTHER_MASK_NAMES)
+        remedy = f"Rename {other} to masks." if other else "Add one mask per image there, of the same stem."
         raise InputError(f"{folder} has no folder called masks. {remedy}")
     images, problems = list_images(folder / "images")
     masks: dict[str, Path] = {}
@@ -115,21 +116,51 @@ def _likeness(stem: str) -> str:
     return re.sub(r"[ _-]+[a-z]+$", "", stem.casefold())
 
 
-def layout_remedy(root: Path) -> str | None:
-    """What to rename or move where a folder nearly has the layout with splits; None if nothing looks like it."""
-    for split in SPLITS:
-        above = root / "images" / split
-        if above.is_dir():
-            return f"Move {above} to {root / split / 'images'}, and the other splits and the masks likewise."
-        folders = [path for path in _folders(root / split) if path.name.lower() in _OTHER_IMAGE_NAMES]
-        if folders:
-            return f"Rename {folders[0]} to images."
-    for folder in _folders(root):
-        wanted = _OTHER_SPLIT_NAMES.get(folder.name.lower(), folder.name.lower())
-        if wanted in SPLITS and wanted != folder.name and _folders(folder):
-            return f"Rename {folder} to {wanted}, and the other splits likewise (train, val, test)."
-    return None
+def likely_split(name: str) -> str | None:
+    """The split that a folder or table is probably meant for: `"test"` for `Test_Set`, `"val"` for `valid2017`."""
+    return _SPLIT_WORDS.get(re.sub(r"[ _-]*(set|data|split|\d+)$", "", name.casefold()))
 
 
-def _folders(parent: Path) -> list[Path]:
+def subfolders(parent: Path) -> list[Path]:
+    """The folders in a folder, sorted; none if it does not exist.
+
+    Raises:
+        InputError: It may not be read.
+    """
     return [path for path in entries(parent) if path.is_dir()] if parent.is_dir() else []
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is a folder inside that is called `images`, or nearly so, as far as one may look."""
+    try:
+        return _alike(folder, _OTHER_IMAGE_NAMES) is not None
+    except InputError:  # such as `lost+found` on a disk of its own
+        return False
+
+
+def _alike(parent: Path, names: Sequence[str]) -> Path | None:
+    """The folder inside that has the first of some names, in whatever case."""
+    found = [path for path in subfolders(parent) if path.name.casefold() in names]
+    return min(found, key=lambda path: names.index(path.name.casefold()), default=None)
+
+
+def images_above_splits(root: Path) -> Path | None:
+    """The first of `images/train`, `images/val` and `images/test`, if there is one."""
+    return next((root / "images" / split for split in SPLITS if (root / "images" / split).is_dir()), None)
+
+
+def layout_remedy(root: Path) -> str | None:
+    """What to rename or move where a folder nearly has a known layout; None if nothing looks like it."""
+    above = images_above_splits(root)
+    if above is not None:
+        return f"Move {above} to {root / above.name / 'images'}, and the other splits and the masks likewise."
+    for place in (root / split for split in SPLITS):
+        other = _alike(place, _OTHER_IMAGE_NAMES)
+        if other is not None:
+            return f"Rename {other} to images."
+    for folder in subfolders(root):
+        wanted = likely_split(folder.name)
+        if wanted and wanted != folder.name and subfolders(folder):
+            return f"Rename {folder} to {wanted}, and the other splits likewise (train, val, test)."
+    other = _alike(root, _OTHER_IMAGE_NAMES)
+    return None if other is None else f"Rename {other} to images."

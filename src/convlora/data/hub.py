@@ -96,7 +96,8 @@ def read_hub(source: str | Path, need_masks: bool) -> tuple[dict[str, list[Sampl
     parts = dict(loaded) if isinstance(loaded, dict) else {"all": loaded}
     splits: dict[str, list[Sample]] = {}
     notes: list[str] = []
-    for name, part in parts.items():
+    for name, whole in parts.items():
+        part = whole.with_format(None)  # saved along with the data; it decides what cells are and which there are
         split = "all" if name == "all" else SPLIT_NAMES.get(str(name).lower())
         if split is None or split in splits:
             notes.append(f"The split '{name}' of {source} is not used; the names train, validation and test are.")

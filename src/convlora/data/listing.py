@@ -7,14 +7,16 @@ import unicodedata
 from pathlib import Path
 
 from convlora.data.images import is_image_file
-from convlora.data.problem import Problem
-from convlora.errors import InputError
+from convlora.data.problem import Problem, Severity
+from convlora.errors import InputError, shown_list
 
 # Of these a user may expect that they are read.
 _OTHER_SUFFIXES = (
     ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".svg", ".pdf", ".psd", ".tga", ".ppm", ".pgm", ".npy", ".npz",
-    ".dcm", ".nii", ".mha", ".nrrd", ".mat", ".raw", ".dng", ".cr2", ".nef", ".arw", ".jfif",
+    ".dcm", ".nii", ".mha", ".nrrd", ".mat", ".raw", ".dng", ".cr2", ".nef", ".arw", ".jfif", ".jxl", ".exr", ".hdr",
+    ".svs", ".ndpi", ".mrxs", ".scn", ".vsi", ".bif", ".czi", ".lif", ".nd2", ".h5", ".hdf5", ".zarr",
 )  # fmt: skip
+_NO_IMAGES = ("thumbs.db", "desktop.ini", "readme", "license", "licence", "makefile", "md5sums", "sha256sums")
 
 
 def list_images(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
@@ -34,15 +36,15 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     files: dict[str, Path] = {}
     problems: list[Problem] = []
     unused: list[Path] = []
+    strange: list[Path] = []
     for path in entries(folder):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.name.lower() in _NO_IMAGES:
             continue
         if path.is_dir():
             message = f"{path} is a folder and is not used. Move its files into {folder}, or list them in a CSV file."
             problems.append(Problem("unused-folder", str(path), message, "warning"))
         elif not is_image_file(path):
-            if path.suffix.lower() in _OTHER_SUFFIXES:
-                unused.append(path)
+            (unused if path.suffix.lower() in ("", *_OTHER_SUFFIXES) else strange).append(path)
         elif not _is_text(path.name):
             shown = os.fsencode(path).decode("utf-8", "backslashreplace")
             message = f"{shown} has a name that is not UTF-8. Rename the file."
@@ -56,13 +58,22 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
                 problems.append(Problem("duplicate-stem", str(path), message))
             else:
                 files[stem] = path
+    unused += [] if files or unused else strange
     if unused:
-        which = f"{unused[0]} is"
-        if len(unused) > 1:
-            which = f"{unused[0]} and {len(unused) - 1} other file{'s' if len(unused) > 2 else ''} there are"
-        message = f"{which} in a format that is not read. Save as PNG, JPEG, TIFF, BMP or WebP."
-        problems.append(Problem("unused-file", str(unused[0]), message, "warning"))
+        problems.append(_not_read(unused, "warning" if files else "error"))
     return files, problems
+
+
+def _not_read(paths: list[Path], severity: Severity) -> Problem:
+    """Says which files are not read, once for a folder; an error where there are no others."""
+    first = os.fsencode(paths[0]).decode("utf-8", "backslashreplace")
+    which = f"{first} is"
+    if len(paths) > 1:
+        which = f"{first} and {len(paths) - 1} other file{'s' if len(paths) > 2 else ''} there are"
+    endings = shown_list(sorted({path.suffix.lower() or "no ending" for path in paths}))
+    message = f"{which} in a format that is not read ({endings}). Save as PNG, JPEG, TIFF, BMP or WebP"
+    message += ", with that ending." if "no ending" in endings else "."
+    return Problem("unused-file", first, message, severity)
 
 
 def entries(folder: Path) -> list[Path]:

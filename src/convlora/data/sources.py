@@ -10,6 +10,7 @@ from convlora.data.classes import ClassTable
 from convlora.data.coco_files import find_annotations
 from convlora.data.folder import (
     SPLITS,
+    images_above_splits,
     is_single_layout,
     is_split_layout,
     layout_remedy,
@@ -21,6 +22,7 @@ from convlora.data.listing import entries
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample
 from convlora.data.table import has_columns, read_table
+from convlora.data.unused import tables_in, unused_splits
 from convlora.errors import InputError
 
 __all__ = ["DataSource", "Problem", "Sample", "open_data"]
@@ -144,14 +146,16 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
         return _from_hub(root, need_masks)
     tables = {split: root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()}
     if any(has_columns(table, need_masks) for table in tables.values()):
-        return _from_tables(root, tables, need_masks)
+        return _with_unused(_from_tables(root, tables, need_masks), root, need_masks)
     source = _open_folder(root, need_masks)
     if source is not None:
         source.problems += [_unused_table(table) for table in tables.values()]
         return source
     if tables:
         return _from_tables(root, tables, need_masks)  # says which columns are missing
-    raise InputError(f"{root} has no data set layout that is known. {layout_remedy(root) or _FORMS}")
+    listed = tables_in(root, need_masks)
+    remedy = layout_remedy(root) or (f"Give {listed[0]} itself, or rename it to train.csv." if listed else _FORMS)
+    raise InputError(f"{root} has no data set layout that is known. {remedy}")
 
 
 def _open_folder(root: Path, need_masks: bool) -> DataSource | None:
@@ -161,11 +165,17 @@ def _open_folder(root: Path, need_masks: bool) -> DataSource | None:
         return _from_coco(root, annotations)
     if is_split_layout(root):
         splits, problems = read_splits(root, need_masks)
-        return _source(root, "folder", splits, problems, root)
-    if is_single_layout(root) and layout_remedy(root) is None:
+        return _with_unused(_source(root, "folder", splits, problems, root), root, need_masks)
+    if is_single_layout(root) and images_above_splits(root) is None:
         samples, found = read_pairs(root, need_masks)
-        return _source(root, "images", {ALL: samples}, [problem.of(ALL) for problem in found], root)
+        source = _source(root, "images", {ALL: samples}, [problem.of(ALL) for problem in found], root)
+        return _with_unused(source, root, need_masks)
     return None
+
+
+def _with_unused(source: DataSource, folder: Path, need_masks: bool) -> DataSource:
+    source.problems += unused_splits(folder, source.kind, source.splits, need_masks)
+    return source
 
 
 def _unused_table(table: Path) -> Problem:
@@ -207,7 +217,8 @@ def _open_file(path: Path, need_masks: bool) -> DataSource:
         raise InputError(f"{path} is neither a folder nor a CSV or COCO file. {_FORMS}")
     if path.name == "train.csv":
         tables = {split: path.with_name(f"{split}.csv") for split in SPLITS}
-        return _from_tables(path, {split: table for split, table in tables.items() if table.is_file()}, need_masks)
+        tables = {split: table for split, table in tables.items() if table.is_file()}
+        return _with_unused(_from_tables(path, tables, need_masks), path.parent, need_masks)
     return _from_tables(path, {ALL: path}, need_masks)
 
 

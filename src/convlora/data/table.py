@@ -12,6 +12,7 @@ from convlora.errors import InputError, shown, shown_list
 from convlora.untrusted import UnreadableError, read_text
 
 _LARGEST = 1 << 30  # bytes
+_SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -54,6 +55,9 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
     problems: list[Problem] = []
     pairs: list[tuple[Path, Path | None]] = []
     lines: dict[Path, int] = {}
+    split_column = next((name for name in _SPLIT_COLUMNS if name in header), "")
+    splits: set[str] = set()
+    images_of: dict[Path, set[Path]] = {}
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         next(reader)
@@ -61,6 +65,7 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
             if not any(cell.strip() for cell in row):
                 continue
             cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
+            splits.add(cells.get(split_column, ""))
             where = f"{path} line {reader.line_num}"
             image = _file(cells.get("image", ""), "image", where, path, problems)
             mask = None
@@ -68,6 +73,12 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
                 mask = _file(cells.get("label", ""), "label", where, path, problems)
             if image is None or (mask is None and need_masks):
                 continue
+            if mask is not None and image.samefile(mask):
+                message = f"{where} names {image} as image and as label. Name its mask as label."
+                problems.append(Problem("missing-pair", str(image), message))
+                continue
+            if mask is not None:
+                images_of.setdefault(mask, set()).add(image)
             if image in lines:
                 message = f"{where} lists {image} again (first in line {lines[image]}). Remove one of the two rows."
                 problems.append(Problem("duplicate-image", str(image), message, "warning"))
@@ -75,10 +86,29 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
             pairs.append((image, mask))
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num} is not valid CSV ({error}). Correct the line.") from error
+    problems += _shared_masks(path, images_of)
+    splits.discard("")
+    if len(splits) > 1:
+        message = (
+            f"{path} has the column {split_column} ({shown_list(sorted(splits))}), which is not used: all rows are "
+            "taken for one set. Write one CSV per split (train.csv, val.csv, test.csv)."
+        )
+        problems.append(Problem("unused-column", str(path), message, "warning"))
     if not pairs and not problems:
         problems.append(Problem("empty-split", str(path), f"{path} lists no image. Add rows below its first line."))
     names = unique_names([image for image, _ in pairs], path.parent)
     return [Sample(image, mask, name) for (image, mask), name in zip(pairs, names, strict=True)], problems
+
+
+def _shared_masks(path: Path, images_of: dict[Path, set[Path]]) -> list[Problem]:
+    """Warns, once, of masks that are given to several images; one of nothing but background may be meant so."""
+    shared = [(mask, len(images)) for mask, images in images_of.items() if len(images) > 1]
+    if not shared:
+        return []
+    mask, count = shared[0]
+    more = f" (and {len(shared) - 1:,} more mask{'s' if len(shared) > 2 else ''} to several)" if len(shared) > 1 else ""
+    message = f"{path} gives the mask {mask} to {count:,} images{more}. Give each image its own mask."
+    return [Problem("shared-mask", str(mask), message, "warning")]
 
 
 def _required(need_masks: bool) -> set[str]:
