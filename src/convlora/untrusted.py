@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from convlora.errors import quoted, shown
 
 LARGEST = 16 << 20  # bytes; class tables are a thousandth of it
 LARGEST_YAML = 1 << 20  # likewise of settings; reading YAML is slow
@@ -29,10 +32,26 @@ class _PlainLoader(yaml.SafeLoader):
             raise UnreadableError(f"it uses the tag '{event.tag}', which settings do not need")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Mappings whose keys all differ: of equal ones only the last would count."""
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise UnreadableError(_repeated(self.construct_object(key) for key, _ in node.value))
+        return mapping
+
     def number(self, node: yaml.ScalarNode) -> Any:
-        """Numbers but those to the base of 60, such as 1:30:00: long ones take very long."""
+        """Numbers but those to the base of 60, such as 1:30:00: long ones take very long.
+
+        A whole number with a zero before it is refused: YAML 1.1 takes 010 for 8, YAML 1.2 and people for 10.
+        """
         if ":" in node.value:
             return node.value
+        digits = node.value.lstrip("+-").replace("_", "")
+        if node.tag.endswith(":int") and digits[0] == "0" and digits[1:].isdigit():
+            plain = ("-" if node.value[0] == "-" else "") + (digits.lstrip("0") or "0")
+            raise UnreadableError(
+                f"it holds {shown(node.value)}, which some read to the base of 8; write {shown(plain)}, or quote it"
+            )
         return self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
 
 
@@ -44,7 +63,8 @@ def parse_yaml(text: str) -> Any:
     """Reads YAML.
 
     Raises:
-        UnreadableError: If it is none, or uses aliases.
+        UnreadableError: If it is none, uses aliases, gives a key twice or has a whole number such as 010, which is 8
+            for some readers and 10 for others.
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a safe loader, with less
@@ -61,7 +81,7 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         OSError: If it cannot be read.
-        UnreadableError: If it is none, too large, or uses aliases.
+        UnreadableError: If it is too large, or for what [`parse_yaml`] refuses.
     """
     return parse_yaml(_text(path, LARGEST_YAML))
 
@@ -75,7 +95,7 @@ def read_json(path: Path, largest: int = LARGEST) -> Any:
 
     Raises:
         OSError: If it cannot be read.
-        UnreadableError: If it is none, or too large.
+        UnreadableError: If it is too large, or for what [`parse_json`] refuses.
     """
     return parse_json(_text(path, largest))
 
@@ -84,14 +104,33 @@ def parse_json(text: str) -> Any:
     """Reads JSON.
 
     Raises:
-        UnreadableError: If it is none.
+        UnreadableError: If it is none, or gives a key twice. For that texts of more than 16 million characters are not
+            searched, because they would take up to half as long again.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if len(text) <= LARGEST else None)
+    except UnreadableError:
+        raise
     except RecursionError as error:
         raise UnreadableError("it is nested too deeply") from error
     except ValueError as error:
         raise UnreadableError(str(error)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise UnreadableError(_repeated(key for key, _ in pairs))
+    return fields
+
+
+def _repeated(keys: Iterable[Any]) -> str:
+    seen: set[Any] = set()
+    for key in keys:
+        if key in seen:
+            return f"it gives {quoted(key)} twice; remove one of them"
+        seen.add(key)
+    return "it gives a key twice"
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:

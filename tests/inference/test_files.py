@@ -5,6 +5,7 @@ from PIL import Image
 
 from convlora.errors import InputError
 from convlora.inference.files import collect_images, plan
+from convlora.inference.passed_over import passed_over
 
 
 @pytest.fixture
@@ -33,6 +34,58 @@ def test_files_folders_and_patterns(folder):
 def test_nothing_found(folder, what, words):
     with pytest.raises(InputError, match=words):
         collect_images([str(folder / what)])
+
+
+def test_brackets_in_names_are_told_from_patterns(tmp_path):
+    (tmp_path / "data[1]").mkdir()
+    pattern = str(tmp_path / "data[1]" / "*.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "data[1]" / "a.png")
+    with pytest.raises(InputError, match="if they are part of a name, write") as caught:
+        collect_images([pattern])
+    (written,) = re.findall(r"write '(.*)'\.", str(caught.value))
+    assert names(collect_images([written])) == ["a.png"]
+    (tmp_path / "data[1]" / "a.png").unlink()
+    with pytest.raises(InputError, match="holds no images") as caught:
+        collect_images([str(tmp_path / "data[1]")])
+    (written,) = re.findall(r"such as '(.*)'\.", str(caught.value))
+    Image.new("RGB", (4, 4)).save(tmp_path / "data[1]" / "b.jpg")
+    assert names(collect_images([written])) == ["b.jpg"]
+
+
+def test_what_is_passed_over_is_told(folder):
+    def told(*patterns, output=folder / "out"):
+        patterns = [str(pattern) for pattern in patterns]
+        return passed_over(patterns, collect_images(patterns), output)
+
+    note = told(folder)
+    assert note.startswith(f"Passed over: 1 subfolder ({folder / 'sub'}) and 1 file of other kinds than .bmp, ")
+    assert f".webp ({folder / 'notes.txt'}). Name subfolders too, or a pattern such as '{folder}/sub/*" in note
+    assert (
+        told(folder, folder, folder / "sub")
+        == told(folder, folder / "**" / "*.png")
+        == told(folder).replace(f"1 subfolder ({folder / 'sub'}) and ", "").partition(" Name subfolders")[0]
+    )
+    (folder / "notes.txt").unlink()
+    assert told(folder, folder / "sub") is None
+    assert told(folder / "*.png") is None, "a pattern says what is meant"
+    assert told(folder, output=folder / "sub") is None
+    (folder / "sub" / "shares.json").write_text("{}")
+    for name in ("shares.json", ".hidden", "a.jgw", "a.jpgw", "b.png.aux.xml"):
+        (folder / name).write_text("x")
+    assert told(folder) is None, "results, hidden files and companions of images"
+    (folder / "c.gif").write_text("x")
+    (folder / "d.heic").write_text("x")
+    assert "Passed over: 2 files of other kinds" in told(folder)
+    assert f"(such as {folder / 'c.gif'})" in told(folder)
+
+
+def test_the_command_says_what_it_passes_over(convlora, trained_run, folder, tmp_path):
+    arguments = ["predict", trained_run, folder, "--output", tmp_path / "p", "--device", "cpu", "--json"]
+    code, out, err = convlora(*arguments)
+    assert (code, out.count("\n")) == (0, 1)
+    assert "Note: Passed over: 1 subfolder" in err
+    assert str(tmp_path / "p") not in err, "results of its own"
+    assert convlora(*arguments)[2] == err
 
 
 def test_a_folder_without_images(tmp_path):

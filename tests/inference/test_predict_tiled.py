@@ -1,11 +1,12 @@
 """Files in, files out, in windows."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from convlora.errors import InputError
 from convlora.inference import reduced
@@ -105,6 +106,26 @@ def test_ground_control_points_are_kept(tmp_path):
         found, crs = mask.gcps
         assert [(one.row, one.col, one.x, one.y) for one in found] == [(p.row, p.col, p.x, p.y) for p in points]
         assert crs == rasterio.CRS.from_string("EPSG:32633")
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_points_without_a_coordinate_system_are_kept_too(tmp_path, number):
+    rasterio = pytest.importorskip("rasterio")
+    ties = [(0.0, 0.0, 0.0, 10.0, 20.0, 0.0), (80.0, 0.0, 0.0, 90.0, 20.0, 0.0)]
+    ties += [(0.0, 60.0, 0.0, 10.0, -40.0, 0.0), (80.0, 60.0, 0.0, 91.0, -40.0, 0.0)]
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[33922] = tuple(value for tie in ties[:number] for value in tie)  # ModelTiepoint, and nothing else
+    tags.tagtype[33922] = TiffTags.DOUBLE
+    Image.fromarray(noise(70, 83)).save(tmp_path / "a.tif", tiffinfo=tags)
+    Image.fromarray(noise(70, 83)).save(tmp_path / "b.png")
+    results = segment(local_segmenter(), [tmp_path / "a.tif", tmp_path / "b.png"], tmp_path / "out")
+    assert [Path(result["mask"]).name for result in results] == ["a.tif", "b.png"]
+    from convlora.inference.gdal import gdal
+
+    with gdal(), rasterio.open(tmp_path / "out" / "a.tif") as mask:
+        found, crs = mask.gcps
+        assert [(one.col, one.row, 0.0, one.x, one.y, one.z) for one in found] == ties[:number]
+        assert crs is None
 
 
 def test_pixels_without_data_have_no_class(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from convlora.cli.main import run as program
 from convlora.data.synthetic import write_task
+from convlora.errors import InputError
 from convlora.inference.files import Job
 from convlora.inference.resuming import DoneList, fingerprint
 from convlora.inference.windows import Tiles
@@ -170,6 +171,24 @@ def test_only_results_of_the_same_run_and_image_count(trained_run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.png"]
     prints = {fingerprint(trained_run, *how) for how in ((None, False), (None, True), (Tiles(64), False))}
     assert len(prints) == 3
+
+
+def test_the_account_is_not_kept_through_a_link(tmp_path):
+    output, dear = tmp_path / "out", tmp_path / "dear.txt"
+    output.mkdir()
+    dear.write_text("dear\n")
+    os.mkfifo(output / ".done-2.jsonl")
+    done = DoneList(output, "print", 0)
+    assert done.earlier([job(tmp_path)]) == {}
+    (output / ".done-0.jsonl").symlink_to(dear)
+    for call in (lambda: done.earlier([job(tmp_path)]), lambda: done.add(job(tmp_path), {"shares": {}})):
+        with pytest.raises(InputError, match=r"\.done-0\.jsonl is a link, .* Remove it, or leave out --resume\."):
+            call()
+    assert dear.read_text() == "dear\n"
+    done.forget()
+    done.add(job(tmp_path), {"shares": {}})
+    assert dear.read_text() == "dear\n"
+    assert [path.name for path in output.iterdir()] == [".done-0.jsonl"]
 
 
 def test_without_resume_everything_is_done_again(trained_run, photos, tmp_path, capsys):

@@ -43,6 +43,14 @@ def test_prepared_and_said_how_to_go_on(prepare, site, tmp_path):
     assert json.loads(out) == {"data": str(tmp_path / "data"), "counts": {"train": 3, "val": 1, "test": 2}, "notes": []}
 
 
+def test_brackets_in_the_name_of_the_folder_are_no_markup(prepare, site, tmp_path):
+    site.files["leaf_disease_segmentation.zip"] = zipped(tables())
+    output = tmp_path / "pp[" / "b]"
+    code, out, _ = prepare("leaf", "--output", output, "--accept-licence", "--mirror", site.url)
+    assert code == 0
+    assert f"{output} is ready" in out
+
+
 def test_mistakes(prepare, site, tmp_path):
     code, _, err = prepare("poylp", "--output", tmp_path / "data")
     assert code == 2

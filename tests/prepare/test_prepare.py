@@ -14,6 +14,7 @@ from PIL import Image
 from convlora.data.check import check_data
 from convlora.data.sources import open_data
 from convlora.errors import InputError
+from convlora.prepare import pairs
 from convlora.prepare.catalogue import RemoteFile, find_entry, read_catalogue
 from convlora.prepare.prepare import RECORD, prepare
 from convlora.recipes import recipe_names
@@ -313,6 +314,97 @@ def test_bombs_are_not_unpacked(site, tmp_path, monkeypatch):
     monkeypatch.setattr("convlora.prepare.pairs._LARGEST_TABLE", 1 << 14)
     rows = zipped(tables() | {"leaf_disease_segmentation/train.csv": b"image,label\n" + b"x,y\n" * (1 << 13)})
     assert "train.csv has 0 MB. No such table is read." in bad(site, tmp_path / "d", rows)
+
+
+def test_what_no_image_can_need_is_not_read(site, tmp_path):
+    files = {"leaf_disease_segmentation/train/images/0.jpg": picture("train0") + b"\0" * (130 << 20)}
+    assert "would take 130 MB. No such image is read." in bad(site, tmp_path, zipped(tables() | files))
+
+
+def padded(number):
+    """A large image that compresses to nothing, named in the table with several masks."""
+    files = tables()
+    rows = ["image,label"]
+    for index in range(number):
+        files[f"leaf_disease_segmentation/train/gt/m{index}.png"] = mask_file(half())
+        rows.append(f"train/images/0.jpg,train/gt/m{index}.png")
+    files["leaf_disease_segmentation/train/images/0.jpg"] = picture("train0") + b"\0" * (1 << 20)
+    files["leaf_disease_segmentation/train.csv"] = "\n".join(rows).encode()
+    return files
+
+
+def test_a_small_archive_cannot_fill_the_disk(site, tmp_path, monkeypatch):
+    monkeypatch.setattr("convlora.prepare.bundles._ALWAYS_READ", 5 << 20)
+    told = bad(site, tmp_path, zipped(padded(12)))
+    assert "leaf.zip has 0.0 MB, but more than 5 MB would be read from it. It is not to be trusted" in told
+    prepare(leaf(site, padded(2)), tmp_path / "few")
+    for name, content in padded(50).items():
+        (tmp_path / "unpacked" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "unpacked" / name).write_bytes(content)
+    entry = dataclasses.replace(find_entry("leaf"), files=())
+    with pytest.raises(InputError, match=r"unpacked has 1\.0 MB, but more than 25 MB would be read from it"):
+        prepare(entry, tmp_path / "other", given=tmp_path / "unpacked")
+
+
+def test_a_pair_that_is_listed_again_is_taken_once(site, tmp_path):
+    files = tables()
+    rows = b"image,label\n" + b"train/images/0.jpg,train/gt/0.png\ntrain/./images/0.jpg,train/gt/0.png\n" * 50
+    files["leaf_disease_segmentation/train.csv"] = rows + b"train/images/0.jpg,train/gt/1.png\n"
+    made = prepare(leaf(site, files), tmp_path / "data")
+    assert made.counts["train"] == 2
+    assert made.notes == ("99 table rows that name a pair for the second time were left out.",)
+
+
+def test_long_names_of_parts(site, tmp_path):
+    """They become part of the names of files, which are limited in bytes."""
+    files = tables()
+    parts = ["a" * 300 + "1", "a" * 300 + "2", "ä" * 300, "B", "b"]
+    del files["leaf_disease_segmentation/test.csv"]
+    for index, part in enumerate(parts):
+        image, mask = f"{index}/{'ä' * 100}.jpg", f"{index}/mask.png"
+        files[f"leaf_disease_segmentation/{image}"], files[f"leaf_disease_segmentation/{mask}"] = (
+            picture(1),
+            mask_file(half()),
+        )
+        files[f"leaf_disease_segmentation/test_{part}.csv"] = f"image,label\n{image},{mask}\n".encode()
+    prepare(leaf(site, files), tmp_path / "data")
+    assert len(open_data(tmp_path / "data").split("test")) == 5
+    apart = [open_data(path).split("all") for path in sorted((tmp_path / "data").glob("test_*.csv"))]
+    assert [len(samples) for samples in apart] == [1] * 5
+    assert len({sample.image for samples in apart for sample in samples}) == 5
+
+
+class Names:
+    """A bundle of which only the names are asked for."""
+
+    def __init__(self, names):
+        self._names = names
+
+    def names(self):
+        return self._names
+
+
+def test_files_are_found_by_the_end_of_their_paths():
+    rng = np.random.default_rng(0)
+    names = {"/".join(rng.choice(["a", "b", "ba", "c"], rng.integers(1, 5))) for _ in range(60)}
+    files = pairs._Files([Names(sorted(names))])
+    for wanted in [*names, *("/".join(rng.choice(["a", "b", "c"], rng.integers(1, 4))) for _ in range(200))]:
+        ends = [name for name in names if f"/{name}".endswith(f"/{wanted}")]
+        expected = wanted if wanted in names else ends[0] if len(ends) == 1 else None
+        found = files.find(wanted)
+        assert (found and found.name) == expected
+
+
+def test_many_files_of_the_same_name_take_no_time():
+    """Were each compared with every other, this would take many minutes."""
+    number, names = 40_000, []
+    for folder in ("Training", "Validation", "Test_v2"):
+        names.append(f"ISIC-2017_{folder}_Part1_GroundTruth/ISIC_0_segmentation.png")
+        names += [f"{index}/ISIC-2017_{folder}_Data/ISIC_0.jpg" for index in range(number)]
+    names += [f"{index}/ISIC_0_segmentation.png" for index in range(number)]
+    found = pairs.find_pairs(find_entry("isic2017"), [Names(names)])
+    assert len({(pair.split, pair.stem) for pair in found.pairs}) == 3 * number
+    assert found.pairs[1].stem == "ISIC_0_2"
 
 
 def test_encrypted_archives(site, tmp_path):

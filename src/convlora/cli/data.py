@@ -108,7 +108,8 @@ def prepare(
     for note in made.notes:
         out.print(note, markup=False, soft_wrap=True)
     splits = ", ".join(f"{count} {split}" for split, count in made.counts.items())
-    out.print(f"{made.folder} {'is there already' if made.again else 'is ready'}: {splits}.", soft_wrap=True)
+    state = "is there already" if made.again else "is ready"
+    out.print(f"{made.folder} {state}: {splits}.", markup=False, soft_wrap=True)
     out.print(
         f"Train on it with: convlora train {made.folder} --config recipe:{name} --output RUN",
         markup=False,
@@ -121,7 +122,7 @@ def _shares(report: CheckReport) -> Table:
     table = Table()
     table.add_column("share of the pixels")
     for split in report.counts:
-        table.add_column(split, justify="right")
+        table.add_column(escape(split), justify="right")
     names = report.classes.names if report.classes else ()
     for index, name in enumerate(names[:_MOST_CLASSES]):
         cells = []

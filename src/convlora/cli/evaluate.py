@@ -80,6 +80,7 @@ def evaluate(
         err.print(
             f"Note: the run calls its classes {', '.join(segmenter.classes.names)}, "
             f"the data {', '.join(classes.names)}.",
+            markup=False,
             soft_wrap=True,
         )
     trivial = new_baselines(classes)

@@ -58,18 +58,22 @@ def predict(
     classes, in the colours of classes.json if it gives any. With --overlay also STEM_overlay.png, to be looked at.
     shares.json tells how much of each image is of which class.
 
+    Of a folder the images in it are segmented, without those in its subfolders; a note tells what was passed over.
+
     Images are resized to the model's size. With --tile, large ones are looked at in overlapping windows at their own
     resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif.
     """
     from convlora.inference.files import collect_images, coordinates_lost, plan
 
     tiles = _tiles(tile, tile_size, tile_overlap)
-    jobs = plan(collect_images(images), output, overlay, tiled=tiles is not None)
+    found = collect_images(images)
+    jobs = plan(found, output, overlay, tiled=tiles is not None)
     quiet_libraries()
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
     from convlora.cli.progress import progress_bar, window_bar
+    from convlora.inference.passed_over import passed_over
     from convlora.inference.predict import add_shares, run_jobs
     from convlora.inference.resuming import DoneList, fingerprint
     from convlora.inference.segmenter import Segmenter
@@ -88,8 +92,9 @@ def predict(
         sweep(output, {path.stem for job in jobs for path in (job.mask, job.overlay) if path is not None})
         if not resume:
             done.forget()
-        if note := coordinates_lost(jobs, tiled=tiles is not None):
-            err.print(f"Note: {note}", markup=False, soft_wrap=True)
+        for note in (passed_over(images, found, output), coordinates_lost(jobs, tiled=tiles is not None)):
+            if note is not None:
+                err.print(f"Note: {note}", markup=False, soft_wrap=True)
     processes.wait_for_everyone()  # nobody has written yet
     own = [job for job in jobs if job not in earlier][processes.process_index :: processes.num_processes]
     with progress_bar() as bar:

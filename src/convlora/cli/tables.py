@@ -1,4 +1,4 @@
-"""Tables of results."""
+"""Tables of results. What users have named may hold brackets, which are no markup."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def scores_table(columns: dict[str, dict[str, Any]], title: str | None = None) -
         columns: Scores by split, each with an entry "trivial" if it was computed.
         title: Above the table.
     """
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_plain(title), title_justify="left")
     table.add_column("score")
     table.add_column("better", style="dim")
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     trivial_split = next((name for name in reversed(columns) if columns[name].get("trivial")), None)
     trivial = columns[trivial_split]["trivial"] if trivial_split else {}
     for name in trivial:
-        table.add_column(name.replace("_", " "), justify="right", style="dim")
+        table.add_column(escape(name.replace("_", " ")), justify="right", style="dim")
     for name, higher in HIGHER_IS_BETTER.items():
         if not any(name in scores for scores in columns.values()):
             continue
@@ -73,13 +73,17 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def _plain(title: str | None) -> str | None:
+    return None if title is None else escape(title)
+
+
 def facts_table(facts: dict[str, Any], title: str | None = None) -> Table:
     """Two columns: what, and its value."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=_plain(title), title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, str(value))
+        table.add_row(escape(name), escape(str(value)))
     return table
 
 
@@ -95,10 +99,12 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
     share = "" if fraction == 1 else f", {100 * fraction:g}% of the training images"
     seeds = len(summary["seeds"])
     table = Table(
-        title=f"{summary['score']} on {summary['images']} {summary['split']} images, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}{share}",
+        title=escape(
+            f"{summary['score']} on {summary['images']} {summary['split']} images, "
+            f"{seeds} seed{'s' if seeds > 1 else ''}{share}"
+        ),
         title_justify="left",
-        caption=f"Differences to {summary['reference']} with a 95% interval over the images.",
+        caption=escape(f"Differences to {summary['reference']} with a 95% interval over the images."),
         caption_justify="left",
     )
     rows = table_rows(summary, fraction, digits=3)
@@ -113,5 +119,5 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
         # Where the terminal is narrow, the difference takes two lines; all else is useless if it is cut.
         table.add_column(name, justify="right", no_wrap=name != "difference")
     for row in rows:
-        table.add_row(escape(row[0]), *row[1:])
+        table.add_row(*map(escape, row))
     return table

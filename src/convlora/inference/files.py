@@ -49,7 +49,7 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
             if not images:
                 raise InputError(
                     f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}). Name a folder that "
-                    f"does, or a pattern such as '{path}/**/*.jpg'."
+                    f"does, or a pattern such as '{glob.escape(str(path))}/**/*.jpg'."
                 )
         elif path.is_file():
             images = [path]
@@ -57,10 +57,17 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
             images = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if is_image_file(Path(name)))  # noqa: PTH207
             if not images:
                 raise InputError(
-                    f"'{pattern}' is no file or folder, and no image matches it as a pattern. Check the path."
+                    f"'{pattern}' is no file or folder, and no image matches it as a pattern. {_remedy(pattern)}"
                 )
         found.update(dict.fromkeys(images))
     return list(found)
+
+
+def _remedy(pattern: str) -> str:
+    if "[" not in pattern:
+        return "Check the path."
+    escaped = pattern.replace("[", "[[]")
+    return f"Brackets in it stand for one of the signs between them; if they are part of a name, write '{escaped}'."
 
 
 def is_own_result(path: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -58,7 +59,8 @@ def open_geo_tiff(
     }
     if reference is not None:
         if reference.points:
-            profile |= {"gcps": list(reference.points), "crs": reference.points_crs}
+            # Points may name no system; rasterio takes an empty one then, but not None.
+            profile |= {"gcps": list(reference.points), "crs": reference.points_crs or CRS()}
         else:
             profile |= {"crs": reference.crs, "transform": reference.transform}
     with _writing(path):

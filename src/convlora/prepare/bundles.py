@@ -14,7 +14,9 @@ from typing import IO, Protocol
 
 from convlora.errors import InputError, shown
 
-LARGEST_MEMBER = 1 << 30  # bytes; no image of these sets comes near
+LARGEST_MEMBER = 1 << 27  # bytes; the largest photographs of these sets would have 90 MB without any compression
+_ALWAYS_READ = 1 << 26  # bytes of an archive, however small it is
+_MOST_TIMES = 20  # its size; images are compressed already, so that archives of them unpack to little more
 _CHUNK = 1 << 20
 
 
@@ -26,6 +28,28 @@ class Bundle(Protocol):
 
     def read(self, name: str) -> bytes:
         """The content of one."""
+
+
+class _Budget:
+    """What may be read of a bundle in all, or a small archive could fill a disk.
+
+    Args:
+        path: Of the bundle.
+        size: Its size in bytes.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path, self._size = path, size
+        self._left = self._all = _ALWAYS_READ + _MOST_TIMES * size
+
+    def spend(self, size: int) -> None:
+        """Takes note of what is about to be read."""
+        self._left -= size
+        if self._left < 0:
+            raise InputError(
+                f"{self._path} has {self._size / 2**20:.1f} MB, but more than {self._all >> 20} MB would be read from "
+                "it. It is not to be trusted; fetch it from the owners of the data."
+            )
 
 
 class ZipBundle:
@@ -46,6 +70,7 @@ class ZipBundle:
             raise InputError(
                 f"{path} {_what_it_is(path)}. Fetch it again, or give another file with --from."
             ) from error
+        self._budget = _Budget(path, path.stat().st_size)
         self._members = {
             member.filename.replace("\\", "/"): member
             for member in self._archive.infolist()
@@ -60,11 +85,13 @@ class ZipBundle:
         """The content of a member.
 
         Raises:
-            InputError: If it is damaged, encrypted, or larger than it says or than any image is.
+            InputError: If it is damaged, encrypted, or larger than it says or than any image is, or if more has been
+                read by now than an archive of this size holds.
         """
         member = self._members[name]
         if member.file_size > LARGEST_MEMBER:
             raise InputError(f"{name} in {self.path} would take {member.file_size >> 20} MB. No such image is read.")
+        self._budget.spend(member.file_size)
         try:
             with self._archive.open(member) as stream:
                 return b"".join(_limited(stream, member.file_size, name))
@@ -102,6 +129,7 @@ class FolderBundle:
             for file in sorted(path.rglob("*"))
             if file.is_file() and file.resolve().is_relative_to(root)  # links may not lead outside
         }
+        self._budget = _Budget(path, sum(file.stat().st_size for file in self._files.values()))
 
     def names(self) -> list[str]:
         """All files."""
@@ -111,12 +139,14 @@ class FolderBundle:
         """The content of a file.
 
         Raises:
-            InputError: If it cannot be read.
+            InputError: If it cannot be read, or more has been read by now than the folder holds.
         """
         path = self._files[name]
         try:
-            if path.stat().st_size > LARGEST_MEMBER:
-                raise InputError(f"{path} has {path.stat().st_size >> 20} MB. No such image is read.")
+            size = path.stat().st_size
+            if size > LARGEST_MEMBER:
+                raise InputError(f"{path} has {size >> 20} MB. No such image is read.")
+            self._budget.spend(size)
             return path.read_bytes()
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import csv
 import fnmatch
 import io
@@ -50,17 +51,31 @@ class Pair(NamedTuple):
     group: str | None = None
 
 
-def find_pairs(entry: Entry, bundles: list[Bundle]) -> tuple[list[Pair], int]:
-    """The pairs of all splits, in the order of their names or tables.
+class Pairs(NamedTuple):
+    """All pairs of a data set.
 
-    Returns:
-        The pairs, and the number of images that have no mask.
+    Attributes:
+        pairs: In the order of their names or tables.
+        alone: Number of images or table rows that lack an image or a mask.
+        again: Number of table rows that name a pair again.
+    """
+
+    pairs: list[Pair]
+    alone: int
+    again: int
+
+
+def find_pairs(entry: Entry, bundles: list[Bundle]) -> Pairs:
+    """The pairs of all splits, each once in its split or part of it.
 
     Raises:
         InputError: If the archives are not laid out as the catalogue says.
     """
     files = _Files(bundles)
     found, alone = _from_tables(entry, files) if entry.tables else _from_layout(entry, files)
+    once: dict[_Found, _Found] = {}
+    for one in found:
+        once.setdefault(one._replace(path=""), one)  # of which tables may spell the path in several ways
     splits = {pair.split for pair in found}
     wanted = ("train", "test") if entry.tables else tuple(entry.layout)
     missing = [split for split in wanted if split not in splits]
@@ -69,25 +84,25 @@ def find_pairs(entry: Entry, bundles: list[Bundle]) -> tuple[list[Pair], int]:
             f"The files hold no pair of image and mask for {' and '.join(missing)} of {entry.name}. They are not those "
             f"of {entry.homepage}, or are laid out in another way."
         )
-    return _named(found), alone
+    return Pairs(_named(list(once.values())), alone, len(found) - len(once))
 
 
 class _Files:
-    """All files of several archives, by the last part of their names."""
+    """All files of several archives, which can be found by the end of their paths."""
 
     def __init__(self, bundles: list[Bundle]) -> None:
         self.members = {f"/{name.lstrip('/')}": Member(bundle, name) for bundle in bundles for name in bundle.names()}
-        self._by_name: dict[str, list[str]] = defaultdict(list)
-        for path in self.members:
-            self._by_name[posixpath.basename(path)].append(path)
+        self._backwards = sorted(path[::-1] for path in self.members)  # here paths of the same end are neighbours
 
     def find(self, path: str) -> Member | None:
         """The file of that path, or the only one whose path ends like it."""
         path = posixpath.normpath(f"/{path.lstrip('/')}")
         if path in self.members:
             return self.members[path]
-        ends = [known for known in self._by_name[posixpath.basename(path)] if known.endswith(path)]
-        return self.members[ends[0]] if len(ends) == 1 else None
+        end = path[::-1]
+        first = bisect.bisect_left(self._backwards, end)
+        ends = [known for known in self._backwards[first : first + 2] if known.startswith(end)]
+        return self.members[ends[0][::-1]] if len(ends) == 1 else None
 
 
 class _Found(NamedTuple):
@@ -158,17 +173,41 @@ def _rows(table: Member, path: str) -> list[tuple[str, str]]:
 
 
 def _named(found: list[_Found]) -> list[Pair]:
-    """Gives each pair a name of its own within its split, made of harmless characters."""
+    """Gives each pair a name of its own within its split, made of harmless characters, and each part one too."""
     pairs: list[Pair] = []
-    taken: dict[str, set[str]] = defaultdict(set)
+    names: dict[str, _Names] = defaultdict(_Names)
+    parts: dict[str, _Names] = defaultdict(_Names)
+    groups: dict[tuple[str, str | None], str | None] = {}
     for one in found:
+        part = (one.split, one.group)
+        if part not in groups:
+            groups[part] = parts[one.split].new(_short(one.group, 50)) if one.group else None
+        group = groups[part]
         stem = re.sub(r"[^\w.-]+", "_", posixpath.splitext(posixpath.basename(one.path))[0]).strip(".")
-        stem = stem[:100].encode()[:180].decode(errors="ignore") or "image"  # names are limited in bytes
-        stem = f"{one.group}_{stem}" if one.group else stem
-        name, number = stem, 1
-        while name.lower() in taken[one.split]:  # some file systems know no upper case
-            number += 1
-            name = f"{stem}_{number}"
-        taken[one.split].add(name.lower())
-        pairs.append(Pair(one.split, name, one.image, one.mask, one.group))
+        stem = _short(stem[:100], 180) or "image"
+        name = names[one.split].new(f"{group}_{stem}" if group else stem)
+        pairs.append(Pair(one.split, name, one.image, one.mask, group))
     return pairs
+
+
+def _short(text: str, size: int) -> str:
+    """Its beginning: names of files are limited in bytes, to 255."""
+    return text.encode()[:size].decode(errors="ignore")
+
+
+class _Names:
+    """Names that all differ, also for file systems that know no upper case."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: dict[str, int] = {}  # numbers, so that they are not all tried again
+
+    def new(self, wanted: str) -> str:
+        """That name, or with a number behind it."""
+        name, number = wanted, self._last.get(wanted.lower(), 1)
+        while name.lower() in self._taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name.lower())
+        self._last[wanted.lower()] = number
+        return name

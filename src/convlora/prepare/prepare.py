@@ -7,7 +7,7 @@ import io
 import json
 import posixpath
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from convlora.prepare.bundles import open_bundle
 from convlora.prepare.catalogue import Entry, RemoteFile
 from convlora.prepare.download import Progress, digest, fetch
 from convlora.prepare.masks import convert_mask
-from convlora.prepare.pairs import Pair, find_pairs
+from convlora.prepare.pairs import Pair, Pairs, find_pairs
 from convlora.storage import replacing_folder
 
 RECORD = "source.json"
@@ -108,8 +108,9 @@ def _convert(
     is_folder: bool = False,
 ) -> Prepared:
     record = [] if is_folder and paths[0].is_dir() else _record(entry, paths, track)
-    pairs, alone = find_pairs(entry, [open_bundle(path) for path in paths])
-    notes = [*_unchecked(entry, record), *_miscounted(entry, pairs, alone)]
+    found = find_pairs(entry, [open_bundle(path) for path in paths])
+    pairs = found.pairs
+    notes = [*_unchecked(entry, record), *_miscounted(entry, found)]
     with replacing_folder(output) as folder:
         _write(entry, pairs, folder, track)
         about = {"name": entry.name, "title": entry.title, "homepage": entry.homepage, "licence": entry.licence}
@@ -200,12 +201,16 @@ def _unchecked(entry: Entry, record: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _miscounted(entry: Entry, pairs: list[Pair], alone: int) -> list[str]:
-    notes = [] if not alone else [f"{alone} images or table rows without an image or a mask were left out."]
+def _miscounted(entry: Entry, found: Pairs) -> list[str]:
+    notes = []
+    if found.alone:
+        notes.append(f"{found.alone} images or table rows without an image or a mask were left out.")
+    if found.again:
+        notes.append(f"{found.again} table rows that name a pair for the second time were left out.")
     for split, count in entry.counts.items():
-        found = sum(pair.split == split for pair in pairs)
-        if found != count:
-            notes.append(f"The split {split} has {found} pairs; {count} are known of it.")
+        there = sum(pair.split == split for pair in found.pairs)
+        if there != count:
+            notes.append(f"The split {split} has {there} pairs; {count} are known of it.")
     return notes
 
 
@@ -228,21 +233,23 @@ def _write(entry: Entry, pairs: list[Pair], folder: Path, track: Callable[[Itera
         (place / "masks" / f"{pair.stem}.png").write_bytes(convert_mask(pair.mask, entry))
     text = json.dumps({"classes": list(entry.classes)}, indent=1) + "\n"
     (folder / "classes.json").write_text(text, encoding="utf-8")
-    for group in sorted({(pair.split, pair.group) for pair in pairs if pair.group}):
-        _write_group(group, pairs, folder)
+    parts: dict[Path, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        if pair.group:
+            parts[folder / f"{pair.split}_{pair.group}.csv"].append(pair)
+    for path, part in parts.items():
+        _write_part(path, part)
 
 
-def _write_group(group: tuple[str, str | None], pairs: list[Pair], folder: Path) -> None:
+def _write_part(path: Path, pairs: list[Pair]) -> None:
     """A table of the part of a split that is published with scores of its own."""
     rows = io.StringIO(newline="")
     writer = csv.writer(rows, lineterminator="\n")
     writer.writerow(["image", "label"])
-    split, name = group
     for pair in pairs:
-        if (pair.split, pair.group) == group:
-            suffix = posixpath.splitext(pair.image.name)[1].lower()
-            writer.writerow([f"{split}/images/{pair.stem}{suffix}", f"{split}/masks/{pair.stem}.png"])
-    (folder / f"{split}_{name}.csv").write_text(rows.getvalue(), encoding="utf-8")
+        suffix = posixpath.splitext(pair.image.name)[1].lower()
+        writer.writerow([f"{pair.split}/images/{pair.stem}{suffix}", f"{pair.split}/masks/{pair.stem}.png"])
+    path.write_text(rows.getvalue(), encoding="utf-8")
 
 
 class _Loaded(NamedTuple):
