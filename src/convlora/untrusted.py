@@ -108,7 +108,7 @@ def parse_json(text: str) -> Any:
             searched, because they would take up to half as long again.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique if len(text) <= LARGEST else None)
+        return json.loads(text, object_pairs_hook=unique_keys if len(text) <= LARGEST else None)
     except UnreadableError:
         raise
     except RecursionError as error:
@@ -117,7 +117,8 @@ def parse_json(text: str) -> Any:
         raise UnreadableError(str(error)) from error
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads(..., object_pairs_hook=...)`: of two values of one key Python would drop the first."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise UnreadableError(_repeated(key for key, _ in pairs))

@@ -153,6 +153,8 @@ def test_only_results_of_the_same_run_and_image_count(trained_run, tmp_path):
     assert DoneList(tmp_path, "print", 3).earlier([job(tmp_path)]) == {
         job(tmp_path): {"shares": {}, "image": str(tmp_path / "a.jpg"), "mask": str(tmp_path / "a.png")}
     }
+    DoneList(tmp_path, "print", 1).add(job(tmp_path, "b"), {"shares": {}})  # after half a line
+    assert len(DoneList(tmp_path, "print", 3).earlier([job(tmp_path), job(tmp_path, "b")])) == 2
     assert DoneList(tmp_path, "other", 0).earlier([job(tmp_path)]) == {}
     (tmp_path / "a.png").rename(tmp_path / "b.png")
     assert done.earlier([job(tmp_path)]) == {}, "the result is gone"

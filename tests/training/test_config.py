@@ -73,7 +73,7 @@ def test_bad_overrides(assignment, words):
     [
         ("", "empty or no table"),
         ("- 1\n- 2", "empty or no table"),
-        ("training: [", "not valid YAML"),
+        ("training: [", "cannot be read as YAML"),
         ("trainin:\n  lr: 1", "Did you mean 'training'"),
         ("training: 3", "must hold settings"),
         ("training:\n  lr: fast", "must be a number"),
@@ -90,7 +90,7 @@ def test_bad_files(text, words, tmp_path):
 def test_a_yaml_file_runs_no_code(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text("data: !!python/object/apply:os.system ['touch hacked']")
-    with pytest.raises(InputError, match="not valid YAML"):
+    with pytest.raises(InputError, match="cannot be read as YAML"):
         RunConfig.load(path)
 
 

@@ -13,8 +13,9 @@ from convlora.storage import finite
 
 _PLAIN_WIDTH = 120  # of tables in files and pipes, which have no width of their own
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PLAIN_WIDTH)
-err = Console(stderr=True, highlight=False)
+_width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PLAIN_WIDTH
+out = Console(highlight=False, emoji=False, width=_width)  # a name may hold :smile:
+err = Console(highlight=False, emoji=False, stderr=True)
 
 
 def show_error(message: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from convlora.data.colours import Colour
 from convlora.errors import InputError, quoted, shown
-from convlora.untrusted import UnreadableError, read_text
+from convlora.untrusted import UnreadableError, read_text, unique_keys
 
 _DEFAULT_IGNORE_INDEX = 255
 _LARGEST_VALUE = 65535  # masks are 8 or 16 bits deep
@@ -54,7 +54,7 @@ def read_classes_json(path: Path | str) -> NamedClasses:
         InputError: The file is missing, is not JSON, or does not describe at least two different classes.
     """
     try:
-        fields = json.loads(read_text(Path(path)))
+        fields = json.loads(read_text(Path(path)), object_pairs_hook=unique_keys)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
     except UnicodeDecodeError as error:

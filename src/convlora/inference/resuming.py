@@ -75,7 +75,7 @@ class DoneList:
         make_folder(self.output)
         entry = {"key": _state(job.image), "made_by": self.made_by, "made": _made(job), "result": result}
         with open(self._own, "a", encoding="utf-8", opener=_not_through_links) as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write("\n" + json.dumps(entry) + "\n")  # a process that was killed may have left half a line
 
     def forget(self) -> None:
         """Forgets everything, because all is done or all is to be done again. For one process alone."""

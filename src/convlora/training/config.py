@@ -160,7 +160,7 @@ class RunConfig:
         except OSError as error:
             raise InputError(f"Cannot read the configuration {path}: {error}. Check the path.") from error
         except UnreadableError as error:
-            raise InputError(f"The configuration {path} is not valid YAML: {error}.") from error
+            raise InputError(f"The configuration {path} cannot be read as YAML: {error}.") from error
         if not isinstance(values, dict):
             raise InputError(f"The configuration {path} is empty or no table of settings. Compare a RUN/config.yaml.")
         config = cls()
@@ -229,7 +229,7 @@ class RunConfig:
                 value = parse_yaml(text)
             except UnreadableError as error:
                 raise InputError(
-                    f"The value in '{origin}' cannot be read. Quote it if it holds special signs."
+                    f"The value in '{origin}' cannot be read: {error}. Quote it if it holds special signs."
                 ) from error
             self._set(section, name, value, origin)
 
