@@ -250,6 +250,19 @@ def test_evaluate_on_images_without_foreground(convlora, run_folder, blobs, tmp_
     assert 0 <= only_json(out)["iou"] <= 1
 
 
+def test_names_of_classes_in_another_case_and_order_are_the_same(convlora, run_folder, blobs, tmp_path):
+    shutil.copytree(blobs, tmp_path / "d")
+    first, second = json.loads((run_folder / "classes.json").read_text())["classes"]
+    (tmp_path / "d" / "classes.json").write_text(json.dumps({"classes": [second.upper(), first.title()]}))
+    for path in (tmp_path / "d").glob("*/masks/*"):
+        with Image.open(path) as mask:
+            values = np.asarray(mask)
+        Image.fromarray((values == 0).astype(np.uint8)).save(path)
+    _, out, err = convlora("evaluate", run_folder, tmp_path / "d", "--json")
+    assert "Note" not in err
+    assert only_json(out)["iou"] == only_json(convlora("evaluate", run_folder, blobs, "--json")[1])["iou"]
+
+
 def test_evaluate_says_what_it_scores_of_undivided_data(convlora, run_folder, blobs, tmp_path):
     shutil.copytree(blobs / "train", tmp_path / "d")
     assert convlora("train", tmp_path / "d", "--config", run_folder / "config.yaml", "--epochs", 1,

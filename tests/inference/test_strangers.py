@@ -67,6 +67,13 @@ def test_configurations_of_adapters_are_compared_not_followed(run, changes, said
     assert "antigravity" not in sys.modules
 
 
+@pytest.mark.parametrize("intensity", ["loud", ["type"], 3])
+def test_ways_of_reading_that_there_are_not(run, intensity):
+    """Which would be said once for each image."""
+    edit_settings(run, "data", intensity=intensity)
+    assert "config.yaml is damaged (data.intensity=" in refused(run)
+
+
 def test_what_makes_no_difference_is_ignored(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "evil_module.py").write_text("raise SystemExit('ran')\n")

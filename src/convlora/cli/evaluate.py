@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,6 +75,9 @@ def evaluate(
             f"The run {run} tells {', '.join(segmenter.classes.names)} apart, but the classes of {data} are {found}. "
             "Evaluate it on data with the same classes."
         )
+    spelt = {name.casefold(): name for name in segmenter.classes.names}
+    if spelt.keys() == {name.casefold() for name in classes.names} and len(spelt) == classes.num_classes:
+        classes = replace(classes, names=tuple(spelt[name.casefold()] for name in classes.names))
     if set(classes.names) == set(segmenter.classes.names):
         classes = classes.in_order_of(segmenter.classes.names)  # another export may number them otherwise
     else:

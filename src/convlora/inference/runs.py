@@ -37,13 +37,13 @@ def read_settings(run: Path) -> dict[str, Any]:
         ):
             _ = settings[section][key]
         _ = settings["method"]["name"], settings["data"]["path"]
-        _check(settings["model"], settings["training"])
+        _check(settings["model"], settings["training"], settings["data"]["intensity"])
     except (OSError, UnreadableError, KeyError, TypeError) as error:
         raise InputError(f"{run}/config.yaml is damaged ({first_line(error)}). Restore it from a copy.") from error
     return settings
 
 
-def _check(model: dict[str, Any], training: dict[str, Any]) -> None:
+def _check(model: dict[str, Any], training: dict[str, Any], intensity: Any) -> None:
     """Refuses what would be built before anything else could notice; values of the right kind are checked later.
 
     Raises:
@@ -58,6 +58,7 @@ def _check(model: dict[str, Any], training: dict[str, Any]) -> None:
         f"model.attention={quoted(model['attention'])}": isinstance(model["attention"], str),
         f"model.head={quoted(model.get('head'))}": isinstance(model.get("head", "auto"), str),
         f"training.adapt_last={quoted(last)}": last is None or _is_count(last, _MOST_BLOCKS),
+        f"data.intensity={quoted(intensity)}": intensity in ("type", "image"),
     }
     for setting, fine in may_be.items():
         if not fine:
