@@ -100,9 +100,13 @@ def test_sharded_over_two_processes_equals_one(arguments, one, tmp_path):
     checkpoint = tmp_path / "two" / "checkpoints" / "checkpoint-4"
     assert (checkpoint / "trained_weights.safetensors").is_file(), "or it was not sharded"
     assert {path.suffix for path in checkpoint.iterdir()} <= {".safetensors", ".json"}
-    plain = [sys.executable, "-m", "convlora.cli.main", *arguments, "--resume"]
-    told = subprocess.run(plain, capture_output=True, text=True)
+    alone = [sys.executable, "-m", "convlora.cli.main", *arguments, "--resume"]
+    told = subprocess.run(alone, capture_output=True, text=True)
     assert told.returncode == 2
+    assert "was saved by 2 processes, and now there would be 1" in " ".join(told.stderr.split())
+    plain = [*LAUNCHER, "convlora.cli.main", *arguments, "--resume"]
+    told = subprocess.run(plain, capture_output=True, text=True)
+    assert told.returncode
     assert "was saved with FSDP, and can only be gone on with in that way." in " ".join(told.stderr.split())
     out = run([*launcher, *arguments, "--resume"])
     assert out.count("\n") == 1
