@@ -119,8 +119,8 @@ def check_sam(run: Path, weights: dict[str, float], source: str) -> None:
         raise InputError(f"{run / SAM} is damaged ({first_line(error)}). Restore it from a copy.") from error
     if not same:
         raise InputError(
-            f"'{source}' is not the SAM that the run {run} was trained from: it has the same shape, but other weights. "
-            "Give that one with --model."
+            f"'{source}' is not the SAM that the run {run} was trained from: its weights are others. Give that one "
+            "with --model."
         )
 
 

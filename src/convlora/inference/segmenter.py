@@ -120,11 +120,12 @@ class Segmenter:
                 f"'{source}' cannot be made into what {run}/config.yaml says ({first_line(error)}). Restore that file "
                 "from a copy, or give the SAM it was trained from with --model."
             ) from error
-        check_sam(Path(run), sample_weights(base.vision_encoder), source)
+        sam = sample_weights(base.vision_encoder)  # before it is changed
         try:
             adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])
         except InputError as error:
             raise InputError(f"{error} (The run {run} was trained from '{source}'.)") from error
+        check_sam(Path(run), sam, source)
         precision = resolve_precision(precision, chosen)
         halve_frozen_weights(adapted.base_model.model.vision_encoder, precision)
         return cls(
