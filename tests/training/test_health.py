@@ -143,14 +143,10 @@ def test_the_usual_norm_is_remembered():
     heard = Heard()
     classes = ClassTable(("background", "crack"))
     before, after = Health(heard, classes, 1.0), Health(heard, classes, 1.0)
-
-    class State:
-        is_world_process_zero, global_step = True, 13
-
-    for _ in range(12):
-        before.on_log(None, State, None, {"grad_norm": 1.0})
+    for step in range(12):
+        before.look_at_norm(1.0, step)
     after.load_state_dict(json.loads(json.dumps(before.state_dict())))
-    after.on_log(None, State, None, {"grad_norm": 150.0})
+    after.look_at_norm(150.0, 13)
     assert "have the norm 150, where 1 was usual" in heard.messages[0]
 
 
@@ -184,13 +180,8 @@ def test_each_trouble_is_said_once_and_in_words():
         health.look_at_gate(torch.tensor([1.0, 97.0, 2.0]), epoch)
     health.look_at_gate(torch.tensor([50.0, 50.0]), 3)
     health.look_at_gate(None, 3)
-
-    class State:
-        is_world_process_zero, global_step = True, 0
-
-    for norm in [1.0] * 12 + [150.0, 900.0]:
-        State.global_step += 1
-        health.on_log(None, State, None, {"grad_norm": norm})
+    for step, norm in enumerate([1.0] * 12 + [float("inf"), 150.0, 900.0]):
+        health.look_at_norm(norm, step)
     assert heard.messages == [
         "Warning: After epoch 1 the model answers 'background' for every pixel of the validation images. If later "
         "epochs do not change that, train longer or with a higher --lr, and look at the masks with: convlora data "

@@ -131,6 +131,16 @@ def test_processes_that_read_images_change_nothing(trained_run, make_config, tmp
     assert_equal_runs(trained_run, tmp_path / "run")
 
 
+def test_lines_of_the_log_that_stand_for_several_steps(make_config, tmp_path):
+    """One that began before an interruption tells of all its steps."""
+    train(make_config(logging_steps=4), tmp_path / "undisturbed")
+    with pytest.raises(Interrupted):
+        train(make_config(logging_steps=4), tmp_path / "run", reporter=InterruptAt(2))
+    train(make_config(logging_steps=4), tmp_path / "run", resume=True)
+    assert [line["step"] for line in log_of(tmp_path / "run")] == [4, 6]
+    assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
+
+
 def test_a_finished_run_made_longer(trained_run, make_config, tmp_path):
     """The rate is that of the longer schedule from its first step on."""
     shutil.copytree(trained_run, tmp_path / "run")

@@ -8,7 +8,6 @@ from collections import deque
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from convlora.data.classes import ClassTable
 from convlora.metrics import BinaryScores, MultiClassScores
@@ -21,7 +20,7 @@ _NORMS_KEPT = 50
 _NORMS_NEEDED = 10
 
 
-class Health(TrainerCallback):
+class Health:
     """Watches a run and tells the user of each kind of trouble once.
 
     Args:
@@ -44,10 +43,9 @@ class Health(TrainerCallback):
         self._said = set(state["said"])
         self._norms = deque(state["norms"], maxlen=_NORMS_KEPT)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Compares the norm of the gradients with those before."""
-        norm = (logs or {}).get("grad_norm")
-        if norm is None or not math.isfinite(norm) or not state.is_world_process_zero:
+    def look_at_norm(self, norm: float, step: int) -> None:
+        """Warns if the norm of a step's gradients is far above those before."""
+        if not math.isfinite(norm):
             return
         if len(self._norms) >= _NORMS_NEEDED:
             usual = statistics.median(self._norms)
@@ -57,7 +55,7 @@ class Health(TrainerCallback):
                 )
                 self._say(
                     "norm",
-                    f"The gradients of step {state.global_step} have the norm {norm:.3g}, where {usual:.3g} was usual. "
+                    f"The gradients of step {step} have the norm {norm:.3g}, where {usual:.3g} was usual. "
                     f"{clipped}; if the loss rises from here on, lower --lr.",
                 )
         self._norms.append(norm)

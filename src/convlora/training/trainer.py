@@ -130,7 +130,6 @@ class SegmentationTrainer(Trainer):
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
         self.reporter, self.health = reporter, health
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
-        self.add_callback(health)
         count_choices(self.model)
         self.history: list[dict[str, Any]] = []
         self._sums, self._summed = _no_losses(), 0  # since the last line of the log
@@ -184,6 +183,7 @@ class SegmentationTrainer(Trainer):
                 self._sums[name] = self._sums[name] + total
             self._summed += self._step_summed
             self._skipped_in_a_row, self._last_norm = 0, norm
+            self.health.look_at_norm(float(norm), self.state.global_step + 1)
         else:
             self._skip_step(model)
         self._step_sums, self._step_summed = _no_losses(), 0
@@ -237,8 +237,7 @@ class SegmentationTrainer(Trainer):
             for name, total in self._sums.items():
                 mean = torch.as_tensor(float(total) / max(self._summed, 1), device=self.args.device)
                 logs[name] = self.accelerator.reduce(mean, "mean").item() if self._summed else math.nan
-            if self._skipped_since_log:
-                logs["loss"] = sum(logs[name] for name in self._sums)
+            logs["loss"] = sum(logs[name] for name in self._sums)  # the Trainer's forgets what was before a resume
             self._sums, self._summed, self._skipped_since_log = _no_losses(), 0, False
         super().log(logs, start_time)
 
@@ -389,6 +388,7 @@ class SegmentationTrainer(Trainer):
         self._save_rng_state(str(unfinished))
         sharded = is_sharded(self.model)
         weights = trained_weights(self.model) if sharded else None
+        since_log = self._since_log()
         optimizer = optimizer_state(self.model, self.optimizer) if sharded else self.optimizer.state_dict()
         if self.is_world_process_zero():
             if weights is None:
@@ -399,6 +399,7 @@ class SegmentationTrainer(Trainer):
             self._save_scaler(str(unfinished))
             kept = {name: getattr(self, name) for name in _KEPT}
             kept["health"] = self.health.state_dict()
+            kept["since_log"] = since_log
             kept["processes"] = self.args.world_size
             self.state.stateful_callbacks["history"] = {"args": {}, "attributes": kept}
             self.state.save_to_json(str(unfinished / _TRAINER_STATE))
@@ -411,6 +412,15 @@ class SegmentationTrainer(Trainer):
             self.on_checkpoint()
             self.keep_only(folder / name)
         self.accelerator.wait_for_everyone()
+
+    def _since_log(self) -> dict[str, Any]:
+        """What the next line of the log will be about so far, averaged over processes."""
+        sums = {name: torch.as_tensor(float(total), device=self.args.device) for name, total in self._sums.items()}
+        return {
+            "sums": {name: self.accelerator.reduce(total, "mean").item() for name, total in sums.items()},
+            "summed": self._summed,
+            "skipped": self._skipped_since_log,
+        }
 
     def keep_only(self, checkpoint: Path) -> None:
         """Removes all other checkpoints."""
@@ -480,6 +490,9 @@ class SegmentationTrainer(Trainer):
         if stored:
             for name in _KEPT:
                 setattr(self, name, stored["attributes"].get(name, getattr(self, name)))
+            since = stored["attributes"].get("since_log")
+            if since is not None:
+                self._sums, self._summed, self._skipped_since_log = since["sums"], since["summed"], since["skipped"]
             if "health" in stored["attributes"]:
                 self.health.load_state_dict(stored["attributes"]["health"])
         super()._load_callback_state()
