@@ -106,6 +106,8 @@ def test_what_is_compared():
 def test_where_all_weights_are_of_the_run_any_sam_will_do(make_config, tiny_sam_folder, tmp_path):
     config = make_config(epochs=1, max_steps=1)
     config.method.name = "full"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / SAM).write_text("{}")  # of a false start with another method
     train(config, tmp_path / "run")
     assert not (tmp_path / "run" / SAM).exists()
     Segmenter.from_run(tmp_path / "run", model=other_sam(tiny_sam_folder, tmp_path / "other"), device="cpu")

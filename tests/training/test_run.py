@@ -165,8 +165,10 @@ def test_steps_of_another_number_of_processes_are_not_gone_on_with(make_config, 
     state = json.loads(path.read_text())
     state["stateful_callbacks"]["history"]["attributes"]["processes"] = 2
     path.write_text(json.dumps(state))
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
     with pytest.raises(InputError, match=r"was saved by 2 processes, and now there would be 1.*Start it with as many"):
-        train(make_config(), tmp_path / "run", resume=True)
+        train(make_config(epochs=3), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
 def test_resuming_a_finished_run_changes_nothing(trained_run, make_config, tmp_path):

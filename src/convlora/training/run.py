@@ -174,18 +174,20 @@ def _train(
         callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
     )
     trainer.remove_callback(PrinterCallback)
+    if checkpoint is not None:
+        trainer.check_processes(checkpoint)  # before anything is written
     if process.is_main_process:
         make_folder(output)
         if data.skipped is not None:
             write_json(output / SKIPPED, data.skipped)
         config.save(output / "config.yaml")
         write_json(output / "classes.json", classes.to_dict())
-        if not find_method(config.method.name).trains_encoder:  # else all weights are those of the run
+        if find_method(config.method.name).trains_encoder:  # all weights are those of the run
+            (output / SAM).unlink(missing_ok=True)  # of a false start with another method
+        else:
             write_json(output / SAM, sam)
         write_samples(output, splits)
     process.wait_for_everyone()
-    if checkpoint is not None:
-        trainer.check_processes(checkpoint)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     if checkpoint is not None and trainer.is_complete(checkpoint):
