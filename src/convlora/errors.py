@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _MOST_SHOWN = 20
+_OUT_OF_MEMORY = (  # in lower case
+    "out of memory",  # "CUDA error: out of memory", "MPS backend out of memory", "HIP out of memory"
+    "can't allocate memory",  # of a CPU
+    "cudamalloc failed",
+    "cudaerrormemoryallocation",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "cusolver_status_alloc_failed",
+    "cufft_alloc_failed",
+)
 
 
 class InputError(ValueError):
@@ -16,6 +26,18 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """A run that was asked for correctly but failed (exit code 1)."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of a CPU or of any accelerator.
+
+    PyTorch raises `OutOfMemoryError` for what its own allocator asks for. Where CUDA, cuBLAS, cuDNN or Metal ask for
+    memory themselves, and find what others have left, it is a `RuntimeError` with their text.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # without importing torch
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 def shown(text: object, longest: int = 200) -> str:

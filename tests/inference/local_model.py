@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from convlora.data.classes import ClassTable
-from convlora.data.transforms import prepare_image
+from convlora.data.transforms import resize_image
 from convlora.inference.outputs import blendable_scores
 from convlora.inference.segmenter import Segmenter
 
@@ -47,7 +47,7 @@ def seen_whole(segmenter: Segmenter, pixels: np.ndarray, at_least: tuple[int, in
     height, width = pixels.shape[:2]
     missing = (max(0, at_least[0] - height), max(0, at_least[1] - width))
     padded = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-    output = segmenter.forward([prepare_image(Image.fromarray(padded), padded.shape[:2])])
+    output = segmenter.forward(resize_image(Image.fromarray(padded), padded.shape[:2])[None])
     pieces = [scores for _, scores in blendable_scores(output, 0, padded.shape[:2])]
     return torch.cat(pieces, dim=1)[:, :height, :width]
 

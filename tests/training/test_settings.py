@@ -9,8 +9,9 @@ from convlora.errors import InputError
 from convlora.inference.evaluate import score_samples
 from convlora.methods.conv_lora import layer as conv_lora_layer
 from convlora.training import run as run_module
+from convlora.training.arguments import trainer_arguments
 from convlora.training.config import RunConfig
-from convlora.training.run import _arguments, build_model, train
+from convlora.training.run import build_model, train
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.validation import check_settings
 
@@ -37,11 +38,11 @@ from convlora.training.validation import check_settings
 def test_trainer_arguments(assignment, name, value, tmp_path):
     config = RunConfig()
     config.override(["precision=fp32", assignment])
-    assert getattr(_arguments(config, tmp_path, torch.device("cpu"), 4), name) == value
+    assert getattr(trainer_arguments(config, tmp_path, torch.device("cpu"), 4), name) == value
 
 
 def test_the_schedule_and_what_is_off(tmp_path):
-    arguments = _arguments(RunConfig(), tmp_path, torch.device("cpu"), 4)
+    arguments = trainer_arguments(RunConfig(), tmp_path, torch.device("cpu"), 4)
     assert (arguments.lr_scheduler_type, arguments.warmup_steps) == ("polynomial", 0)
     assert arguments.lr_scheduler_kwargs == {"lr_end": 0.0, "power": 1.0}
     assert arguments.ddp_find_unused_parameters is False

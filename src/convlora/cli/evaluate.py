@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convlora.cli.console import err, out, print_json, quiet_libraries
-from convlora.cli.options import Device, DeviceName, Json, MovedModel, Precision, PrecisionName, Run
+from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run
 
 
 def evaluate(
@@ -28,8 +28,8 @@ def evaluate(
         ),
     ] = None,
     model: MovedModel = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
-    device: Device = DeviceName.AUTO,
+    batch_size: Batch = None,
+    device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
     json: Json = False,
 ) -> None:
@@ -39,6 +39,7 @@ def evaluate(
     from convlora.cli.tables import classes_table, scores_table
     from convlora.data.check import check_data
     from convlora.data.sources import ALL, open_data
+    from convlora.devices import default_batch, default_workers
     from convlora.errors import InputError
     from convlora.inference.evaluate import score_samples
     from convlora.inference.runs import read_settings
@@ -52,7 +53,7 @@ def evaluate(
     undivided = split not in source.splits
     source = source.only(split)
     samples = source.split(split)
-    segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
+    segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision.value)
     trained_on = read_settings(run)["data"]["path"]
     same = Path(data).resolve() == Path(trained_on or "").resolve()
     report = check_data(source, full=False, known=segmenter.classes, is_known=same)
@@ -95,7 +96,8 @@ def evaluate(
             samples,
             classes,
             image_size=segmenter.image_size,
-            batch_size=batch_size,
+            batch_size=default_batch(segmenter.device) if batch_size is None else batch_size,
+            workers=default_workers(segmenter.device, len(samples)),
             precision=segmenter.precision,
             intensity=segmenter.intensity,
             trivial=trivial,

@@ -10,7 +10,7 @@ import traceback
 import typer
 
 from convlora.cli.console import show_error
-from convlora.errors import InputError, RunError
+from convlora.errors import InputError, RunError, is_out_of_memory
 
 FAILURE, BAD_INPUT = 1, 2
 
@@ -55,8 +55,9 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     if isinstance(error, RunError):
         show_error(str(error))
         return FAILURE
-    if _is_out_of_memory(error):
-        where = " on the GPU" if "cuda" in type(error).__module__ or "CUDA" in str(error) else ""
+    if is_out_of_memory(error):
+        on_gpu = any(name in str(error) for name in ("CUDA", "cuda", "CUBLAS", "CUDNN", "MPS", "HIP"))
+        where = " on the GPU" if on_gpu or "cuda" in type(error).__module__ else ""
         predicting = command in ("predict", "evaluate", "inspect")
         show_error((_OUT_OF_MEMORY_IN_PREDICTION if predicting else _OUT_OF_MEMORY).format(where=where))
         return FAILURE
@@ -111,10 +112,3 @@ def _is_lost_process(error: BaseException) -> bool:
     signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
     talks = "gloo" in text or "NCCL" in text or type(error).__name__.startswith("Dist")
     return isinstance(error, RuntimeError) and talks and any(sign in text for sign in signs)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

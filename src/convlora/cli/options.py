@@ -20,14 +20,6 @@ class PrecisionName(enum.StrEnum):
     FP16 = "fp16"
 
 
-class DeviceName(enum.StrEnum):
-    """Names of devices."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
 class MemoryMode(enum.StrEnum):
     """How batch size and checkpointing are chosen."""
 
@@ -37,7 +29,18 @@ class MemoryMode(enum.StrEnum):
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that 'convlora train' wrote.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
-Device = Annotated[DeviceName, typer.Option(help="Where to compute; auto: on a GPU if there is one.")]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps; auto: on a GPU if there is one.")
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Images, or windows, at a time. [dim]\\[default: 8 on a GPU, fewer if memory is short; 1 on a CPU][/dim]",
+        show_default=False,
+    ),
+]
 Precision = Annotated[
     PrecisionName, typer.Option(help="Of the frozen arithmetic; auto: bf16 or fp16 on a GPU, fp32 on a CPU.")
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convlora.cli.console import err, out, print_json, quiet_libraries, show_error
-from convlora.cli.options import Device, DeviceName, Json, MovedModel, Precision, PrecisionName, Run
+from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run
 from convlora.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what an interrupted prediction of the same run has done.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images, or windows, at a time.")] = 1,
-    device: Device = DeviceName.AUTO,
+    batch_size: Batch = None,
+    device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
     json: Json = False,
 ) -> None:
@@ -80,10 +80,9 @@ def predict(
     from convlora.storage import sweep
     from convlora.training.run import absolute
 
-    segmenter = Segmenter.from_run(run, model=model, device=device.value, precision=precision.value)
+    segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision.value)
     # Whoever is done first waits for the others, however long their images take.
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=timedelta(days=30))
-    segmenter.model.to(processes.device)
     how = (tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision)
     done = DoneList(output, fingerprint(run, *how), processes.process_index)
     earlier = done.earlier(jobs) if resume else {}

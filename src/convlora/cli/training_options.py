@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.options import DeviceName, MemoryMode, PrecisionName, parse_image_size
+from convlora.cli.options import MemoryMode, PrecisionName, parse_image_size
 
 
 class BadImages(StrEnum):
@@ -58,9 +58,20 @@ Epochs = Annotated[
     int | None, typer.Option(help="Passes over the training images. [dim]\\[default: 20][/dim]", show_default=False)
 ]
 MaxSteps = Annotated[int | None, typer.Option(help="Stop after so many optimizer steps.", show_default=False)]
-BatchSize = Annotated[int | None, typer.Option(help="Images at a time. [dim]\\[default: 1][/dim]", show_default=False)]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Images at a time. [dim]\\[default: 4 images per step: at once on a GPU if they fit, one by one on a "
+        "CPU][/dim]",
+        show_default=False,
+    ),
+]
 GradAccum = Annotated[
-    int | None, typer.Option(help="Batches per optimizer step. [dim]\\[default: 4][/dim]", show_default=False)
+    int | None,
+    typer.Option(
+        help="Batches per optimizer step. [dim]\\[default: as many as make a step of 4 images][/dim]",
+        show_default=False,
+    ),
 ]
 LearningRate = Annotated[
     float | None, typer.Option(help="Learning rate at the start. [dim]\\[default: 1e-4][/dim]", show_default=False)
@@ -113,8 +124,12 @@ TrainingPrecision = Annotated[
     typer.Option(help="Auto: bf16 or fp16 on a GPU, fp32 on a CPU. [dim]\\[default: auto][/dim]", show_default=False),
 ]
 TrainingDevice = Annotated[
-    DeviceName | None,
-    typer.Option(help="Auto: a GPU if there is one. [dim]\\[default: auto][/dim]", show_default=False),
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps; auto: a GPU if there is one. [dim]\\[default: auto][/dim]",
+        show_default=False,
+    ),
 ]
 
 
@@ -133,7 +148,7 @@ def training_settings(
     loss: str | None,
     augmentation: str | None,
     precision: PrecisionName | None,
-    device: DeviceName | None,
+    device: str | None,
     method: str | None = None,
     cache: bool | None = None,
     on_bad_image: BadImages | None = None,
@@ -160,7 +175,7 @@ def training_settings(
             "loss": loss,
             "seed": seed,
             "precision": None if precision is None else precision.value,
-            "device": None if device is None else device.value,
+            "device": device,
         },
     }
     return {section: {k: v for k, v in entries.items() if v is not None} for section, entries in given.items()}

@@ -67,8 +67,17 @@ class ClassTable:
 
     @cached_property
     def _lookup(self) -> np.ndarray:
-        """Class index of every 8-bit value, -1 where the value means nothing."""
-        return np.array([self._pairs.get(value, -1) for value in range(256)], dtype=np.int64)
+        """Class index of every 8-bit value, of the type of the labels; 0 where the value means nothing."""
+        return np.array([self._pairs.get(value, 0) for value in range(256)], dtype=self._label_type)
+
+    @cached_property
+    def _is_known(self) -> np.ndarray:
+        """Whether an 8-bit value means something."""
+        return np.array([value in self._pairs for value in range(256)])
+
+    @property
+    def _label_type(self) -> type[np.integer]:
+        return np.uint8 if max(self.num_classes - 1, self.ignore_index) <= np.iinfo(np.uint8).max else np.int64
 
     def values_outside(self, values: Iterable[int]) -> list[int]:
         """Returns those of `values` that stand neither for a class nor for ignored pixels, sorted."""
@@ -88,18 +97,17 @@ class ClassTable:
             InputError: A value stands for no class and is not the ignore value.
         """
         if mask.dtype == np.uint8:
-            labels = self._lookup[mask]
-        else:
-            known = np.array(sorted(self._pairs), dtype=np.int64)
-            wide = mask.astype(np.int64)
-            place = np.searchsorted(known, wide).clip(max=len(known) - 1)
-            labels = np.array([self._pairs[value] for value in known.tolist()], dtype=np.int64)[place]
-            labels[known[place] != wide] = -1
-        if labels.size and labels.min() < 0:
-            outside = [int(v) for v in np.unique(mask[labels < 0])]
+            if not self._is_known[mask].all():
+                outside = [int(value) for value in np.unique(mask) if not self._is_known[value]]
+                raise InputError(self.outside_message(outside, path, np.unique(mask).tolist()))
+            return self._lookup[mask]
+        known = np.array(sorted(self._pairs), dtype=np.int64)
+        wide = mask.astype(np.int64)
+        place = np.searchsorted(known, wide).clip(max=len(known) - 1)
+        if (known[place] != wide).any():
+            outside = [int(value) for value in np.unique(mask[known[place] != wide])]
             raise InputError(self.outside_message(outside, path, np.unique(mask).tolist()))
-        fits = max(self.num_classes - 1, self.ignore_index) <= np.iinfo(np.uint8).max
-        return labels.astype(np.uint8) if fits else labels
+        return np.array([self._pairs[value] for value in known.tolist()], dtype=self._label_type)[place]
 
     def outside_message(self, outside: Iterable[int], path: object, found: Iterable[int] = ()) -> str:
         """Says which values of a mask mean nothing, what would, and what to do.

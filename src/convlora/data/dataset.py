@@ -1,15 +1,16 @@
 """Samples as tensors for training, in an order and with augmentations that depend on nothing but the seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
+from convlora.data.augmentation import Augmentation
 from convlora.data.classes import ClassTable
-from convlora.data.images import Intensity, read_image, read_mask
+from convlora.data.images import Intensity, read_for_size, read_image, read_mask
 from convlora.data.sample import Sample, size_mismatch_message
-from convlora.data.transforms import Augmentation, normalize, prepare_mask, resize_image
+from convlora.data.transforms import normalize, prepare_mask, resize_image
 from convlora.errors import InputError
 
 
@@ -17,16 +18,20 @@ class SampleInputError(InputError):
     """An image or a mask cannot be used, although it looked fine when the data set was checked."""
 
 
-def read_sample(sample: Sample, classes: ClassTable, intensity: Intensity = "type") -> tuple[Image.Image, np.ndarray]:
+def read_sample(
+    sample: Sample, classes: ClassTable, intensity: Intensity = "type", size: tuple[int, int] | None = None
+) -> tuple[Image.Image, np.ndarray]:
     """Reads an image and its labels at their own size.
 
     Args:
         sample: What to read; it must have a mask.
         classes: What the values in the mask mean.
         intensity: How values become 8 bits, see `read_image`.
+        size: (height, width) to which the image will be shrunk; it may then be decoded smaller than it is, see
+            `read_for_size`. The labels are not.
 
     Returns:
-        The RGB image, and class indices (H, W) of the same size.
+        The RGB image, and class indices (H, W) of the image's own size.
 
     Raises:
         SampleInputError: A file cannot be read, the sizes differ, or the mask holds values that are no class.
@@ -34,9 +39,13 @@ def read_sample(sample: Sample, classes: ClassTable, intensity: Intensity = "typ
     if sample.mask is None:
         raise SampleInputError(f"{sample.image} has no mask. Add one to train on it or to evaluate with it.")
     try:
-        image = read_image(sample.image, intensity)
+        if size is None:
+            image = read_image(sample.image, intensity)
+            image_size = (image.height, image.width)
+        else:
+            image, image_size = read_for_size(sample.image, size, intensity)
         mask = read_mask(sample.mask)
-        image_size, mask_size = (image.height, image.width), (mask.shape[0], mask.shape[1])
+        mask_size = (mask.shape[0], mask.shape[1])
         if image_size != mask_size:
             raise InputError(size_mismatch_message(sample, image_size, mask_size))
         return image, classes.encode(mask, sample.mask)
@@ -45,7 +54,7 @@ def read_sample(sample: Sample, classes: ClassTable, intensity: Intensity = "typ
 
 
 class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Images and labels of one split at the model's size.
+    """Images and labels of one split at the model's size, and the changes that the augmentation makes to them.
 
     An item is asked for by key = epoch * len(dataset) + index, as `EpochSampler` yields them. The augmentation is
     drawn from (seed, epoch, index) alone, so that neither the number of workers nor prefetching nor resuming
@@ -90,7 +99,8 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             key: epoch * len(self) + index.
 
         Returns:
-            `pixel_values`, (3, h, w), float32, and `labels`, (h, w), int64.
+            For [`SegmentationDataset.model_inputs`], as small as can be: `pixel_values`, (3, h, w), uint8; `labels`,
+            (h, w), uint8 (int32 above 255 classes); and `changes`, what [`Augmentation.draw`] drew.
 
         Raises:
             IndexError: The key is negative, or there are no samples.
@@ -99,13 +109,24 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         if key < 0 or not self.samples:
             raise IndexError(f"key {key} of a dataset of {len(self)} samples")
         epoch, index = divmod(int(key), len(self))
-        image, labels = read_sample(self.samples[index], self.classes, self.intensity)
-        resized, resized_labels = self.augmentation(
-            resize_image(image, self.image_size),
-            prepare_mask(labels, self.image_size),
-            _mixed_seed(self.seed, epoch, index),
-        )
-        return {"pixel_values": normalize(resized), "labels": resized_labels}
+        image, labels = read_sample(self.samples[index], self.classes, self.intensity, self.image_size)
+        return {
+            "pixel_values": resize_image(image, self.image_size),
+            "labels": prepare_mask(labels, self.image_size),
+            "changes": self.augmentation.draw(_mixed_seed(self.seed, epoch, index), self.image_size),
+        }
+
+    def model_inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Makes what the model takes of a batch of items, on the device where they are.
+
+        Args:
+            batch: The items, stacked.
+
+        Returns:
+            `pixel_values`, (B, 3, h, w), float32, and `labels`, (B, h, w), int64, changed by the augmentation.
+        """
+        pixels, labels = self.augmentation.apply(batch["pixel_values"], batch["labels"], batch["changes"])
+        return {"pixel_values": normalize(pixels), "labels": labels}
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):

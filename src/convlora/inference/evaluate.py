@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,15 @@ from convlora.data.dataset import read_sample
 from convlora.data.images import Intensity
 from convlora.data.readers import shield_readers
 from convlora.data.sample import Sample
-from convlora.data.transforms import prepare_image
+from convlora.data.transforms import resize_image, to_pixel_values
+from convlora.inference.fitting import FittingBatches
 from convlora.inference.outputs import check_finite
 from convlora.inference.scoring import Baselines, new_scores, update_scores
 from convlora.metrics import BinaryScores, MultiClassScores
 
 
 class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
-    """Images at the model's size with labels at their own."""
+    """Images at the model's size, uint8, with labels at their own."""
 
     def __init__(
         self, samples: Sequence[Sample], classes: ClassTable, image_size: tuple[int, int], intensity: Intensity
@@ -32,8 +33,8 @@ class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, np.ndarray]:
-        image, labels = read_sample(self.samples[index], self.classes, self.intensity)
-        return prepare_image(image, self.image_size), labels
+        image, labels = read_sample(self.samples[index], self.classes, self.intensity, self.image_size)
+        return resize_image(image, self.image_size), labels
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -65,7 +66,7 @@ def score_samples(
         samples: What to score.
         classes: What the values in the masks mean.
         image_size: (height, width) the model works at.
-        batch_size: Images at a time.
+        batch_size: Images at a time; fewer where memory runs out.
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
         intensity: How values become 8 bits.
         workers: Processes that read images.
@@ -83,19 +84,28 @@ def score_samples(
         _OwnSize(samples, classes, image_size, intensity),
         batch_size=batch_size,
         num_workers=min(workers, len(samples)),
-        collate_fn=_as_lists,
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
     )
     shield_readers(loader)  # else validation would also draw from the global generator, and change training
     scores = new_scores(classes, structure)
+    # Weights spread over processes come together in every pass, so all of them must make the same passes.
+    is_spread = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    fitting = FittingBatches(batch_size, may_shrink=not is_spread)
+
+    def forward(batch: torch.Tensor) -> Any:
+        with autocast(device, precision):
+            output = model(pixel_values=to_pixel_values(batch))
+        check_finite(output, precision)
+        return output
+
     was_training = model.training
     model.eval()
     try:
         names = iter(sample.name for sample in samples)
         for pixels, labels in loader:
-            with autocast(device, precision):
-                output = model(pixel_values=torch.stack(pixels).to(device))
-            check_finite(output, precision)
-            for index, own_labels in enumerate(labels):
+            outputs = fitting.outputs(forward, pixels.to(device, non_blocking=True))
+            for (output, index), own_labels in zip(outputs, labels):
                 added, name = update_scores(scores, output, index, own_labels), next(names)
                 if images is not None and added is not None:
                     images.append({"image": name, **added})
@@ -108,12 +118,6 @@ def score_samples(
     return scores
 
 
-def _as_lists(items: Iterable[tuple[torch.Tensor, np.ndarray]]) -> tuple[list[torch.Tensor], list[np.ndarray]]:
+def _collate(items: Iterable[tuple[torch.Tensor, np.ndarray]]) -> tuple[torch.Tensor, list[np.ndarray]]:
     images, labels = zip(*items)
-    return list(images), list(labels)
-
-
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Cuts a sequence into pieces of `size`, the last one shorter."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+    return torch.stack(images), list(labels)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from PIL import Image
 
 from convlora.data.classes import ClassTable
 from convlora.data.images import read_image
+from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
-from convlora.inference.evaluate import batches
+from convlora.inference.background import in_background
 from convlora.inference.files import Job
 from convlora.inference.outcome import Outcome
 from convlora.inference.palette import class_colours, indexed_image
 from convlora.inference.pictures import picture, save_png
 from convlora.inference.resuming import DoneList
-from convlora.inference.segmenter import Segmenter
+from convlora.inference.segmenter import SeenImage, Segmenter
 from convlora.inference.shares import read_shares, write_shares
 from convlora.inference.tiled_job import segment_in_windows
 from convlora.inference.windows import Tiles
@@ -29,7 +31,7 @@ def run_jobs(
     segmenter: Segmenter,
     jobs: Sequence[Job],
     *,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     tiles: Tiles | None = None,
     progress: Callable[[int], None] | None = None,
     windows: Callable[[int, int], None] | None = None,
@@ -43,7 +45,7 @@ def run_jobs(
     Args:
         segmenter: The model.
         jobs: What to do.
-        batch_size: Images at a time, or windows.
+        batch_size: Images at a time, or windows; fewer where memory runs out. Default: 8 on a GPU, 1 on a CPU.
         tiles: How to cut images into windows; default: each is seen at once.
         progress: Called with the number of images just done.
         windows: Called with the number of windows of an image that are done, and of all.
@@ -53,6 +55,8 @@ def run_jobs(
         For each image: `image`, `mask`, `overlay` (if made), `size` (height, width) and `shares`, the share of its
         pixels of each class; or `image` and `error`.
     """
+    if batch_size is None:
+        batch_size = default_batch(segmenter.device)
     results: list[dict[str, Any]] = []
     if jobs:
         read_shares(jobs[0].mask.parent, segmenter.classes)  # or there is a file of that name which is not ours
@@ -91,18 +95,40 @@ def add_shares(output: Path, classes: ClassTable, results: Sequence[dict[str, An
 
 
 def _whole(segmenter: Segmenter, jobs: Sequence[Job], batch_size: int) -> Iterator[tuple[Job, Outcome | InputError]]:
-    for batch in batches(jobs, batch_size):
-        opened: list[tuple[Job, Image.Image]] = []
-        for job in batch:
-            try:
-                opened.append((job, read_image(job.image, segmenter.intensity)))
-            except InputError as error:
-                yield job, error
-        maps = segmenter.predict_maps([image for _, image in opened]) if opened else []
-        for (job, image), semantic_map in zip(opened, maps):
-            _write(job, image, semantic_map, segmenter)
-            counts = np.bincount(semantic_map.ravel(), minlength=segmenter.classes.num_classes)
-            yield job, Outcome((image.height, image.width), counts)
+    threads, ahead = default_workers(segmenter.device, len(jobs)), 2 * batch_size
+    seen = in_background(partial(_see, segmenter), jobs, threads, ahead)
+    return in_background(partial(_write, segmenter), _segmented(segmenter, seen, batch_size), threads, ahead)
+
+
+def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
+    try:
+        image = segmenter.see(job.image)
+    except InputError as error:
+        return job, error
+    return job, image if job.overlay is not None else image._replace(whole=None)  # or the next ones fill the memory
+
+
+def _segmented(
+    segmenter: Segmenter, seen: Iterator[tuple[Job, SeenImage | InputError]], batch_size: int
+) -> Iterator[tuple[Job, SeenImage | InputError, np.ndarray | None]]:
+    while batch := list(islice(seen, batch_size)):
+        maps = iter(segmenter.maps_of([image for _, image in batch if not isinstance(image, InputError)]))
+        for job, image in batch:
+            yield job, image, None if isinstance(image, InputError) else next(maps)
+
+
+def _write(
+    segmenter: Segmenter, segmented: tuple[Job, SeenImage | InputError, np.ndarray | None]
+) -> tuple[Job, Outcome | InputError]:
+    job, image, semantic_map = segmented
+    if isinstance(image, InputError) or semantic_map is None:
+        return job, cast("InputError", image)
+    make_folder(job.mask.parent)
+    save_png(indexed_image(semantic_map, class_colours(segmenter.classes)), job.mask)
+    if job.overlay is not None:
+        whole = read_image(job.image, segmenter.intensity) if image.whole is None else image.whole
+        save_png(picture(whole, semantic_map, segmenter.classes), job.overlay)
+    return job, Outcome(image.size, np.bincount(semantic_map.ravel(), minlength=segmenter.classes.num_classes))
 
 
 def _in_windows(
@@ -115,10 +141,3 @@ def _in_windows(
         return error
     except MemoryError:
         return InputError(f"{job.image} is too wide for the memory. Give a smaller --tile-size, or cut it into pieces.")
-
-
-def _write(job: Job, image: Image.Image, semantic_map: np.ndarray, segmenter: Segmenter) -> None:
-    make_folder(job.mask.parent)
-    save_png(indexed_image(semantic_map, class_colours(segmenter.classes)), job.mask)
-    if job.overlay is not None:
-        save_png(picture(image, semantic_map, segmenter.classes), job.overlay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +13,14 @@ import torch
 from PIL import Image
 
 from convlora.data.classes import ClassTable
-from convlora.data.images import Intensity, read_image
-from convlora.data.transforms import prepare_image
-from convlora.devices import resolve_device, resolve_precision
+from convlora.data.images import Intensity, read_for_size
+from convlora.data.stored import StoredImage
+from convlora.data.transforms import resize_image, to_pixel_values
+from convlora.devices import resolve_device, resolve_precision, set_matmul_precision, to_device
 from convlora.errors import InputError
 from convlora.inference.adapters import load_adapter
 from convlora.inference.evaluate import autocast
+from convlora.inference.fitting import FittingBatches
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.inference.rows import open_rows
 from convlora.inference.runs import adapter_folder, check_sam, first_line, read_classes, read_settings
@@ -41,6 +44,20 @@ class Prediction(NamedTuple):
 
     semantic_map: np.ndarray
     probabilities: np.ndarray
+
+
+class SeenImage(NamedTuple):
+    """An image as the model sees it.
+
+    Attributes:
+        pixels: `(3, h, w)` uint8 at the model's size.
+        size: The image's own (height, width).
+        whole: The image, if all of its pixels were decoded.
+    """
+
+    pixels: torch.Tensor
+    size: tuple[int, int]
+    whole: Image.Image | None
 
 
 class Segmenter:
@@ -77,6 +94,7 @@ class Segmenter:
         self.image_size = image_size
         self.intensity: Intensity = intensity
         self.precision = precision
+        self._batches = FittingBatches(sys.maxsize)  # all images that it is given at once, until memory runs out
 
     @classmethod
     def from_run(
@@ -92,15 +110,20 @@ class Segmenter:
         Args:
             run: The run folder that `convlora train` wrote.
             model: Where the SAM is that was fine-tuned, if it is not where it was.
-            device: `"auto"`, `"cpu"` or `"cuda"`.
+            device: `"auto"` (a CUDA GPU if there is one), or a device by PyTorch's name: `"cpu"`, `"cuda"`, `"cuda:1"`,
+                `"mps"`.
             precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
 
+        On a CUDA GPU it sets `torch.backends.cuda.matmul.allow_tf32`, see
+        `convlora.devices.set_matmul_precision`.
+
         Raises:
-            InputError: If the folder is no run, or the SAM cannot be found.
+            InputError: If the folder is no run, the SAM cannot be found, or there is no such device or precision.
         """
+        chosen = resolve_device(device)
+        precision = resolve_precision(precision, chosen)
         settings, classes, weights = read_settings(Path(run)), read_classes(Path(run)), adapter_folder(Path(run))
         source = str(model if model is not None else settings["model"]["source"])
-        chosen = resolve_device(device)
         try:
             base = SamForSemanticSegmentation.from_pretrained(
                 source,
@@ -126,7 +149,7 @@ class Segmenter:
         except InputError as error:
             raise InputError(f"{error} (The run {run} was trained from '{source}'.)") from error
         check_sam(Path(run), sam, source)
-        precision = resolve_precision(precision, chosen)
+        set_matmul_precision(chosen, precision)
         halve_frozen_weights(adapted.base_model.model.vision_encoder, precision)
         return cls(
             adapted.to(chosen),
@@ -155,16 +178,39 @@ class Segmenter:
     def predict_batch(self, images: Sequence[ImageLike]) -> list[Prediction]:
         """Segments several images at once; they may have different sizes."""
         predictions = []
-        for index, (output, size) in enumerate(self._outputs(images)):
+        seen = [self.see(image) for image in images]
+        for (output, index), (_, size, _) in zip(self.outputs([each.pixels for each in seen]), seen):
             probabilities = own_probabilities(output, index, size).cpu().numpy()
             predictions.append(Prediction(probabilities.argmax(axis=0).astype(self.map_type), probabilities))
         return predictions
 
     def predict_maps(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """The semantic maps of [`Segmenter.predict_batch`] alone, in memory that does not grow with the classes."""
+        return self.maps_of([self.see(image) for image in images])
+
+    def see(self, image: ImageLike | StoredImage) -> SeenImage:
+        """Reads an image for [`Segmenter.maps_of`]; this needs no device, and may be done by other threads.
+
+        A JPEG file much larger than the model's size is decoded at a fraction of its size, as in training.
+
+        Raises:
+            InputError: If the image cannot be read.
+        """
+        if isinstance(image, np.ndarray):
+            image = _from_array(image)
+        source = image if isinstance(image, (Image.Image, StoredImage)) else Path(image)
+        opened, size = read_for_size(source, self.image_size, self.intensity)
+        whole = opened if (opened.height, opened.width) == size else None
+        return SeenImage(resize_image(opened, self.image_size), size, whole)
+
+    def maps_of(self, images: Sequence[SeenImage]) -> list[np.ndarray]:
+        """The semantic map of each image at its own size, of [`Segmenter.map_type`]."""
+        # Eight bytes per pixel would be copied from a GPU, where one or two say the same.
+        small = torch.uint8 if self.map_type is np.uint8 else torch.int32
+        outputs = self.outputs([image.pixels for image in images])
         return [
-            own_map(output, index, size).cpu().numpy().astype(self.map_type)
-            for index, (output, size) in enumerate(self._outputs(images))
+            own_map(output, index, image.size).to(small).cpu().numpy().astype(self.map_type, copy=False)
+            for (output, index), image in zip(outputs, images)
         ]
 
     @property
@@ -207,26 +253,25 @@ class Segmenter:
         with open_rows(source if isinstance(source, Image.Image) else Path(source), self.intensity) as rows:
             yield from predict_bands(self, rows, Tiles(tile_size, overlap), batch_size=batch_size)
 
+    def outputs(self, images: Sequence[torch.Tensor]) -> Iterator[tuple[Any, int]]:
+        """What the model returns, in smaller batches where memory runs out.
+
+        Args:
+            images: Each `(3, h, w)` uint8 at the model's size.
+
+        Yields:
+            For each image in turn the output of its batch, and its place in that.
+        """
+        if images:
+            yield from self._batches.outputs(self.forward, to_device(torch.stack(list(images)), self.device))
+
     @torch.inference_mode()
-    def forward(self, pixels: Sequence[torch.Tensor]) -> Any:
-        """What the model returns for a batch of `pixel_values`, each `(3, h, w)` at the model's size."""
+    def forward(self, images: torch.Tensor) -> Any:
+        """What the model returns for a batch of images, `(B, 3, h, w)` uint8 on its device."""
         with autocast(self.device, self.precision):
-            output = self.model(pixel_values=torch.stack(list(pixels)).to(self.device))
+            output = self.model(pixel_values=to_pixel_values(images))
         check_finite(output, self.precision)
         return output
-
-    def _outputs(self, images: Sequence[ImageLike]) -> list[tuple[Any, tuple[int, int]]]:
-        """The output of the batch, once per image, with the image's own (height, width)."""
-        opened = [self._open(image) for image in images]
-        output = self.forward([prepare_image(image, self.image_size) for image in opened])
-        return [(output, (image.height, image.width)) for image in opened]
-
-    def _open(self, image: ImageLike) -> Image.Image:
-        if isinstance(image, np.ndarray):
-            return read_image(_from_array(image), self.intensity)
-        if isinstance(image, Image.Image):
-            return read_image(image, self.intensity)
-        return read_image(Path(image), self.intensity)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

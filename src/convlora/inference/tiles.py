@@ -11,7 +11,7 @@ import psutil
 import torch
 from PIL import Image
 
-from convlora.data.transforms import prepare_image
+from convlora.data.transforms import resize_image
 from convlora.inference.blending import Pieces, blend
 from convlora.inference.outputs import blendable_scores, classes_of
 from convlora.inference.rows import Rows
@@ -76,16 +76,16 @@ def _window_scores(
     if progress is not None:
         progress(0, len(grid))
     while batch := list(islice(inputs, batch_size)):
-        output = segmenter.forward(batch)
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(grid))
-        for index in range(len(batch)):
+        for number, (output, index) in enumerate(segmenter.outputs(batch)):
+            if number == 0:
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(grid))
             yield blendable_scores(output, index, grid.window)
 
 
 def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[torch.Tensor]:
-    """The `pixel_values` of each window."""
+    """What the model sees of each window, `(3, h, w)` uint8."""
     height, width = grid.window
     above, end = np.empty((0, source.width, 3), np.uint8), 0
     for top, bottom in grid.rows():
@@ -99,5 +99,5 @@ def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[t
                 # things of another shape, and a plain ground an edge that is not there.
                 missing = (height - pixels.shape[0], width - pixels.shape[1])
                 pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-            yield prepare_image(Image.fromarray(np.ascontiguousarray(pixels)), image_size)
+            yield resize_image(Image.fromarray(np.ascontiguousarray(pixels)), image_size)
         above, end = band, bottom

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file
 
-from convlora.errors import InputError, quoted, shown
+from convlora.errors import InputError, is_out_of_memory, quoted, shown
 
 _META_SUFFIXES = {".pth", ".pt"}
 
@@ -149,9 +149,11 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
     """
     try:
         model, found = load(source, *args, output_loading_info=True, **kwargs)
-    except (InputError, MemoryError, torch.OutOfMemoryError):
+    except InputError:
         raise
     except Exception as error:  # damaged files and made-up numbers make it raise nearly anything
+        if is_out_of_memory(error):
+            raise
         reason = shown(str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
         if "weights_only" in str(error):  # advice that must not be followed
             reason = "they would need code to be run, or are damaged"

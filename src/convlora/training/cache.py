@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from convlora.data.transforms import VERSIONS
+from convlora.data.augmentation import VERSIONS
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.frozen_blocks import FrozenBlockCache

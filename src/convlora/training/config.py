@@ -21,7 +21,6 @@ from convlora.storage import write_text
 from convlora.untrusted import UnreadableError, parse_yaml, read_yaml
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass
@@ -35,7 +34,8 @@ class DataSettings:
         val_fraction: Share of the training images held out if there is no validation split.
         train_fraction: Share of the training images to train on; a smaller share is part of a larger one.
         split_seed: Decides which images are held out; null: the run's seed.
-        workers: Processes that read images; null: 4 on a GPU, none on a CPU, where they would compete.
+        workers: Processes that read images; null: by the cores that may be used, up to 8 on a GPU, none on a CPU,
+            where they would compete.
         on_bad_image: What files do that cannot be used: "stop" the run before it begins, or be left out ("skip") and
             listed in `skipped.json`.
     """
@@ -87,8 +87,9 @@ class TrainingSettings:
         loss: "structure", "balanced-bce" (for shadows), "bce-dice" or "structure-mean-bce".
         epochs: Passes over the training images.
         max_steps: Stop after this many optimizer steps; null: after the epochs.
-        batch_size: Images at a time, per device.
-        grad_accum: Batches per optimizer step.
+        batch_size: Images at a time, per device; null: what makes a step of 4 images, all at once on a GPU where memory
+            allows, one by one on a CPU.
+        grad_accum: Batches per optimizer step; null: as many as make a step of 4 images.
         lr: Learning rate at the start; it falls linearly to zero.
         class_weights: Whether rare classes of a task with several weigh more: by the square root of how much rarer than
             the mean they are, at most tenfold.
@@ -106,7 +107,7 @@ class TrainingSettings:
             memory.
         precision: "fp32", "bf16" or "fp16" for the frozen arithmetic; what is trained stays in fp32. "auto": bf16 or
             fp16 on a GPU, fp32 on a CPU.
-        device: "auto", "cpu" or "cuda".
+        device: "auto" (a CUDA GPU if there is one), or a device by PyTorch's name: "cpu", "cuda", "cuda:1", "mps".
         seed: Of everything that is drawn.
         select_by: The score on the validation images that picks the best epoch.
         logging_steps: Optimizer steps between two lines of the log.
@@ -116,8 +117,8 @@ class TrainingSettings:
     loss: str = "structure"
     epochs: int = 20
     max_steps: int | None = None
-    batch_size: int = 1
-    grad_accum: int = 4
+    batch_size: int | None = None
+    grad_accum: int | None = None
     lr: float = 1e-4
     class_weights: bool = False
     set_loss_weights: list[float] = field(default_factory=lambda: [2.0, 5.0, 5.0])
@@ -128,7 +129,7 @@ class TrainingSettings:
     memory: Literal["given", "auto"] = "given"
     activation_checkpointing: bool = False
     precision: Precision = "auto"
-    device: Device = "auto"
+    device: str = "auto"
     seed: int = 0
     select_by: str = "iou"
     logging_steps: int = 1

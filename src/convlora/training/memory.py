@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +14,15 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from accelerate.utils import gather_object
 from peft import PeftModel
 
-from convlora.errors import RunError
+from convlora.errors import InputError, RunError, is_out_of_memory
 from convlora.inference.evaluate import autocast
 from convlora.methods.conv_lora import load_balancing_loss
+from convlora.training.config import TrainingSettings
+
+IMAGES_PER_STEP = 4  # unless something else is asked for; the published number
 
 # Share of the free memory that a step may use. On a GPU the rest is for fragments; on a CPU other programs want some.
 _USABLE = {"cuda": 0.9, "cpu": 0.8}
@@ -36,6 +41,64 @@ class Plan:
     def __str__(self) -> str:
         with_or_without = "with" if self.activation_checkpointing else "without"
         return f"batch size {self.batch_size}, {self.grad_accum} batches per step, {with_or_without} checkpointing"
+
+
+def batches_of(settings: TrainingSettings) -> tuple[int, int]:
+    """Batch size and batches per step; what is left open makes a step of `IMAGES_PER_STEP` images, as far as it can.
+
+    Whatever the device, the same command then means the same number of images per step.
+    """
+    batch_size, grad_accum = settings.batch_size, settings.grad_accum
+    if batch_size is None:
+        batch_size = 1 if grad_accum is None else max(1, IMAGES_PER_STEP // grad_accum)
+    return batch_size, max(1, IMAGES_PER_STEP // batch_size) if grad_accum is None else grad_accum
+
+
+def settle_batches(
+    settings: TrainingSettings,
+    model: PeftModel,
+    image_size: tuple[int, int],
+    device: torch.device,
+    precision: str,
+    tell: Callable[[str], None],
+) -> None:
+    """Fills in what is left open of how the images of a step are processed, the same in all processes.
+
+    On a CUDA GPU, where nothing else is asked for, all images of a step go at once if they fit.
+
+    Args:
+        settings: Changed in place.
+        model: See [`plan_memory`], as for what follows.
+        image_size: (height, width) in pixels.
+        device: Where to train.
+        precision: `"fp32"`, `"bf16"` or `"fp16"`.
+        tell: Receives sentences about the choice.
+
+    Raises:
+        InputError: If memory cannot be measured on the device.
+        RunError: If not even one image with checkpointing fits.
+    """
+    is_open = settings.batch_size is None and settings.grad_accum is None
+    settings.batch_size, settings.grad_accum = batches_of(settings)
+    if settings.memory != "auto" and not (is_open and device.type == "cuda" and not uses_fsdp()):
+        return
+    if device.type not in _USABLE:
+        raise InputError(
+            f"--memory auto cannot measure what a step takes on the device '{device}'. Leave it out, and give "
+            "--batch-size and --grad-accum."
+        )
+    images = settings.batch_size * settings.grad_accum
+    checkpointing = settings.memory != "auto" and settings.activation_checkpointing
+    plan = plan_memory(model, image_size, images, device, precision, tell, checkpointing=checkpointing)
+    plan = max(gather_object([plan]), key=candidates(images).index)  # what fits everywhere
+    tell(f"Memory: {plan}.")
+    settings.batch_size, settings.grad_accum = plan.batch_size, plan.grad_accum
+    settings.activation_checkpointing, settings.memory = plan.activation_checkpointing, "given"
+
+
+def uses_fsdp() -> bool:
+    """Whether accelerate was told to spread the weights over the processes."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
 
 
 def candidates(images_per_step: int) -> list[Plan]:
@@ -70,6 +133,8 @@ def plan_memory(
     device: torch.device,
     precision: str,
     tell: Callable[[str], None],
+    *,
+    checkpointing: bool = False,
 ) -> Plan:
     """Makes trial steps with one image and picks the fastest plan that fits.
 
@@ -80,6 +145,7 @@ def plan_memory(
         device: Where to train.
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
         tell: Receives a sentence about the choice.
+        checkpointing: Whether checkpointing was asked for, so that nothing is tried without.
 
     Raises:
         RunError: If not even one image with checkpointing fits.
@@ -88,12 +154,17 @@ def plan_memory(
     model.to(device)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     budget = _free_bytes(device) * _USABLE[device.type] - trained * _OPTIMIZER_BYTES
+    plain = None
+    if device.type == "cuda" and not checkpointing:  # mostly it fits as it is, and there is nothing else to try
+        plain = _trial(model, image_size, device, precision, checkpointing=False)
+        if plain is not None and plain * images_per_step <= budget:
+            return _told(Plan(images_per_step, 1, False), plain, budget, tell)
     checkpointed = _trial(model, image_size, device, precision, checkpointing=True)
     # Without checkpointing a step takes a few times as much. A CPU has no error to catch, so it is not tried in vain.
-    plain = None
-    if checkpointed is not None and (device.type == "cuda" or checkpointed * 6 <= budget):
+    if device.type == "cpu" and not checkpointing and checkpointed is not None and checkpointed * 6 <= budget:
         plain = _trial(model, image_size, device, precision, checkpointing=False)
-        plain = None if plain is None else max(plain, checkpointed)
+    if plain is not None and checkpointed is not None:
+        plain = max(plain, checkpointed)
     plan = None if checkpointed is None else choose(images_per_step, budget, plain, checkpointed)
     if plan is None or checkpointed is None:
         need = "more than there is" if checkpointed is None else f"{checkpointed / 2**30:.1f} GB"
@@ -101,8 +172,11 @@ def plan_memory(
             f"One image of {image_size[0]} x {image_size[1]} pixels needs {need} with checkpointing, and "
             f"{max(budget, 0) / 2**30:.1f} GB can be used. Lower --image-size, or adapt fewer blocks with --adapt-last."
         )
-    taken = (checkpointed if plan.activation_checkpointing else plain or 0.0) * plan.batch_size
-    tell(f"A step will take about {taken / 2**30:.1f} GB; {budget / 2**30:.1f} GB can be used.")
+    return _told(plan, checkpointed if plan.activation_checkpointing else plain or 0.0, budget, tell)
+
+
+def _told(plan: Plan, each: float, budget: float, tell: Callable[[str], None]) -> Plan:
+    tell(f"A step will take about {each * plan.batch_size / 2**30:.1f} GB; {budget / 2**30:.1f} GB can be used.")
     return plan
 
 
@@ -125,7 +199,9 @@ def _trial(
                 loss = model(pixel_values=pixels, labels=labels).loss + load_balancing_loss(model)
             loss.backward()
         return peak[0]
-    except (torch.OutOfMemoryError, MemoryError):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         return None
     finally:
         model.zero_grad(set_to_none=True)

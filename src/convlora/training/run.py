@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import resource
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,21 +18,21 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils import load_peft_weights
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
 from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
-from convlora.devices import resolve_device, resolve_precision
+from convlora.devices import resolve_device, resolve_precision, set_matmul_precision, use_device
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import SAM, adapter_folder, check_sam, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
 from convlora.locking import LOCK, only_one
 from convlora.losses import SetLossSettings
 from convlora.methods.registry import apply_method, find_method
-from convlora.metrics import HIGHER_IS_BETTER, MultiClassScores
+from convlora.metrics import MultiClassScores
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import as_size
@@ -43,12 +42,13 @@ from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
+from convlora.training.arguments import trainer_arguments
 from convlora.training.cache import end_cache, start_cache
 from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
 from convlora.training.folder import check_folder, check_resumed, keep_new_adapter, last_checkpoint, new_adapter
 from convlora.training.health import Health
-from convlora.training.memory import candidates, plan_memory
+from convlora.training.memory import settle_batches
 from convlora.training.model_card import model_card
 from convlora.training.origin import check_samples, write_samples
 from convlora.training.reporting import Reporter, Silent
@@ -81,6 +81,8 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     """
     check_settings(config)
     device = resolve_device(config.training.device)
+    precision = resolve_precision(config.training.precision, device)
+    use_device(device)
     process = PartialState(cpu=device.type == "cpu")
     if reporter is None or not process.is_main_process:
         reporter = Silent()
@@ -88,14 +90,22 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
     config.data.path, config.model.source = absolute(config.data.path), absolute(config.model.source)
     with only_one(output) if process.is_main_process else contextlib.nullcontext():
-        return _train(config, output, resume, reporter, process, device)
+        return _train(config, output, resume, reporter, process, device, precision)
 
 
 def _train(
-    config: RunConfig, output: Path, resume: bool, reporter: Reporter, process: PartialState, device: torch.device
+    config: RunConfig,
+    output: Path,
+    resume: bool,
+    reporter: Reporter,
+    process: PartialState,
+    device: torch.device,
+    precision: str,
 ) -> dict[str, Any]:
     checkpoint = _prepare_folder(config, output, resume, reporter, process)
-    precision = resolve_precision(config.training.precision, device)
+    if config.training.precision != "auto":  # that of the run that is resumed
+        precision = resolve_precision(config.training.precision, device)
+    set_matmul_precision(device, precision)
     data = load_data(config, reporter.message, reporter.track)
     source, classes = data.source, data.classes
     if checkpoint is not None:
@@ -130,13 +140,7 @@ def _train(
     config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)
     halve_frozen_weights(model.base_model.model.vision_encoder, precision)
-    if config.training.memory == "auto":
-        t = config.training
-        plan = plan_memory(model, image_size, t.batch_size * t.grad_accum, device, precision, reporter.message)
-        plan = max(gather_object([plan]), key=candidates(t.batch_size * t.grad_accum).index)  # what fits everywhere
-        reporter.message(f"Memory: {plan}.")
-        t.batch_size, t.grad_accum = plan.batch_size, plan.grad_accum
-        t.activation_checkpointing, t.memory = plan.activation_checkpointing, "given"
+    settle_batches(config.training, model, image_size, device, precision, reporter.message)
     if config.training.cache:
         start_cache(
             model.base_model.model,
@@ -162,7 +166,7 @@ def _train(
 
     trainer = SegmentationTrainer(
         model=model,
-        args=_arguments(config, output, device, planned_steps(config, len(dataset), process.num_processes)),
+        args=trainer_arguments(config, output, device, len(dataset), process.num_processes),
         train_dataset=dataset,
         val_samples=val_samples,
         classes=classes,
@@ -225,14 +229,6 @@ def some_of(samples: Sequence[Sample], fraction: float, seed: int) -> list[Sampl
     order = np.random.default_rng([seed, 1]).permutation(len(samples))
     chosen = set(order[: max(1, round(fraction * len(samples)))].tolist())
     return [sample for index, sample in enumerate(samples) if index in chosen]
-
-
-def planned_steps(config: RunConfig, images: int, processes: int) -> int:
-    """Optimizer steps of a run: those of all epochs, or `max_steps` if that is fewer."""
-    t = config.training
-    batches = math.ceil(images / (t.batch_size * processes))
-    steps = math.ceil(batches / t.grad_accum) * t.epochs
-    return steps if t.max_steps is None else min(steps, t.max_steps)
 
 
 def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
@@ -319,47 +315,6 @@ def absolute(name: str) -> str:
         return name
     path = Path(name).expanduser()
     return str(path.resolve()) if path.exists() else name
-
-
-def _arguments(config: RunConfig, output: Path, device: torch.device, steps: int) -> TrainingArguments:
-    t, workers = config.training, config.data.workers
-    if workers is None:
-        workers = 4 if device.type == "cuda" else 0
-    return TrainingArguments(
-        output_dir=str(output / "checkpoints"),
-        use_cpu=device.type == "cpu",
-        max_steps=steps,
-        per_device_train_batch_size=t.batch_size,
-        per_device_eval_batch_size=t.batch_size,
-        gradient_accumulation_steps=t.grad_accum,
-        learning_rate=t.lr,
-        weight_decay=t.weight_decay,
-        max_grad_norm=t.max_grad_norm,
-        lr_scheduler_type="polynomial",
-        lr_scheduler_kwargs={"lr_end": 0.0, "power": 1.0},
-        optim="adamw_torch",
-        bf16=t.precision == "bf16",
-        fp16=t.precision == "fp16",
-        activation_checkpointing=t.activation_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        metric_for_best_model=t.select_by,
-        greater_is_better=HIGHER_IS_BETTER[t.select_by],
-        logging_steps=t.logging_steps,
-        logging_nan_inf_filter=False,
-        seed=t.seed,
-        data_seed=t.seed,
-        dataloader_num_workers=workers,
-        dataloader_persistent_workers=workers > 0,
-        dataloader_pin_memory=device.type == "cuda",
-        ddp_find_unused_parameters=False,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        report_to=t.report_to or "none",
-        disable_tqdm=True,
-        log_level="error",
-    )
 
 
 def _save_adapter(

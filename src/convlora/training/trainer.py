@@ -20,7 +20,7 @@ from convlora.data.classes import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.readers import shield_readers
 from convlora.data.sample import Sample
-from convlora.errors import InputError, RunError, shown
+from convlora.errors import InputError, RunError, is_out_of_memory, shown
 from convlora.inference.evaluate import autocast, score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora import load_balancing_loss
@@ -71,9 +71,9 @@ def reading(checkpoint: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except torch.OutOfMemoryError:
-        raise  # not the checkpoint's fault, and whoever reads that it is would delete it
     except (SafetensorError, FileNotFoundError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise  # not the checkpoint's fault, and whoever reads that it is would delete it
         raise InputError(
             f"The checkpoint {checkpoint} is damaged ({shown(error)}). Delete that folder and start the run again."
         ) from error
@@ -120,9 +120,6 @@ class SegmentationTrainer(Trainer):
                 "Weights can be spread over processes by FSDP version 2 only: take docs/configs/fsdp.yaml, or leave "
                 "DeepSpeed and FSDP out of the configuration of accelerate."
             )
-        # The Trainer would split batches over all GPUs in one process, where the load-balancing loss of the copies is
-        # lost. Several GPUs are for `torchrun` and `accelerate launch`.
-        self.args._n_gpu = min(self.args.n_gpu, 1)
         # The loss is a mean over the batch, to be divided by the number of batches accumulated. The Trainer would
         # take it for one that is normalised already, because the segmenter's forward has keyword arguments.
         self.model_accepts_loss_kwargs = False
@@ -150,6 +147,11 @@ class SegmentationTrainer(Trainer):
         loader: Any = super().get_train_dataloader()
         shield_readers(getattr(loader, "base_dataloader", loader))  # accelerate wraps it
         return loader
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """What the readers hand over, on the device, made into what the model takes."""
+        dataset: Any = self.train_dataset
+        return dataset.model_inputs(super()._prepare_inputs(inputs))
 
     # ---- loss ----
 

@@ -6,7 +6,7 @@ import math
 
 from transformers.integrations import get_available_reporting_integrations
 
-from convlora.data.transforms import AUGMENTATIONS
+from convlora.data.augmentation import AUGMENTATIONS
 from convlora.errors import InputError
 from convlora.losses import LOSSES
 from convlora.methods.registry import check_method, resolve_options
