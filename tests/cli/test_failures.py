@@ -62,6 +62,21 @@ def test_bad_input(fails, arguments, words, tmp_path, blobs, tiny_sam_folder, tr
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "meta"])
+def test_devices_that_there_are_not(fails, device, tmp_path, blobs, tiny_sam_folder, trained_run):
+    model, target = ("--model", tiny_sam_folder), ("--output", tmp_path / "r")
+    for command in (
+        ["train", blobs, *model, *target],
+        ["compare", blobs, *model, *target],
+        ["evaluate", trained_run, blobs],
+        ["predict", trained_run, blobs / "test" / "images", *target],
+    ):
+        code, message = fails(*command, "--device", device)
+        assert code == 2
+        assert f"--device '{device}' is no device" in message or f"--device {device} was asked for" in message
+        assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there(fails, tmp_path, blobs, tiny_sam_folder):
     code, message = fails("train", blobs, "--model", tiny_sam_folder, "--output", tmp_path / "r", "--device", "cuda")
@@ -150,6 +165,7 @@ def test_advice_depends_on_the_command(capsys):
             "activation_checkpointing",
         ),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), 1, "Out of memory on the GPU"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `x`"), 1, "Out of memory on the GPU"),
         (OSError(28, "No space left on device", "/data/x"), 1, "/data/x: No space left on device"),
         (KeyError("strange"), 1, "Unexpected failure (KeyError: 'strange')"),
         (KeyboardInterrupt(), 1, "Interrupted"),

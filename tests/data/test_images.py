@@ -14,6 +14,7 @@ from convlora.data.images import (
     IMAGE_SUFFIXES,
     brightest_of_sixteen_bits,
     is_image_file,
+    read_for_size,
     read_image,
     read_image_size,
     read_mask,
@@ -415,3 +416,58 @@ def test_tiff_masks_of_16_bits_in_colour_are_refused(tmp_path):
         new.write(np.ones((3, 12, 16), np.uint16))
     with pytest.raises(InputError, match=r"a\.tif is a mask of several channels of 16 bits"):
         read_mask(tmp_path / "a.tif")
+
+
+def photograph(height, width):
+    """Smooth shapes with sharp borders and some noise, as of a camera."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width] / height
+    shapes = np.stack(
+        [np.sin(9 * x + 4 * y * k) + (((x - 0.6) ** 2 + (y - 0.4) ** 2) < 0.05 * k) for k in (1, 2, 3)], -1
+    )
+    return (255 * (shapes + 1) / 3 + rng.normal(0, 6, shapes.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("own", "size", "decoded"),
+    [
+        ((480, 640), (64, 64), (240, 320)),  # 1/4 would leave 120, less than twice 64
+        ((480, 640), (60, 64), (120, 160)),
+        ((480, 640), (128, 128), (480, 640)),  # 1/2 would leave 240, less than twice 128
+        ((480, 640), (120, 160), (240, 320)),
+        ((2000, 2000), (64, 64), (250, 250)),
+    ],
+)
+def test_large_photographs_are_decoded_at_a_fraction(tmp_path, own, size, decoded):
+    Image.fromarray(photograph(*own)).save(tmp_path / "a.jpg", quality=92)
+    image, own_size = read_for_size(tmp_path / "a.jpg", size)
+    assert own_size == own
+    assert all(side >= 2 * wanted for side, wanted in zip((image.height, image.width), size, strict=True))
+    assert (image.height, image.width) == decoded
+    whole = read_image(tmp_path / "a.jpg")
+    assert (whole.height, whole.width) == own
+    shrunk, expected = (np.asarray(one.resize(size[::-1], Image.Resampling.BILINEAR), int) for one in (image, whole))
+    assert np.abs(shrunk - expected).mean() < 0.5, "of 255"
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_turned_photographs_at_a_fraction(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photograph(480, 640)).save(tmp_path / "a.jpg", exif=exif, quality=92)
+    whole = read_image(tmp_path / "a.jpg")
+    size = (60, 80) if whole.width > whole.height else (80, 60)
+    image, own_size = read_for_size(tmp_path / "a.jpg", size)
+    assert own_size == (whole.height, whole.width)
+    assert (image.height, image.width) == (2 * size[0], 2 * size[1])
+    shrunk, expected = (np.asarray(one.resize(size[::-1], Image.Resampling.BILINEAR), int) for one in (image, whole))
+    assert np.abs(shrunk - expected).mean() < 0.5
+
+
+def test_what_is_always_decoded_whole(tmp_path):
+    Image.fromarray(photograph(480, 640)).save(tmp_path / "a.jpg")
+    Image.fromarray(photograph(480, 640)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.jpg") as opened:
+        for source, intensity in ((tmp_path / "a.png", "type"), (tmp_path / "a.jpg", "image"), (opened, "type")):
+            image, own_size = read_for_size(source, (16, 16), intensity)
+            assert (image.height, image.width) == own_size == (480, 640)

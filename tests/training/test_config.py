@@ -4,13 +4,14 @@ import pytest
 
 from convlora.errors import InputError
 from convlora.training.config import RunConfig
+from convlora.training.memory import batches_of
 from convlora.training.validation import check_settings
 
 
 def test_published_defaults():
     training = RunConfig().training
     assert (training.lr, training.weight_decay, training.loss) == (1e-4, 1e-4, "structure")
-    assert training.batch_size * training.grad_accum == 4
+    assert batches_of(training) == (1, 4)
 
 
 def test_file_round_trip(tmp_path):

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from convlora.errors import RunError
+from convlora.errors import InputError, RunError
 from convlora.training import memory
-from convlora.training.config import RunConfig
-from convlora.training.memory import Plan, candidates, choose, plan_memory
+from convlora.training.config import RunConfig, TrainingSettings
+from convlora.training.memory import Plan, batches_of, candidates, choose, plan_memory, settle_batches
 from convlora.training.reporting import Silent
 from convlora.training.run import train
 
@@ -33,6 +33,107 @@ def test_the_first_that_fits(budget, plan):
 
 def test_without_room_to_try_the_plain_step():
     assert choose(2, 100, one_plain=None, one_checkpointed=3) == Plan(2, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "batches"),
+    [
+        ({}, (1, 4)),
+        ({"batch_size": 2}, (2, 2)),
+        ({"batch_size": 3}, (3, 1)),
+        ({"batch_size": 8}, (8, 1)),
+        ({"grad_accum": 1}, (4, 1)),
+        ({"grad_accum": 8}, (1, 8)),
+        ({"batch_size": 2, "grad_accum": 8}, (2, 8)),
+    ],
+)
+def test_what_is_left_open_makes_a_step_of_four(settings, batches):
+    assert batches_of(TrainingSettings(**settings)) == batches
+
+
+class Placed(torch.nn.Linear):
+    """A model that stays where it is."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def to(self, device):
+        self.device = device
+        return self
+
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "budget", "expected", "trials"),
+    [
+        ({}, 40, (4, 1, False), [False]),  # as it is, on a GPU that has room: one trial
+        ({}, 39, (2, 2, False), [False, True]),
+        ({}, 9, (2, 2, True), [False, True]),
+        ({"activation_checkpointing": True}, 12, (4, 1, True), [True]),
+        ({"batch_size": 1}, 40, (1, 4, False), []),  # what is asked for wins
+        ({"grad_accum": 2}, 9, (2, 2, False), []),
+        ({"memory": "auto", "batch_size": 2, "grad_accum": 1}, 9, (2, 1, True), [False, True]),
+    ],
+)
+def test_a_gpu_takes_the_images_of_a_step_at_once_if_they_fit(monkeypatch, settings, budget, expected, trials):
+    made = []
+
+    def trial(*args, checkpointing):
+        made.append(checkpointing)
+        return 3.0 if checkpointing else 10.0
+
+    monkeypatch.setattr(memory, "_trial", trial)
+    monkeypatch.setattr(memory, "_free_bytes", lambda device: (budget + 24) / 0.9)  # the optimizer takes 24
+    chosen = TrainingSettings(**settings)
+    settle_batches(chosen, Placed(), (64, 64), GPU, "bf16", lambda text: None)
+    assert (chosen.batch_size, chosen.grad_accum, chosen.activation_checkpointing) == expected
+    assert chosen.memory == "given"
+    assert made == trials
+
+
+def test_nothing_is_tried_on_a_cpu_or_with_weights_spread_over_processes(monkeypatch):
+    monkeypatch.setattr(memory, "_trial", None)  # would fail if it were called
+    chosen = TrainingSettings()
+    settle_batches(chosen, Placed(), (64, 64), torch.device("cpu"), "fp32", lambda text: None)
+    assert (chosen.batch_size, chosen.grad_accum) == (1, 4)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    chosen = TrainingSettings()
+    settle_batches(chosen, Placed(), (64, 64), GPU, "bf16", lambda text: None)
+    assert (chosen.batch_size, chosen.grad_accum) == (1, 4)
+
+
+def test_memory_is_measured_on_cpus_and_cuda_only():
+    with pytest.raises(InputError, match="cannot measure what a step takes on the device 'mps'"):
+        settle_batches(
+            TrainingSettings(memory="auto"), Placed(), (64, 64), torch.device("mps"), "fp32", lambda text: None
+        )
+
+
+def test_a_trial_that_runs_out_of_memory_in_a_library_of_cuda(monkeypatch):
+    from convlora.methods.registry import apply_method
+    from convlora.models import SamForSemanticSegmentation
+    from convlora.models.layer_names import sam_layers
+    from tests.helpers.models import tiny_sam
+
+    model = apply_method(
+        SamForSemanticSegmentation.from_sam(tiny_sam()),
+        "decoder",
+        {},
+        targets=sam_layers,
+        modules_to_save=["mask_decoder"],
+    )
+
+    def fail(*args, **kwargs):
+        raise RuntimeError(fail.message)
+
+    monkeypatch.setattr(model, "forward", fail)
+    fail.message = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    assert memory._trial(model, (64, 64), torch.device("cpu"), "fp32", checkpointing=True) is None
+    fail.message = "shape mismatch"
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        memory._trial(model, (64, 64), torch.device("cpu"), "fp32", checkpointing=True)
 
 
 class Listen(Silent):

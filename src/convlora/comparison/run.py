@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from convlora.comparison.plan import Plan, PlannedRun, Variant, shared_settings
+from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import read_metrics
 from convlora.methods.registry import resolve_options
@@ -41,9 +42,10 @@ def run_plan(
         The runs that count, by the label of the method; runs of the search for a learning rate only where they won.
 
     Raises:
-        InputError: If the folder holds a comparison with other settings.
+        InputError: If the folder holds a comparison with other settings, or there is no such device.
         RunError: If a run failed or was interrupted.
     """
+    resolve_precision(plan.base.training.precision, resolve_device(plan.base.training.device))
     load_data(plan.base, tell=lambda _: None)
     _check_folder(plan, output)
     runner = runner or train_in_own_process

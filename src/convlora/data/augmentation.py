@@ -179,8 +179,8 @@ def _sampling(
         shift: Across and down, as shares of the sides.
         image_size: (height, width) in pixels.
     """
-    angle, slope = math.radians(degrees), math.tan(math.radians(shear))
-    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    angle, slope = math.radians(degrees), -math.tan(math.radians(shear))  # signs as kornia's
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     back = np.linalg.inv(scale * turn @ np.array([[1.0, slope], [0.0, 1.0]]))
     sides = np.array([image_size[1], image_size[0]], dtype=float)
     moved = back @ (np.array(shift) * sides)

@@ -118,7 +118,7 @@ def _shrink(opened: Image.Image, size: tuple[int, int]) -> tuple[int, int] | Non
     if not isinstance(opened, JpegImageFile) or not opened.tile:  # whose pixels were decoded before
         return None
     width, height = opened.size
-    is_turned = tags_of(opened).get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
+    is_turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
     enough = (2 * size[0], 2 * size[1]) if is_turned else (2 * size[1], 2 * size[0])
     opened.draft(None, enough)  # to the smallest scale that is not smaller than that
     return (width, height) if is_turned else (height, width)
