@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from convlora.cores import usable_cores
 from convlora.errors import InputError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -111,14 +112,6 @@ def default_workers(device: torch.device, images: int) -> int:
         return 0
     cores = usable_cores() // _local_processes()
     return max(0, min(_MOST_READERS, cores - 1, images))
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, which can be fewer than the machine has."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 def default_batch(device: torch.device) -> int:

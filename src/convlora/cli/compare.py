@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.console import err, out, print_json, quiet_libraries
+from convlora.cli.console import err, loading_libraries, out, print_json
 from convlora.cli.options import Json
 from convlora.cli.training_options import (
     AdaptLast,
@@ -81,12 +81,12 @@ def compare(
     from convlora.comparison.plan import make_plan
     from convlora.methods.registry import METHODS
 
-    quiet_libraries()
-    from convlora.comparison.page import write_page
-    from convlora.comparison.run import run_plan
-    from convlora.comparison.summary import sum_up
-    from convlora.training.config import RunConfig
-    from convlora.training.run import absolute
+    with loading_libraries():
+        from convlora.comparison.page import write_page
+        from convlora.comparison.run import run_plan
+        from convlora.comparison.summary import sum_up
+        from convlora.models.bundled import absolute
+        from convlora.training.config import RunConfig
 
     settings = RunConfig() if config is None else RunConfig.load(config)
     given = training_settings(

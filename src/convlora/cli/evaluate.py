@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.console import err, out, print_json, quiet_libraries
+from convlora.cli.console import err, loading_libraries, out, print_json
 from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run
 
 
@@ -34,20 +34,20 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a run on a data set, each image at its own size."""
-    quiet_libraries()
-    from convlora.cli.progress import RunProgress
-    from convlora.cli.tables import classes_table, scores_table
-    from convlora.data.check import check_data
-    from convlora.data.sources import ALL, open_data
-    from convlora.devices import default_batch, default_workers
-    from convlora.errors import InputError
-    from convlora.inference.evaluate import score_samples
-    from convlora.inference.runs import read_settings
-    from convlora.inference.scoring import new_baselines
-    from convlora.inference.segmenter import Segmenter
-    from convlora.metrics import MultiClassScores
-    from convlora.report.confusion import write_confusion
-    from convlora.storage import make_folder, write_json
+    with loading_libraries():
+        from convlora.cli.progress import RunProgress
+        from convlora.cli.tables import classes_table, scores_table
+        from convlora.data.check import check_data
+        from convlora.data.sources import ALL, open_data
+        from convlora.devices import default_batch, default_workers
+        from convlora.errors import InputError
+        from convlora.inference.evaluate import score_samples
+        from convlora.inference.runs import read_settings
+        from convlora.inference.scoring import new_baselines
+        from convlora.inference.segmenter import Segmenter
+        from convlora.metrics import MultiClassScores
+        from convlora.report.confusion import write_confusion
+        from convlora.storage import make_folder, write_json
 
     source = open_data(data)
     undivided = split not in source.splits

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.console import out, print_json, quiet_libraries
+from convlora.cli.console import loading_libraries, out, print_json
 from convlora.cli.options import Json
 
 
@@ -19,8 +19,8 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show what a run or a model is made of."""
-    quiet_libraries()
-    from convlora.cli.tables import facts_table, scores_table
+    with loading_libraries():
+        from convlora.cli.tables import facts_table, scores_table
 
     path = Path(what)
     facts, scores = _run_facts(path) if (path / "config.yaml").is_file() else (_model_facts(what), {})

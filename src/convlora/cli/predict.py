@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convlora.cli.console import err, out, print_json, quiet_libraries, show_error
+from convlora.cli.console import err, loading_libraries, out, print_json, show_error
 from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run
 from convlora.errors import InputError, RunError
 
@@ -68,17 +68,17 @@ def predict(
     tiles = _tiles(tile, tile_size, tile_overlap)
     found = collect_images(images)
     jobs = plan(found, output, overlay, tiled=tiles is not None)
-    quiet_libraries()
-    from accelerate import PartialState
-    from accelerate.utils import gather_object
+    with loading_libraries():
+        from accelerate import PartialState
+        from accelerate.utils import gather_object
 
-    from convlora.cli.progress import progress_bar, window_bar
-    from convlora.inference.passed_over import passed_over
-    from convlora.inference.predict import add_shares, run_jobs
-    from convlora.inference.resuming import DoneList, fingerprint
-    from convlora.inference.segmenter import Segmenter
-    from convlora.storage import sweep
-    from convlora.training.run import absolute
+        from convlora.cli.progress import progress_bar, window_bar
+        from convlora.inference.passed_over import passed_over
+        from convlora.inference.predict import add_shares, run_jobs
+        from convlora.inference.resuming import DoneList, fingerprint
+        from convlora.inference.segmenter import Segmenter
+        from convlora.models.bundled import absolute
+        from convlora.storage import sweep
 
     segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision.value)
     # Whoever is done first waits for the others, however long their images take.

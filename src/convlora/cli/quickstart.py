@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.console import out, print_json, quiet_libraries
+from convlora.cli.console import loading_libraries, out, print_json
 from convlora.cli.options import Json
 from convlora.cli.training_options import BadImages, OnBadImage
 
@@ -31,10 +31,10 @@ def quickstart(
     A small SAM that comes with the package is fine-tuned on images drawn on the spot (or on yours: --data) and scored
     before and after. The folder then holds a page to look at, report.html.
     """
-    quiet_libraries()
-    from convlora.cli.progress import RunProgress
-    from convlora.errors import InputError
-    from convlora.quickstart import DOMAINS, NEXT_STEPS, run_quickstart
+    with loading_libraries():
+        from convlora.cli.progress import RunProgress
+        from convlora.errors import InputError
+        from convlora.quickstart import DOMAINS, NEXT_STEPS, run_quickstart
 
     if domain not in DOMAINS:
         raise InputError(f"--domain must be one of {', '.join(DOMAINS)}, got '{domain}'.")

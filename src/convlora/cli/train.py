@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convlora.cli.console import out, print_json, quiet_libraries
+from convlora.cli.console import loading_libraries, out, print_json
 from convlora.cli.options import Json
 from convlora.cli.training_options import (
     AdaptLast,
@@ -73,12 +73,12 @@ def train(
         convlora train DATA --model facebook/sam-vit-base --image-size 512 --output RUN
     """
     # Everything heavy is imported here, so that --help answers at once.
-    quiet_libraries()
-    from accelerate import PartialState
+    with loading_libraries():
+        from accelerate import PartialState
 
-    from convlora.cli.progress import RunProgress
-    from convlora.training.config import RunConfig
-    from convlora.training.run import train as run_training
+        from convlora.cli.progress import RunProgress
+        from convlora.training.config import RunConfig
+        from convlora.training.run import train as run_training
 
     settings = RunConfig()
     if config is not None:

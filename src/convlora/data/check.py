@@ -88,6 +88,7 @@ def check_data(
         image_sizes=ImageSizes.of(fact.image_size for fact in used if fact.image_size),
         skipped=skipped,
         splits=splits,
+        values={id(fact.sample): fact.values for fact in used if fact.values is not None},
     )
     if classes is not None:
         problems += _mixed_masks(classes, used, source)

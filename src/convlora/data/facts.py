@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from convlora.cores import usable_cores
 from convlora.data.colours import is_colour
 from convlora.data.images import (
     Intensity,
     brightest_of_sixteen_bits,
     full_scale_of_fractions,
+    is_deep,
+    read_for_size,
     read_image,
     read_image_size,
     read_mask,
@@ -64,7 +66,7 @@ class Facts:
 
 def in_threads(read: Callable[[Facts], None], facts: Sequence[Facts], track: Progress, text: str) -> None:
     """Fills the facts; Pillow decodes without holding the interpreter lock, so threads help."""
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(_MOST_THREADS, usable_cores())) as pool:
         futures = [pool.submit(read, fact) for fact in facts]
         try:
             for future in track(futures, text):
@@ -127,9 +129,8 @@ def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> N
     fact.image_size = _decoded_size(fact, intensity)
     if fact.image_size is not None:
         fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
-        if (
-            intensity != "image" and not fact.problems
-        ):  # of values whose range is unknown there is more to say than that they are dark
+        # Of values whose range is unknown there is more to say than that they are dark.
+        if intensity != "image" and not fact.problems and is_deep(sample.image):
             fact.brightest = brightest_of_sixteen_bits(sample.image)
             fact.full_scale = full_scale_of_fractions(sample.image)
     if sample.mask is not None:
@@ -157,7 +158,8 @@ def _decoded_size(fact: Facts, intensity: Intensity | None = None) -> tuple[int,
     """Decodes the image; that its values have no known range is only a warning where a setting can still solve it."""
     path = fact.sample.image
     try:
-        image = read_image(path, intensity or "type")
+        # That a JPEG file can be decoded shows at an eighth of its size too.
+        _, size = read_for_size(path, (1, 1), intensity or "type")
     except InputError as error:
         if intensity is not None:
             fact.add("unreadable", path, str(error))
@@ -166,8 +168,8 @@ def _decoded_size(fact: Facts, intensity: Intensity | None = None) -> tuple[int,
         if stretched is None:
             return None
         fact.add("unknown-range", path, str(error), severity="warning")
-        image = stretched
-    return image.height, image.width
+        size = (stretched.height, stretched.width)
+    return size
 
 
 def _reading(fact: Facts, read: Callable[[Any], Any], path: ImageSource) -> Any:
@@ -185,7 +187,12 @@ def _compare_sizes(fact: Facts, mask_size: tuple[int, int] | None) -> None:
 
 
 def _count_values(fact: Facts, mask: np.ndarray, most_values: int) -> None:
-    values, counts = np.unique(mask, return_counts=True)
+    if mask.dtype == np.uint8:  # counted without being sorted
+        every = np.bincount(mask.ravel(), minlength=256)
+        values = np.flatnonzero(every)
+        counts = every[values]
+    else:
+        values, counts = np.unique(mask, return_counts=True)
     if len(values) > most_values:
         noun = "colours" if is_colour(int(values[-1])) else "values"
         message = (

@@ -205,6 +205,12 @@ def _whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
+def is_deep(source: Source) -> bool:
+    """Whether an image has values of more than 8 bits, by its header."""
+    with open_image(source) as opened, _decoding(_name(source)):
+        return opened.mode in _DEEP_MODES
+
+
 def brightest_of_sixteen_bits(source: Source) -> int | None:
     """Returns the largest value of an integer image deeper than 8 bits; `None` for others, and without data."""
     with open_image(source) as opened, _decoding(_name(source)):

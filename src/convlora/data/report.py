@@ -1,5 +1,6 @@
 """What a check of a data set found."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,7 @@ class CheckReport:
         image_sizes: The range of image sizes, or `None` if no image could be read.
         skipped: Files left out, each with its split and the reason, if that was asked for.
         splits: The samples that the report is about.
+        values: Pixels per value on disk of the mask of each sample that was read, by the `id` of the sample.
     """
 
     problems: list[Problem]
@@ -54,6 +56,7 @@ class CheckReport:
     image_sizes: ImageSizes | None = None
     skipped: list[Problem] = field(default_factory=list)
     splits: dict[str, list[Sample]] = field(default_factory=dict)
+    values: dict[int, Counter[int]] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Problem]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers.models.mask2former.modeling_mask2former import (
     dice_loss,
@@ -145,6 +144,8 @@ def match(
     cost = cost - settings.match_class_weight * class_logits.softmax(dim=-1)[:, kinds]
     # A diverged model must not crash here; its loss says what is wrong.
     largest = torch.finfo(cost.dtype).max
+    from scipy.optimize import linear_sum_assignment  # slow to import, and of no use to binary tasks
+
     tokens, chosen = linear_sum_assignment(cost.nan_to_num(largest, largest, largest).cpu().numpy())
     return torch.as_tensor(tokens, device=kinds.device), torch.as_tensor(chosen, device=kinds.device)
 

@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 
 TOLERANCE = 0.0075  # of the image's diagonal, as Csurka et al. propose
 
@@ -34,6 +32,8 @@ def boundary_counts(
     Source: Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013, section 3.2.
     """
     tolerance = max(1.0, TOLERANCE * math.hypot(*truth.shape))
+    from scipy.ndimage import distance_transform_edt  # slow to import, and of no use to binary tasks
+
     clear = valid if valid.all() else distance_transform_edt(valid) > tolerance + 1
     edges = [boundary(one, valid) for one in (predicted, truth)]
     maps = list(zip(edges, (predicted, truth), strict=True))
@@ -88,5 +88,7 @@ def _confirmed(points: NDArray[np.int64], others: NDArray[np.int64], tolerance: 
     if not len(points) or not len(others):
         return 0
     # The bound is exclusive, the tolerance is not.
+    from scipy.spatial import cKDTree
+
     distances, _ = cKDTree(others).query(points, distance_upper_bound=tolerance + 1e-6)
     return int(np.isfinite(distances).sum())

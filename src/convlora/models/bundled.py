@@ -14,3 +14,11 @@ def resolve_bundled(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
     A folder of one's own with that name is meant by its path, such as `./tiny`.
     """
     return BUNDLED.get(str(source), source)
+
+
+def absolute(name: str) -> str:
+    """The absolute path of something on this disk; Hub ids and what comes with the package stay as they are."""
+    if name in BUNDLED:
+        return name
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name

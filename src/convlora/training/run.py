@@ -34,7 +34,7 @@ from convlora.losses import SetLossSettings
 from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import MultiClassScores
 from convlora.models import SamForSemanticSegmentation
-from convlora.models.bundled import BUNDLED
+from convlora.models.bundled import absolute
 from convlora.models.configuration import as_size
 from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
@@ -123,7 +123,7 @@ def _train(
     for note in source.notes:
         reporter.message(note)
 
-    settle_task(config, classes, [*train_samples, *val_samples], reporter.message)
+    settle_task(config, classes, [*train_samples, *val_samples], reporter.message, data.values)
     splits = {"train": train_samples, "val": val_samples}
     if checkpoint is not None:
         check_samples(output, splits, reporter.message)
@@ -134,7 +134,7 @@ def _train(
         check_sam(output, sam, str(config.model.source))
     model = adapt(base, config)
     if config.training.class_weights:
-        model.base_model.model.class_weights = class_weights(train_samples, classes).to(device)
+        model.base_model.model.class_weights = class_weights(train_samples, classes, data.values).to(device)
     model.base_model.model.set_loss_settings = SetLossSettings.weighted(*config.training.set_loss_weights)
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
@@ -307,14 +307,6 @@ def _check_classes(output: Path, classes: ClassTable) -> None:
             f"The run {output} learned the classes {', '.join(before.names)}, but those of the data are now "
             f"{', '.join(classes.names)}. Restore the data, or start a new run with another --output."
         )
-
-
-def absolute(name: str) -> str:
-    """The absolute path of something on this disk; Hub ids and what comes with the package stay as they are."""
-    if name in BUNDLED:
-        return name
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
 
 
 def _save_adapter(

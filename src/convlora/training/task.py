@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,11 +15,19 @@ from convlora.errors import InputError
 from convlora.metrics import MULTI_CLASS_SCORES
 from convlora.training.config import RunConfig
 
+Values = Mapping[int, Mapping[int, int]]  # pixels per value on disk of a mask, by the `id` of its sample
+
 HEAD_ROOM = 1.5  # mask tokens per class of the fullest image: spare ones may split a class that lies in several places
 LARGEST_WEIGHT = 10.0
 
 
-def settle_task(config: RunConfig, classes: ClassTable, samples: Sequence[Sample], tell: Callable[[str], None]) -> None:
+def settle_task(
+    config: RunConfig,
+    classes: ClassTable,
+    samples: Sequence[Sample],
+    tell: Callable[[str], None],
+    values: Values | None = None,
+) -> None:
     """Fills in what the number of classes decides.
 
     Args:
@@ -27,6 +35,7 @@ def settle_task(config: RunConfig, classes: ClassTable, samples: Sequence[Sample
         classes: The classes.
         samples: Training and validation images.
         tell: Receives a sentence about the number of mask tokens.
+        values: What is known of the masks from a check of the data, see `CheckReport.values`; others are read.
 
     Raises:
         InputError: If a setting does not fit the task, or an image has more classes than there are mask tokens.
@@ -45,7 +54,7 @@ def settle_task(config: RunConfig, classes: ClassTable, samples: Sequence[Sample
     if not several or config.model.head == "per-pixel":
         config.model.num_mask_tokens = None
         return
-    counts = [classes_in(sample, classes) for sample in samples if sample.mask is not None]
+    counts = [classes_in(sample, classes, values) for sample in samples if sample.mask is not None]
     fullest = max(range(len(counts)), key=lambda index: counts[index])
     most = counts[fullest]
     if not isinstance(config.model.num_mask_tokens, int):
@@ -58,17 +67,17 @@ def settle_task(config: RunConfig, classes: ClassTable, samples: Sequence[Sample
         )
 
 
-def classes_in(sample: Sample, classes: ClassTable) -> int:
+def classes_in(sample: Sample, classes: ClassTable, values: Values | None = None) -> int:
     """Number of classes in a mask, ignored pixels aside."""
-    return int((_sizes(sample, classes) > 0).sum())
+    return int((_sizes(sample, classes, values) > 0).sum())
 
 
-def class_weights(samples: Sequence[Sample], classes: ClassTable) -> torch.Tensor:
+def class_weights(samples: Sequence[Sample], classes: ClassTable, values: Values | None = None) -> torch.Tensor:
     """Weights `(K,)` of the classes from their share of the pixels, with mean 1 over the pixels' classes.
 
     `sqrt(mean share / share)`, between 1/10 and 10; 1 for a class that does not occur.
     """
-    sizes = sum((_sizes(sample, classes) for sample in samples), np.zeros(classes.num_classes))
+    sizes = sum((_sizes(sample, classes, values) for sample in samples), np.zeros(classes.num_classes))
     share = sizes / sizes.sum()
     present = share > 0
     weights = np.ones(classes.num_classes)
@@ -76,9 +85,14 @@ def class_weights(samples: Sequence[Sample], classes: ClassTable) -> torch.Tenso
     return torch.from_numpy(weights.clip(1 / LARGEST_WEIGHT, LARGEST_WEIGHT)).float()
 
 
-def _sizes(sample: Sample, classes: ClassTable) -> np.ndarray:
+def _sizes(sample: Sample, classes: ClassTable, values: Values | None) -> np.ndarray:
     """Pixels of each class in a mask, `(K,)`."""
     if sample.mask is None:
         return np.zeros(classes.num_classes)
+    known = None if values is None else values.get(id(sample))
+    if known is not None:
+        labels = classes.encode(np.array(list(known), dtype=np.int64), sample.mask)
+        kept, pixels = labels != classes.ignore_index, np.array(list(known.values()), dtype=float)
+        return np.bincount(labels[kept], weights=pixels[kept], minlength=classes.num_classes)
     labels = classes.encode(read_mask(sample.mask), sample.mask)
     return np.bincount(labels[labels != classes.ignore_index].ravel(), minlength=classes.num_classes).astype(float)

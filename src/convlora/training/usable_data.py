@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convlora.data.check import MASKS_SAMPLED, check_data
@@ -28,11 +28,13 @@ class UsableData:
         source: The data set, without the files that are left out.
         classes: Its classes.
         skipped: `path`, `split` and `reason` of each file that is left out; None if none may be.
+        values: Pixels per value of the masks that were read, see `CheckReport.values`.
     """
 
     source: DataSource
     classes: ClassTable
     skipped: list[dict[str, str]] | None = None
+    values: dict[int, Counter[int]] = field(default_factory=dict)
 
 
 def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress | None = None) -> UsableData:
@@ -78,7 +80,7 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
         skipped = [
             {"path": problem.path, "split": str(problem.split), "reason": problem.message} for problem in report.skipped
         ]
-    return UsableData(replace(source, splits=report.splits, problems=[]), report.classes, skipped)
+    return UsableData(replace(source, splits=report.splits, problems=[]), report.classes, skipped, report.values)
 
 
 def check_skipped(output: Path, data: UsableData) -> None:
