@@ -123,6 +123,9 @@ class Augmentation:
     def _warp(
         self, pixels: torch.Tensor, labels: torch.Tensor, changes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        is_warped = changes[:, _IS_WARPED]
+        if not _may_be_needed(is_warped):
+            return pixels, labels
         height, width = labels.shape[-2:]
         y = ((2 * torch.arange(height, device=pixels.device) + 1) / height - 1).view(1, height, 1)
         x = ((2 * torch.arange(width, device=pixels.device) + 1) / width - 1).view(1, 1, width)
@@ -134,7 +137,6 @@ class Augmentation:
         shifted = (labels + 1).float()[:, None]
         moved = F.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0].long()
         moved = torch.where(moved == 0, self.ignore_index, moved - 1)
-        is_warped = changes[:, _IS_WARPED]
         return _where(is_warped, warped, pixels), _where(is_warped, moved, labels)
 
 
@@ -144,6 +146,8 @@ def intensities(images: torch.Tensor) -> torch.Tensor:
 
 
 def _recolour(pixels: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
+    if not _may_be_needed(changes[:, _IS_COLOURED]):
+        return pixels
     from kornia import enhance  # slow to import, and needed here alone
 
     brightness, contrast, saturation, hue = changes[:, _FACTORS].unbind(1)
@@ -154,12 +158,17 @@ def _recolour(pixels: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
 
 
 def _blur(pixels: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
+    if not _may_be_needed(changes[:, _IS_BLURRED]) or min(pixels.shape[-2:]) < 3:  # too small to be mirrored
+        return pixels
     from kornia.filters import gaussian_blur2d
 
-    if min(pixels.shape[-2:]) < 3:  # smaller than what is mirrored at the border
-        return pixels
     sigma = changes[:, _SIGMA].expand(-1, 2)
     return _where(changes[:, _IS_BLURRED], gaussian_blur2d(pixels, (5, 5), sigma), pixels)
+
+
+def _may_be_needed(flags: torch.Tensor) -> bool:
+    """Whether an image of the batch is changed; a GPU is not asked, because that would make it wait."""
+    return flags.device.type != "cpu" or bool(flags.any())
 
 
 def _where(flags: torch.Tensor, changed: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
