@@ -8,11 +8,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from convlora.cli.main import app
+from convlora.data.check import check_data
 from convlora.data.classes import ClassTable
 from convlora.data.sources import open_data
 from convlora.data.synthetic import write_task
 from convlora.errors import InputError
 from convlora.inference.segmenter import Segmenter
+from convlora.training import task
 from convlora.training.config import RunConfig
 from convlora.training.reporting import Silent
 from convlora.training.run import train
@@ -70,6 +72,23 @@ def test_a_run_with_several_classes_can_be_resumed(make, tmp_path):
     again = train(make(), tmp_path / "run", resume=True)
     whole = json.loads((tmp_path / "whole" / "metrics.json").read_text())
     assert again["test"]["miou"] == whole["test"]["miou"]
+
+
+def test_masks_that_were_checked_are_not_read_again(make, town, tmp_path, monkeypatch):
+    source = open_data(town)
+    report = check_data(source, full=True)
+    samples = source.splits["train"]
+    assert torch.equal(class_weights(samples, report.classes, report.values), class_weights(samples, report.classes))
+    counts = [classes_in(sample, report.classes, report.values) for sample in samples]
+    assert counts == [classes_in(sample, report.classes) for sample in samples]
+
+    def read(source):
+        raise AssertionError(f"{source} was read again")
+
+    monkeypatch.setattr(task, "read_mask", read)
+    config = make()
+    config.training.max_steps, config.training.class_weights = 1, True
+    train(config, tmp_path / "run")
 
 
 def test_the_number_of_tokens_follows_the_fullest_image(make, town):
