@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from transformers import TrainingArguments
 
 from convlora import devices
@@ -35,7 +36,8 @@ def gpus(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "")  # so that it is as before afterwards
     monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
-    return chosen
+    yield chosen
+    AcceleratorState._reset_state(reset_partial_state=True)  # which would remember a device that there is not
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "CUDA", "", "cuda:-1"])
@@ -151,7 +153,8 @@ def test_a_gpu_by_name_is_the_one_that_is_used(gpus, monkeypatch, tmp_path):
     assert arguments.device == GPU
     assert gpus[-1] == GPU, "the current device too, after transformers made it the first"
     use_device(CPU)
-    assert DeviceArguments(str(tmp_path), use_cpu=True).device == CPU, "a later run elsewhere"
+    later = DeviceArguments(str(tmp_path), use_cpu=True)
+    assert later.device == later.distributed_state.device == CPU, "a later run elsewhere"
 
 
 def test_arguments_for_a_gpu(gpus, monkeypatch, tmp_path):
