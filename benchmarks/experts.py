@@ -14,7 +14,7 @@ from harness import add_output, alternate, report, summarise
 from tests.helpers import direct_experts
 
 from convlora.devices import resolve_device
-from convlora.methods.conv_lora.fast_experts import ExpertTables, mix_experts
+from convlora.methods.conv_lora.experts import ConvExperts
 
 SCALES = tuple(range(1, 9))
 
@@ -29,15 +29,13 @@ def main() -> None:
     options = parser.parse_args()
     device = resolve_device(options.device)
     rank = options.rank
-    weight = torch.randn(8, rank, rank, 3, 3, device=device, requires_grad=True)
-    bias = torch.randn(8, rank, device=device, requires_grad=True)
-    tables = ExpertTables(SCALES).to(weight)
+    experts = ConvExperts(rank, SCALES).to(device)
 
     def fast(z: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return mix_experts(z, weight, bias, indices, weights, tables)
+        return experts(z.permute(0, 2, 3, 1), indices, weights).permute(0, 3, 1, 2)
 
     def direct(z: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return direct_experts.mix_experts(z, weight, bias, indices, weights, SCALES)
+        return direct_experts.mix_experts(z, experts.weight, experts.bias, indices, weights, SCALES)
 
     rows = []
     for maps, side in ((25, 14), (1, 64)):

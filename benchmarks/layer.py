@@ -23,9 +23,13 @@ WIDTHS = {"vit-b": 768, "vit-h": 1280}
 MAPS = {"global 64x64": (1, 64), "25 windows of 14x14": (25, 14)}
 
 
-def mix_directly(z: Any, weight: Any, bias: Any, indices: Any, weights: Any, tables: Any) -> torch.Tensor:
-    """The direct form with the arguments of the fast one."""
-    return direct_experts.mix_experts(z, weight, bias, indices, weights, tuple(range(1, 9)))
+def mix_directly(
+    z: Any, weight: Any, bias: Any, indices: Any, weights: Any, rows: Any = None, columns: Any = None
+) -> torch.Tensor:
+    """The direct form with the arguments of the fast one, for the default scales."""
+    weights = torch.ones_like(indices, dtype=z.dtype) if weights is None else weights
+    z = z.permute(0, 3, 1, 2)
+    return direct_experts.mix_experts(z, weight, bias, indices, weights, tuple(range(1, 9))).permute(0, 2, 3, 1)
 
 
 def projection(width: int) -> nn.Sequential:
