@@ -406,8 +406,8 @@ def test_a_hook_on_all_modules_sees_the_base_output_as_it_was():
     assert torch.equal(seen[0], torch.nn.functional.linear(x, base.weight, base.bias))
 
 
-@pytest.mark.parametrize(("top_k", "scaling"), [(1, "none"), (1, "softmax"), (2, "none")])
-def test_a_layer_takes_few_operations(top_k, scaling):
+@pytest.mark.parametrize(("top_k", "scaling", "most"), [(1, "none", 70), (1, "softmax", 120), (2, "none", 120)])
+def test_a_layer_takes_few_operations(top_k, scaling, most):
     """A GPU waits for the host where a layer is hundreds of tiny operations."""
     config = ConvLoraConfig(target_modules=["0"], top_k=top_k, gate_scaling=scaling)
     counts = []
@@ -420,7 +420,7 @@ def test_a_layer_takes_few_operations(top_k, scaling):
         counts.append(len(counted.names))
     lora, conv_lora = counts
     assert lora < 20
-    assert conv_lora < 80
+    assert conv_lora < most
 
 
 def test_the_balance_of_all_layers_is_a_few_operations():

@@ -36,12 +36,11 @@ class BalanceRecord:
         Gradient checkpointing runs the forward pass again inside the backward pass. The loss of the first run is the
         one that was back-propagated; the second would keep its graph alive for nothing.
         """
-        compiling = torch.compiler.is_compiling()
-        if not compiling and in_backward():
+        if in_backward():
             return
         # A layer that runs several times in one pass counts each time.
         self.shares = [*self.shares, gating.shares] if self.in_forward else [gating.shares]
-        if training and self.usage is not None and not compiling:
+        if training and self.usage is not None:
             self._count(gating.counts.detach())
 
     def _count(self, counts: torch.Tensor) -> None:
@@ -169,5 +168,7 @@ def _active_records(model: nn.Module) -> list[BalanceRecord]:
 
 def in_backward() -> bool:
     """Whether this code runs inside a backward pass, as the forward passes repeated by checkpointing do."""
+    if torch.compiler.is_compiling():  # what is traced is a forward pass
+        return False
     # Private, but what torch.utils.checkpoint itself asks to learn the same thing.
     return torch._C._current_graph_task_id() != -1
