@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -123,6 +124,25 @@ def count_choices(model: nn.Module) -> None:
             record.usage = torch.empty(0)
         else:  # in place: a captured graph writes there
             record.usage.zero_()
+
+
+@contextmanager
+def preserve_choices(model: nn.Module) -> Iterator[None]:
+    """Forward passes within the block are not counted, see [`count_choices`], and leave no loss behind.
+
+    The counters stay where they are in memory.
+    """
+    before = [(record, record.usage) for record in _all_records(model)]
+    counts = [None if usage is None else usage.clone() for _, usage in before]
+    try:
+        yield
+    finally:
+        for (record, _), count in zip(before, counts):
+            record.clear()
+            if count is None:
+                record.usage = None
+            elif record.usage is not None:
+                record.usage.copy_(count) if count.numel() else record.usage.zero_()
 
 
 def expert_usage(model: nn.Module) -> torch.Tensor | None:

@@ -16,7 +16,6 @@ Nothing of the size of the enlarged map is ever computed, and nothing is approxi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -100,11 +99,24 @@ def axis_tables(scales: tuple[int, ...], size: int, dtype: torch.dtype, device: 
         dtype: Type of the tables; they are computed in double precision.
         device: Where they are kept.
     """
-    return _cached_tables(scales, size, dtype, device)
+    key = (scales, size, dtype, device)
+    if key not in _TABLES:
+        if len(_TABLES) >= _MOST_TABLES:
+            del _TABLES[next(iter(_TABLES))]
+        _TABLES[key] = _make_tables(scales, size, dtype, device)
+    return _TABLES[key]
 
 
-@lru_cache(maxsize=64)
-def _cached_tables(scales: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device) -> AxisTables:
+_TABLES: dict[tuple[tuple[int, ...], int, torch.dtype, torch.device], AxisTables] = {}
+_MOST_TABLES = 64  # sizes of maps; a model of images of one size has two
+
+
+def tables_in_use() -> list[AxisTables]:
+    """All tables there are. Whoever has recorded where they are in memory keeps them alive by this list."""
+    return list(_TABLES.values())
+
+
+def _make_tables(scales: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device) -> AxisTables:
     matrices = [_axis_matrices(scale, size, most_phases(scales)) for scale in scales]
     with torch.inference_mode(False):  # made in a prediction, they must serve in training too
         enlarge, reduce = (torch.from_numpy(np.stack(kind)).to(device, dtype) for kind in zip(*matrices))
