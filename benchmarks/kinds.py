@@ -1,0 +1,147 @@
+"""The models whose training steps are compared: a SAM of the true size with random weights, adapted and set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from harness import ROOT  # noqa: F401 - makes tests.helpers importable
+from peft import PeftModel
+from tests.helpers import direct_experts
+from torch import nn
+from transformers import SamConfig, SamVisionConfig
+
+from convlora.inference.evaluate import autocast
+from convlora.methods import conv_lora
+from convlora.methods.conv_lora import load_balancing_loss
+from convlora.methods.conv_lora.experts import ConvExperts
+from convlora.methods.registry import apply_method
+from convlora.models import SamForSemanticSegmentation
+from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.models.parameters import halve_frozen_weights
+from convlora.models.random_sam import random_sam
+
+SIZES = {
+    "tiny": {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "global_attn_indexes": [2, 5]},
+    "vit-b": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "global_attn_indexes": [2, 5, 8, 11],
+    },
+    "vit-l": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [5, 11, 17, 23],
+    },
+    "vit-h": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [7, 15, 23, 31],
+    },
+}
+BUNDLED = "bundled"  # the SAM that comes with the package, with its own weights
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a model is fine-tuned and computes.
+
+    Attributes:
+        method: Its name in the registry.
+        attention: The form of the vision encoder's attention, see `convlora.models.attention`.
+        experts: The form of the experts: "auto", "dense" (a GPU's), "strips" (a CPU's), or "direct", which enlarges the
+            maps as the formula says.
+        checkpointing: Whether activations are computed again in the backward pass.
+        compile: The setting `training.compile`.
+    """
+
+    method: str = "conv-lora"
+    attention: str = "auto"
+    experts: str = "auto"
+    checkpointing: bool = False
+    compile: str = "none"
+
+
+PLAIN = Kind(attention="eager", experts="direct")  # the method as it is usually written
+
+
+def sam_config(size: str) -> SamConfig:
+    """The architecture of a published size."""
+    return SamConfig(vision_config=SamVisionConfig(**SIZES[size], initializer_range=0.02))
+
+
+def segmenter(size: str, image_size: int, *, attention: str = "auto", **task: int | str | None) -> nn.Module:
+    """A segmenter that is not adapted yet, on the CPU.
+
+    Args:
+        size: A key of [`SIZES`], or [`BUNDLED`].
+        image_size: Side of the images in pixels.
+        attention: The form of the attention.
+        **task: `num_classes`, `head` and `num_mask_tokens`.
+    """
+    if size == BUNDLED:
+        return SamForSemanticSegmentation.from_pretrained("tiny", image_size=image_size, attention=attention, **task)
+    return SamForSemanticSegmentation.from_sam(
+        random_sam(sam_config(size)), image_size=image_size, attention=attention, **task
+    )
+
+
+def adapted(base: nn.Module, kind: Kind, precision: str, device: torch.device) -> PeftModel:
+    """Adapts a segmenter, in training mode on its device; frozen weights are kept in the precision they are used in."""
+    model = apply_method(base, kind.method, {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE)
+    choose_experts(model, kind.experts)
+    halve_frozen_weights(base.vision_encoder, precision)
+    model = model.to(device).train()
+    if kind.checkpointing:
+        base.activation_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def choose_experts(model: nn.Module, form: str) -> None:
+    """Chooses the form in which the experts of a model compute, in place."""
+    if form == "direct":
+        for module in model.modules():
+            if isinstance(module, ConvExperts):
+                module.forward = partial(_direct_forward, module)
+        return
+    set_form = getattr(conv_lora, "set_expert_form", None)
+    if set_form is not None:
+        set_form(model, form)
+
+
+def _direct_forward(
+    experts: ConvExperts, z: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The direct form with the arguments of the fast one, whose maps may be channels-last."""
+    last = z.shape[-1] == experts.weight.shape[1]
+    maps = z.permute(0, 3, 1, 2) if last else z
+    shares = torch.ones_like(indices, dtype=z.dtype) if weights is None else weights
+    weight, bias = experts.weight.to(z.dtype), experts.bias.to(z.dtype)
+    mixed = direct_experts.mix_experts(maps, weight, bias, indices, shares, experts.scales)
+    return mixed.permute(0, 2, 3, 1) if last else mixed
+
+
+def random_batch(batch_size: int, image_size: int, classes: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Random pixels, with labels in patches rather than single pixels, as in real maps.
+
+    Every class occurs in every image where there is room.
+    """
+    side = image_size // 16
+    cells = torch.arange(batch_size * side**2, device=device) % classes
+    labels = cells.view(batch_size, side, side).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    return {"pixel_values": torch.randn(batch_size, 3, image_size, image_size, device=device), "labels": labels}
+
+
+def loss_of(model: nn.Module, batch: dict[str, torch.Tensor], device: torch.device, precision: str) -> torch.Tensor:
+    """What a training step minimises: the task's loss plus the load-balancing loss."""
+    with autocast(device, precision):
+        return model(**batch).loss + load_balancing_loss(model)
+
+
+def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are trained."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
