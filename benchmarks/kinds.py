@@ -14,6 +14,7 @@ from transformers import SamConfig, SamVisionConfig
 
 from convlora.inference.evaluate import autocast
 from convlora.methods import conv_lora
+from convlora.methods.conv_lora import experts as experts_module
 from convlora.methods.conv_lora import load_balancing_loss
 from convlora.methods.conv_lora.experts import ConvExperts
 from convlora.methods.registry import apply_method
@@ -23,6 +24,7 @@ from convlora.models.parameters import halve_frozen_weights
 from convlora.models.random_sam import random_sam
 
 SIZES = {
+    "mini": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "global_attn_indexes": [1]},
     "tiny": {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "global_attn_indexes": [2, 5]},
     "vit-b": {
         "hidden_size": 768,
@@ -43,6 +45,7 @@ SIZES = {
         "global_attn_indexes": [7, 15, 23, 31],
     },
 }
+CHANNELS_LAST = hasattr(experts_module, "axis_tables")  # whether experts take maps `(B, H, W, r)`
 BUNDLED = "bundled"  # the SAM that comes with the package, with its own weights
 
 
@@ -74,20 +77,28 @@ def sam_config(size: str) -> SamConfig:
     return SamConfig(vision_config=SamVisionConfig(**SIZES[size], initializer_range=0.02))
 
 
-def segmenter(size: str, image_size: int, *, attention: str = "auto", **task: int | str | None) -> nn.Module:
-    """A segmenter that is not adapted yet, on the CPU.
+def segmenter(
+    size: str,
+    image_size: int,
+    *,
+    attention: str = "auto",
+    device: torch.device | None = None,
+    **task: int | str | None,
+) -> nn.Module:
+    """A segmenter that is not adapted yet.
 
     Args:
         size: A key of [`SIZES`], or [`BUNDLED`].
         image_size: Side of the images in pixels.
         attention: The form of the attention.
+        device: Where random weights are drawn, much faster on a GPU; the CPU if it is None.
         **task: `num_classes`, `head` and `num_mask_tokens`.
     """
     if size == BUNDLED:
         return SamForSemanticSegmentation.from_pretrained("tiny", image_size=image_size, attention=attention, **task)
-    return SamForSemanticSegmentation.from_sam(
-        random_sam(sam_config(size)), image_size=image_size, attention=attention, **task
-    )
+    with device or torch.device("cpu"):
+        sam = random_sam(sam_config(size))
+        return SamForSemanticSegmentation.from_sam(sam, image_size=image_size, attention=attention, **task)
 
 
 def adapted(base: nn.Module, kind: Kind, precision: str, device: torch.device) -> PeftModel:
@@ -116,13 +127,12 @@ def choose_experts(model: nn.Module, form: str) -> None:
 def _direct_forward(
     experts: ConvExperts, z: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The direct form with the arguments of the fast one, whose maps may be channels-last."""
-    last = z.shape[-1] == experts.weight.shape[1]
-    maps = z.permute(0, 3, 1, 2) if last else z
+    """The direct form with the arguments of the fast one."""
+    maps = z.permute(0, 3, 1, 2) if CHANNELS_LAST else z
     shares = torch.ones_like(indices, dtype=z.dtype) if weights is None else weights
     weight, bias = experts.weight.to(z.dtype), experts.bias.to(z.dtype)
     mixed = direct_experts.mix_experts(maps, weight, bias, indices, shares, experts.scales)
-    return mixed.permute(0, 2, 3, 1) if last else mixed
+    return mixed.permute(0, 2, 3, 1) if CHANNELS_LAST else mixed
 
 
 def random_batch(batch_size: int, image_size: int, classes: int, device: torch.device) -> dict[str, torch.Tensor]:
