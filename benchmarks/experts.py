@@ -10,7 +10,7 @@ import statistics
 
 import torch
 from harness import add_output, alternate, report, summarise
-from kinds import choose_experts
+from tests.helpers.expert_forms import choose_experts
 from torch import nn
 
 from convlora.devices import resolve_device

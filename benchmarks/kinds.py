@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from harness import ROOT  # noqa: F401 - makes tests.helpers importable
 from peft import PeftModel
-from tests.helpers import direct_experts
+from tests.helpers.expert_forms import choose_experts
 from torch import nn
 from transformers import SamConfig, SamVisionConfig
 
 from convlora.inference.evaluate import autocast
-from convlora.methods import conv_lora
-from convlora.methods.conv_lora import experts as experts_module
 from convlora.methods.conv_lora import load_balancing_loss
-from convlora.methods.conv_lora.experts import ConvExperts
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
@@ -45,7 +41,6 @@ SIZES = {
         "global_attn_indexes": [7, 15, 23, 31],
     },
 }
-CHANNELS_LAST = hasattr(experts_module, "axis_tables")  # whether experts take maps `(B, H, W, r)`
 BUNDLED = "bundled"  # the SAM that comes with the package, with its own weights
 
 
@@ -56,8 +51,7 @@ class Kind:
     Attributes:
         method: Its name in the registry.
         attention: The form of the vision encoder's attention, see `convlora.models.attention`.
-        experts: The form of the experts: "auto", "dense" (a GPU's), "strips" (a CPU's), or "direct", which enlarges the
-            maps as the formula says.
+        experts: The form of the experts, see `tests/helpers/expert_forms.py`.
         checkpointing: Whether activations are computed again in the backward pass.
         compile: The setting `training.compile`.
     """
@@ -110,29 +104,6 @@ def adapted(base: nn.Module, kind: Kind, precision: str, device: torch.device) -
     if kind.checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
     return model
-
-
-def choose_experts(model: nn.Module, form: str) -> None:
-    """Chooses the form in which the experts of a model compute, in place."""
-    if form == "direct":
-        for module in model.modules():
-            if isinstance(module, ConvExperts):
-                module.forward = partial(_direct_forward, module)
-        return
-    set_form = getattr(conv_lora, "set_expert_form", None)
-    if set_form is not None:
-        set_form(model, form)
-
-
-def _direct_forward(
-    experts: ConvExperts, z: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The direct form with the arguments of the fast one."""
-    maps = z.permute(0, 3, 1, 2) if CHANNELS_LAST else z
-    shares = torch.ones_like(indices, dtype=z.dtype) if weights is None else weights
-    weight, bias = experts.weight.to(z.dtype), experts.bias.to(z.dtype)
-    mixed = direct_experts.mix_experts(maps, weight, bias, indices, shares, experts.scales)
-    return mixed.permute(0, 2, 3, 1) if CHANNELS_LAST else mixed
 
 
 def random_batch(batch_size: int, image_size: int, classes: int, device: torch.device) -> dict[str, torch.Tensor]:

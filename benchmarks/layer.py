@@ -11,8 +11,8 @@ import statistics
 
 import torch
 from harness import add_output, alternate, report, summarise
-from kinds import choose_experts
 from peft import LoraConfig, get_peft_model
+from tests.helpers.expert_forms import choose_experts
 from torch import nn
 
 from convlora.devices import resolve_device

@@ -24,10 +24,11 @@ from collections.abc import Callable
 
 import torch
 from harness import add_output, report
-from kinds import BUNDLED, PLAIN, SIZES, Kind, adapted, choose_experts, loss_of, random_batch, segmenter
+from kinds import BUNDLED, PLAIN, SIZES, Kind, adapted, loss_of, random_batch, segmenter
 from kinds import trained_parameters as trained
 from peft import LoraConfig, get_peft_model
 from tests.helpers.count_operations import OperationCounter
+from tests.helpers.expert_forms import choose_experts
 from torch import nn
 
 from convlora.methods.conv_lora import ConvLoraConfig

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kinds import choose_experts, trained_parameters
+from kinds import trained_parameters
 from safetensors.torch import load_file
+from tests.helpers.expert_forms import choose_experts
 from tests.helpers.parity import Gradients, difference, exact_float32, gradients, small_batch, small_model
 
 from convlora.data.synthetic import write_task
