@@ -87,9 +87,8 @@ def measure(
     """Milliseconds and GiB, forward and backward; how far the output is from the eager form's."""
     dtype = DTYPES[plan.precision]
     width, heads = SIZES[size]["hidden_size"], SIZES[size]["num_attention_heads"]
-    eager, module = (
-        attention_of(one, width, heads, side).to(plan.device, dtype) for one in ("eager", form or "vectors")
-    )
+    with plan.device:  # random weights are drawn there, alike for both
+        eager, module = (attention_of(one, width, heads, side).to(dtype) for one in ("eager", form or "vectors"))
     if form is None:
         module.__class__ = ChannelAttention
         module.backend, module.pads_values = BACKENDS[backend], pads

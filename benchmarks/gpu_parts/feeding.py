@@ -210,7 +210,7 @@ def seconds_of(arguments: list[str]) -> float:
         RuntimeError: If it fails; with what it said.
     """
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=240)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=90)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments[:3])} failed: {done.stderr[-400:]}")
     return time.perf_counter() - start

@@ -119,7 +119,7 @@ def resumed(plan: Plan) -> dict[str, Any]:
         config.update(
             {
                 "data": {"path": str(data), "workers": 0},
-                "model": {"source": "tiny", "image_size": 64},
+                "model": {"source": "tiny", "image_size": min(256, plan.image_size)},
                 "training": {"epochs": 2, "batch_size": 1, "grad_accum": 2, "device": plan.device.type},
             },
             origin="the benchmark",

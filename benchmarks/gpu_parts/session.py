@@ -133,6 +133,7 @@ class Session:
     def __post_init__(self) -> None:
         self.begin = time.monotonic()
         self.conditions = conditions()
+        gc.freeze()  # what the imports made: looking through it after every task would take a third of a second
 
     @property
     def left(self) -> float:
