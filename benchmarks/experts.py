@@ -10,7 +10,7 @@ import statistics
 
 import torch
 from harness import add_output, alternate, report, summarise
-from tests.helpers.expert_forms import choose_experts
+from tests.helpers.direct_experts import use_direct_experts
 from torch import nn
 
 from convlora.devices import resolve_device
@@ -30,12 +30,12 @@ def main() -> None:
     device = resolve_device(options.device)
     rank = options.rank
     forms = {"fast": ConvExperts(rank, SCALES).to(device), "direct": ConvExperts(rank, SCALES).to(device)}
-    choose_experts(forms["direct"], "direct")
+    use_direct_experts(forms["direct"])
 
     rows = []
     for maps, side in ((25, 14), (1, 64)):
         for scale in SCALES:
-            z = torch.randn(maps, rank, side, side, device=device, requires_grad=True)
+            z = torch.randn(maps, side, side, rank, device=device, requires_grad=True)
             indices = torch.full((maps, 1), scale - 1, device=device)
             weights = torch.ones(maps, 1, device=device)
 

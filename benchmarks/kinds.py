@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from harness import ROOT  # noqa: F401 - makes tests.helpers importable
 from peft import PeftModel
-from tests.helpers.expert_forms import choose_experts
+from tests.helpers.direct_experts import use_direct_experts
 from torch import nn
 from transformers import SamConfig, SamVisionConfig
 
@@ -51,19 +51,19 @@ class Kind:
     Attributes:
         method: Its name in the registry.
         attention: The form of the vision encoder's attention, see `convlora.models.attention`.
-        experts: The form of the experts, see `tests/helpers/expert_forms.py`.
+        direct_experts: Whether the experts enlarge the maps, as the formula says.
         checkpointing: Whether activations are computed again in the backward pass.
         compile: The setting `training.compile`.
     """
 
     method: str = "conv-lora"
     attention: str = "auto"
-    experts: str = "auto"
+    direct_experts: bool = False
     checkpointing: bool = False
     compile: str = "none"
 
 
-PLAIN = Kind(attention="eager", experts="direct")  # the method as it is usually written
+PLAIN = Kind(attention="eager", direct_experts=True)  # the method as it is usually written
 
 
 def sam_config(size: str) -> SamConfig:
@@ -98,7 +98,8 @@ def segmenter(
 def adapted(base: nn.Module, kind: Kind, precision: str, device: torch.device) -> PeftModel:
     """Adapts a segmenter, in training mode on its device; frozen weights are kept in the precision they are used in."""
     model = apply_method(base, kind.method, {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE)
-    choose_experts(model, kind.experts)
+    if kind.direct_experts:
+        use_direct_experts(model)
     halve_frozen_weights(base.vision_encoder, precision)
     model = model.to(device).train()
     if kind.checkpointing:

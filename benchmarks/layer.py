@@ -12,7 +12,7 @@ import statistics
 import torch
 from harness import add_output, alternate, report, summarise
 from peft import LoraConfig, get_peft_model
-from tests.helpers.expert_forms import choose_experts
+from tests.helpers.direct_experts import use_direct_experts
 from torch import nn
 
 from convlora.devices import resolve_device
@@ -50,7 +50,7 @@ def main() -> None:
         gate = models["Conv-LoRA"].base_model.model[0].lora_gate["default"].weight
         nn.init.normal_(gate, std=10.0)
         models["Conv-LoRA direct"] = copy.deepcopy(models["Conv-LoRA"])
-        choose_experts(models["Conv-LoRA direct"], "direct")
+        use_direct_experts(models["Conv-LoRA direct"])
         for maps_name, (maps, side) in MAPS.items():
             x = torch.randn(maps, side, side, width, device=device, requires_grad=True)
             grad = torch.randn(maps, side, side, 3 * width, device=device)

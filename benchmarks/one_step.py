@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--head", default="auto")
     parser.add_argument("--mask-tokens", type=int)
     parser.add_argument("--attention", choices=FORMS, default="auto")
-    parser.add_argument("--experts", choices=["auto", "dense", "strips", "direct"], default="auto")
+    parser.add_argument("--experts", choices=["fast", "direct"], default="fast")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--activation-checkpointing", action="store_true")
     parser.add_argument("--allocator", choices=["default", "tuned"], default="default")
@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
 
     device = resolve_device(options.device)
-    kind = Kind(options.method, options.attention, options.experts, options.activation_checkpointing)
+    kind = Kind(options.method, options.attention, options.experts == "direct", options.activation_checkpointing)
     base = segmenter(
         options.model,
         options.image_size,

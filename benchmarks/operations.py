@@ -2,8 +2,9 @@
 
 On a GPU small operations cost their start, not their arithmetic, so their number is what a layer costs. They are
 counted on the CPU as well as anywhere, without any timing. What is counted: everything that is dispatched below
-autograd in the forward and the backward pass, except views, which compute nothing (see
-`tests/helpers/count_operations.py`). Constants that are made once are made before the count.
+autograd in the forward and the backward pass, except views, which compute nothing: operators that by their schema
+return an alias of their input, and `_unsafe_view`. In-place operators and allocations count. Constants that are made
+once are made before the count.
 
 - layer: `nn.Linear(192, 576)`, adapted with PEFT's defaults, on a map of 64 x 64 cells; the gradient of the sum of its
   output, down to the trained weights.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -27,35 +29,37 @@ from harness import add_output, report
 from kinds import BUNDLED, PLAIN, SIZES, Kind, adapted, loss_of, random_batch, segmenter
 from kinds import trained_parameters as trained
 from peft import LoraConfig, get_peft_model
-from tests.helpers.count_operations import OperationCounter
-from tests.helpers.expert_forms import choose_experts
+from tests.helpers.count_operations import CountOperations
+from tests.helpers.direct_experts import use_direct_experts
 from torch import nn
 
 from convlora.methods.conv_lora import ConvLoraConfig
 
+# Forms of the attention for a GPU, and for a CPU; a layer by itself has none.
 KINDS = {
     "lora": Kind("lora", attention="vectors"),
-    "conv-lora": Kind(attention="vectors", experts="dense"),
-    "conv-lora (cpu)": Kind(attention="blocks", experts="strips"),
+    "conv-lora": Kind(attention="vectors"),
+    "conv-lora (cpu)": Kind(attention="blocks"),
     "plain": PLAIN,
 }
 CPU = torch.device("cpu")
 
 
-def count(work: Callable[[], None]) -> OperationCounter:
+def count(work: Callable[[], None]) -> CountOperations:
     """Counts the operations of the second run of some work; the first makes what is made once."""
     torch.manual_seed(0)
     work()
-    with OperationCounter() as counter:
+    with CountOperations() as counter:
         work()
     return counter
 
 
-def of_layer(kind: Kind) -> OperationCounter:
+def of_layer(kind: Kind) -> CountOperations:
     """Counts one adapted linear layer, forward and backward."""
     config = (LoraConfig if kind.method == "lora" else ConvLoraConfig)(target_modules=["0"])
     model = get_peft_model(nn.Sequential(nn.Linear(192, 576)), config).train()
-    choose_experts(model, kind.experts)
+    if kind.direct_experts:
+        use_direct_experts(model)
     x = torch.randn(1, 64, 64, 192)
 
     def work() -> None:
@@ -65,7 +69,7 @@ def of_layer(kind: Kind) -> OperationCounter:
     return count(work)
 
 
-def of_encoder(kind: Kind, size: str, image_size: int) -> OperationCounter:
+def of_encoder(kind: Kind, size: str, image_size: int) -> CountOperations:
     """Counts a vision encoder, forward and backward."""
     model = adapted(segmenter(size, image_size, attention=kind.attention), kind, "fp32", CPU)
     encoder = model.base_model.model.vision_encoder
@@ -78,7 +82,7 @@ def of_encoder(kind: Kind, size: str, image_size: int) -> OperationCounter:
     return count(work)
 
 
-def of_step(kind: Kind, size: str, image_size: int) -> OperationCounter:
+def of_step(kind: Kind, size: str, image_size: int) -> CountOperations:
     """Counts a training step."""
     model = adapted(segmenter(size, image_size, attention=kind.attention), kind, "fp32", CPU)
     # As on a GPU, where many tensors are updated at a time.
@@ -109,9 +113,9 @@ def main() -> None:
         "encoder": {name: of_encoder(kind, *where) for name, kind in KINDS.items()},
         "step": {name: of_step(kind, *where) for name, kind in KINDS.items()},
     }
-    totals = {what: {name: one.total for name, one in row.items()} for what, row in counters.items()}
+    totals = {what: {name: len(one.names) for name, one in row.items()} for what, row in counters.items()}
     if options.operators:
-        for operator, times in counters["layer"]["conv-lora"].counts.most_common():
+        for operator, times in Counter(counters["layer"]["conv-lora"].names).most_common():
             print(f"{times:5d}  {operator}")
     rows = [{"operations": what, **row} for what, row in totals.items()]
     report(f"Operations, {options.model} at {options.image_size} pixels", rows, options.output)

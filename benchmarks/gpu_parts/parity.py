@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from kinds import trained_parameters
 from safetensors.torch import load_file
-from tests.helpers.expert_forms import choose_experts
+from tests.helpers.direct_experts import use_direct_experts
 from tests.helpers.parity import Gradients, difference, exact_float32, gradients, small_batch, small_model
 
 from convlora.data.synthetic import write_task
@@ -35,7 +35,7 @@ def tasks(plan: Plan) -> Iterator[Task]:
         yield Task(f"method {method}", lambda method=method: of_method(method, plan.device), needs=5)
     for form in ("vectors", "blocks", "sdpa", "eager"):
         yield Task(f"attention {form}", lambda form=form: of_attention(form, plan.device), needs=5)
-    for form in ("dense", "strips", "direct"):
+    for form in ("fast", "direct"):
         yield Task(f"experts {form}", lambda form=form: of_experts(form, plan.device), needs=5)
     for method in ("conv-lora", "lora"):
         yield Task(f"replayed {method}", lambda method=method: replayed(method, plan.device), needs=10)
@@ -63,8 +63,9 @@ def of_attention(form: str, device: torch.device) -> dict[str, Any]:
 def of_experts(form: str, device: torch.device) -> dict[str, Any]:
     """A form of the experts on the device against the formula on the CPU."""
     model, direct, batch = small_model(), small_model(), small_batch()
-    choose_experts(model, form)
-    choose_experts(direct, "direct")
+    use_direct_experts(direct)
+    if form == "direct":
+        use_direct_experts(model)
     return judged(gradients(model, batch, device, "fp32"), gradients(direct, batch, CPU, "fp32"))
 
 

@@ -7,26 +7,20 @@ import sys
 import torch
 from harness import ROOT
 
-from tests.helpers.count_operations import OperationCounter
+from tests.helpers.count_operations import CountOperations
 
 # An adapted layer, forward and backward. Fewer are always welcome; what needs more must be worth it.
-MOST = {"lora": 13, "conv-lora": 279, "conv-lora (cpu)": 279}
+MOST = {"lora": 11, "conv-lora": 60, "conv-lora (cpu)": 60}
 
 
 def test_views_are_not_counted():
     x = torch.ones(2, 3, requires_grad=True)
-    with OperationCounter() as counter:
+    with CountOperations() as counter:
         y = x.view(3, 2).t().detach()[0].unsqueeze(0)
         y.add_(1)
         (2 * x).sum().backward()
     # The backward pass begins with ones, expands them without a copy, and multiplies.
-    assert counter.counts == {
-        "aten.add_.Tensor": 1,
-        "aten.mul.Tensor": 2,
-        "aten.sum.default": 1,
-        "aten.ones_like.default": 1,
-    }
-    assert counter.total == 5
+    assert counter.names == ["add_", "mul", "sum", "ones_like", "mul"]
 
 
 def test_the_benchmark_counts_layer_encoder_and_step():
