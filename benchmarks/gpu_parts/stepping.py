@@ -10,6 +10,9 @@ from harness import forward_flops, matrix_rate, step_seconds
 from kinds import Kind, adapted, loss_of, random_batch, sam_config, segmenter, trained_parameters
 from torch import nn
 
+from convlora.inference.evaluate import autocast
+from convlora.models.replay import CudaRecorder, Recorder, Repeater
+from convlora.training.passes import Passes
 from gpu_parts.session import Plan, Unavailable
 
 Batch = dict[str, torch.Tensor]
@@ -21,13 +24,17 @@ class EagerStep:
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str, lr: float = 1e-4) -> None:
         self.model, self.device, self.precision = model, device, precision
-        self.optimizer = torch.optim.AdamW(trained_parameters(model), lr=lr)
+        self.optimizer = torch.optim.AdamW(trained_parameters(model), lr=lr, fused=True)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The loss of a batch."""
+        return loss_of(self.model, batch, self.device, self.precision)
 
     def __call__(self, batches: Sequence[Batch]) -> torch.Tensor:
         """Accumulates the gradients of some batches and updates the weights."""
         total = torch.zeros((), device=self.device)
         for batch in batches:
-            loss = loss_of(self.model, batch, self.device, self.precision) / len(batches)
+            loss = self.loss(batch) / len(batches)
             loss.backward()
             total += loss.detach()
         nn.utils.clip_grad_norm_(trained_parameters(self.model), 1.0)
@@ -36,21 +43,32 @@ class EagerStep:
         return total
 
 
+class RecordedStep(EagerStep):
+    """One optimizer step, with the passes of the model replayed from recordings."""
+
+    def __init__(self, model: nn.Module, device: torch.device, precision: str, recorder: Recorder) -> None:
+        super().__init__(model, device, precision)
+        self.passes = Passes(recorder, refuse, lambda: autocast(device, precision))
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The loss of a batch."""
+        output, balance = self.passes(self.model, batch["pixel_values"])
+        return self.model.base_model.model.loss_of(output, batch["labels"]) + balance
+
+
+def refuse(reason: str) -> None:
+    """What is measured must not be something else."""
+    raise Unavailable(reason)
+
+
 def make_step(model: nn.Module, device: torch.device, precision: str, compile: str = "none") -> Step:
     """A step with the setting `training.compile`: "none" is eager, "auto" replays CUDA graphs.
 
-    Raises:
-        Unavailable: If there are no CUDA graphs here.
+    On a CPU a stand-in does the same work without graphs, so that a dry run sees this too.
     """
     if compile == "none":
         return EagerStep(model, device, precision)
-    if device.type != "cuda":
-        raise Unavailable("CUDA graphs need a GPU")
-    try:
-        from convlora.training.graphs import GraphedStep
-    except ImportError:
-        raise Unavailable("this version has no convlora.training.graphs") from None
-    return GraphedStep(model, device, precision)
+    return RecordedStep(model, device, precision, CudaRecorder() if device.type == "cuda" else Repeater())
 
 
 def prepared(

@@ -200,13 +200,20 @@ class ReplayedTraining:
         model: A segmenter in training mode, with or without adapters.
         example: Input `(B, 3, H, W)` of the shape to record.
         recorder: Makes the recordings.
+        context: What to call the model in, such as autocast.
 
     Raises:
         CannotRecordError: If the model cannot be recorded, or a replay does not give what the model gives.
     """
 
-    def __init__(self, model: nn.Module, example: torch.Tensor, recorder: Recorder) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: nn.Module,
+        example: torch.Tensor,
+        recorder: Recorder,
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self._model, self._context = model, context
         self._input = example.clone()
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._anchor = torch.zeros((), device=example.device, requires_grad=True)
@@ -235,7 +242,8 @@ class ReplayedTraining:
         self._place = _place_of(model)
 
     def _forward(self) -> list[torch.Tensor]:
-        output = self._model(pixel_values=self._input)
+        with self._context():
+            output = self._model(pixel_values=self._input)
         self._kind, self._names = type(output), list(output.keys())
         balance = load_balancing_loss(self._model)
         self._live = [*output.values(), balance]

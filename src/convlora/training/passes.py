@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,14 +20,20 @@ class Passes:
     Args:
         recorder: Makes recordings; None if nothing is to be recorded.
         tell: Receives one sentence if the model turns out not to be recordable.
+        context: What to call the model in, such as autocast.
 
     Attributes:
         replayed: Number of passes that were replayed.
         ordinary: Number of all others.
     """
 
-    def __init__(self, recorder: Recorder | None, tell: Callable[[str], None]) -> None:
-        self.recorder, self.tell = recorder, tell
+    def __init__(
+        self,
+        recorder: Recorder | None,
+        tell: Callable[[str], None],
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.recorder, self.tell, self.context = recorder, tell, context
         self.replayed = self.ordinary = 0
         self._recording: ReplayedTraining | None = None
         self._shape: torch.Size | None = None
@@ -45,7 +52,8 @@ class Passes:
             self.replayed += 1
             return recording(pixel_values)
         self.ordinary += 1
-        return model(pixel_values=pixel_values), load_balancing_loss(model)
+        with self.context():
+            return model(pixel_values=pixel_values), load_balancing_loss(model)
 
     def _record(self, model: Any, pixel_values: torch.Tensor, recorder: Recorder) -> ReplayedTraining | None:
         self._recording = None  # its memory is needed for the next
@@ -53,7 +61,7 @@ class Passes:
             if self._recordings == _MOST_RECORDINGS:
                 raise CannotRecordError("its weights keep moving in memory")
             self._recordings += 1
-            self._recording = ReplayedTraining(model, pixel_values, recorder)
+            self._recording = ReplayedTraining(model, pixel_values, recorder, self.context)
         except CannotRecordError as error:
             self.recorder = None
             self.tell(f"Steps are not recorded for the GPU ({error}), so that it may wait for the host.")
