@@ -308,4 +308,4 @@ def _to_host(values: Tensor) -> np.ndarray:
 def _to_device(values: np.ndarray, device: torch.device) -> Tensor:
     """A copy that nobody waits for: from pageable memory the host would wait until it is through."""
     tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

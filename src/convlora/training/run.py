@@ -53,6 +53,7 @@ from convlora.training.model_card import model_card
 from convlora.training.origin import check_samples, write_samples
 from convlora.training.reporting import Reporter, Silent
 from convlora.training.sharding import is_sharded
+from convlora.training.steps import reading_interval
 from convlora.training.task import class_weights, settle_task
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.usable_data import SKIPPED, check_skipped, load_data
@@ -155,7 +156,7 @@ def _train(
         seed=config.training.seed,
         intensity=config.data.intensity,
     )
-    timer, interruption = StepTimer(), Interruption(reporter)
+    timer, interruption = StepTimer(), Interruption(reporter, reading_interval(device))
 
     def save_adapter(scores: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
         _save_adapter(model, new_adapter(output, trainer.state.global_step), config, classes, weights)

@@ -36,6 +36,11 @@ def skip_on_device(optimizer: Any, skip: torch.Tensor) -> bool:
     return True
 
 
+def tell_by_gradients(loss: torch.Tensor) -> torch.Tensor:
+    """The same loss; if it is not finite, all of its gradients become nan, which a `GradScaler` looks for."""
+    return loss * (loss.detach() * 0 + 1)
+
+
 @dataclass
 class Step:
     """An optimizer step whose values are still on the device.

@@ -39,7 +39,7 @@ from convlora.training.sharding import (
     trained_weights,
     whole_number,
 )
-from convlora.training.steps import PendingSteps, Step, StepAccount, reading_interval, skip_on_device
+from convlora.training.steps import PendingSteps, Step, StepAccount, reading_interval, skip_on_device, tell_by_gradients
 
 _WEIGHTS_NAME = "trained_weights.safetensors"  # where the model is spread over processes
 _STATE_NAME = "optimizer_state.safetensors"
@@ -162,8 +162,7 @@ class SegmentationTrainer(Trainer):
         self._step_passes += 1
         loss = task_loss + balance
         if self.precision == "fp16":
-            # The scaler looks at gradients only: those of a loss that is not finite are made to tell.
-            loss = loss * (loss.detach() * 0 + 1)
+            loss = tell_by_gradients(loss)
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
