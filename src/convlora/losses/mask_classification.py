@@ -95,14 +95,16 @@ def set_loss(
         shares = class_shares_at(counted, num_classes, points)
         costs = match_costs(mask_logits, class_logits, shares, points, settings)
         present = classes_in(counted, num_classes)
-        # With the costs goes which classes there are: one copy, the only one.
-        table = _to_host(torch.cat([costs, present[:, None].to(costs.dtype)], dim=1))
-    kinds = match(table[:, :-1], table[:, -1] > 0)
+        ignored = known.partly_ignored()[:, None].expand_as(present)
+        # With the costs goes which classes there are, and whether pixels are ignored: one copy, the only one.
+        table = _to_host(torch.cat([costs, torch.stack([present, ignored], dim=1).to(costs.dtype)], dim=1))
+    costs_on_host, there, some_ignored = table[:, :tokens], table[:, tokens] > 0, bool(table[:, tokens + 1].any())
+    kinds = match(costs_on_host, there)
     matched = np.flatnonzero(kinds >= 0)
     if len(matched) == 0:  # every pixel is ignored
         return (class_logits.sum() + mask_logits.sum()) * 0
     # Of an image without a known pixel not even "no object" is learned.
-    wanted = np.where(kinds >= 0, kinds, np.where(table[:, -1:].any(axis=-1), num_classes, _NOTHING))
+    wanted = np.where(kinds >= 0, kinds, np.where(there.any(axis=1, keepdims=True), num_classes, _NOTHING))
     uploaded = _to_device(np.concatenate([wanted.reshape(-1), matched]), labels.device)
     kinds_of_tokens, rows = uploaded[: images * tokens], uploaded[images * tokens :]
     weights = class_logits.new_ones(num_classes) if class_weights is None else class_weights.to(class_logits.dtype)
@@ -110,7 +112,7 @@ def set_loss(
     by_class = F.cross_entropy(class_logits.flatten(0, 1), kinds_of_tokens, weight=weights, ignore_index=_NOTHING)
     masks = mask_logits.flatten(0, 1).index_select(0, rows)
     owners = rows.div(tokens, rounding_mode="floor")
-    points = uncertain_points(masks, owners, known, settings)
+    points = uncertain_points(masks, owners, known if some_ignored else None, settings)
     shares = shares_at(counted, owners, kinds_of_tokens.index_select(0, rows), points)
     by_mask, by_dice = mask_losses(_read(masks[:, None], points)[:, 0], shares)
     return settings.class_weight * by_class + settings.mask_weight * by_mask + settings.dice_weight * by_dice
@@ -217,13 +219,15 @@ def shares_at(labels: Tensor, images: Tensor, kinds: Tensor, points: Tensor) -> 
     return total
 
 
-def uncertain_points(mask_logits: Tensor, images: Tensor, known: ValidPixels, settings: SetLossSettings) -> Tensor:
+def uncertain_points(
+    mask_logits: Tensor, images: Tensor, known: ValidPixels | None, settings: SetLossSettings
+) -> Tensor:
     """Points at which masks `(M, h, w)` are near zero, and some anywhere: `(M, P, 2)`.
 
     Args:
         mask_logits: `(M, h, w)`.
         images: Image of each mask, `(M,)`.
-        known: Where the images have pixels that count.
+        known: Where the images have pixels that count; None if no pixel is ignored.
         settings: How many points, and how they are chosen.
 
     Source: Kirillov et al., "PointRend", CVPR 2020, section 4.1.
@@ -252,6 +256,10 @@ class ValidPixels(NamedTuple):
     before: Tensor
     counts: Tensor
 
+    def partly_ignored(self) -> Tensor:
+        """Images of which some pixels count and some do not, `(B,)` bool."""
+        return (self.counts > 0) & (self.counts < self.size[0] * self.size[1])
+
 
 def count_valid(valid: Tensor) -> ValidPixels:
     """Counts the pixels that count, `(B, H, W)` bool."""
@@ -260,26 +268,29 @@ def count_valid(valid: Tensor) -> ValidPixels:
     return ValidPixels((valid.shape[1], valid.shape[2]), order, counts.cumsum(0, dtype=torch.int32) - counts, counts)
 
 
-def random_points(images: Tensor, points: int, known: ValidPixels) -> Tensor:
+def random_points(images: Tensor, points: int, known: ValidPixels | None) -> Tensor:
     """Uniform points `(M, points, 2)` as (x, y) in [0, 1] that do not lie on ignored pixels.
 
     Args:
         images: The image that each of the M sets of points is for, `(M,)`.
         points: Number of points per set.
-        known: Where the images have pixels that count. Without one the points are anywhere.
+        known: Where the images have pixels that count, of which an image without any has points anywhere. None if no
+            pixel is ignored, which saves the search.
     """
-    height, width = known.size
     anywhere = torch.rand(len(images), points, 2, device=images.device)
+    if known is None:
+        return anywhere
+    height, width = known.size
     counts = known.counts[images][:, None]
     # Off the ignored pixels, and on pixel centres, where no ignored neighbour is mixed in. The n-th pixel that counts
     # is where the running count first exceeds n.
     drawn = torch.randint(2**31 - 1, (len(images), points), dtype=torch.int32, device=images.device)
     nth = known.before[images][:, None] + drawn % counts.clamp(min=1)
-    place = torch.searchsorted(known.order, nth, right=True) - images[:, None] * (height * width)
+    place = torch.searchsorted(known.order, nth, right=True, out_int32=True)
+    place = place - (images[:, None] * (height * width)).to(place.dtype)
     row = place.div(width, rounding_mode="floor")
     centres = torch.stack([(place - row * width + 0.5) / width, (row + 0.5) / height], dim=-1)
-    some_ignored = (counts > 0) & (counts < height * width)
-    return torch.where(some_ignored[..., None], centres.to(anywhere.dtype), anywhere)
+    return torch.where(known.partly_ignored()[images][:, None, None], centres, anywhere)
 
 
 def _neighbours(labels: Tensor, images: Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -290,8 +301,14 @@ def _neighbours(labels: Tensor, images: Tensor, points: Tensor) -> Iterator[tupl
     for row, of_row in ((top, 1 - (y - top)), (top + 1, y - top)):
         for column, of_column in ((left, 1 - (x - left)), (left + 1, x - left)):
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            place = row.long().clamp(0, height - 1), column.long().clamp(0, width - 1)
-            yield labels[images[:, None], *place], of_row * of_column * inside
+            yield _labels_at(labels, images, row, column), of_row * of_column * inside
+
+
+def _labels_at(labels: Tensor, images: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Labels `(B, H, W)` at pixels `(M, P)`, or at the nearest where these lie outside."""
+    height, width = labels.shape[1:]
+    place = row.clamp(0, height - 1).long().mul_(width).add_(column.clamp(0, width - 1).long())
+    return labels.flatten()[place.add_(images[:, None] * (height * width))]
 
 
 def _read(maps: Tensor, points: Tensor) -> Tensor:
