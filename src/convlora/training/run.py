@@ -53,6 +53,7 @@ from convlora.training.model_card import model_card
 from convlora.training.origin import check_samples, write_samples
 from convlora.training.reporting import Reporter, Silent
 from convlora.training.sharding import is_sharded
+from convlora.training.steps import reading_interval
 from convlora.training.task import class_weights, settle_task
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.usable_data import SKIPPED, check_skipped, load_data
@@ -155,7 +156,7 @@ def _train(
         seed=config.training.seed,
         intensity=config.data.intensity,
     )
-    timer, interruption = StepTimer(), Interruption(reporter)
+    timer, interruption = StepTimer(), Interruption(reporter, reading_interval(device))
 
     def save_adapter(scores: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
         _save_adapter(model, new_adapter(output, trainer.state.global_step), config, classes, weights)
@@ -337,7 +338,7 @@ def _arguments(config: RunConfig, output: Path, device: torch.device, steps: int
         max_grad_norm=t.max_grad_norm,
         lr_scheduler_type="polynomial",
         lr_scheduler_kwargs={"lr_end": 0.0, "power": 1.0},
-        optim="adamw_torch",
+        optim="adamw_torch_fused",  # can skip a step on the device
         bf16=t.precision == "bf16",
         fp16=t.precision == "fp16",
         activation_checkpointing=t.activation_checkpointing,
@@ -353,6 +354,7 @@ def _arguments(config: RunConfig, output: Path, device: torch.device, steps: int
         dataloader_num_workers=workers,
         dataloader_persistent_workers=workers > 0,
         dataloader_pin_memory=device.type == "cuda",
+        accelerator_config={"non_blocking": device.type == "cuda"},
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         label_names=["labels"],
@@ -428,7 +430,7 @@ def _finish(
         "precision": trainer.precision,
         "versions": {name: version(name) for name in ("convlora", "torch", "transformers", "peft")},
         "history": trainer.history,
-        "skipped_steps": trainer.skipped_steps,
+        "skipped_steps": trainer.account.skipped_steps,
     }
     if trainer.is_world_process_zero():
         write_json(output / "metrics.json", metrics)
