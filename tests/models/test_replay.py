@@ -87,6 +87,16 @@ def test_recording_draws_no_random_numbers_and_counts_no_choices():
     assert load_balancing_loss(model) == 0
 
 
+def test_gradients_are_laid_out_as_their_parameters():
+    """Those of transposed convolutions come in another order, and fused optimizers would mix them up silently."""
+    model = segmenter("decoder")
+    (pixels,) = batches(1)
+    output, _ = ReplayedTraining(model, pixels, Repeater())(pixels)
+    output.logits.square().mean().backward()
+    trained = [p for p in model.parameters() if p.grad is not None]
+    assert [p.grad.stride() for p in trained] == [p.stride() for p in trained]
+
+
 def test_gradients_that_are_there_are_added_to():
     model = segmenter("lora")
     (pixels,) = batches(1)

@@ -237,7 +237,8 @@ class ReplayedTraining:
             self._check(self._recorded_backward.results, wanted_grads)
         restore()
         self._live: list[torch.Tensor] = []  # the graph has been recorded and is not needed any more
-        self._grads = [torch.zeros_like(grad) for grad in self._recorded_backward.results]
+        # Laid out as the parameters are, which the gradients of some convolutions are not: fused optimizers rely on it.
+        self._grads = [torch.zeros_like(parameter) for parameter in self._with_grad]
         self._tables = tables_in_use()  # the recordings read them
         self._place = _place_of(model)
 
@@ -275,15 +276,15 @@ class ReplayedTraining:
 
     def add_gradients(self) -> None:
         """Adds what the last replay of the backward pass found to `.grad`."""
-        fresh = [(grad, p) for grad, p in zip(range(len(self._grads)), self._with_grad) if p.grad is None]
         found = self._recorded_backward.results
-        if len(fresh) == len(found):
+        if all(parameter.grad is None for parameter in self._with_grad):
             torch._foreach_copy_(self._grads, found)
             for parameter, grad in zip(self._with_grad, self._grads):
                 parameter.grad = grad
             return
-        for place, parameter in fresh:
-            parameter.grad = torch.zeros_like(found[place])
+        for parameter in self._with_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         torch._foreach_add_([parameter.grad for parameter in self._with_grad], found)
 
 

@@ -41,6 +41,7 @@ from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
+from convlora.models.replay import Recorder
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.cache import end_cache, start_cache
@@ -51,6 +52,7 @@ from convlora.training.health import Health
 from convlora.training.memory import candidates, plan_memory
 from convlora.training.model_card import model_card
 from convlora.training.origin import check_samples, write_samples
+from convlora.training.passes import Passes, choose_recorder
 from convlora.training.reporting import Reporter, Silent
 from convlora.training.sharding import is_sharded
 from convlora.training.steps import reading_interval
@@ -170,6 +172,7 @@ def _train(
         precision=precision,
         reporter=reporter,
         health=Health(reporter, classes, config.training.max_grad_norm),
+        passes=Passes(_recorder(config, device, process, reporter), reporter.message),
         on_new_best=save_adapter,
         on_checkpoint=partial(keep_new_adapter, output),
         callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
@@ -205,6 +208,17 @@ def _train(
         )
     with _stopping_at_bad_files(output):
         return _finish(trainer, config, output, source, classes, timer, reporter)
+
+
+def _recorder(config: RunConfig, device: torch.device, process: PartialState, reporter: Reporter) -> Recorder | None:
+    return choose_recorder(
+        config.training.compile,
+        device,
+        processes=process.num_processes,
+        checkpointing=config.training.activation_checkpointing,
+        cache=config.training.cache,
+        tell=reporter.message,
+    )
 
 
 @contextlib.contextmanager

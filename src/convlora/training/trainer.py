@@ -23,13 +23,13 @@ from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError, shown
 from convlora.inference.evaluate import autocast, score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
-from convlora.methods.conv_lora import load_balancing_loss
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
 from convlora.storage import send_to_disk, swap_folder
 from convlora.training.callbacks import EpochOrder
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
+from convlora.training.passes import Passes
 from convlora.training.reporting import Reporter
 from convlora.training.sharding import (
     is_sharded,
@@ -88,6 +88,7 @@ class SegmentationTrainer(Trainer):
         precision: `"fp32"`, `"bf16"` or `"fp16"`, for validation; training's is in the arguments.
         reporter: Told of the progress of validation.
         health: Looks for signs of trouble.
+        passes: Calls the model.
         on_new_best: Called with the scores when a validation is the best so far, and with the trained weights if the
             model is spread over processes.
         on_checkpoint: Called when a checkpoint has been written, which knows what was the best so far.
@@ -105,6 +106,7 @@ class SegmentationTrainer(Trainer):
         precision: str,
         reporter: Reporter,
         health: Health,
+        passes: Passes,
         on_new_best: Callable[[dict[str, float], dict[str, torch.Tensor] | None], None],
         on_checkpoint: Callable[[], None],
         **kwargs: Any,
@@ -125,7 +127,7 @@ class SegmentationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
-        self.reporter, self.health = reporter, health
+        self.reporter, self.health, self.passes = reporter, health, passes
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
         count_choices(self.model)
         self.history: list[dict[str, Any]] = []
@@ -153,10 +155,10 @@ class SegmentationTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The task's loss plus the load-balancing loss of the same forward pass."""
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         # Given the labels, the model would check them, and so wait for the device. The reader has checked them.
+        outputs, balance = self.passes(model, inputs["pixel_values"])
         task_loss = self.model.base_model.model.loss_of(outputs, inputs["labels"])
-        balance = load_balancing_loss(model).to(task_loss.device)
+        balance = balance.to(task_loss.device)
         for place, value in enumerate((task_loss, balance)):
             self._step_sums[place] = self._step_sums[place] + value.detach().float()
         self._step_passes += 1
