@@ -15,7 +15,7 @@ from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from convlora.devices import resolve_device
-from convlora.models.attention import FORMS, RelativeAttention, relative_bias, set_attention
+from convlora.models.attention import FORMS, RelativeAttention, lay_out, relative_bias, set_attention
 
 WIDTHS = {"vit-b": (768, 12), "vit-l": (1024, 16), "vit-h": (1280, 16)}
 MAPS = {"64x64": (1, 64), "16x16": (8, 16), "25 windows of 14x14": (25, 14)}  # maps, cells a side
@@ -32,7 +32,9 @@ class FlexAttention(RelativeAttention):
         query, key, value = (
             self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
-        rows, columns = relative_bias(query, self.rel_pos_h, self.rel_pos_w, (height, width))
+        rows, columns = relative_bias(
+            query, lay_out(self.rel_pos_h, height, query.dtype), lay_out(self.rel_pos_w, width, query.dtype)
+        )
 
         def with_bias(score, b, h, q, k):
             return score + rows[b, h, q, k // width] + columns[b, h, q, k % width]

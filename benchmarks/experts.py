@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
 
 import torch
 from harness import add_output, alternate, report, summarise
-from tests.helpers import direct_experts
+from tests.helpers.direct_experts import use_direct_experts
+from torch import nn
 
 from convlora.devices import resolve_device
-from convlora.methods.conv_lora.fast_experts import ExpertTables, mix_experts
+from convlora.methods.conv_lora.experts import ConvExperts
 
 SCALES = tuple(range(1, 9))
 
@@ -29,25 +29,18 @@ def main() -> None:
     options = parser.parse_args()
     device = resolve_device(options.device)
     rank = options.rank
-    weight = torch.randn(8, rank, rank, 3, 3, device=device, requires_grad=True)
-    bias = torch.randn(8, rank, device=device, requires_grad=True)
-    tables = ExpertTables(SCALES).to(weight)
-
-    def fast(z: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return mix_experts(z, weight, bias, indices, weights, tables)
-
-    def direct(z: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return direct_experts.mix_experts(z, weight, bias, indices, weights, SCALES)
+    forms = {"fast": ConvExperts(rank, SCALES).to(device), "direct": ConvExperts(rank, SCALES).to(device)}
+    use_direct_experts(forms["direct"])
 
     rows = []
     for maps, side in ((25, 14), (1, 64)):
         for scale in SCALES:
-            z = torch.randn(maps, rank, side, side, device=device, requires_grad=True)
+            z = torch.randn(maps, side, side, rank, device=device, requires_grad=True)
             indices = torch.full((maps, 1), scale - 1, device=device)
             weights = torch.ones(maps, 1, device=device)
 
             def work(
-                form: Callable[..., torch.Tensor],
+                form: nn.Module,
                 z: torch.Tensor = z,
                 indices: torch.Tensor = indices,
                 weights: torch.Tensor = weights,
@@ -56,7 +49,7 @@ def main() -> None:
                 out.backward(torch.ones_like(out))
 
             seconds = alternate(
-                {"fast": lambda work=work: work(fast), "direct": lambda work=work: work(direct)}, options.rounds, device
+                {name: lambda work=work, form=form: work(form) for name, form in forms.items()}, options.rounds, device
             )
             ratios = [a / b for a, b in zip(seconds["direct"], seconds["fast"])]
             rows.append(

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import SamConfig, SamModel
 
+import convlora
 from convlora.models import SamForSemanticSegmentation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +33,32 @@ def wait(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def step_seconds(work: Callable[[], Any], warm_up: int, steps: int, device: torch.device) -> list[float]:
+    """Seconds of each of some steps that follow each other without a pause, as in training.
+
+    On a GPU the times are those between events in its queue, so that the host may run ahead. What takes long is done
+    fewer times: ten seconds are enough.
+    """
+    for _ in range(max(1, warm_up)):
+        start = wait(device)
+        work()
+    each = wait(device) - start
+    steps = max(1, min(steps, int(10 / max(each, 1e-9))))
+    if device.type != "cuda":
+        times = [wait(device)]
+        for _ in range(steps):
+            work()
+            times.append(wait(device))
+        return [after - before for before, after in pairwise(times)]
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(steps + 1)]
+    events[0].record()
+    for event in events[1:]:
+        work()
+        event.record()
+    torch.cuda.synchronize()
+    return [before.elapsed_time(after) / 1e3 for before, after in pairwise(events)]
 
 
 def alternate(variants: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -86,7 +114,8 @@ def conditions() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "peft", "convlora")},
+        **{name: version(name) for name in ("torch", "transformers", "peft")},
+        "convlora": convlora.__version__,
     }
 
 

@@ -6,26 +6,20 @@ python benchmarks/layer.py --rounds 10 --output benchmarks/results/layer.json
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
-from typing import Any
-from unittest import mock
 
 import torch
 from harness import add_output, alternate, report, summarise
 from peft import LoraConfig, get_peft_model
-from tests.helpers import direct_experts
+from tests.helpers.direct_experts import use_direct_experts
 from torch import nn
 
 from convlora.devices import resolve_device
-from convlora.methods.conv_lora import ConvLoraConfig, experts, load_balancing_loss
+from convlora.methods.conv_lora import ConvLoraConfig, load_balancing_loss
 
 WIDTHS = {"vit-b": 768, "vit-h": 1280}
 MAPS = {"global 64x64": (1, 64), "25 windows of 14x14": (25, 14)}
-
-
-def mix_directly(z: Any, weight: Any, bias: Any, indices: Any, weights: Any, tables: Any) -> torch.Tensor:
-    """The direct form with the arguments of the fast one."""
-    return direct_experts.mix_experts(z, weight, bias, indices, weights, tuple(range(1, 9)))
 
 
 def projection(width: int) -> nn.Sequential:
@@ -55,6 +49,8 @@ def main() -> None:
         # As after some training: the gate sends different maps to different experts.
         gate = models["Conv-LoRA"].base_model.model[0].lora_gate["default"].weight
         nn.init.normal_(gate, std=10.0)
+        models["Conv-LoRA direct"] = copy.deepcopy(models["Conv-LoRA"])
+        use_direct_experts(models["Conv-LoRA direct"])
         for maps_name, (maps, side) in MAPS.items():
             x = torch.randn(maps, side, side, width, device=device, requires_grad=True)
             grad = torch.randn(maps, side, side, 3 * width, device=device)
@@ -67,12 +63,8 @@ def main() -> None:
                 else:
                     out.backward(grad)
 
-            def direct(work: Any = work, model: nn.Module = models["Conv-LoRA"]) -> None:
-                with mock.patch.object(experts, "mix_experts", mix_directly):
-                    work(model)
-
             variants = {name: (lambda work=work, model=model: work(model)) for name, model in models.items()}
-            seconds = alternate({**variants, "Conv-LoRA direct": direct}, options.rounds, device)
+            seconds = alternate(variants, options.rounds, device)
             for name, values in seconds.items():
                 ratios = [a / b for a, b in zip(values, seconds["PEFT LoRA"])]
                 rows.append(

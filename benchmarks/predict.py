@@ -9,15 +9,10 @@ import argparse
 
 import torch
 from harness import add_output, alternate, forward_flops, matrix_rate, report, summarise
-from one_step import SIZES
-from transformers import SamConfig, SamVisionConfig
+from kinds import SIZES, Kind, adapted, sam_config, segmenter
 
 from convlora.devices import resolve_device, resolve_precision
 from convlora.inference.evaluate import autocast
-from convlora.methods.registry import apply_method
-from convlora.models import SamForSemanticSegmentation
-from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
-from convlora.models.random_sam import random_sam
 
 
 def main() -> None:
@@ -34,13 +29,11 @@ def main() -> None:
     options = parser.parse_args()
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
-    config = SamConfig(vision_config=SamVisionConfig(**SIZES[options.model], initializer_range=0.02))
     models = {}
     for form in options.attention:
-        base = SamForSemanticSegmentation.from_sam(random_sam(config), image_size=options.image_size, attention=form)
-        model = apply_method(base, "conv-lora", {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE)
-        models[form] = model.to(device).eval()
-    rate, flops = matrix_rate(device, precision), forward_flops(config, options.image_size)
+        base = segmenter(options.model, options.image_size, attention=form)
+        models[form] = adapted(base, Kind(attention=form), precision, device).eval()
+    rate, flops = matrix_rate(device, precision), forward_flops(sam_config(options.model), options.image_size)
     rows = []
     for batch in options.batch_size:
         pixels = torch.randn(batch, 3, options.image_size, options.image_size, device=device)

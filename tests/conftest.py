@@ -13,6 +13,14 @@ settings.register_profile("default", max_examples=25, deadline=None, derandomize
 settings.load_profile("default")
 
 
+def pytest_collection_modifyitems(items):
+    """Without a GPU, tests that need one say so when they are asked for."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU, and PyTorch finds none"))
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

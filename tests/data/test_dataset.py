@@ -99,6 +99,11 @@ def test_ignored_pixels_take_the_value_of_the_table(tmp_path):
     assert dataset[0]["labels"].unique().tolist() == [0, 1, 9]
 
 
+def test_a_table_that_leaves_the_classes_is_refused(samples):
+    with pytest.raises(ValueError, match=re.escape("label_map leads to [7], but the classes are 0 to 1")):
+        SegmentationDataset(samples, ClassTable(("a", "b"), 255, ((0, 0), (1, 7), (9, 255))), (16, 16))
+
+
 def test_intensity_reaches_the_reader(tmp_path):
     write_set(tmp_path, {"train": 1})
     dark = save(tmp_path / "train" / "images" / "0.png", np.arange(192, dtype=np.uint16).reshape(12, 16))

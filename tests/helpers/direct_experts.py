@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from convlora.methods.conv_lora.experts import ConvExperts
 
 
 def apply_expert(z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: int) -> torch.Tensor:
@@ -61,3 +65,20 @@ def mix_experts(
             h = apply_expert(z[sample], weight[expert], bias[expert], scale)
             mixed = mixed.index_add(0, sample, h * weights[sample, slot][:, None, None, None])
     return mixed
+
+
+def use_direct_experts(model: nn.Module) -> None:
+    """Lets all experts of a model compute in the direct form, in place."""
+    for module in model.modules():
+        if isinstance(module, ConvExperts):
+            module.forward = partial(_forward, module)
+
+
+def _forward(
+    experts: ConvExperts, z: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The direct form with the arguments of the fast one: maps `(B, H, W, r)`."""
+    shares = torch.ones_like(indices, dtype=z.dtype) if weights is None else weights
+    weight, bias = experts.weight.to(z.dtype), experts.bias.to(z.dtype)
+    mixed = mix_experts(z.permute(0, 3, 1, 2), weight, bias, indices, shares, experts.scales)
+    return mixed.permute(0, 2, 3, 1)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from transformers.models.mask2former.modeling_mask2former import sample_point
@@ -9,8 +10,12 @@ from transformers.models.mask2former.modeling_mask2former import sample_point
 from convlora.losses import mask_classification as module
 from convlora.losses.mask_classification import (
     SetLossSettings,
+    class_shares_at,
+    classes_in,
+    count_valid,
     mask_losses,
     match,
+    match_costs,
     random_points,
     set_loss,
     shares_at,
@@ -37,80 +42,102 @@ def stored_labels():
     return torch.stack(maps)
 
 
-@pytest.mark.parametrize("image", [0, 1])
-def test_the_assignment_is_that_of_transformers(image):
-    data = stored()
-    tokens, chosen = match(
-        data["mask_logits"][image], data["class_logits"][image], stored_labels()[image],
-        data[f"class_labels.{image}"], data[f"match_points.{image}"], SETTINGS,
-    )  # fmt: skip
-    assert tokens.tolist() == data[f"matched_query.{image}"].tolist()
-    assert chosen.tolist() == data[f"matched_label.{image}"].tolist()
+def stored_costs(settings=SETTINGS):
+    data, labels = stored(), stored_labels()
+    points = torch.cat([data["match_points.0"], data["match_points.1"]])
+    shares = class_shares_at(labels.masked_fill(labels < 0, 4), 4, points)
+    return match_costs(data["mask_logits"], data["class_logits"], shares, points, settings)
 
 
-def recorded_points(monkeypatch):
-    """Makes the loss draw the recorded points: of the assignments, then candidates and extra ones, image by image."""
+def test_the_assignment_is_that_of_transformers():
+    labels = stored_labels()
+    kinds = match(stored_costs().numpy(), classes_in(labels.masked_fill(labels < 0, 4), 4).numpy())
+    for image, own in enumerate(kinds):
+        tokens = np.flatnonzero(own >= 0)
+        assert tokens.tolist() == stored()[f"matched_query.{image}"].tolist()
+        chosen = stored()[f"class_labels.{image}"][stored()[f"matched_label.{image}"]]
+        assert own[tokens].tolist() == chosen.tolist()
+
+
+def set_loss_of_transformers(monkeypatch, mask_logits, class_logits, settings):
+    """The set loss at the recorded points: those of the matches, then candidates and extra ones of the masks.
+
+    The stored matches used other weights than the sum. Pixels that are of no class are ignored, but have points.
+    """
     data = stored()
-    first = len(data["matched_query.0"])
-    queue = [data["match_points.0"], data["match_points.1"]]
-    for masks in (slice(0, first), slice(first, None)):
-        queue += [data["candidate_points"][masks], data["extra_points"][masks]]
+    queue = [
+        torch.cat([data["match_points.0"], data["match_points.1"]]),
+        data["candidate_points"],
+        data["extra_points"],
+    ]
     monkeypatch.setattr(module, "random_points", lambda *_: queue.pop(0))
+    monkeypatch.setattr(module, "match_costs", lambda *arguments: match_costs(*arguments[:-1], SETTINGS))
+    return set_loss(mask_logits, class_logits, stored_labels(), ignore_index=-1, settings=settings)
 
 
 @pytest.mark.parametrize(("weights", "name"), [((1, 1, 1), "sum_unweighted"), ((10, 5, 5), "sum_weighted_10_5_5")])
 def test_value_is_that_of_transformers(monkeypatch, weights, name):
     data = stored()
-    recorded_points(monkeypatch)
     by_class, by_mask, by_dice = weights
-    # The stored assignment used other weights than the sum.
-    chosen = SetLossSettings(class_weight=by_class, mask_weight=by_mask, dice_weight=by_dice, points=128)
-    monkeypatch.setattr(module, "match", lambda *arguments: match(*arguments[:-1], SETTINGS))
-    value = sum_of_stored(data["mask_logits"], data["class_logits"], chosen)
+    settings = SetLossSettings(class_weight=by_class, mask_weight=by_mask, dice_weight=by_dice, points=128)
+    value = set_loss_of_transformers(monkeypatch, data["mask_logits"], data["class_logits"], settings)
     assert float(value) == pytest.approx(float(data[name]), rel=1e-6)
-
-
-def sum_of_stored(mask_logits, class_logits, settings):
-    """The set loss with the stored classes; other pixels are of none."""
-    order = iter([stored()["class_labels.0"], stored()["class_labels.1"]])
-    original = module._kinds
-    module._kinds = lambda *_: next(order)
-    try:
-        return set_loss(mask_logits, class_logits, stored_labels(), ignore_index=255, settings=settings)
-    finally:
-        module._kinds = original
 
 
 def test_gradients_are_those_of_transformers(monkeypatch):
     data = stored()
-    recorded_points(monkeypatch)
-    monkeypatch.setattr(module, "match", lambda *arguments: match(*arguments[:-1], SETTINGS))
     masks = data["mask_logits"].clone().requires_grad_()
     classes = data["class_logits"].clone().requires_grad_()
     settings = SetLossSettings(class_weight=1, mask_weight=1, dice_weight=1, points=128)
-    sum_of_stored(masks, classes, settings).backward()
+    set_loss_of_transformers(monkeypatch, masks, classes, settings).backward()
     assert relative_difference(masks.grad, data["grad.mask_logits"], floor=1e-6) < REFERENCE
     assert relative_difference(classes.grad, data["grad.class_logits"], floor=1e-6) < REFERENCE
 
 
 def test_the_assignment_is_the_cheapest_of_all():
+    """Of an image that lacks one of four classes, beside an image that has others."""
     torch.manual_seed(1)
-    masks, classes = torch.randn(4, 8, 8), torch.randn(4, 4)
-    labels = torch.randint(0, 3, (8, 8))
-    kinds = torch.arange(3)
-    points = torch.rand(1, 50, 2)
-    tokens, chosen = match(masks, classes, labels, kinds, points, SETTINGS)
+    masks, classes = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 5)
+    labels = torch.randint(0, 3, (2, 8, 8))
+    labels[1] += 1
+    points = torch.rand(2, 50, 2)
+    costs = match_costs(masks, classes, class_shares_at(labels, 4, points), points, SETTINGS)
+    found = match(costs.numpy(), classes_in(labels, 4).numpy())
 
-    def cost(pairs):
+    def cost(image, kinds):
         total = 0.0
-        for token, target in pairs:
-            predicted = sample_point(masks[token][None, None], points, align_corners=False)[:, 0]
-            by_mask, by_dice = mask_losses(predicted, shares_at(labels, kinds[target, None], points))
-            total += 5 * by_mask + 5 * by_dice - 2 * classes[token].softmax(-1)[kinds[target]]
+        for token, kind in enumerate(kinds):
+            if kind >= 0:
+                predicted = sample_point(masks[image, token][None, None], points[image, None], align_corners=False)[
+                    :, 0
+                ]
+                place = torch.tensor([image]), torch.tensor([kind])
+                by_mask, by_dice = mask_losses(predicted, shares_at(labels, *place, points[image, None]))
+                total += 5 * by_mask + 5 * by_dice - 2 * classes[image, token].softmax(-1)[kind]
         return float(total)
 
-    everything = [list(zip(choice, range(3))) for choice in itertools.permutations(range(4), 3)]
-    assert cost(list(zip(tokens, chosen))) == pytest.approx(min(map(cost, everything)), rel=1e-5)
+    for image, kinds in enumerate(([0, 1, 2], [1, 2, 3])):
+        everything = itertools.permutations([*kinds, -1])
+        assert sorted(found[image].tolist()) == [-1, *kinds]
+        assert cost(image, found[image]) == pytest.approx(min(cost(image, one) for one in everything), rel=1e-5)
+
+
+def test_an_image_without_known_pixels_changes_nothing_for_the_others():
+    torch.manual_seed(0)
+    masks, classes = torch.randn(2, 5, 8, 8), torch.randn(2, 5, 4)
+    labels = torch.randint(0, 3, (2, 16, 16))
+    labels[1] = 255
+    values = []
+    for images in (slice(0, 1), slice(0, 2)):
+        drawn = torch.Generator().manual_seed(1)
+
+        def points_of(images, points, known, drawn=drawn):
+            return torch.rand(1, points, 2, generator=drawn).expand(len(images), -1, -1)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "random_points", points_of)
+            values.append(set_loss(masks[images], classes[images], labels[images]))
+    torch.testing.assert_close(values[0], values[1])
 
 
 def test_ignored_pixels_change_nothing_and_get_no_gradient():
@@ -148,13 +175,27 @@ def test_more_classes_than_tokens_are_refused():
 
 
 def test_points_avoid_ignored_pixels_and_are_even_over_the_others():
-    valid = torch.zeros(4, 6, dtype=torch.bool)
-    valid[1:3, 2:4] = True
-    points = random_points(1, 4000, valid)[0]
-    column, row = (points[:, 0] * 6).long(), (points[:, 1] * 4).long()
-    assert valid[row, column].all()
-    counts = torch.bincount(row * 6 + column, minlength=24).view(4, 6)[valid]
-    assert counts.min() > 850
+    valid = torch.ones(4, 4, 6, dtype=torch.bool)
+    valid[1], valid[3] = False, False
+    valid[1, 1:3, 2:4] = True
+    valid[3, 3, 5] = True
+    drawn = random_points(torch.tensor([1, 3, 1, 0]), 4000, count_valid(valid))
+    assert drawn.shape == (4, 4000, 2)
+    for points, image, least in zip(drawn, (1, 3, 1), (850, 4000, 850)):
+        column, row = (points[:, 0] * 6).long(), (points[:, 1] * 4).long()
+        assert valid[image, row, column].all()
+        counts = torch.bincount(row * 6 + column, minlength=24).view(4, 6)[valid[image]]
+        assert counts.min() >= least
+    assert not torch.equal(drawn[0], drawn[2])
+    assert drawn[3].unique(dim=0).shape[0] > 3900, "without ignored pixels points need not be on their centres"
+    assert drawn[3].min() < 0.001
+    assert drawn[3].max() > 0.999
+
+
+def test_points_of_an_image_that_is_all_ignored_are_anywhere():
+    points = random_points(torch.tensor([1]), 1000, count_valid(torch.zeros(2, 3, 5, dtype=torch.bool)))
+    assert 0 <= points.min() < 0.01
+    assert 0.99 < points.max() <= 1
 
 
 def test_rare_classes_can_weigh_more():
@@ -169,15 +210,30 @@ def test_rare_classes_can_weigh_more():
     assert weighted != plain
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_masks_are_read_as_if_they_were_made(shared):
+def test_masks_are_read_as_if_they_were_made():
     torch.manual_seed(0)
-    labels, kinds = torch.randint(0, 4, (9, 14)), torch.tensor([3, 0, 2])
-    points = torch.rand(1 if shared else 3, 200, 2)
+    labels = torch.randint(0, 4, (2, 9, 14))
+    points = torch.rand(2, 200, 2)
     points[:, :4] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.999, 0.001]])  # half of them lies outside
-    masks = (labels == kinds[:, None, None]).float()
-    expected = sample_point(masks[:, None], points.expand(3, -1, -1), align_corners=False)[:, 0]
-    torch.testing.assert_close(shares_at(labels, kinds, points), expected, atol=1e-5, rtol=1e-5)
+    masks = (labels[:, None] == torch.arange(3)[:, None, None]).float()  # the fourth does not count
+    expected = sample_point(masks, points, align_corners=False)
+    shares = class_shares_at(labels, 3, points)
+    torch.testing.assert_close(shares, expected, atol=1e-5, rtol=1e-5)
+    images, kinds = torch.tensor([1, 0, 1]), torch.tensor([2, 0, 1])
+    own = shares_at(labels, images, kinds, points[images])
+    torch.testing.assert_close(own, expected[images, kinds], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_of_other_integers(dtype):
+    torch.manual_seed(0)
+    masks, classes, labels = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 4), torch.randint(0, 3, (1, 16, 16))
+    labels[0, :2] = 255
+    values = []
+    for own in (labels, labels.to(dtype)):
+        torch.manual_seed(1)
+        values.append(set_loss(masks, classes, own))
+    assert values[0] == values[1]
 
 
 def test_no_more_points_than_cells(monkeypatch):

@@ -37,11 +37,6 @@ def test_unknown_name_lists_the_known_ones():
         segmentation_loss("dice", torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long), 255)
 
 
-def test_unknown_label_is_refused():
-    with pytest.raises(ValueError, match=re.escape("labels must be 0, 1 or 255 (ignored), but contain [0, 2, 255]")):
-        segmentation_loss("structure", torch.zeros(1, 1, 1, 3), torch.tensor([[[0, 2, 255]]]), 255)
-
-
 def test_wrong_shapes_and_ignore_index_are_refused():
     with pytest.raises(ValueError, match=re.escape("not (1, 2, 3, 3) and (1, 3, 3)")):
         segmentation_loss("structure", torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.long), 255)

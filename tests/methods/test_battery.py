@@ -14,6 +14,7 @@ from convlora.models import SamForSemanticSegmentation
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import halve_frozen_weights
 from tests.helpers.models import tiny_sam
+from tests.helpers.no_sync import no_sync
 from tests.helpers.tolerances import BY_DTYPE
 
 ADAPTING = [name for name, method in METHODS.items() if method.layers is not None]
@@ -63,6 +64,15 @@ def test_it_starts_as_the_frozen_model_and_changes_when_disturbed(name, pixels):
         assert not torch.allclose(model(pixels).logits, expected, atol=1e-3)
         with model.disable_adapter():
             torch.testing.assert_close(model(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_in_it_waits_for_the_device(name, pixels):
+    model = adapted(name).train()
+    model(pixels)  # some tables are made in the first pass
+    with no_sync():
+        output = model(pixels)
+        (model.base_model.model.loss_of(output, (pixels[:, 0] > 0).long()) + load_balancing_loss(model)).backward()
 
 
 @pytest.mark.parametrize("name", METHODS)

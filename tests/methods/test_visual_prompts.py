@@ -4,7 +4,7 @@ from peft import get_peft_model
 
 from convlora.methods.visual_prompts import VisualPromptConfig
 from convlora.models import SamForSemanticSegmentation
-from convlora.models.attention import relative_bias
+from convlora.models.attention import lay_out, relative_bias
 from tests.helpers.models import tiny_sam
 
 
@@ -22,7 +22,9 @@ def slow(attention, hidden, tokens):
     everything = torch.cat([cells, tokens.expand(batch, -1, -1)], dim=1)
     q, k, v = attention.qkv(everything).view(batch, everything.shape[1], 3, heads, -1).permute(2, 0, 3, 1, 4)
     q = q[:, :, : height * width]
-    rows, columns = relative_bias(q, attention.rel_pos_h, attention.rel_pos_w, (height, width))
+    rows, columns = relative_bias(
+        q, lay_out(attention.rel_pos_h, height, q.dtype), lay_out(attention.rel_pos_w, width, q.dtype)
+    )
     bias = (rows[..., :, None] + columns[..., None, :]).flatten(3)
     scores = attention.scale * q @ k.transpose(-1, -2)
     scores = scores + torch.nn.functional.pad(bias, (0, tokens.shape[0]))

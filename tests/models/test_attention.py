@@ -1,5 +1,7 @@
 """The exact forms of SAM's attention against transformers' eager one."""
 
+import copy
+
 import pytest
 import torch
 from transformers import SamVisionConfig
@@ -105,6 +107,38 @@ def test_half_precision():
     with torch.autocast("cpu", torch.bfloat16):
         actual = model(pixels).logits
     assert (actual - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_maps_too_wide_for_fused_kernels_go_in_blocks(monkeypatch):
+    module = layer((6, 6))
+    module.__class__, module.form = RelativeAttention, "auto"
+    x = torch.randn(1, 6, 6, 24, device="meta")
+    assert module._form(x, 12) == "vectors"
+    monkeypatch.setattr(attention, "MOST_CHANNELS", 23)  # 12 of a head, 6 rows and 6 columns make 24
+    assert module._form(x, 12) == "blocks"
+
+
+@pytest.mark.parametrize("form", ["blocks", "vectors"])
+def test_tables_follow_their_parameters(form):
+    module = layer((4, 6)).requires_grad_(False)
+    x = torch.randn(2, 4, 6, 24)
+    module.__class__, module.form = RelativeAttention, form
+    module(x)
+    with torch.no_grad():
+        module.rel_pos_h.mul_(3)
+        module.rel_pos_w = torch.nn.Parameter(torch.randn(11, 12), requires_grad=False)
+    actual = module(x)[0]
+    module.__class__ = SamVisionAttention
+    torch.testing.assert_close(actual, module(x)[0], **BY_DTYPE[torch.float32]._asdict())
+
+
+def test_vectors_in_half_precision():
+    module = layer((8, 8)).requires_grad_(False)
+    module.__class__, module.form = RelativeAttention, "vectors"
+    x = torch.randn(2, 8, 8, 24)
+    exact = copy.deepcopy(module).double()(x.double())[0]
+    half = module.to(torch.bfloat16)(x.to(torch.bfloat16))[0]
+    assert (half.double() - exact).norm() < 0.02 * exact.norm()
 
 
 def test_the_form_can_be_changed_and_is_saved(tmp_path):

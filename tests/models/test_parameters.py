@@ -19,24 +19,50 @@ def adapted(method):
     return model
 
 
+def values_and_gradients(method, precision, halve):
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    model = adapted(method).train()
+    if halve:
+        halve_frozen_weights(model.base_model.model.vision_encoder, precision)
+    torch.manual_seed(0)
+    with autocast(torch.device("cpu"), precision):
+        out = model(pixel_values=pixels, labels=(pixels[:, 0] > 0).long())
+    out.loss.backward()
+    return out.logits, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
 @pytest.mark.parametrize("method", ["lora", "conv-lora"])
-def test_halved_weights_change_no_bit_of_values_and_gradients(method):
-    pixels = torch.randn(2, 3, 64, 64)
-    results = []
-    for halve in (False, True):
-        model = adapted(method).train()
-        if halve:
-            halve_frozen_weights(model.base_model.model.vision_encoder, "bf16")
-        torch.manual_seed(0)
-        with autocast(torch.device("cpu"), "bf16"):
-            out = model(pixel_values=pixels, labels=(pixels[:, 0] > 0).long())
-        out.loss.backward()
-        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        results.append((out.logits, grads))
-    (first, first_grads), (second, second_grads) = results
+def test_halved_projections_change_no_bit_of_values_and_gradients(method):
+    first, first_grads = values_and_gradients(method, "fp16", False)
+    second, second_grads = values_and_gradients(method, "fp16", True)
     assert torch.equal(first, second)
     assert first_grads.keys() == second_grads.keys()
     assert [name for name in first_grads if not torch.equal(first_grads[name], second_grads[name])] == []
+
+
+@pytest.mark.parametrize("method", ["lora", "conv-lora", "bitfit", "ssf"])
+def test_half_precision_from_block_to_block_errs_no_more_than_half_precision_does(method):
+    exact, exact_grads = values_and_gradients(method, "fp32", False)
+    errors = []
+    for halve in (False, True):
+        logits, grads = values_and_gradients(method, "bf16", halve)
+        wanted = torch.cat([exact_grads[name].flatten() for name in grads])
+        found = torch.cat([grad.flatten() for grad in grads.values()])
+        errors.append(((logits - exact).norm() / exact.norm(), (found - wanted).norm() / wanted.norm()))
+    for before, after in zip(*errors):
+        assert after < 3 * before, errors  # one more rounding at each of the sums between blocks
+
+
+def test_blocks_pass_on_bf16():
+    model = adapted("conv-lora").eval()
+    encoder = model.base_model.model.vision_encoder
+    halve_frozen_weights(encoder, "bf16")
+    seen = []
+    for layer in encoder.layers:
+        layer.register_forward_hook(lambda module, args, out: seen.append((args[0].dtype, out.dtype)))
+    with autocast(torch.device("cpu"), "bf16"):
+        model(pixel_values=torch.randn(1, 3, 64, 64))
+    assert set(seen) == {(torch.bfloat16, torch.bfloat16)}
 
 
 def test_what_is_trained_and_norms_and_tables_stay_in_single_precision():

@@ -134,6 +134,23 @@ def test_loss_is_the_named_one_and_tuples_work(pixels):
     assert torch.equal(only, logits)
 
 
+@pytest.mark.parametrize(
+    ("task", "classes"),
+    [({}, "0, 1"), ({"num_classes": 3, "head": "per-pixel"}, "0 to 2"), ({"num_classes": 3}, "0 to 2")],
+)
+def test_labels_that_are_no_class_are_refused(pixels, task, classes):
+    model = SamForSemanticSegmentation.from_sam(tiny_sam(), **task)
+    labels = torch.zeros(2, 64, 64, dtype=torch.long)
+    for wrong in (-1, task.get("num_classes", 2), 254):
+        labels[1, 2, 3] = wrong
+        with pytest.raises(ValueError, match=rf"labels must be {classes} or 255 \(ignored\), but contain .*{wrong}"):
+            model(pixels, labels=labels)
+    labels[1, 2, 3] = 255
+    output = model(pixels, labels=labels)
+    assert torch.isfinite(output["loss"])
+    assert output.to_tuple()[0] is output.loss
+
+
 def test_what_is_frozen_and_what_is_in_the_graph(pixels):
     model = SamForSemanticSegmentation.from_sam(tiny_sam()).train()
     frozen = {name.split(".")[0] for name, p in model.named_parameters() if not p.requires_grad}

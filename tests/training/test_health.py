@@ -15,6 +15,7 @@ from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.training.health import Health, constant_answer, likely_cause
 from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, build_model, train
+from convlora.training.trainer import SegmentationTrainer
 from convlora.training.validation import check_settings
 from tests.training.test_run import InterruptAt, weights_of
 
@@ -32,17 +33,13 @@ def spoil(monkeypatch):
     """Makes the loss of chosen forward passes in training nan."""
 
     def arm(steps):
-        whole, count = SamForSemanticSegmentation.forward, [0]
+        whole, count = SamForSemanticSegmentation.loss_of, [0]
 
-        def forward(self, *args, **kwargs):
-            output = whole(self, *args, **kwargs)
-            if self.training and output.loss is not None:
-                count[0] += 1
-                if count[0] in steps:
-                    output.loss = output.loss * float("nan")
-            return output
+        def loss_of(self, *args):
+            count[0] += 1
+            return whole(self, *args) * (float("nan") if count[0] in steps else 1)
 
-        monkeypatch.setattr(SamForSemanticSegmentation, "forward", forward)
+        monkeypatch.setattr(SamForSemanticSegmentation, "loss_of", loss_of)
 
     return arm
 
@@ -73,17 +70,14 @@ def test_a_step_without_a_finite_loss_changes_nothing(make_config, tmp_path, spo
 
 def test_gradients_may_be_at_fault_too(make_config, tmp_path, monkeypatch):
     """A finite loss whose gradient is not."""
-    whole = SamForSemanticSegmentation.forward
+    whole = SamForSemanticSegmentation.loss_of
 
-    def forward(self, *args, **kwargs):
-        output = whole(self, *args, **kwargs)
-        if self.training:
-            weight = next(p for p in self.mask_decoder.parameters() if p.requires_grad)
-            output.loss = output.loss + torch.sqrt(weight.sum() * 0)
-        return output
+    def loss_of(self, *args):
+        weight = next(p for p in self.mask_decoder.parameters() if p.requires_grad)
+        return whole(self, *args) + torch.sqrt(weight.sum() * 0)
 
-    monkeypatch.setattr(SamForSemanticSegmentation, "forward", forward)
-    with pytest.raises(RunError, match="in 5 steps in a row, up to step 5"):
+    monkeypatch.setattr(SamForSemanticSegmentation, "loss_of", loss_of)
+    with pytest.raises(RunError, match=r"in 5 steps in a row, up to step 5.*the last good weights are kept"):
         train(make_config(epochs=5), tmp_path / "run")
 
 
@@ -95,6 +89,18 @@ def test_several_in_a_row_stop_the_run_with_good_weights(make_config, tmp_path, 
         "The loss was not a finite number in 5 steps in a row, up to step 6, so training stops; the last good weights "
         f"are kept in {tmp_path / 'run' / 'adapter'}. Try a lower --lr."
     )
+    assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "run").values())
+
+
+def test_a_run_that_is_looked_at_now_and_then_stops_late(make_config, tmp_path, spoil, monkeypatch):
+    """As on a GPU: the five steps are known at the end of the epoch of six, whose last is well."""
+    monkeypatch.setattr(SegmentationTrainer, "read_every", 10)
+    spoil({1, 2, 3, 4, 5})
+    heard = Heard()
+    with pytest.raises(RunError, match=r"in 5 steps in a row, up to step 5, .*the last good weights are kept"):
+        train(make_config(batch_size=1), tmp_path / "run", reporter=heard)
+    assert "Warning: The loss of step 1 is not a finite number; the step is skipped." in heard.messages
+    assert [(line["step"], line["loss"]) for line in log_of(tmp_path / "run")] == [(step, None) for step in range(1, 5)]
     assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "run").values())
 
 

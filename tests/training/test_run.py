@@ -8,13 +8,17 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers.training_args import OptimizerNames
 
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
+from convlora.training import run
+from convlora.training.checkpoint import load_state
 from convlora.training.config import RunConfig
 from convlora.training.folder import check_folder, last_checkpoint
 from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
+from convlora.training.trainer import SegmentationTrainer
 
 
 def log_of(run):
@@ -139,6 +143,42 @@ def test_lines_of_the_log_that_stand_for_several_steps(make_config, tmp_path):
     train(make_config(logging_steps=4), tmp_path / "run", resume=True)
     assert [line["step"] for line in log_of(tmp_path / "run")] == [4, 6]
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
+
+
+@pytest.mark.parametrize("every", [2, 10])
+def test_steps_that_are_looked_at_late_are_the_same(trained_run, make_config, tmp_path, monkeypatch, every):
+    """As on a GPU, in two sittings: lines of the log may be written late, but none is missing or another."""
+    monkeypatch.setattr(SegmentationTrainer, "read_every", every)
+    with pytest.raises(Interrupted, match="after step 5"):
+        train(make_config(), tmp_path / "run", reporter=InterruptAt(5))
+    assert [line["step"] for line in log_of(tmp_path / "run")] == [1, 2, 3, 4, 5]
+    train(make_config(), tmp_path / "run", resume=True)
+    assert_equal_runs(trained_run, tmp_path / "run")
+    seconds = [line["seconds"] for line in log_of(tmp_path / "run")]
+    assert seconds == sorted(seconds)
+    assert seconds[0] < seconds[1], "they are those of the steps, not of the writing"
+
+
+def test_a_checkpoint_of_an_optimizer_that_cannot_skip(make_config, tmp_path, monkeypatch):
+    """As versions wrote them whose optimizer was not fused; the host decides with such a one."""
+
+    def unfused(*given, make=run.trainer_arguments):
+        arguments = make(*given)
+        arguments.optim = OptimizerNames.ADAMW_TORCH
+        return arguments
+
+    lost = SamForSemanticSegmentation.loss_of
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "trainer_arguments", unfused)
+        patch.setattr(SamForSemanticSegmentation, "loss_of", lambda *given: lost(*given) * float("nan"))
+        with pytest.raises(Interrupted):
+            train(make_config(), tmp_path / "run", reporter=InterruptAt(2))
+    path = last_checkpoint(tmp_path / "run") / "optimizer_state.safetensors"
+    saved = load_state(path)["optimizer"]
+    assert not saved["state"], "nothing was done in two steps"
+    assert not saved["param_groups"][0]["fused"]
+    assert train(make_config(), tmp_path / "run", resume=True)["skipped_steps"] == 2
+    assert load_state(last_checkpoint(tmp_path / "run") / path.name)["optimizer"]["param_groups"][0]["fused"]
 
 
 def test_a_finished_run_made_longer(trained_run, make_config, tmp_path):
@@ -325,7 +365,6 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make_config, 
 
 def test_the_best_weights_are_those_of_which_the_checkpoint_knows(make_config, tmp_path, monkeypatch):
     """Killed after a better epoch and before its checkpoint, a run whose repeated epoch is worse keeps the old best."""
-    from convlora.training.trainer import SegmentationTrainer
 
     class Killed(BaseException):
         pass

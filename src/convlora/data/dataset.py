@@ -67,6 +67,10 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         augmentation: Name of an augmentation, see `Augmentation`.
         seed: Decides all random changes.
         intensity: How values become 8 bits, see `read_image`.
+
+    Raises:
+        ValueError: The table gives a value a label that is neither a class nor the ignore value. Training does not look
+            at labels again: what `ClassTable.encode` lets through is valid.
     """
 
     def __init__(
@@ -78,6 +82,10 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         seed: int = 0,
         intensity: Intensity = "type",
     ) -> None:
+        labels = {label for _, label in classes.label_map or ()}
+        outside = sorted(labels - {*range(classes.num_classes), classes.ignore_index})
+        if outside:
+            raise ValueError(f"label_map leads to {outside}, but the classes are 0 to {classes.num_classes - 1}")
         self.samples = list(samples)
         self.classes = classes
         self.image_size = image_size

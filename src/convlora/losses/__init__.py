@@ -10,6 +10,7 @@ from convlora.losses.functional import (
     structure_loss,
     structure_loss_mean_bce,
 )
+from convlora.losses.labels import check_labels
 from convlora.losses.mask_classification import SetLossSettings, set_loss
 from convlora.losses.per_pixel import per_pixel_loss
 from convlora.losses.registry import LOSSES, segmentation_loss
@@ -19,6 +20,7 @@ __all__ = [
     "SetLossSettings",
     "balanced_bce_loss",
     "bce_dice_loss",
+    "check_labels",
     "per_pixel_loss",
     "segmentation_loss",
     "set_loss",

@@ -1,9 +1,16 @@
-"""The loss of mask classification: each mask token is matched to at most one class of the image."""
+"""The loss of mask classification: each mask token is matched to at most one class of the image.
+
+SciPy finds the matches on the host, so the costs of all images of a batch are copied there at once. Nothing else waits
+for the device.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +21,8 @@ from transformers.models.mask2former.modeling_mask2former import (
     sample_point,
     sigmoid_cross_entropy_loss,
 )
+
+_NOTHING = -100  # kind of a token that teaches nothing
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ def set_loss(
     Args:
         mask_logits: `(B, N, h, w)`, of any size: points are read by interpolation.
         class_logits: `(B, N, K + 1)`; the last is "no object".
-        labels: `(B, H, W)`, classes 0..K-1, or `ignore_index`.
+        labels: `(B, H, W)`, classes 0..K-1, or `ignore_index`. Not checked, see `convlora.losses.check_labels`.
         ignore_index: Pixels of this label are never looked at.
         class_weights: `(K,)` weights of the classes in the cross-entropy over classes.
         settings: Weights and sampling.
@@ -76,78 +85,88 @@ def set_loss(
     """
     mask_logits, class_logits = mask_logits.float(), class_logits.float()
     settings = replace(settings, points=min(settings.points, mask_logits.shape[-2] * mask_logits.shape[-1]))
-    kinds = [_kinds(one, ignore_index) for one in labels]
+    images, tokens, num_classes = len(labels), class_logits.shape[1], class_logits.shape[-1] - 1
     valid = labels != ignore_index
+    counted = labels.long().masked_fill(~valid, num_classes)
+    known = count_valid(valid)
     with torch.no_grad():
-        matches = [
-            match(masks, classes, own, kind, random_points(1, settings.points, known), settings)
-            for masks, classes, own, kind, known in zip(mask_logits, class_logits, labels, kinds, valid, strict=True)
-        ]
-    taught = valid.flatten(1).any(dim=1)
-    kinds_of_tokens = torch.full(class_logits.shape[:2], class_logits.shape[-1] - 1, device=class_logits.device)
-    for row, (tokens, chosen), kind in zip(kinds_of_tokens, matches, kinds, strict=True):
-        row[tokens] = kind[chosen]
-    weights = torch.ones(class_logits.shape[-1], device=class_logits.device)
-    weights[-1] = settings.no_object_weight
-    if class_weights is not None:
-        weights[:-1] = class_weights
-    by_class = class_logits.sum() * 0
-    if taught.any():
-        by_class = F.cross_entropy(class_logits[taught].transpose(1, 2), kinds_of_tokens[taught], weight=weights)
-    predicted, wanted = [], []
-    for masks, own, kind, known, (tokens, chosen) in zip(mask_logits, labels, kinds, valid, matches, strict=True):
-        if len(tokens):
-            points = uncertain_points(masks[tokens], known, settings)
-            predicted.append(_read(masks[tokens], points))
-            wanted.append(shares_at(own, kind[chosen], points))
-    if not predicted:
-        return by_class * settings.class_weight + mask_logits.sum() * 0
-    by_mask, by_dice = mask_losses(torch.cat(predicted), torch.cat(wanted))
+        points = random_points(torch.arange(images, device=labels.device), settings.points, known)
+        shares = class_shares_at(counted, num_classes, points)
+        costs = match_costs(mask_logits, class_logits, shares, points, settings)
+        present = classes_in(counted, num_classes)
+        ignored = known.partly_ignored()[:, None].expand_as(present)
+        # With the costs goes which classes there are, and whether pixels are ignored: one copy, the only one.
+        table = _to_host(torch.cat([costs, torch.stack([present, ignored], dim=1).to(costs.dtype)], dim=1))
+    costs_on_host, there, some_ignored = table[:, :tokens], table[:, tokens] > 0, bool(table[:, tokens + 1].any())
+    kinds = match(costs_on_host, there)
+    matched = np.flatnonzero(kinds >= 0)
+    if len(matched) == 0:  # every pixel is ignored
+        return (class_logits.sum() + mask_logits.sum()) * 0
+    # Of an image without a known pixel not even "no object" is learned.
+    wanted = np.where(kinds >= 0, kinds, np.where(there.any(axis=1, keepdims=True), num_classes, _NOTHING))
+    uploaded = _to_device(np.concatenate([wanted.reshape(-1), matched]), labels.device)
+    kinds_of_tokens, rows = uploaded[: images * tokens], uploaded[images * tokens :]
+    weights = class_logits.new_ones(num_classes) if class_weights is None else class_weights.to(class_logits.dtype)
+    weights = F.pad(weights, (0, 1), value=settings.no_object_weight)
+    by_class = F.cross_entropy(class_logits.flatten(0, 1), kinds_of_tokens, weight=weights, ignore_index=_NOTHING)
+    masks = mask_logits.flatten(0, 1).index_select(0, rows)
+    owners = rows.div(tokens, rounding_mode="floor")
+    points = uncertain_points(masks, owners, known if some_ignored else None, settings)
+    shares = shares_at(counted, owners, kinds_of_tokens.index_select(0, rows), points)
+    by_mask, by_dice = mask_losses(_read(masks[:, None], points)[:, 0], shares)
     return settings.class_weight * by_class + settings.mask_weight * by_mask + settings.dice_weight * by_dice
 
 
-def match(
+def match_costs(
     mask_logits: Tensor,
     class_logits: Tensor,
-    labels: Tensor,
-    kinds: Tensor,
+    shares: Tensor,
     points: Tensor,
     settings: SetLossSettings = SetLossSettings(),
-) -> tuple[Tensor, Tensor]:
-    """The cheapest assignment of the classes of one image to mask tokens.
+) -> Tensor:
+    """What it costs to match each mask token to each class, `(B, N, K)`.
 
     Args:
-        mask_logits: `(N, h, w)`.
-        class_logits: `(N, K + 1)`.
-        labels: Classes of the image's pixels, `(H, W)`.
-        kinds: The classes to find, `(n,)`.
-        points: Where masks are compared, `(1, P, 2)` as (x, y) in [0, 1].
+        mask_logits: `(B, N, h, w)`.
+        class_logits: `(B, N, K + 1)`.
+        shares: Masks of the classes at the points, `(B, K, P)`.
+        points: Where masks are compared, `(B, P, 2)` as (x, y) in [0, 1].
         settings: Weights of the costs.
+    """
+    predicted = _read(mask_logits, points)
+    cost = settings.mask_weight * torch.vmap(pair_wise_sigmoid_cross_entropy_loss)(predicted, shares)
+    cost = cost + settings.dice_weight * torch.vmap(pair_wise_dice_loss)(predicted, shares)
+    cost = cost - settings.match_class_weight * class_logits.softmax(dim=-1)[..., :-1]
+    # A diverged model must not crash here; its loss says what is wrong.
+    largest = torch.finfo(cost.dtype).max
+    return cost.nan_to_num(largest, largest, largest)
+
+
+def match(costs: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The cheapest assignment of the classes in each image to mask tokens, on the host.
+
+    Args:
+        costs: `(B, N, K)`, as [`match_costs`] gives them.
+        present: Which classes are in which image, `(B, K)`, bool.
 
     Returns:
-        Mask tokens in ascending order, and for each the place of its class in `kinds`, `(n,)` both.
+        The class of each token, -1 where it is matched to nothing, `(B, N)` int64.
 
     Raises:
         ValueError: If there are more classes than tokens.
     """
-    if len(kinds) > len(mask_logits):
-        raise ValueError(
-            f"an image has {len(kinds)} classes, but there are {len(mask_logits)} mask tokens; raise num_mask_tokens"
-        )
-    if len(kinds) == 0:
-        nothing = kinds.new_empty(0)
-        return nothing, nothing
-    predicted = _read(mask_logits, points.expand(len(mask_logits), -1, -1))
-    wanted = shares_at(labels, kinds, points)
-    cost = settings.mask_weight * pair_wise_sigmoid_cross_entropy_loss(predicted, wanted)
-    cost = cost + settings.dice_weight * pair_wise_dice_loss(predicted, wanted)
-    cost = cost - settings.match_class_weight * class_logits.softmax(dim=-1)[:, kinds]
-    # A diverged model must not crash here; its loss says what is wrong.
-    largest = torch.finfo(cost.dtype).max
     from scipy.optimize import linear_sum_assignment  # slow to import, and of no use to binary tasks
 
-    tokens, chosen = linear_sum_assignment(cost.nan_to_num(largest, largest, largest).cpu().numpy())
-    return torch.as_tensor(tokens, device=kinds.device), torch.as_tensor(chosen, device=kinds.device)
+    kinds_of_tokens = np.full(costs.shape[:2], -1, dtype=np.int64)
+    for own, cost, there in zip(kinds_of_tokens, costs, present, strict=True):
+        kinds = np.flatnonzero(there)
+        if len(kinds) > len(own):
+            raise ValueError(
+                f"an image has {len(kinds)} classes, but there are {len(own)} mask tokens; raise num_mask_tokens"
+            )
+        tokens, chosen = linear_sum_assignment(cost[:, kinds])
+        own[tokens] = kinds[chosen]
+    return kinds_of_tokens
 
 
 def mask_losses(predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,65 +179,151 @@ def mask_losses(predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return sigmoid_cross_entropy_loss(predicted, wanted, len(predicted)), dice_loss(predicted, wanted, len(predicted))
 
 
-def shares_at(labels: Tensor, kinds: Tensor, points: Tensor) -> Tensor:
-    """Masks of classes read at points by interpolation, `(M, P)`, without making the masks.
+def classes_in(labels: Tensor, num_classes: int) -> Tensor:
+    """Which classes occur in each image, `(B, K)`, bool.
 
     Args:
-        labels: Classes of the pixels, `(H, W)`.
-        kinds: Class of each mask, `(M,)`.
-        points: `(M, P, 2)`, or `(1, P, 2)` for all, as (x, y) in [0, 1].
+        labels: `(B, H, W)`, classes 0..K-1, or K for pixels that do not count.
+        num_classes: K.
     """
-    height, width = labels.shape
-    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
-    left, top = x.floor(), y.floor()
-    total = torch.zeros(len(kinds), points.shape[1], device=points.device)
-    for row, of_row in ((top, 1 - (y - top)), (top + 1, y - top)):
-        for column, of_column in ((left, 1 - (x - left)), (left + 1, x - left)):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            found = labels[row.long().clamp(0, height - 1), column.long().clamp(0, width - 1)]
-            total = total + (found == kinds[:, None]) * (of_row * of_column * inside)
+    there = torch.zeros(len(labels), num_classes + 1, dtype=torch.bool, device=labels.device)
+    return there.scatter(1, labels.flatten(1), True)[:, :-1]
+
+
+def class_shares_at(labels: Tensor, num_classes: int, points: Tensor) -> Tensor:
+    """The masks of all classes read at points by interpolation, `(B, K, P)`, without making the masks.
+
+    Args:
+        labels: `(B, H, W)`, classes 0..K-1, or K for pixels that do not count.
+        num_classes: K.
+        points: `(B, P, 2)` as (x, y) in [0, 1].
+    """
+    images = torch.arange(len(labels), device=labels.device)
+    shares = torch.zeros(len(labels), num_classes + 1, points.shape[1], device=points.device)
+    for found, weight in _neighbours(labels, images, points):
+        shares.scatter_add_(1, found[:, None], weight[:, None])
+    return shares[:, :-1]
+
+
+def shares_at(labels: Tensor, images: Tensor, kinds: Tensor, points: Tensor) -> Tensor:
+    """Masks of one class each read at points by interpolation, `(M, P)`, without making the masks.
+
+    Args:
+        labels: Classes of the pixels, `(B, H, W)`.
+        images: Image of each mask, `(M,)`.
+        kinds: Class of each mask, `(M,)`.
+        points: `(M, P, 2)` as (x, y) in [0, 1].
+    """
+    total = torch.zeros(points.shape[:2], device=points.device)
+    for found, weight in _neighbours(labels, images, points):
+        total = total + (found == kinds[:, None]) * weight
     return total
 
 
-def uncertain_points(mask_logits: Tensor, valid: Tensor, settings: SetLossSettings) -> Tensor:
-    """Points at which the masks `(M, h, w)` of an image are near zero, and some anywhere: `(M, P, 2)`.
+def uncertain_points(
+    mask_logits: Tensor, images: Tensor, known: ValidPixels | None, settings: SetLossSettings
+) -> Tensor:
+    """Points at which masks `(M, h, w)` are near zero, and some anywhere: `(M, P, 2)`.
+
+    Args:
+        mask_logits: `(M, h, w)`.
+        images: Image of each mask, `(M,)`.
+        known: Where the images have pixels that count; None if no pixel is ignored.
+        settings: How many points, and how they are chosen.
 
     Source: Kirillov et al., "PointRend", CVPR 2020, section 4.1.
     """
     with torch.no_grad():
-        candidates = random_points(len(mask_logits), int(settings.points * settings.oversample_ratio), valid)
+        candidates = random_points(images, int(settings.points * settings.oversample_ratio), known)
         uncertain = int(settings.importance_sample_ratio * settings.points)
-        nearest = _read(mask_logits, candidates).abs().topk(uncertain, dim=1, largest=False).indices
+        values = _read(mask_logits[:, None], candidates)[:, 0]
+        nearest = values.abs().topk(uncertain, dim=1, largest=False).indices
         kept = candidates.gather(1, nearest[..., None].expand(-1, -1, 2))
-        return torch.cat([kept, random_points(len(mask_logits), settings.points - uncertain, valid)], dim=1)
+        return torch.cat([kept, random_points(images, settings.points - uncertain, known)], dim=1)
 
 
-def random_points(count: int, points: int, valid: Tensor) -> Tensor:
-    """Uniform points `(count, points, 2)` as (x, y) in [0, 1] that do not lie on ignored pixels.
+class ValidPixels(NamedTuple):
+    """Where the images of a batch have pixels that count, in a form that one can be drawn from without a wait.
+
+    Attributes:
+        size: (height, width) of the images.
+        order: `(B * H * W,)` int32: how many pixels count up to each, images one after the other.
+        before: `(B,)` int32: how many count in the images before.
+        counts: `(B,)` int32: how many count in each image.
+    """
+
+    size: tuple[int, int]
+    order: Tensor
+    before: Tensor
+    counts: Tensor
+
+    def partly_ignored(self) -> Tensor:
+        """Images of which some pixels count and some do not, `(B,)` bool."""
+        return (self.counts > 0) & (self.counts < self.size[0] * self.size[1])
+
+
+def count_valid(valid: Tensor) -> ValidPixels:
+    """Counts the pixels that count, `(B, H, W)` bool."""
+    order = valid.flatten().cumsum(0, dtype=torch.int32)
+    counts = valid.flatten(1).sum(dim=1, dtype=torch.int32)
+    return ValidPixels((valid.shape[1], valid.shape[2]), order, counts.cumsum(0, dtype=torch.int32) - counts, counts)
+
+
+def random_points(images: Tensor, points: int, known: ValidPixels | None) -> Tensor:
+    """Uniform points `(M, points, 2)` as (x, y) in [0, 1] that do not lie on ignored pixels.
 
     Args:
-        count: Number of maps.
-        points: Number of points per map.
-        valid: `(H, W)`, bool. Without a valid pixel the points are anywhere.
+        images: The image that each of the M sets of points is for, `(M,)`.
+        points: Number of points per set.
+        known: Where the images have pixels that count, of which an image without any has points anywhere. None if no
+            pixel is ignored, which saves the search.
     """
-    drawn = torch.rand(count, points, 2, device=valid.device)
-    if bool(valid.all()) or not bool(valid.any()):
-        return drawn
-    # Off the ignored pixels, and on pixel centres, where no ignored neighbour is mixed in.
-    known = valid.flatten().nonzero()[:, 0]
-    width = valid.shape[1]
-    place = known[torch.randint(len(known), (count, points), device=valid.device)]
-    x, y = (place % width + 0.5) / width, (place.div(width, rounding_mode="floor") + 0.5) / valid.shape[0]
-    return torch.stack([x, y], dim=-1).to(drawn.dtype)
+    anywhere = torch.rand(len(images), points, 2, device=images.device)
+    if known is None:
+        return anywhere
+    height, width = known.size
+    counts = known.counts[images][:, None]
+    # Off the ignored pixels, and on pixel centres, where no ignored neighbour is mixed in. The n-th pixel that counts
+    # is where the running count first exceeds n.
+    drawn = torch.randint(2**31 - 1, (len(images), points), dtype=torch.int32, device=images.device)
+    nth = known.before[images][:, None] + drawn % counts.clamp(min=1)
+    place = torch.searchsorted(known.order, nth, right=True, out_int32=True)
+    place = place - (images[:, None] * (height * width)).to(place.dtype)
+    row = place.div(width, rounding_mode="floor")
+    centres = torch.stack([(place - row * width + 0.5) / width, (row + 0.5) / height], dim=-1)
+    return torch.where(known.partly_ignored()[images][:, None, None], centres, anywhere)
 
 
-def _kinds(labels: Tensor, ignore_index: int) -> Tensor:
-    """The classes in a label map, `(n,)`."""
-    kinds: Tensor = labels.unique()
-    return kinds[kinds != ignore_index]
+def _neighbours(labels: Tensor, images: Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Labels of the four pixels around points `(M, P, 2)` and their weights in an interpolation, `(M, P)` each."""
+    height, width = labels.shape[1:]
+    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
+    left, top = x.floor(), y.floor()
+    for row, of_row in ((top, 1 - (y - top)), (top + 1, y - top)):
+        for column, of_column in ((left, 1 - (x - left)), (left + 1, x - left)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            yield _labels_at(labels, images, row, column), of_row * of_column * inside
+
+
+def _labels_at(labels: Tensor, images: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Labels `(B, H, W)` at pixels `(M, P)`, or at the nearest where these lie outside."""
+    height, width = labels.shape[1:]
+    place = row.clamp(0, height - 1).long().mul_(width).add_(column.clamp(0, width - 1).long())
+    return labels.flatten()[place.add_(images[:, None] * (height * width))]
 
 
 def _read(maps: Tensor, points: Tensor) -> Tensor:
-    """Maps `(M, h, w)` at points `(M, P, 2)`, by interpolation: `(M, P)`."""
-    values: Tensor = sample_point(maps[:, None], points, align_corners=False)[:, 0]
+    """Maps `(M, C, h, w)` at points `(M, P, 2)`, by interpolation: `(M, C, P)`."""
+    values: Tensor = sample_point(maps, points, align_corners=False)
     return values
+
+
+def _to_host(values: Tensor) -> np.ndarray:
+    """The one copy of a step that the host waits for."""
+    return values.cpu().numpy()
+
+
+def _to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """A copy that nobody waits for: from pageable memory the host would wait until it is through."""
+    tensor = torch.from_numpy(values)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

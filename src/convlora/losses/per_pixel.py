@@ -16,7 +16,7 @@ def per_pixel_loss(
 
     Args:
         logits: `(B, K, h, w)`; enlarged to the size of the labels here, some rows at a time.
-        labels: `(B, H, W)`, classes 0..K-1 or `ignore_index`.
+        labels: `(B, H, W)`, classes 0..K-1 or `ignore_index`. Not checked, see `convlora.losses.check_labels`.
         ignore_index: Pixels of this label count nowhere.
         class_weights: `(K,)` weights of the cross-entropy.
 
@@ -33,7 +33,8 @@ def per_pixel_loss(
             inputs = own_logits, own_labels[top:bottom], size, top, bottom, ignore_index, class_weights
             if len(bands) > 1:
                 # The backward pass enlarges each band again: memory does not grow with classes times pixels.
-                totals.append(torch.stack(checkpoint(_band, *inputs, use_reentrant=False)))
+                band = checkpoint(_band, *inputs, use_reentrant=False, preserve_rng_state=False)  # draws nothing
+                totals.append(torch.stack(band))
             else:
                 totals.append(torch.stack(_band(*inputs)))
     entropy, weight, both, sums, sizes = torch.stack(totals).sum(dim=0)

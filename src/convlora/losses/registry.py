@@ -21,14 +21,15 @@ def segmentation_loss(name: str, logits: Tensor, labels: Tensor, ignore_index: i
     Args:
         name: A key of `LOSSES`.
         logits: `(B, 1, H, W)`, any floating type: the log-odds of the foreground.
-        labels: `(B, H, W)` integers: 0 background, 1 foreground, `ignore_index` for pixels that do not count.
+        labels: `(B, H, W)` integers: 0 background, 1 foreground, `ignore_index` for pixels that do not count. Not
+            checked, see `convlora.losses.check_labels`: any other value is learnt as background.
         ignore_index: The label of the pixels to leave out of value and gradient; any integer but 0 and 1.
 
     Returns:
         A scalar, float32 (float64 for float64 logits). 0 with zero gradients if every pixel is ignored.
 
     Raises:
-        ValueError: If the name is unknown, the shapes do not fit or a label is none of the three values.
+        ValueError: If the name is unknown or the shapes do not fit.
 
     Example:
         >>> import torch
@@ -47,9 +48,4 @@ def segmentation_loss(name: str, logits: Tensor, labels: Tensor, ignore_index: i
         )
     foreground = labels == 1
     valid = labels != ignore_index
-    # Any other value would silently be learnt as background. The check costs one wait for the device per step.
-    if bool((valid & ~foreground & (labels != 0)).any()):
-        raise ValueError(
-            f"labels must be 0, 1 or {ignore_index} (ignored), but contain {labels.unique().tolist()[:10]}"
-        )
     return LOSSES[name](logits, foreground[:, None].to(logits.dtype), valid[:, None])

@@ -24,11 +24,16 @@ FORMS = ("auto", "blocks", "vectors", "sdpa", "eager")
 # products to run at full speed.
 BLOCK_SCORES = 1 << 21
 
+# Beyond as many channels PyTorch's fused kernels give up, and what takes their place writes out all scores: maps of
+# over 96 x 96 cells for ViT-B and ViT-L (1536 pixels), of over 88 x 88 for ViT-H (1408 pixels).
+MOST_CHANNELS = 256
+
 
 class RelativeAttention(SamVisionAttention):
     """transformers' SAM attention, same parameters, with the bias left implicit."""
 
     form: str = "auto"
+    _laid_out: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
     prompt_tokens: torch.Tensor | None = None  # (n, C) that every map sees too, see `convlora.methods.visual_prompts`
 
     def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False) -> tuple[torch.Tensor, None]:
@@ -47,28 +52,50 @@ class RelativeAttention(SamVisionAttention):
         query, key, value = (
             self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
+        form = self._form(hidden_states, height + width)
+        # The scores of the fused kernels are scaled with the bias in them, so the bias is divided beforehand.
+        share = 1.0 if form == "blocks" else 1.0 / self.scale
         if self.use_rel_pos:
-            rows, columns = relative_bias(query, self.rel_pos_h, self.rel_pos_w, (height, width))
+            rows, columns = relative_bias(query, *self._bias_tables((height, width), query.dtype, share))
         else:
             rows = query.new_zeros(batch, heads, height * width, height)
             columns = query.new_zeros(batch, heads, height * width, width)
-        if self.prompt_tokens is not None:
-            more = self._keys_and_values(self.prompt_tokens.to(hidden_states.dtype), batch)
-            out = attend_with_vectors(query, key, value, rows, columns, self.scale, more)
+        if form == "blocks":
+            out = attend_in_blocks(query, key, value, rows, columns, self.scale)
         else:
-            attend = attend_in_blocks if self._form(hidden_states) == "blocks" else attend_with_vectors
-            out = attend(query, key, value, rows, columns, self.scale)
+            tokens = self.prompt_tokens
+            more = None if tokens is None else self._keys_and_values(tokens.to(hidden_states.dtype), batch)
+            out = attend_with_vectors(query, key, value, rows, columns, self.scale, more)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1)), None
+
+    def _bias_tables(
+        self, size: tuple[int, int], dtype: torch.dtype, share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The position tables laid out for [`relative_bias`], times `share`; made once where they are frozen."""
+        tables = self.rel_pos_h, self.rel_pos_w
+        if any(table.requires_grad for table in tables) or torch.compiler.is_compiling():
+            return lay_out(tables[0], size[0], dtype, share), lay_out(tables[1], size[1], dtype, share)
+        key = (size, dtype, share, *((table.data_ptr(), table._version) for table in tables))
+        if self._laid_out is None or self._laid_out[0] != key:
+            with torch.inference_mode(False), torch.no_grad():  # made in a prediction, they must serve in training too
+                both = lay_out(tables[0], size[0], dtype, share), lay_out(tables[1], size[1], dtype, share)
+            self._laid_out = key, both
+        return self._laid_out[1]
 
     def _keys_and_values(self, tokens: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of tokens `(n, C)`, each `(B, heads, n, d)`."""
         _, key, value = self.qkv(tokens[None, None])[0, 0].view(len(tokens), 3, self.num_attention_heads, -1).unbind(1)
         return key.transpose(0, 1).expand(batch, -1, -1, -1), value.transpose(0, 1).expand(batch, -1, -1, -1)
 
-    def _form(self, hidden_states: torch.Tensor) -> str:
+    def _form(self, hidden_states: torch.Tensor, bias_channels: int) -> str:
+        if self.prompt_tokens is not None:  # the blocks know cells only
+            return "vectors"
         if self.form != "auto":
             return self.form
-        return "blocks" if hidden_states.device.type == "cpu" else "vectors"
+        if hidden_states.device.type == "cpu":
+            return "blocks"
+        channels = self.qkv.out_features // (3 * self.num_attention_heads) + bias_channels
+        return "vectors" if channels <= MOST_CHANNELS else "blocks"
 
 
 def set_attention(encoder: SamVisionEncoder, form: str) -> None:
@@ -93,15 +120,14 @@ def set_attention(encoder: SamVisionEncoder, form: str) -> None:
 
 
 def relative_bias(
-    query: torch.Tensor, table_h: torch.Tensor, table_w: torch.Tensor, size: tuple[int, int]
+    query: torch.Tensor, by_row: torch.Tensor, by_column: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The two parts of the relative position bias.
 
     Args:
         query: `(B, heads, H * W, d)`, not scaled.
-        table_h: `(2 * H - 1, d)`.
-        table_w: `(2 * W - 1, d)`.
-        size: (H, W).
+        by_row: `(H, H, d)`, see [`lay_out`].
+        by_column: `(W, W, d)`.
 
     Returns:
         For each query its bias towards each row of keys, `(B, heads, H * W, H)`, and towards each column,
@@ -109,22 +135,25 @@ def relative_bias(
 
     Source: Li et al., "MViTv2", 2022, equation 4, as used in SAM.
     """
-    height, width = size
-    if table_h.shape[0] != 2 * height - 1 or table_w.shape[0] != 2 * width - 1:
-        raise ValueError(
-            f"tables of {table_h.shape[0]} and {table_w.shape[0]} positions do not fit a map of {height} x {width}"
-        )
-    grid = query.unflatten(2, size)
-    by_row = table_h[_distances(height, query.device)].to(query.dtype)  # (H, H, d)
-    by_column = table_w[_distances(width, query.device)].to(query.dtype)
+    grid = query.unflatten(2, (len(by_row), len(by_column)))
     rows = torch.einsum("bnhwc,hkc->bnhwk", grid, by_row)
     columns = torch.einsum("bnhwc,wkc->bnhwk", grid, by_column)
     return rows.flatten(2, 3), columns.flatten(2, 3)
 
 
-def _distances(size: int, device: torch.device) -> torch.Tensor:
-    places = torch.arange(size, device=device)
-    return places[:, None] - places[None, :] + size - 1
+def lay_out(table: torch.Tensor, size: int, dtype: torch.dtype, share: float = 1.0) -> torch.Tensor:
+    """A table of relative positions `(2 * size - 1, d)` by the places of query and key, times `share`.
+
+    Returns:
+        `(size, size, d)` of type `dtype`.
+
+    Raises:
+        ValueError: If the table is of another size.
+    """
+    if table.shape[0] != 2 * size - 1:
+        raise ValueError(f"a table of {table.shape[0]} positions does not fit a map of {size} cells a side")
+    places = torch.arange(size, device=table.device)
+    return (table[places[:, None] - places[None, :] + size - 1] * share).to(dtype)
 
 
 def attend_with_vectors(
@@ -136,40 +165,50 @@ def attend_with_vectors(
     scale: float,
     more: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Attention with the bias as more channels: `[q * scale, rows, columns]` times `[k, one-hot row, one-hot column]`.
+    """Attention with the bias as more channels: `[q, rows, columns]` times `[k, one-hot row, one-hot column]`.
+
+    Every pass over a tensor of the size of the queries counts here. Query and key are each laid out by one
+    concatenation, and the scale is left to the kernel.
 
     Args:
         query: `(B, heads, H * W, d)`.
         key: The same shape.
         value: The same shape.
-        rows: `(B, heads, H * W, H)`.
-        columns: `(B, heads, H * W, W)`.
-        scale: Of the scores without bias.
+        rows: Bias over scale, `(B, heads, H * W, H)`.
+        columns: Bias over scale, `(B, heads, H * W, W)`.
+        scale: Of the scores.
         more: Keys and values of tokens without a position, `(B, heads, n, d)` both.
 
     Returns:
         `(B, heads, H * W, d)`.
     """
+    batch, heads, cells, depth = query.shape
     height, width = rows.shape[-1], columns.shape[-1]
-    cells = torch.arange(height * width, device=query.device)
-    places = torch.cat([F.one_hot(cells // width, height), F.one_hot(cells % width, width)], dim=1).to(query.dtype)
     # Fused kernels want a multiple of 8 channels, alike in all three.
-    channels = query.shape[-1] + height + width
-    spare = -channels % 8
-    long_query = F.pad(torch.cat([query * scale, rows.to(query.dtype), columns.to(query.dtype)], dim=-1), (0, spare))
-    long_key = F.pad(torch.cat([key, places.expand(*key.shape[:2], -1, -1)], dim=-1), (0, spare))
+    spare = -(depth + height + width) % 8
+    places = _places(height, width, spare, query.dtype, query.device)
+    zeros = query.new_zeros(1).expand(batch, heads, cells, spare)
+    long_query = torch.cat([query, rows.to(query.dtype), columns.to(query.dtype), zeros], dim=-1)
+    long_key = torch.cat([key, places.expand(batch, heads, -1, -1)], dim=-1)
     long_value = F.pad(value, (0, height + width + spare))
     if more is not None:  # no row and no column: no bias
         long_key = torch.cat([long_key, F.pad(more[0], (0, height + width + spare)).to(key.dtype)], dim=2)
         long_value = torch.cat([long_value, F.pad(more[1], (0, height + width + spare)).to(value.dtype)], dim=2)
-    out = F.scaled_dot_product_attention(long_query, long_key, long_value, scale=1.0)
-    return out[..., : value.shape[-1]]
+    out = F.scaled_dot_product_attention(long_query, long_key, long_value, scale=scale)
+    return out[..., :depth]
+
+
+def _places(height: int, width: int, spare: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """One-hot row and one-hot column of each cell, and spare zeros: `(H * W, H + W + spare)`."""
+    by_row = torch.eye(height, dtype=dtype, device=device)[:, None].expand(-1, width, -1)
+    by_column = torch.eye(width + spare, dtype=dtype, device=device)[None, :width].expand(height, -1, -1)
+    return torch.cat([by_row, by_column], dim=-1).flatten(0, 1)
 
 
 def attend_in_blocks(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Attention for some queries at a time; arguments and result as of [`attend_with_vectors`].
+    """Attention for some queries at a time; arguments and result as of [`attend_with_vectors`], but the bias as it is.
 
     Nothing of the size of the attention matrix is kept: the backward pass computes the blocks again, from the logarithm
     of each query's soft-max denominator.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, SamModel
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
 
-from convlora.losses import SetLossSettings, per_pixel_loss, segmentation_loss, set_loss
+from convlora.losses import SetLossSettings, check_labels, per_pixel_loss, segmentation_loss, set_loss
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, load_whole, read_model_type
@@ -245,7 +245,13 @@ class SamForSemanticSegmentation(PreTrainedModel):
             `(B, N, K + 1)` (None for the head `"per-pixel"`) at a quarter of the input's size, for
             `convlora.models.semantic_maps`, and in the place of logits the logarithm of the class scores there,
             `(B, K, h, w)`.
+
+        Raises:
+            ValueError: If a label is neither a class nor `ignore_index`.
         """
+        if labels is not None and not torch.compiler.is_compiling():  # a compiler cannot look at values
+            check_labels(labels, self.config.num_classes, self.config.ignore_index)
+        output: SemanticSegmenterOutput
         embeddings = self.get_image_embeddings(pixel_values)
         low_resolution = self.mask_decoder(
             embeddings,
@@ -253,37 +259,38 @@ class SamForSemanticSegmentation(PreTrainedModel):
             self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1),
         )
         if self.config.head_in_use != "binary":
-            masks, classes = low_resolution
-            return self._several_classes(masks, classes, labels, return_dict)
-        # Interpolation and loss in single precision: half precision cannot tell probabilities near 1 apart.
-        logits = F.interpolate(
-            low_resolution.float(), size=pixel_values.shape[-2:], mode="bilinear", align_corners=False
-        )
-        loss = None
+            output = self._several_classes(*low_resolution)
+        else:
+            output = self._binary(low_resolution, pixel_values.shape[-2:])
         if labels is not None:
-            loss = segmentation_loss(self.config.loss, logits, labels, self.config.ignore_index)
-        if return_dict is False:
-            return (logits,) if loss is None else (loss, logits)
-        return SemanticSegmenterOutput(loss=loss, logits=logits)
+            output = replace(output, loss=self.loss_of(output, labels))
+        return output if return_dict is not False else output.to_tuple()
 
-    def _several_classes(
-        self,
-        mask_logits: torch.Tensor,
-        class_logits: torch.Tensor | None,
-        labels: torch.Tensor | None,
-        return_dict: bool | None,
-    ) -> MultiClassOutput | tuple[torch.Tensor, ...]:
+    def loss_of(self, output: SemanticSegmenterOutput, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of what [`forward`] returned, a scalar in single precision.
+
+        Nothing waits for the device, except that the matches of mask classification are found on the host.
+
+        Args:
+            output: An output object.
+            labels: As for `forward`, but not checked.
+        """
+        if not isinstance(output, MultiClassOutput) or output.mask_logits is None:
+            return segmentation_loss(self.config.loss, output.logits, labels, self.config.ignore_index)
+        common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
+        if output.class_logits is None:
+            return per_pixel_loss(output.mask_logits, labels, **common)
+        return set_loss(output.mask_logits, output.class_logits, labels, settings=self.set_loss_settings, **common)
+
+    @staticmethod
+    def _binary(low_resolution: torch.Tensor, size: torch.Size) -> SemanticSegmenterOutput:
+        # Interpolation and loss in single precision: half precision cannot tell probabilities near 1 apart.
+        logits = F.interpolate(low_resolution.float(), size=size, mode="bilinear", align_corners=False)
+        return SemanticSegmenterOutput(logits=logits)
+
+    def _several_classes(self, mask_logits: torch.Tensor, class_logits: torch.Tensor | None) -> MultiClassOutput:
         mask_logits = mask_logits.float()
         class_logits = None if class_logits is None else class_logits.float()
-        loss = None
-        if labels is not None:
-            common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
-            if class_logits is None:
-                loss = per_pixel_loss(mask_logits, labels, **common)
-            else:
-                loss = set_loss(mask_logits, class_logits, labels, settings=self.set_loss_settings, **common)
         # Nobody reads them while training, and they are as large as all masks.
         logits = None if self.training else class_scores(mask_logits, class_logits).clamp(min=1e-12).log()
-        if return_dict is False:
-            return tuple(value for value in (loss, logits, mask_logits, class_logits) if value is not None)
-        return MultiClassOutput(loss=loss, logits=logits, mask_logits=mask_logits, class_logits=class_logits)
+        return MultiClassOutput(logits=logits, mask_logits=mask_logits, class_logits=class_logits)

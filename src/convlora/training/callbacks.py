@@ -7,6 +7,7 @@ import signal
 import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +23,38 @@ WARM_UP_STEPS = 2  # not counted in the time per step: buffers are allocated and
 
 
 class StepTimer(TrainerCallback):
-    """Measures optimizer steps, without validation and checkpoints."""
+    """Measures optimizer steps, without validation and checkpoints.
+
+    On a GPU, which makes a step after it was launched, the GPU's own clock is read, when the step is over.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self._begin = 0.0
+        self._begin: Any = None
+        self._steps: deque[tuple[Any, Any]] = deque()  # begin and end of those that may not be over
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: D102
-        self._begin = time.perf_counter()
+        self._begin = _moment(args.device)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: D102
-        self.seconds.append(time.perf_counter() - self._begin)
+        self._steps.append((self._begin, _moment(args.device)))
+        self._measure(wait=False)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        self._measure(wait=True)
+
+    def _measure(self, wait: bool) -> None:
+        while self._steps:
+            begin, end = self._steps[0]
+            if isinstance(end, float):
+                self.seconds.append(end - begin)
+            else:
+                if wait:
+                    end.synchronize()
+                elif not end.query():
+                    return
+                self.seconds.append(begin.elapsed_time(end) / 1000)
+            self._steps.popleft()
 
     @property
     def median(self) -> float | None:
@@ -41,16 +63,27 @@ class StepTimer(TrainerCallback):
         return statistics.median(counted) if counted else None
 
 
+def _moment(device: torch.device) -> Any:
+    """Now: seconds on a CPU, a recorded event on a GPU."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
 class LogFile(TrainerCallback):
     """Appends one JSON object per logging step to `log.jsonl`.
 
-    A resumed run drops the lines of steps it is about to repeat, so that no step stands there twice.
+    A resumed run drops the lines of steps it is about to repeat, so that no step stands there twice. The seconds of a
+    line are those at which its step was launched, however much later it is written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seconds_before = 0.0
         self._begin = 0.0
+        self._seconds: dict[int, float] = {}  # by step, until its line is written
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
         if not state.is_world_process_zero:
@@ -65,11 +98,17 @@ class LogFile(TrainerCallback):
         write_text(self.path, "".join(line + "\n" for line in kept))
         self._begin = time.perf_counter()
 
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        if state.is_world_process_zero:
+            self._seconds[state.global_step] = self._seconds_before + time.perf_counter() - self._begin
+
     def on_log(  # noqa: D102
         self, args: Any, state: TrainerState, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         if not state.is_world_process_zero or logs is None or "task_loss" not in logs:
             return
+        seconds = self._seconds[state.global_step]
+        self._seconds = {step: value for step, value in self._seconds.items() if step > state.global_step}
         entry = {
             "step": state.global_step,
             "epoch": round(state.epoch or 0.0, 4),
@@ -78,7 +117,7 @@ class LogFile(TrainerCallback):
             "load_balancing_loss": logs["load_balancing_loss"],
             "lr": logs["learning_rate"],
             "grad_norm": logs.get("grad_norm"),
-            "seconds": round(self._seconds_before + time.perf_counter() - self._begin, 3),
+            "seconds": round(seconds, 3),
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(finite(entry)) + "\n")
@@ -134,10 +173,15 @@ class Interruption(TrainerCallback):
     """Ends the run cleanly on Ctrl-C or SIGTERM: the step is finished, a checkpoint is saved.
 
     A second Ctrl-C ends it at once.
+
+    Args:
+        reporter: Told of it.
+        every: Several processes ask each other after so many steps, for which they wait for their devices.
     """
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, every: int = 1) -> None:
         self.reporter = reporter
+        self.every = every
         self.requested = False
         self._handled = False
         self._at_epoch_end = False
@@ -170,6 +214,8 @@ class Interruption(TrainerCallback):
     ) -> TrainerControl:
         if state.global_step >= state.max_steps:
             control.should_log = True  # the last step too, whatever the interval
+        if args.world_size > 1 and state.global_step % self.every and not _is_epoch_end(state):
+            return control
         if self._agreed(args):
             self._handled = True
             control.should_training_stop = True

@@ -108,6 +108,8 @@ class TrainingSettings:
         precision: "fp32", "bf16" or "fp16" for the frozen arithmetic; what is trained stays in fp32. "auto": bf16 or
             fp16 on a GPU, fp32 on a CPU.
         device: "auto" (a CUDA GPU if there is one), or a device by PyTorch's name: "cpu", "cuda", "cuda:1", "mps".
+        compile: "auto" records the steps once and replays them on a GPU, which then does not wait for the host; "none"
+            starts every operation by itself, as on a CPU.
         seed: Of everything that is drawn.
         select_by: The score on the validation images that picks the best epoch.
         logging_steps: Optimizer steps between two lines of the log.
@@ -130,6 +132,7 @@ class TrainingSettings:
     activation_checkpointing: bool = False
     precision: Precision = "auto"
     device: str = "auto"
+    compile: Literal["auto", "none"] = "auto"
     seed: int = 0
     select_by: str = "iou"
     logging_steps: int = 1

@@ -40,6 +40,7 @@ from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
+from convlora.models.replay import Recorder
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.arguments import trainer_arguments
@@ -51,8 +52,10 @@ from convlora.training.health import Health
 from convlora.training.memory import settle_batches
 from convlora.training.model_card import model_card
 from convlora.training.origin import check_samples, write_samples
+from convlora.training.passes import Passes, choose_recorder
 from convlora.training.reporting import Reporter, Silent
 from convlora.training.sharding import is_sharded
+from convlora.training.steps import reading_interval
 from convlora.training.task import class_weights, settle_task
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.usable_data import SKIPPED, check_skipped, load_data
@@ -159,7 +162,7 @@ def _train(
         seed=config.training.seed,
         intensity=config.data.intensity,
     )
-    timer, interruption = StepTimer(), Interruption(reporter)
+    timer, interruption = StepTimer(), Interruption(reporter, reading_interval(device))
 
     def save_adapter(scores: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
         _save_adapter(model, new_adapter(output, trainer.state.global_step), config, classes, weights)
@@ -173,6 +176,7 @@ def _train(
         precision=precision,
         reporter=reporter,
         health=Health(reporter, classes, config.training.max_grad_norm),
+        passes=Passes(_recorder(config, device, process, reporter), reporter.message),
         on_new_best=save_adapter,
         on_checkpoint=partial(keep_new_adapter, output),
         callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
@@ -208,6 +212,17 @@ def _train(
         )
     with _stopping_at_bad_files(output):
         return _finish(trainer, config, output, source, classes, timer, reporter)
+
+
+def _recorder(config: RunConfig, device: torch.device, process: PartialState, reporter: Reporter) -> Recorder | None:
+    return choose_recorder(
+        config.training.compile,
+        device,
+        processes=process.num_processes,
+        checkpointing=config.training.activation_checkpointing,
+        cache=config.training.cache,
+        tell=reporter.message,
+    )
 
 
 @contextlib.contextmanager
@@ -375,7 +390,7 @@ def _finish(
         "precision": trainer.precision,
         "versions": {name: version(name) for name in ("convlora", "torch", "transformers", "peft")},
         "history": trainer.history,
-        "skipped_steps": trainer.skipped_steps,
+        "skipped_steps": trainer.account.skipped_steps,
     }
     if trainer.is_world_process_zero():
         write_json(output / "metrics.json", metrics)

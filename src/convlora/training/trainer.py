@@ -23,13 +23,13 @@ from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError, is_out_of_memory, shown
 from convlora.inference.evaluate import autocast, score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
-from convlora.methods.conv_lora import load_balancing_loss
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
 from convlora.storage import send_to_disk, swap_folder
 from convlora.training.callbacks import EpochOrder
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
+from convlora.training.passes import Passes
 from convlora.training.reporting import Reporter
 from convlora.training.sharding import (
     is_sharded,
@@ -39,12 +39,12 @@ from convlora.training.sharding import (
     trained_weights,
     whole_number,
 )
+from convlora.training.steps import PendingSteps, Step, StepAccount, reading_interval, skip_on_device, tell_by_gradients
 
 _WEIGHTS_NAME = "trained_weights.safetensors"  # where the model is spread over processes
 _STATE_NAME = "optimizer_state.safetensors"
 _TRAINER_STATE = "trainer_state.json"
 _SCALER_NAME = "scaler_state.safetensors"
-_KEPT = ("history", "skipped_steps", "_skipped_in_a_row")  # attributes that belong to the state of a run
 
 
 @torch.no_grad()
@@ -57,11 +57,6 @@ def _make_passes(model: Any, count: int, size: tuple[int, int], precision: str) 
         with autocast(device, precision):
             model(pixel_values=torch.zeros(1, 3, *size, device=device))
     model.train(was_training)
-
-
-def _no_losses() -> dict[str, Any]:
-    # Sums stay on the device until they are needed: asking for a number makes a GPU wait.
-    return {"task_loss": 0.0, "load_balancing_loss": 0.0}
 
 
 @contextlib.contextmanager
@@ -93,11 +88,14 @@ class SegmentationTrainer(Trainer):
         precision: `"fp32"`, `"bf16"` or `"fp16"`, for validation; training's is in the arguments.
         reporter: Told of the progress of validation.
         health: Looks for signs of trouble.
+        passes: Calls the model.
         on_new_best: Called with the scores when a validation is the best so far, and with the trained weights if the
             model is spread over processes.
         on_checkpoint: Called when a checkpoint has been written, which knows what was the best so far.
         **kwargs: Arguments of transformers' Trainer.
     """
+
+    read_every: int | None = None  # optimizer steps; by default as many as suit the device
 
     def __init__(
         self,
@@ -108,6 +106,7 @@ class SegmentationTrainer(Trainer):
         precision: str,
         reporter: Reporter,
         health: Health,
+        passes: Passes,
         on_new_best: Callable[[dict[str, float], dict[str, torch.Tensor] | None], None],
         on_checkpoint: Callable[[], None],
         **kwargs: Any,
@@ -125,16 +124,15 @@ class SegmentationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
-        self.reporter, self.health = reporter, health
+        self.reporter, self.health, self.passes = reporter, health, passes
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
         count_choices(self.model)
         self.history: list[dict[str, Any]] = []
-        self._sums, self._summed = _no_losses(), 0  # since the last line of the log
-        self._step_sums, self._step_summed = _no_losses(), 0  # of this optimizer step
-        self._skipped_since_log = False
-        self.skipped_steps = 0  # whose loss was not finite
-        self._skipped_in_a_row = 0
-        self._last_norm: float | None = None
+        self.account = StepAccount()
+        every = reading_interval(self.args.device) if self.read_every is None else self.read_every
+        self._pending = PendingSteps(every, self._mean_over_processes)
+        self._step_sums: list[Any] = [0.0, 0.0]  # losses of this optimizer step, on the device
+        self._step_passes = 0
         self.add_callback(EpochOrder(self._sampler))
 
     # ---- data ----
@@ -153,68 +151,103 @@ class SegmentationTrainer(Trainer):
         dataset: Any = self.train_dataset
         return dataset.model_inputs(super()._prepare_inputs(inputs))
 
-    # ---- loss ----
+    # ---- steps ----
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The task's loss plus the load-balancing loss of the same forward pass."""
-        outputs = model(**inputs)
-        balance = load_balancing_loss(model)
-        loss = outputs.loss + balance.to(outputs.loss.device)
-        self._step_sums["task_loss"] = self._step_sums["task_loss"] + outputs.loss.detach()
-        self._step_sums["load_balancing_loss"] = self._step_sums["load_balancing_loss"] + balance.detach()
-        self._step_summed += 1
+        # Given the labels, the model would check them, and so wait for the device. The reader has checked them.
+        outputs, balance = self.passes(model, inputs["pixel_values"])
+        task_loss = self.model.base_model.model.loss_of(outputs, inputs["labels"])
+        balance = balance.to(task_loss.device)
+        for place, value in enumerate((task_loss, balance)):
+            self._step_sums[place] = self._step_sums[place] + value.detach().float()
+        self._step_passes += 1
+        loss = task_loss + balance
+        if self.precision == "fp16":
+            loss = tell_by_gradients(loss)
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The norm of the gradients before clipping; of a step whose loss is not finite, the gradients are dropped.
+        """The norm of the gradients before clipping; of a step that is not finite, nothing will come.
 
-        An optimizer leaves weights without a gradient as they are, so such a step changes nothing.
+        Both are decided on the device; the host is told later, in `_look_at`.
         """
         norm = whole_number(super()._get_grad_norm(model, grad_norm))
-        finite = torch.stack([torch.as_tensor(total).isfinite() for total in self._step_sums.values()]).all()
-        if self.precision != "fp16":  # there the scaler watches the gradients, which overflow now and then
-            finite = finite & torch.as_tensor(norm).isfinite().to(finite.device)
+        sums = torch.stack([torch.as_tensor(total) for total in self._step_sums])
+        values = torch.cat([norm.reshape(1).to(sums), sums])
+        # With fp16 the scaler watches the gradients, which overflow now and then.
+        watched = sums if self.precision == "fp16" else values
+        skip = (~watched.isfinite().all()).to(sums.dtype)
         if self.args.world_size > 1:
-            flag = finite.int().to(self.args.device)
-            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
-            finite = flag.bool()
-        if bool(finite):
-            for name, total in self._step_sums.items():
-                self._sums[name] = self._sums[name] + total
-            self._summed += self._step_summed
-            self._skipped_in_a_row, self._last_norm = 0, norm
-            self.health.look_at_norm(float(norm), self.state.global_step + 1)
-        else:
-            self._skip_step(model)
-        self._step_sums, self._step_summed = _no_losses(), 0
+            torch.distributed.all_reduce(skip, torch.distributed.ReduceOp.MAX)
+        # The scaler tells the optimizer by itself.
+        if self.precision != "fp16" and not skip_on_device(self.optimizer, skip) and bool(skip):
+            for parameter in model.parameters():
+                parameter.grad = None  # an optimizer leaves weights without a gradient as they are
+        step = Step(self.state.global_step + 1, self._step_passes, torch.cat([skip.reshape(1), values]))
+        self._pending.append(step)
+        self._step_sums, self._step_passes = [0.0, 0.0], 0
+        self._tr_loss.zero_()  # nan would stay in it; what it is for is added up in `_look_at`
         return norm
 
-    def _skip_step(self, model: Any) -> None:
-        for parameter in model.parameters():
-            parameter.grad = None
-        self._tr_loss: torch.Tensor = torch.zeros_like(self._tr_loss)  # nan would stay in the sum for ever
-        self.skipped_steps += 1
-        self._skipped_in_a_row += 1
-        self._skipped_since_log = True
-        step = self.state.global_step + 1
-        if self._skipped_in_a_row >= GIVE_UP_AFTER:
-            kept = f"the last good weights are kept in {Path(self.args.output_dir).parent / 'adapter'}"
-            if not self.history:  # no epoch is finished, so the weights before the trouble are all there is
-                if self._answers_with_numbers():
-                    self._keep_best({})
-                    if self.is_world_process_zero():
-                        self.on_checkpoint()  # there will be none
-                else:
-                    kept = "no weights are kept, because the last finite step had spoiled them"
-            cause = likely_cause(self.precision, None if self._last_norm is None else float(self._last_norm))
-            raise RunError(
-                f"The loss was not a finite number in {GIVE_UP_AFTER} steps in a row, up to step {step}, so training "
-                f"stops; {kept}. {cause}"
-            )
-        if self.skipped_steps == 1:
-            self.reporter.message(f"Warning: The loss of step {step} is not a finite number; the step is skipped.")
+    def _maybe_log_save_evaluate(self, *args: Any, learning_rate: float | None = None, **kwargs: Any) -> None:
+        """The Trainer's, which would wait for the loss of each step that is logged."""
+        if self.control.should_log and self.state.global_step > self._globalstep_last_logged:
+            rate = self._get_learning_rate() if learning_rate is None else learning_rate
+            self._pending.add_line(self.state.epoch or 0.0, {"learning_rate": rate})
+            self._globalstep_last_logged: int = self.state.global_step
+        ends = self.control.should_training_stop or self.control.should_epoch_stop
+        now = self.control.should_evaluate or self.control.should_save or ends
+        for step, (skipped, norm, *losses) in self._pending.take(now):
+            self._look_at(step, bool(skipped), norm, losses)
+        if now:
+            self.store_flos()
+        super()._maybe_log_save_evaluate(*args, learning_rate=learning_rate, **kwargs)
+
+    def _mean_over_processes(self, table: torch.Tensor) -> torch.Tensor:
+        """The losses of steps averaged over processes, which agree on the rest, `(steps, 4)`."""
+        if self.args.world_size == 1:
+            return table
+        return torch.cat([table[:, :2], self.accelerator.reduce(table[:, 2:], "mean")], dim=1)
+
+    def _look_at(self, step: Step, skipped: bool, norm: float, losses: list[float]) -> None:
+        """Says what is to be said about a step that was made."""
+        if skipped:
+            self.account.skip()
+            if self.account.skipped_in_a_row >= GIVE_UP_AFTER:
+                self._give_up(step.number)
+            if self.account.skipped_steps == 1:
+                self.reporter.message(
+                    f"Warning: The loss of step {step.number} is not a finite number; the step is skipped."
+                )
+        else:
+            self.account.add(norm, losses, step.passes)
+            self._total_loss_scalar: float = self._total_loss_scalar + sum(losses) / step.passes
+            self.health.look_at_norm(norm, step.number)
+        if step.line is not None:
+            means = self.account.end_line()
+            now = self.state.global_step, self.state.epoch
+            self.state.global_step, self.state.epoch = step.number, step.epoch  # loggers ask the state
+            try:
+                self.log({"loss": means.pop("loss"), "grad_norm": norm, **step.line, **means})
+            finally:
+                self.state.global_step, self.state.epoch = now
+
+    def _give_up(self, step: int) -> None:
+        kept = f"the last good weights are kept in {Path(self.args.output_dir).parent / 'adapter'}"
+        if not self.history:  # no epoch is finished, so the weights before the trouble are all there is
+            if self._answers_with_numbers():
+                self._keep_best({})
+                if self.is_world_process_zero():
+                    self.on_checkpoint()  # there will be none
+            else:
+                kept = "no weights are kept, because the last finite step had spoiled them"
+        raise RunError(
+            f"The loss was not a finite number in {GIVE_UP_AFTER} steps in a row, up to step {step}, so training "
+            f"stops; {kept}. {likely_cause(self.precision, self.account.last_norm)}"
+        )
 
     def _answers_with_numbers(self) -> bool:
         """Whether the weights, as they are, make something of the first validation image."""
@@ -232,16 +265,6 @@ class SegmentationTrainer(Trainer):
         except RunError:
             return False
         return True
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the two parts of the loss, averaged over the steps since the last line."""
-        if "loss" in logs and (self._summed or self._skipped_since_log):
-            for name, total in self._sums.items():
-                mean = torch.as_tensor(float(total) / max(self._summed, 1), device=self.args.device)
-                logs[name] = self.accelerator.reduce(mean, "mean").item() if self._summed else math.nan
-            logs["loss"] = sum(logs[name] for name in self._sums)  # the Trainer's forgets what was before a resume
-            self._sums, self._summed, self._skipped_since_log = _no_losses(), 0, False
-        super().log(logs, start_time)
 
     # ---- validation ----
 
@@ -390,7 +413,6 @@ class SegmentationTrainer(Trainer):
         self._save_rng_state(str(unfinished))
         sharded = is_sharded(self.model)
         weights = trained_weights(self.model) if sharded else None
-        since_log = self._since_log()
         optimizer = optimizer_state(self.model, self.optimizer) if sharded else self.optimizer.state_dict()
         if self.is_world_process_zero():
             if weights is None:
@@ -399,10 +421,12 @@ class SegmentationTrainer(Trainer):
                 save_state(unfinished / _WEIGHTS_NAME, weights)
             save_state(unfinished / _STATE_NAME, {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()})
             self._save_scaler(str(unfinished))
-            kept = {name: getattr(self, name) for name in _KEPT}
-            kept["health"] = self.health.state_dict()
-            kept["since_log"] = since_log
-            kept["processes"] = self.args.world_size
+            kept = {
+                "history": self.history,
+                **self.account.state_dict(),
+                "health": self.health.state_dict(),
+                "processes": self.args.world_size,
+            }
             self.state.stateful_callbacks["history"] = {"args": {}, "attributes": kept}
             self.state.save_to_json(str(unfinished / _TRAINER_STATE))
         self.accelerator.wait_for_everyone()
@@ -414,15 +438,6 @@ class SegmentationTrainer(Trainer):
             self.on_checkpoint()
             self.keep_only(folder / name)
         self.accelerator.wait_for_everyone()
-
-    def _since_log(self) -> dict[str, Any]:
-        """What the next line of the log will be about so far, averaged over processes."""
-        sums = {name: torch.as_tensor(float(total), device=self.args.device) for name, total in self._sums.items()}
-        return {
-            "sums": {name: self.accelerator.reduce(total, "mean").item() for name, total in sums.items()},
-            "summed": self._summed,
-            "skipped": self._skipped_since_log,
-        }
 
     def keep_only(self, checkpoint: Path) -> None:
         """Removes all other checkpoints."""
@@ -449,6 +464,9 @@ class SegmentationTrainer(Trainer):
             return
         with reading(Path(checkpoint)):
             state = load_state(Path(checkpoint) / _STATE_NAME)
+            for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+                # What belongs to the program and not to the run: older versions used other kernels.
+                saved.update({name: group[name] for name in ("foreach", "fused") if name in group})
         if is_sharded(self.model):
             load_optimizer_state(self.model, self.optimizer, state["optimizer"])
         else:
@@ -490,11 +508,8 @@ class SegmentationTrainer(Trainer):
     def _load_callback_state(self) -> None:
         stored = self.state.stateful_callbacks.pop("history", None)
         if stored:
-            for name in _KEPT:
-                setattr(self, name, stored["attributes"].get(name, getattr(self, name)))
-            since = stored["attributes"].get("since_log")
-            if since is not None:
-                self._sums, self._summed, self._skipped_since_log = since["sums"], since["summed"], since["skipped"]
+            self.history = stored["attributes"].get("history", self.history)
+            self.account.load_state_dict(stored["attributes"])
             if "health" in stored["attributes"]:
                 self.health.load_state_dict(stored["attributes"]["health"])
         super()._load_callback_state()

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convlora.methods.conv_lora.gate import noisy_top_k, squared_variation
+from convlora.methods.conv_lora.gate import balance_loss, noisy_top_k
 
 
 @given(
@@ -17,21 +17,25 @@ def test_properties(batch, experts, data, noisy, scaling):
     top_k = data.draw(st.integers(1, experts))
     pooled, gate, noise = torch.randn(batch, 3), torch.randn(experts, 3), torch.randn(experts, 3)
     gating = noisy_top_k(pooled, gate, noise, top_k=top_k, scaling=scaling, noisy=noisy)
-    assert gating.indices.shape == gating.weights.shape == (batch, top_k)
+    weights = torch.ones(batch, 1) if gating.weights is None else gating.weights
+    assert gating.indices.shape == weights.shape == (batch, top_k)
     assert all(len(set(row.tolist())) == top_k for row in gating.indices)
-    total = gating.weights.sum(dim=1)
+    total = weights.sum(dim=1)
     if scaling == "none":
         torch.testing.assert_close(total, torch.ones(batch))
     else:
         assert (total <= 1 + 1e-6).all()
-    assert (gating.weights[:, :-1] >= gating.weights[:, 1:]).all()
-    assert torch.isfinite(gating.balance)
-    assert gating.balance >= 0
+    assert (weights[:, :-1] >= weights[:, 1:]).all()
+    assert gating.counts.sum() == batch * top_k
+    torch.testing.assert_close(gating.shares[0].sum(), torch.tensor(float(batch)))
+    balance = balance_loss(gating.shares)
+    assert torch.isfinite(balance)
+    assert balance >= 0
 
 
 def test_one_expert_of_published_gate_has_weight_exactly_one():
     gating = noisy_top_k(torch.randn(5, 3), torch.randn(8, 3), torch.randn(8, 3), top_k=1, noisy=True)
-    assert torch.equal(gating.weights, torch.ones(5, 1))
+    assert gating.weights is None  # which stands for 1
 
 
 def test_zero_gate_picks_the_first_expert():
@@ -65,13 +69,14 @@ def test_load_is_the_chance_of_being_chosen(top_k, monkeypatch):
     for b in range(4):
         best = logits[b].topk(top_k)
         importance[best.indices] += best.values.softmax(0)
-    expected = squared_variation(importance) + squared_variation(slow_load(clean, logits, sigma, top_k))
-    torch.testing.assert_close(gating.balance, expected, rtol=1e-10, atol=1e-10)
+    shares = importance, slow_load(clean, logits, sigma, top_k)
+    torch.testing.assert_close(gating.shares, torch.stack(shares), rtol=1e-10, atol=1e-10)
+    expected = sum(share.var() / (share.mean() ** 2 + 1e-10) for share in shares)
+    torch.testing.assert_close(balance_loss(gating.shares), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_softmax_scaling_lets_the_task_teach_the_gate():
     gate = torch.randn(8, 3, requires_grad=True)
-    for scaling, learns in (("none", False), ("softmax", True)):
-        gating = noisy_top_k(torch.randn(4, 3), gate, torch.zeros(8, 3), top_k=1, scaling=scaling)
-        (gradient,) = torch.autograd.grad(gating.weights.sum(), gate)
-        assert bool(gradient.abs().max() > 0) is learns
+    gating = noisy_top_k(torch.randn(4, 3), gate, torch.zeros(8, 3), top_k=1, scaling="softmax")
+    (gradient,) = torch.autograd.grad(gating.weights.sum(), gate)
+    assert gradient.abs().max() > 0

@@ -3,63 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from convlora.methods.conv_lora.gate import Gating, balance_loss
+
 
 class BalanceRecord:
-    """The load-balancing loss of one adapter of one layer, of its last forward pass.
+    """How evenly one adapter of one layer used its experts in its last forward pass.
 
     It must not outlive its step: the graph behind it goes when the loss has been back-propagated, and at the latest
     when the next forward pass begins. Copies and pickles of a model leave it behind.
+
+    Attributes:
+        weight: Of the layer's share in the load-balancing loss.
+        shares: `(2, n)` of each run of the layer in this forward pass, see [`Gating`].
+        in_forward: Within a forward pass of the model that holds the layer.
+        usage: `(n,)` choices of each expert, while they are counted.
     """
 
-    def __init__(self) -> None:
-        self.value: torch.Tensor | None = None
-        self.in_forward = False  # within a forward pass of the model that holds the layer
-        self.usage: torch.Tensor | None = None  # (n,) choices of each expert, while they are counted
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.shares: list[torch.Tensor] = []
+        self.in_forward = False
+        self.usage: torch.Tensor | None = None
 
-    def store(self, value: torch.Tensor) -> None:
-        """Keeps the loss of a forward pass, except of one that is recomputed during the backward pass.
+    def store(self, gating: Gating, training: bool) -> None:
+        """Keeps the shares of a forward pass, except of one that is recomputed during the backward pass.
 
         Gradient checkpointing runs the forward pass again inside the backward pass. The loss of the first run is the
         one that was back-propagated; the second would keep its graph alive for nothing.
         """
-        if not torch.compiler.is_compiling() and in_backward():
+        if in_backward():
             return
         # A layer that runs several times in one pass counts each time.
-        self.value = self.value + value if self.in_forward and self.value is not None else value
+        self.shares = [*self.shares, gating.shares] if self.in_forward else [gating.shares]
+        if training and self.usage is not None:
+            self._count(gating.counts.detach())
 
-    def count(self, indices: torch.Tensor, num_experts: int) -> None:
-        """Counts the experts chosen, if somebody asked for it; nothing waits for the device.
+    def _count(self, counts: torch.Tensor) -> None:
+        """Counts the experts chosen; nothing waits for the device."""
+        if self.usage is None or self.usage.numel() == 0:
+            self.usage = counts.clone()
+        else:
+            self.usage.add_(counts)
 
-        Args:
-            indices: `(B, top_k)`.
-            num_experts: How many there are.
-        """
-        if self.usage is None or torch.compiler.is_compiling() or in_backward():
-            return
-        if self.usage.numel() == 0:
-            self.usage = torch.zeros(num_experts, device=indices.device)
-        chosen = indices.flatten()
-        self.usage.scatter_add_(0, chosen, torch.ones_like(chosen, dtype=self.usage.dtype))
+    @property
+    def value(self) -> torch.Tensor | None:
+        """The layer's share in the load-balancing loss; None before a forward pass."""
+        return self.weight * balance_loss(torch.stack(self.shares)).sum() if self.shares else None
 
     def clear(self) -> None:
-        """Forgets the loss and the graph behind it."""
-        self.value = None
+        """Forgets the forward pass and the graph behind it."""
+        self.shares = []
 
     def detach(self) -> None:
-        """Keeps the number, lets the graph go."""
-        if self.value is not None:
-            self.value = self.value.detach()
+        """Keeps the numbers, lets the graph go."""
+        self.shares = [shares.detach() for shares in self.shares]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BalanceRecord:
-        return BalanceRecord()
+        return BalanceRecord(self.weight)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"value": None, "in_forward": False, "usage": None}
+        return {"weight": self.weight, "shares": [], "in_forward": False, "usage": None}
 
 
 def load_balancing_loss(model: nn.Module) -> torch.Tensor:
@@ -77,13 +86,21 @@ def load_balancing_loss(model: nn.Module) -> torch.Tensor:
 
     Source: Shazeer et al., 2017, section 4; Zhong et al., ICLR 2024, section 3.2.
     """
-    records = [record for record in _active_records(model) if record.value is not None]
-    values = [record.value for record in records if record.value is not None]
-    if not values:
+    records = [record for record in _active_records(model) if record.shares]
+    if not records:
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         return torch.zeros((), device=device)
+    # All layers with as many experts and the same weight are computed together: a few operations for all of them.
+    alike: dict[tuple[float, int], list[torch.Tensor]] = {}
+    for record in records:
+        alike.setdefault((record.weight, record.shares[0].shape[-1]), []).extend(record.shares)
     # Layers of a model spread over devices meet on the first layer's.
-    total = torch.stack([value.to(values[0].device) for value in values]).sum()
+    device = records[0].shares[0].device
+    parts = [
+        weight * balance_loss(torch.stack([one.to(device) for one in shares])).sum()
+        for (weight, _), shares in alike.items()
+    ]
+    total = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
     if total.requires_grad:
 
         def release(grad: torch.Tensor) -> None:
@@ -103,7 +120,29 @@ def clear_load_balancing_loss(model: nn.Module) -> None:
 def count_choices(model: nn.Module) -> None:
     """Begins to count which experts the gates choose, from zero."""
     for record in _active_records(model):
-        record.usage = torch.empty(0)
+        if record.usage is None:
+            record.usage = torch.empty(0)
+        else:  # in place: a captured graph writes there
+            record.usage.zero_()
+
+
+@contextmanager
+def preserve_choices(model: nn.Module) -> Iterator[None]:
+    """Forward passes within the block are not counted, see [`count_choices`], and leave no loss behind.
+
+    The counters stay where they are in memory.
+    """
+    before = [(record, record.usage) for record in _all_records(model)]
+    counts = [None if usage is None else usage.clone() for _, usage in before]
+    try:
+        yield
+    finally:
+        for (record, _), count in zip(before, counts):
+            record.clear()
+            if count is None:
+                record.usage = None
+            elif record.usage is not None:
+                record.usage.copy_(count) if count.numel() else record.usage.zero_()
 
 
 def expert_usage(model: nn.Module) -> torch.Tensor | None:
@@ -149,5 +188,7 @@ def _active_records(model: nn.Module) -> list[BalanceRecord]:
 
 def in_backward() -> bool:
     """Whether this code runs inside a backward pass, as the forward passes repeated by checkpointing do."""
+    if torch.compiler.is_compiling():  # what is traced is a forward pass
+        return False
     # Private, but what torch.utils.checkpoint itself asks to learn the same thing.
     return torch._C._current_graph_task_id() != -1

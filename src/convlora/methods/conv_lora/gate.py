@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,16 @@ class Gating(NamedTuple):
 
     Attributes:
         indices: The chosen experts, best first, `(B, top_k)` int64.
-        weights: What the outputs of the chosen experts are multiplied by, `(B, top_k)`.
-        balance: Unweighted load-balancing loss, `cv2(importance) + cv2(load)`, a scalar.
+        weights: What the outputs of the chosen experts are multiplied by, `(B, top_k)`; None where that is always 1.
+        counts: How many maps each expert was chosen for, `(n,)`.
+        shares: How evenly they are used, `(2, n)`: importance (sum of the gates) and load of each expert, for
+            [`balance_loss`].
     """
 
     indices: torch.Tensor
-    weights: torch.Tensor
-    balance: torch.Tensor
+    weights: torch.Tensor | None
+    counts: torch.Tensor
+    shares: torch.Tensor
 
 
 def draw_noise(like: torch.Tensor) -> torch.Tensor:
@@ -44,6 +48,9 @@ def noisy_top_k(
         clean  = pooled W_gate^T
         logits = clean + noise * (softplus(pooled W_noise^T) + 0.01)      (the noise in training only)
 
+    Every map costs a few numbers, so what counts on a GPU is the number of operations. There are as few as the
+    settings allow, and the soft-max among the chosen is left out where it is 1.
+
     Args:
         pooled: Mean of the bottleneck's feature map over its cells, `(B, r)`.
         gate_weight: `(n, r)`.
@@ -53,41 +60,93 @@ def noisy_top_k(
         noisy: Add noise, and measure the load by its smooth estimate.
 
     Returns:
-        The choice, the weights and the unweighted load-balancing loss.
+        The choice, the weights, and how evenly the experts are used.
 
     Source: Shazeer et al., "Outrageously Large Neural Networks", 2017, section 2.1 and appendix A; the published
     Conv-LoRA uses `top_k = 1` and does not multiply by the gate's value.
     """
     num_experts = gate_weight.shape[0]
     clean = F.linear(pooled, gate_weight)
-    sigma = F.softplus(F.linear(pooled, noise_weight)) + NOISE_FLOOR
-    logits = clean + draw_noise(clean) * sigma if noisy else clean
+    logits = clean
+    if noisy:
+        sigma = F.softplus(F.linear(pooled, noise_weight)) + NOISE_FLOOR
+        logits = torch.addcmul(clean, draw_noise(clean), sigma)
 
     # A stable sort, unlike top-k, breaks ties alike on every device: a gate at its initial zero picks the first expert.
     ranked, order = torch.sort(logits, dim=-1, descending=True, stable=True)
     indices = order[:, :top_k]
-    gates = torch.softmax(ranked[:, :top_k], dim=-1)
-    chosen = torch.zeros_like(logits, dtype=torch.bool).scatter(1, indices, True)
+    choice = one_hot(indices, num_experts, logits.dtype)  # (B, top_k, n)
+    chosen = choice[:, 0] if top_k == 1 else choice.sum(dim=1)
+    counts = chosen.sum(dim=0)
 
-    importance = torch.zeros_like(logits).scatter(1, indices, gates).sum(dim=0)
+    gates = torch.softmax(ranked[:, :top_k], dim=-1) if top_k > 1 else None  # of one number: 1
+    importance = counts if gates is None else (choice * gates[:, :, None]).sum(dim=(0, 1))
+    load = counts
     if noisy and top_k < num_experts:
         # What an expert has to pass to be among the chosen: the best of those left out if it is in, the worst of the
         # chosen if it is out.
-        threshold = torch.where(chosen, ranked[:, top_k : top_k + 1], ranked[:, top_k - 1 : top_k])
+        last_in, first_out = ranked[:, top_k - 1 : top_k], ranked[:, top_k : top_k + 1]
+        threshold = torch.lerp(last_in, first_out, chosen)  # exact at 0 and 1
         load = torch.special.ndtr((clean - threshold) / sigma).sum(dim=0)
-    else:
-        load = chosen.to(logits.dtype).sum(dim=0)
-    balance = squared_variation(importance) + squared_variation(load)
 
     weights = gates if scaling == "none" else torch.softmax(logits, dim=-1).gather(1, indices)
-    # With one expert chosen and no noise, nothing above depends on the gate's weights. They stay in the graph with a
-    # zero gradient, so that distributed training needs no search for unused parameters.
-    anchor = clean.sum(dim=-1, keepdim=True) + sigma.sum(dim=-1, keepdim=True)
-    return Gating(indices, weights + 0.0 * anchor, balance)
+    return Gating(indices, weights, counts, torch.stack([importance, load]))
 
 
-def squared_variation(values: torch.Tensor) -> torch.Tensor:
-    """Squared coefficient of variation `var / (mean^2 + 1e-10)` of a vector, 0 for fewer than two values."""
-    if values.numel() < 2:
-        return values.sum() * 0.0
-    return values.var() / (values.mean() ** 2 + CV_EPSILON)
+def one_hot(indices: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor:
+    """One-hot vectors `(..., count)` of indices `(...,)`, in one operation."""
+    return _identity(count, dtype, indices.device).index_select(0, indices.flatten()).view(*indices.shape, count)
+
+
+@torch.compiler.assume_constant_result
+def _identity(count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return _cached_identity(count, dtype, device)
+
+
+@lru_cache(maxsize=64)
+def _cached_identity(count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    with torch.inference_mode(False):  # made in a prediction, it must serve in training too
+        return torch.eye(count, dtype=dtype, device=device)
+
+
+def balance_loss(shares: torch.Tensor) -> torch.Tensor:
+    """The unweighted load-balancing loss `cv2(importance) + cv2(load)`.
+
+    `cv2` is the squared coefficient of variation `var / (mean^2 + 1e-10)`, 0 for fewer than two experts.
+
+    Args:
+        shares: `(..., 2, n)`, see [`Gating`]; the losses of many layers are computed together.
+
+    Returns:
+        `(...,)`.
+    """
+    if shares.shape[-1] < 2:
+        return shares.sum(dim=(-2, -1)) * 0.0
+    variance, mean = torch.var_mean(shares, dim=-1)
+    return (variance / (mean.square() + CV_EPSILON)).sum(dim=-1)
+
+
+class _WithZeroGradients(torch.autograd.Function):
+    """A tensor as it is, with parameters that get a gradient of zero from it."""
+
+    @staticmethod
+    def forward(values: torch.Tensor, gate_weight: torch.Tensor, noise_weight: torch.Tensor) -> torch.Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return grads[0], *(torch.zeros_like(weight) for weight in ctx.saved_tensors)
+
+
+def keep_in_graph(values: torch.Tensor, gate_weight: torch.Tensor, noise_weight: torch.Tensor) -> torch.Tensor:
+    """Lets the gate's parameters take part in whatever is made of `values`, with a gradient of zero.
+
+    With one expert chosen, the output of a layer does not depend on them, and the load-balancing loss only where there
+    is noise. Distributed training would have to search for parameters that got no gradient.
+    """
+    kept: torch.Tensor = _WithZeroGradients.apply(values, gate_weight, noise_weight)
+    return kept

@@ -16,7 +16,7 @@ from torch.nn.modules import module as torch_modules
 from convlora.methods.conv_lora.balance import BalanceRecord
 from convlora.methods.conv_lora.config import ConvLoraConfig
 from convlora.methods.conv_lora.experts import ConvExperts
-from convlora.methods.conv_lora.gate import noisy_top_k
+from convlora.methods.conv_lora.gate import keep_in_graph, noisy_top_k
 
 # The parameters Conv-LoRA adds to a LoRA layer, one entry per adapter in each.
 ADAPTER_LAYER_NAMES = ("lora_gate", "lora_gate_noise", "lora_experts", "lora_depthwise")
@@ -40,7 +40,6 @@ class LayerSettings:
     top_k: int
     gate_scaling: str
     gate_noise: bool
-    load_balancing_weight: float
     grid_size: tuple[int, int] | None
     num_prefix_tokens: int
 
@@ -87,11 +86,10 @@ class ConvLoraVariant(LoraVariant):
             top_k=config.top_k,
             gate_scaling=config.gate_scaling,
             gate_noise=config.gate_noise,
-            load_balancing_weight=config.load_balancing_weight,
             grid_size=config.grid_size,
             num_prefix_tokens=config.num_prefix_tokens,
         )
-        module.conv_lora_balance[adapter_name] = BalanceRecord()
+        module.conv_lora_balance[adapter_name] = BalanceRecord(config.load_balancing_weight)
 
     @staticmethod
     def forward(
@@ -119,10 +117,9 @@ class ConvLoraVariant(LoraVariant):
         # The bottleneck is only r channels wide: single precision costs nothing there, and half precision would upset
         # the gate and the interpolation.
         with torch.autocast(z.device.type, enabled=False):
-            z_map = tokens.reshape(-1, height, width, z.shape[-1]).permute(0, 3, 1, 2)
+            z_map = tokens.reshape(-1, height, width, z.shape[-1])
             z_map = z_map if z_map.dtype == torch.float64 else z_map.float()
-            mixed = z_map + _convolved(module, active_adapter, z_map, settings)
-            u = mixed.permute(0, 2, 3, 1).reshape(tokens.shape)
+            u = (z_map + _convolved(module, active_adapter, z_map, settings)).reshape(tokens.shape)
         if prefix:
             u = torch.cat([z[:, :prefix].to(u.dtype), u], dim=1)
         return add_low_rank(
@@ -146,30 +143,31 @@ class ConvLoraVariant(LoraVariant):
 
 
 def _convolved(module: LoraLayer, name: str, z_map: torch.Tensor, settings: LayerSettings) -> torch.Tensor:
-    """What the convolutions make of the bottleneck `(B, r, H, W)`; the load-balancing loss is stored on the way."""
+    """What the convolutions make of the bottleneck `(B, H, W, r)`; how the gate chose is stored on the way."""
     if name in module.lora_depthwise:
         convolution = module.lora_depthwise[name]
         weight, bias = convolution.weight.to(z_map.dtype), convolution.bias.to(z_map.dtype)
-        return F.gelu(F.conv2d(z_map, weight, bias, padding=2, groups=len(weight)))
+        channels_first = F.conv2d(z_map.permute(0, 3, 1, 2), weight, bias, padding=2, groups=len(weight))
+        return F.gelu(channels_first).permute(0, 2, 3, 1)
     experts = module.lora_experts[name]
     if name not in module.lora_gate:
         count = len(experts.scales)
         indices = torch.arange(count, device=z_map.device).expand(len(z_map), -1)
-        mean: torch.Tensor = experts(z_map.contiguous(), indices, z_map.new_full((len(z_map), count), 1 / count))
+        mean: torch.Tensor = experts(z_map, indices, z_map.new_full((len(z_map), count), 1 / count))
         return mean
+    gate = module.lora_gate[name].weight.to(z_map.dtype)
+    gate_noise = module.lora_gate_noise[name].weight.to(z_map.dtype)
     gating = noisy_top_k(
-        z_map.mean(dim=(2, 3)),
-        module.lora_gate[name].weight.to(z_map.dtype),
-        module.lora_gate_noise[name].weight.to(z_map.dtype),
+        z_map.mean(dim=(1, 2)),
+        gate,
+        gate_noise,
         top_k=settings.top_k,
         scaling=settings.gate_scaling,
         noisy=settings.gate_noise and module.training,
     )
-    module.conv_lora_balance[name].store(settings.load_balancing_weight * gating.balance)
-    if module.training:
-        module.conv_lora_balance[name].count(gating.indices, len(module.lora_gate[name].weight))
-    mixture: torch.Tensor = experts(z_map.contiguous(), gating.indices, gating.weights)
-    return mixture
+    module.conv_lora_balance[name].store(gating, module.training)
+    mixture: torch.Tensor = experts(z_map, gating.indices, gating.weights)
+    return keep_in_graph(mixture, gate, gate_noise)
 
 
 def add_low_rank(
