@@ -14,7 +14,7 @@ from attention import attention_of
 from kinds import SIZES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from convlora.models.attention import RelativeAttention, relative_bias
+from convlora.models.attention import RelativeAttention, lengthen, relative_bias
 from gpu_parts.session import Plan, Task, Unavailable
 from gpu_parts.stepping import timed
 
@@ -40,17 +40,13 @@ class ChannelAttention(RelativeAttention):
         query, key, value = (
             self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
-        rows, columns = relative_bias(query, self.rel_pos_h, self.rel_pos_w, (height, width))
-        cells = torch.arange(height * width, device=query.device)
-        places = torch.cat([F.one_hot(cells // width, height), F.one_hot(cells % width, width)], dim=1).to(query.dtype)
-        channels = query.shape[-1] + height + width
-        spare = -channels % 8
-        long_query = F.pad(torch.cat([query * self.scale, rows, columns], dim=-1), (0, spare))
-        long_key = F.pad(torch.cat([key, places.expand(*key.shape[:2], -1, -1)], dim=-1), (0, spare))
+        tables = self._bias_tables((height, width), query.dtype, 1 / self.scale)
+        long_query, long_key = lengthen(query, key, *relative_bias(query, *tables))
         # Kernels that want as many channels in the values would multiply with zeros.
-        values = F.pad(value, (0, height + width + spare)) if self.pads_values else value
+        values = F.pad(value, (0, long_query.shape[-1] - value.shape[-1])) if self.pads_values else value
         with nullcontext() if self.backend is None else sdpa_kernel(self.backend):
-            out = F.scaled_dot_product_attention(long_query, long_key, values, scale=1.0)[..., : value.shape[-1]]
+            out = F.scaled_dot_product_attention(long_query, long_key, values, scale=self.scale)
+        out = out[..., : value.shape[-1]]
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1)), None
 
 

@@ -9,11 +9,18 @@ from typing import Any
 import torch
 from kinds import Kind, adapted, random_batch, segmenter
 
+from convlora.inference.answers import RECORDED_FROM, Answers
 from convlora.inference.evaluate import autocast
+from convlora.models.replay import CudaRecorder, Repeater
 from gpu_parts.session import Plan, Task
 from gpu_parts.stepping import image_flops, rate_of, timed
 
-KINDS = {"Conv-LoRA": Kind(), "decoder only": Kind("decoder"), "transformers' sdpa": Kind("decoder", attention="sdpa")}
+KINDS = {
+    "Conv-LoRA": Kind(),
+    "Conv-LoRA, graphs": Kind(compile="auto"),
+    "decoder only": Kind("decoder"),
+    "transformers' sdpa": Kind("decoder", attention="sdpa"),
+}
 
 
 def tasks(plan: Plan) -> Iterator[Task]:
@@ -34,10 +41,15 @@ def measure(size: str, batch: int, kind: Kind, plan: Plan) -> dict[str, Any]:
     model = adapted(base, kind, plan.precision, plan.device).eval()
     pixels = random_batch(batch, plan.image_size, plan.classes, plan.device)["pixel_values"]
 
+    recorder = CudaRecorder() if plan.device.type == "cuda" else Repeater()
+    answers = Answers(recorder if kind.compile == "auto" else None, lambda: autocast(plan.device, plan.precision))
+
     @torch.no_grad()
     def work() -> None:
-        with autocast(plan.device, plan.precision):
-            model(pixel_values=pixels)
+        answers(model, pixels)
+
+    for _ in range(RECORDED_FROM):  # from here on they are replayed
+        work()
 
     seconds, memory = timed(work, plan)
     speed = batch / statistics.median(seconds)

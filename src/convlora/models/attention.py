@@ -182,20 +182,31 @@ def attend_with_vectors(
     Returns:
         `(B, heads, H * W, d)`.
     """
+    long_query, long_key = lengthen(query, key, rows, columns)
+    extra = long_query.shape[-1] - query.shape[-1]
+    long_value = F.pad(value, (0, extra))  # fused kernels want as many channels in all three
+    if more is not None:  # no row and no column: no bias
+        long_key = torch.cat([long_key, F.pad(more[0], (0, extra)).to(key.dtype)], dim=2)
+        long_value = torch.cat([long_value, F.pad(more[1], (0, extra)).to(value.dtype)], dim=2)
+    out = F.scaled_dot_product_attention(long_query, long_key, long_value, scale=scale)
+    return out[..., : value.shape[-1]]
+
+
+def lengthen(
+    query: torch.Tensor, key: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and keys whose products hold the bias; arguments as of [`attend_with_vectors`].
+
+    Returns:
+        Both `(B, heads, H * W, d + H + W + spare)`, a multiple of 8 channels, which fused kernels want.
+    """
     batch, heads, cells, depth = query.shape
     height, width = rows.shape[-1], columns.shape[-1]
-    # Fused kernels want a multiple of 8 channels, alike in all three.
     spare = -(depth + height + width) % 8
     places = _places(height, width, spare, query.dtype, query.device)
     zeros = query.new_zeros(1).expand(batch, heads, cells, spare)
     long_query = torch.cat([query, rows.to(query.dtype), columns.to(query.dtype), zeros], dim=-1)
-    long_key = torch.cat([key, places.expand(batch, heads, -1, -1)], dim=-1)
-    long_value = F.pad(value, (0, height + width + spare))
-    if more is not None:  # no row and no column: no bias
-        long_key = torch.cat([long_key, F.pad(more[0], (0, height + width + spare)).to(key.dtype)], dim=2)
-        long_value = torch.cat([long_value, F.pad(more[1], (0, height + width + spare)).to(value.dtype)], dim=2)
-    out = F.scaled_dot_product_attention(long_query, long_key, long_value, scale=scale)
-    return out[..., :depth]
+    return long_query, torch.cat([key, places.expand(batch, heads, -1, -1)], dim=-1)
 
 
 def _places(height: int, width: int, spare: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

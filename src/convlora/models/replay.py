@@ -124,10 +124,11 @@ class Repeater:
 
 def _place_of(model: nn.Module) -> tuple[Any, ...]:
     """What a recording depends on beside its input: where the parameters are, and which adapters are used."""
-    layer = next((m for m in model.modules() if hasattr(m, "disable_adapters")), None)
+    layer: Any = next((m for m in model.modules() if hasattr(m, "disable_adapters")), None)
+    adapters: Any = getattr(model, "active_adapters", ())
     return (
         model.training,
-        getattr(model, "active_adapters", None) and tuple(model.active_adapters),
+        tuple(adapters),
         layer is not None and layer.disable_adapters,
         tuple(parameter.data_ptr() for parameter in model.parameters()),
         tuple(parameter.requires_grad for parameter in model.parameters()),
@@ -282,10 +283,12 @@ class ReplayedTraining:
             for parameter, grad in zip(self._with_grad, self._grads):
                 parameter.grad = grad
             return
+        grads = []
         for parameter in self._with_grad:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        torch._foreach_add_([parameter.grad for parameter in self._with_grad], found)
+            grads.append(parameter.grad)
+        torch._foreach_add_(grads, found)
 
 
 class _Replay(torch.autograd.Function):
