@@ -69,7 +69,7 @@ def run_config(plan: Plan, root: Path, **data: Any) -> RunConfig:
     sections = {
         "data": {"path": str(data_of(plan, root)), **data},
         "model": {"source": str(root / "model"), "image_size": plan.image_size},
-        "training": {"epochs": 2, "grad_accum": plan.grad_accum, "device": plan.device.type},
+        "training": {"epochs": 2, "device": plan.device.type, **plan.batches},
     }
     config.update(sections, origin="the benchmark")
     return config
@@ -114,7 +114,7 @@ class Watch:
         """Called when a step begins, the number of steps done before it being known."""
         # Not the first steps, which choose kernels and find the readers ahead; and no validation.
         first, last = steps_per_epoch // 3, steps_per_epoch - 1
-        if done == first and self.profiler is None:
+        if done == first < last and self.profiler is None:
             self.profiler = profiler_of(self.device)
             self.profiler.__enter__()
             self._start = wait(self.device)

@@ -53,7 +53,7 @@ class Plan:
         largest_batch: Where the search for the largest batch ends.
         photographs: How many images are fed, and their (height, width) in pixels.
         own_processes: Whether whole commands run in processes of their own, or in this one.
-        grad_accum: Batches per optimizer step of whole runs.
+        batches: Batch size and batches per step of whole runs, if not the defaults.
         classes: Classes of the random labels.
         data: A data folder to feed instead of drawn images.
     """
@@ -71,7 +71,7 @@ class Plan:
     largest_batch: int
     photographs: tuple[int, tuple[int, int]]
     own_processes: bool = True
-    grad_accum: int = 4
+    batches: dict[str, int] = field(default_factory=dict)
     classes: int = 2
     data: Path | None = None
 
@@ -111,7 +111,7 @@ def dry_plan(device: torch.device, data: Path | None) -> Plan:
         largest_batch=2,
         photographs=(4, (80, 120)),
         own_processes=False,
-        grad_accum=1,
+        batches={"batch_size": 1, "grad_accum": 1},
         data=data,
     )
 
