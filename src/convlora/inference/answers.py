@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 from typing import Any
 
 import torch
@@ -32,28 +33,38 @@ class Answers:
     ) -> None:
         self.recorder, self.context = recorder, context
         self.replayed = 0
+        self._lock = Lock()  # a recording has one place for its input
         self._seen: dict[torch.Size, int] = {}
         self._recordings: dict[torch.Size, ReplayedForward] = {}
 
     def __call__(self, model: Any, pixel_values: torch.Tensor) -> Any:
         """The model's output for images `(B, 3, H, W)`."""
+        if self.recorder is not None:
+            with self._lock:
+                output = self._replay(model, pixel_values, self.recorder)
+            if output is not None:
+                return output
+        with self.context():
+            return model(pixel_values=pixel_values)
+
+    def _replay(self, model: Any, pixel_values: torch.Tensor, recorder: Recorder) -> Any:
+        """The output by a recording; None if there is none for such a batch."""
         shape = pixel_values.shape
         self._seen[shape] = self._seen.get(shape, 0) + 1
         recording = self._recordings.get(shape)
         if recording is not None and not recording.fits(model, pixel_values):  # the weights moved, or another adapter
             del self._recordings[shape]
             recording, self._seen[shape] = None, 1
-        if recording is None and self.recorder is not None and self._is_due(shape):
+        if recording is None and self._is_due(shape):
             try:
-                recording = ReplayedForward(model, pixel_values, self.recorder, self.context)
+                recording = ReplayedForward(model, pixel_values, recorder, self.context)
                 self._recordings[shape] = recording
             except CannotRecordError:  # it only takes longer
                 self.recorder = None
-        if recording is not None:
-            self.replayed += 1
-            return recording(pixel_values)
-        with self.context():
-            return model(pixel_values=pixel_values)
+        if recording is None:
+            return None
+        self.replayed += 1
+        return recording(pixel_values)
 
     def _is_due(self, shape: torch.Size) -> bool:
         return self._seen[shape] >= RECORDED_FROM and len(self._recordings) < _MOST_SHAPES

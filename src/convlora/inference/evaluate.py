@@ -15,6 +15,7 @@ from convlora.data.images import Intensity
 from convlora.data.readers import shield_readers
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
+from convlora.inference.answers import Answers, recorder_for
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.outputs import check_finite
 from convlora.inference.scoring import Baselines, new_scores, update_scores
@@ -54,6 +55,7 @@ def score_samples(
     precision: str = "fp32",
     intensity: Intensity = "type",
     workers: int = 0,
+    compile: str = "auto",
     structure: bool = True,
     trivial: Baselines | None = None,
     images: list[dict[str, Any]] | None = None,
@@ -70,6 +72,7 @@ def score_samples(
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
         intensity: How values become 8 bits.
         workers: Processes that read images.
+        compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
         structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
         trivial: Collects the scores of trivial answers along the way.
         images: Receives the name of each image and what it adds to the scores, see
@@ -93,9 +96,10 @@ def score_samples(
     is_spread = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
     fitting = FittingBatches(batch_size, may_shrink=not is_spread)
 
+    answers = Answers(None if is_spread else recorder_for(device, compile), lambda: autocast(device, precision))
+
     def forward(batch: torch.Tensor) -> Any:
-        with autocast(device, precision):
-            output = model(pixel_values=to_pixel_values(batch))
+        output = answers(model, to_pixel_values(batch))
         check_finite(output, precision)
         return output
 

@@ -19,6 +19,7 @@ from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.devices import resolve_device, resolve_precision, set_matmul_precision, to_device
 from convlora.errors import InputError
 from convlora.inference.adapters import load_adapter
+from convlora.inference.answers import Answers, recorder_for
 from convlora.inference.evaluate import autocast
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
@@ -69,6 +70,7 @@ class Segmenter:
         image_size: (height, width) the model works at.
         intensity: How 16-bit images become 8-bit, as in training.
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
+        compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
 
     Attributes:
         model: The segmenter. In half precision its frozen weights are kept so, and it has to be called under autocast,
@@ -88,12 +90,14 @@ class Segmenter:
         image_size: tuple[int, int],
         intensity: Intensity = "type",
         precision: str = "fp32",
+        compile: str = "auto",
     ) -> None:
         self.model = model.eval()
         self.classes = classes
         self.image_size = image_size
         self.intensity: Intensity = intensity
         self.precision = precision
+        self._answers = Answers(recorder_for(self.device, compile), lambda: autocast(self.device, self.precision))
         self._batches = FittingBatches(sys.maxsize)  # all images that it is given at once, until memory runs out
 
     @classmethod
@@ -157,6 +161,7 @@ class Segmenter:
             as_size(settings["model"]["image_size"]),
             settings["data"]["intensity"],
             precision,
+            settings["training"].get("compile", "auto"),
         )
 
     @property
@@ -268,8 +273,7 @@ class Segmenter:
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> Any:
         """What the model returns for a batch of images, `(B, 3, h, w)` uint8 on its device."""
-        with autocast(self.device, self.precision):
-            output = self.model(pixel_values=to_pixel_values(images))
+        output = self._answers(self.model, to_pixel_values(images))
         check_finite(output, self.precision)
         return output
 

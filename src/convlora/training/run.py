@@ -176,6 +176,7 @@ def _train(
         precision=precision,
         reporter=reporter,
         health=Health(reporter, classes, config.training.max_grad_norm),
+        compile="none" if config.training.cache else config.training.compile,  # files cannot be recorded
         passes=Passes(_recorder(config, device, process, reporter), reporter.message),
         on_new_best=save_adapter,
         on_checkpoint=partial(keep_new_adapter, output),

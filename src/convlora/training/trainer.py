@@ -89,6 +89,7 @@ class SegmentationTrainer(Trainer):
         reporter: Told of the progress of validation.
         health: Looks for signs of trouble.
         passes: Calls the model.
+        compile: `"auto"` records what validation does on a GPU, too; `"none"` does not.
         on_new_best: Called with the scores when a validation is the best so far, and with the trained weights if the
             model is spread over processes.
         on_checkpoint: Called when a checkpoint has been written, which knows what was the best so far.
@@ -107,6 +108,7 @@ class SegmentationTrainer(Trainer):
         reporter: Reporter,
         health: Health,
         passes: Passes,
+        compile: str,
         on_new_best: Callable[[dict[str, float], dict[str, torch.Tensor] | None], None],
         on_checkpoint: Callable[[], None],
         **kwargs: Any,
@@ -124,7 +126,7 @@ class SegmentationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
-        self.reporter, self.health, self.passes = reporter, health, passes
+        self.reporter, self.health, self.passes, self.compile = reporter, health, passes, compile
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
         count_choices(self.model)
         self.history: list[dict[str, Any]] = []
@@ -315,6 +317,7 @@ class SegmentationTrainer(Trainer):
             precision=self.precision,
             intensity=dataset.intensity,
             workers=self.args.dataloader_num_workers,
+            compile=self.compile,
             structure=structure,
             trivial=own_trivial,
             images=own_images,
