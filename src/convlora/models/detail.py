@@ -52,6 +52,18 @@ def _normalized(channels: int, previous: int, kernel_size: int = 3) -> nn.Sequen
     return nn.Sequential(convolution, nn.GroupNorm(channels // _GROUP, channels))
 
 
+class SingleConvolution(nn.Module):
+    """One 3x3 convolution, for the finest level: its maps are what the branch spends its memory on."""
+
+    def __init__(self, previous: int, channels: int) -> None:
+        super().__init__()
+        self.first = _normalized(channels, previous)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, C_in, h, w)` to `(B, C_out, h, w)`."""
+        return F.relu_(self.first(x))
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut, `(B, C_in, h, w)` to `(B, C_out, h, w)`."""
 
@@ -63,7 +75,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Adds to the shortcut what the convolutions find."""
-        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+        return F.relu_(self.second(F.relu_(self.first(x))) + self.shortcut(x))
 
 
 class DetailBranch(nn.Module):
@@ -83,10 +95,14 @@ class DetailBranch(nn.Module):
         self.finest = finest
         levels = list(widths[finest:])
         stem = 3 * 4**finest  # pixels that fall together are put side by side
-        self.down = nn.ModuleList([ResidualBlock(a, b) for a, b in zip([stem, *levels[:-1]], levels)])
+        self.down = nn.ModuleList([SingleConvolution(stem, levels[0])])
+        self.down.extend([ResidualBlock(a, b) for a, b in pairwise(levels)])
         self.embedding = _normalized(levels[-1], embedding_channels, 1)
         self.meet = ResidualBlock(levels[-1], levels[-1])
-        self.up = nn.ModuleList([ResidualBlock(b + a, a) for a, b in reversed(list(pairwise(levels)))])
+        # From here on the coarse levels come first. What comes up is added to what went down.
+        self.lateral = nn.ModuleList([_normalized(a, b, 1) for a, b in reversed(list(pairwise(levels)))])
+        self.up = nn.ModuleList([ResidualBlock(width, width) for width in reversed(levels[1:-1])])
+        self.up.append(SingleConvolution(levels[0], levels[0]))
         self.mask_features = _normalized(widths[2], mask_channels, 1)  # where they are, at a quarter of the size
         self.project = nn.Linear(levels[0], mask_channels, bias=False)
         nn.init.zeros_(self.project.weight)
@@ -110,10 +126,10 @@ class DetailBranch(nn.Module):
             x = block(x if number == 0 else F.avg_pool2d(x, 2))
             skips.append(x)
         x = self.meet(x + self.embedding(embeddings))
-        for block, skip in zip(self.up, reversed(skips[:-1])):
+        for lateral, block, skip in zip(self.lateral, self.up, reversed(skips[:-1])):
             if skip.shape[-2:] == mask_features.shape[-2:]:
                 skip = skip + self.mask_features(mask_features)
-            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], dim=1))
+            x = block(F.interpolate(lateral(x), scale_factor=2.0, mode="nearest") + skip)
         return x
 
     def kernels(self, kernels: torch.Tensor) -> torch.Tensor:
