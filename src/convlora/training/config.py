@@ -87,10 +87,12 @@ class TrainingSettings:
         loss: "structure", "balanced-bce" (for shadows), "bce-dice" or "structure-mean-bce".
         epochs: Passes over the training images.
         max_steps: Stop after this many optimizer steps; null: after the epochs.
+        budget_seconds: Train for about so long in the place of epochs: some steps are timed before training, and
+            `max_steps` is set to as many as fit. If both are given, the timing was done before.
         batch_size: Images at a time, per device; null: what makes a step of 4 images, all at once on a GPU where memory
             allows, one by one on a CPU.
         grad_accum: Batches per optimizer step; null: as many as make a step of 4 images.
-        lr: Learning rate at the start; it falls linearly to zero.
+        lr: Learning rate at the start; it falls linearly to zero. null: the method's own, 1e-4 for all but "unet".
         class_weights: Whether rare classes of a task with several weigh more: by the square root of how much rarer than
             the mean they are, at most tenfold.
         set_loss_weights: With mask classification, the weights of the loss over classes, of the masks' cross-entropy
@@ -119,9 +121,10 @@ class TrainingSettings:
     loss: str = "structure"
     epochs: int = 20
     max_steps: int | None = None
+    budget_seconds: float | None = None
     batch_size: int | None = None
     grad_accum: int | None = None
-    lr: float = 1e-4
+    lr: float | None = None
     class_weights: bool = False
     set_loss_weights: list[float] = field(default_factory=lambda: [2.0, 5.0, 5.0])
     weight_decay: float = 1e-4

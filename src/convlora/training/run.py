@@ -33,11 +33,12 @@ from convlora.locking import LOCK, only_one
 from convlora.losses import SetLossSettings
 from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import MultiClassScores
-from convlora.models import SamForSemanticSegmentation
+from convlora.models import SamForSemanticSegmentation, SegmentationModel
 from convlora.models.bundled import absolute
 from convlora.models.configuration import as_size
 from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.models.loading import load_model
 from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
 from convlora.models.replay import Recorder
@@ -91,7 +92,9 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         reporter = Silent()
     if config.data.path is None:
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
-    config.data.path, config.model.source = absolute(config.data.path), absolute(config.model.source)
+    config.data.path = absolute(config.data.path)
+    if find_method(config.method.name).network is None:
+        config.model.source = absolute(config.model.source)
     with only_one(output) if process.is_main_process else contextlib.nullcontext():
         return _train(config, output, resume, reporter, process, device, precision)
 
@@ -191,7 +194,8 @@ def _train(
             write_json(output / SKIPPED, data.skipped)
         config.save(output / "config.yaml")
         write_json(output / "classes.json", classes.to_dict())
-        if find_method(config.method.name).trains_encoder:  # all weights are those of the run
+        method = find_method(config.method.name)
+        if method.trains_encoder or method.network is not None:  # all weights are those of the run
             (output / SAM).unlink(missing_ok=True)  # of a false start with another method
         else:
             write_json(output / SAM, sam)
@@ -252,20 +256,20 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
     return adapt(load_base(config, classes), config)
 
 
-def load_base(config: RunConfig, classes: ClassTable) -> SamForSemanticSegmentation:
+def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
     """The segmenter as it is before anything is trained, in float32 on the CPU."""
-    size = config.model.image_size
     try:
-        return SamForSemanticSegmentation.from_pretrained(
+        return load_model(
+            config.method.name,
+            config.method.options,
             config.model.source,
             num_classes=classes.num_classes,
-            image_size=None if size is None else as_size(size),
+            image_size=config.model.image_size,
             loss=config.training.loss,
             ignore_index=classes.ignore_index,
             attention=config.model.attention,
             head=config.model.head,
             num_mask_tokens=config.model.num_mask_tokens,
-            dtype=torch.float32,
         )
     except ValueError as error:
         if isinstance(error, InputError):
@@ -273,12 +277,13 @@ def load_base(config: RunConfig, classes: ClassTable) -> SamForSemanticSegmentat
         raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
 
 
-def adapt(base: SamForSemanticSegmentation, config: RunConfig) -> PeftModel:
+def adapt(base: SegmentationModel, config: RunConfig) -> PeftModel:
     """Puts fresh adapters into a segmenter."""
-    if find_method(config.method.name).from_scratch:  # right after the seed was set
-        randomize(base.vision_encoder)
+    if isinstance(base, SamForSemanticSegmentation) and find_method(config.method.name).from_scratch:
+        randomize(base.vision_encoder)  # right after the seed was set
         randomize(base.mask_decoder)
-    blocks, last = len(base.vision_encoder.layers), config.training.adapt_last
+    blocks = 0 if base.vision_encoder is None else len(base.vision_encoder.layers)
+    last = config.training.adapt_last
     if last is not None and last > blocks:
         raise InputError(f"--adapt-last {last} is more than the {blocks} blocks of the vision encoder. Lower it.")
     return apply_method(
