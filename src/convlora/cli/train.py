@@ -13,6 +13,7 @@ from convlora.cli.training_options import (
     AdaptLast,
     AugmentationName,
     BatchSize,
+    BudgetSeconds,
     Cache,
     Config,
     Data,
@@ -40,7 +41,8 @@ def train(
         str | None,
         typer.Option(
             help="conv-lora, lora, dora, late-lora, late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, "
-            "vpt, lst, sam-adapter, ssf, decoder, full or scratch. [dim]\\[default: conv-lora][/dim]",
+            "vpt, lst, sam-adapter, ssf, decoder, full or scratch; unet trains a U-Net without SAM. "
+            "[dim]\\[default: conv-lora][/dim]",
             show_default=False,
         ),
     ] = None,
@@ -49,6 +51,7 @@ def train(
     image_size: ImageSize = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
+    budget_seconds: BudgetSeconds = None,
     batch_size: BatchSize = None,
     grad_accum: GradAccum = None,
     lr: LearningRate = None,
@@ -92,6 +95,7 @@ def train(
         image_size=image_size,
         epochs=epochs,
         max_steps=max_steps,
+        budget_seconds=budget_seconds,
         batch_size=batch_size,
         grad_accum=grad_accum,
         lr=lr,

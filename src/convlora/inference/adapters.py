@@ -22,9 +22,7 @@ from convlora.untrusted import UnreadableError, read_json
 _LARGEST_CONFIG = 1 << 20  # bytes
 
 
-def load_adapter(
-    base: SegmentationModel, folder: Path, method: Mapping[str, Any], adapt_last: int | None
-) -> PeftModel:
+def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any], adapt_last: int | None) -> PeftModel:
     """Puts the adapter of a run into its model.
 
     What is built follows from the run's settings, which are checked; `adapter_config.json` only has to agree with

@@ -89,7 +89,7 @@ class UNetForSemanticSegmentation(PreTrainedModel):
         from monai.networks.nets import BasicUNet  # takes a second or two, and runs with a SAM do not need it
 
         width = config.width
-        self.network = BasicUNet(
+        self.network: nn.Module = BasicUNet(
             spatial_dims=2,
             in_channels=3,
             out_channels=1 if config.head_in_use == "binary" else config.num_classes,
@@ -101,8 +101,9 @@ class UNetForSemanticSegmentation(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         # Those of PyTorch, which the network was built with; transformers' are meant for transformers.
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
 
     def forward(
         self,
@@ -150,6 +151,4 @@ class UNetForSemanticSegmentation(PreTrainedModel):
         ignore_index = self.config.ignore_index
         if not isinstance(output, MultiClassOutput) or output.mask_logits is None:
             return segmentation_loss(self.config.loss, output.logits, labels, ignore_index)
-        return per_pixel_loss(
-            output.mask_logits, labels, ignore_index=ignore_index, class_weights=self.class_weights
-        )
+        return per_pixel_loss(output.mask_logits, labels, ignore_index=ignore_index, class_weights=self.class_weights)

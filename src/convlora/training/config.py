@@ -205,8 +205,8 @@ class RunConfig:
                 raise InputError(
                     f"'{section}' in {origin} must hold settings, such as: {', '.join(_SECTIONS[section])}."
                 )
-            # The name of the method first: another method's options do not apply to it.
-            for key, value in sorted(entries.items(), key=lambda entry: entry[0] != "name"):
+            # First what resets others: another method's options do not apply, nor the steps of another budget.
+            for key, value in sorted(entries.items(), key=lambda entry: entry[0] not in ("name", "budget_seconds")):
                 self._set(section, str(key), value, origin)
 
     def override(self, assignments: list[str]) -> None:
@@ -247,6 +247,8 @@ class RunConfig:
             return
         if section == "method" and value != settings.name:
             settings.options = {}
+        if key == "budget_seconds" and value != settings.budget_seconds:
+            settings.max_steps = None
         if key not in _SECTIONS[section]:
             raise InputError(_unknown(f"{section}.{key}", _all_keys(), origin))
         kind = typing.get_type_hints(type(settings))[key]

@@ -44,9 +44,10 @@ from convlora.models.random_sam import randomize
 from convlora.models.replay import Recorder
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
-from convlora.training.arguments import trainer_arguments
+from convlora.training.arguments import epochs_between_validations, trainer_arguments
+from convlora.training.budget import steps_within
 from convlora.training.cache import end_cache, start_cache
-from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
+from convlora.training.callbacks import FewerValidations, Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
 from convlora.training.folder import check_folder, check_resumed, keep_new_adapter, last_checkpoint, new_adapter
 from convlora.training.health import Health
@@ -108,6 +109,8 @@ def _train(
     device: torch.device,
     precision: str,
 ) -> dict[str, Any]:
+    if config.training.budget_seconds is not None and process.num_processes > 1:
+        raise InputError("--budget-seconds times the steps of one process, and there are several. Give --max-steps.")
     checkpoint = _prepare_folder(config, output, resume, reporter, process)
     if config.training.precision != "auto":  # that of the run that is resumed
         precision = resolve_precision(config.training.precision, device)
@@ -165,25 +168,46 @@ def _train(
         seed=config.training.seed,
         intensity=config.data.intensity,
     )
+    parts: dict[str, Any] = {
+        "model": model,
+        "train_dataset": dataset,
+        "val_samples": val_samples,
+        "classes": classes,
+        "precision": precision,
+        "compile": "none" if config.training.cache else config.training.compile,  # files cannot be recorded
+    }
+    if config.training.budget_seconds is not None and config.training.max_steps is None:
+        with _stopping_at_bad_files(output):
+            config.training.max_steps = steps_within(
+                config.training.budget_seconds,
+                trainer_arguments(config, output, device, len(dataset)),
+                passes=Passes(_recorder(config, device, process, Silent()), Silent().message),
+                tell=reporter.message,
+                **parts,
+            )
     timer, interruption = StepTimer(), Interruption(reporter, reading_interval(device))
+    every = epochs_between_validations(config, len(dataset), process.num_processes)
+    if every > 1:
+        reporter.message(f"Validation after every {every} epochs, which are short.")
 
     def save_adapter(scores: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
         _save_adapter(model, new_adapter(output, trainer.state.global_step), config, classes, weights)
 
     trainer = SegmentationTrainer(
-        model=model,
+        **parts,
         args=trainer_arguments(config, output, device, len(dataset), process.num_processes),
-        train_dataset=dataset,
-        val_samples=val_samples,
-        classes=classes,
-        precision=precision,
         reporter=reporter,
         health=Health(reporter, classes, config.training.max_grad_norm),
-        compile="none" if config.training.cache else config.training.compile,  # files cannot be recorded
         passes=Passes(_recorder(config, device, process, reporter), reporter.message),
         on_new_best=save_adapter,
         on_checkpoint=partial(keep_new_adapter, output),
-        callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
+        callbacks=[
+            timer,
+            LogFile(output / "log.jsonl"),
+            ProgressReport(reporter),
+            FewerValidations(every),
+            interruption,  # after those that it may have to overrule
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     if checkpoint is not None:
