@@ -50,8 +50,8 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
             page.heading(f"{100 * fraction:g}% of the training images")
         page.table(
             [
-                "method", score, f"difference to {summary['reference']}", "lr", "trained weights", "steps", "s per step",
-                "MB",
+                "method", score, f"difference to {summary['reference']}", "lr", "trained weights", "steps",
+                "s per step", "MB",
             ],
             table_rows(summary, fraction),
         )  # fmt: skip
