@@ -121,7 +121,7 @@ def test_interrupted_between_two_validations(make_config, tmp_path, monkeypatch)
 def test_two_lengths_are_one_too_many(convlora, blobs, tmp_path, other):
     code, _, told = convlora("train", blobs, "--output", tmp_path / "r", "--budget-seconds", 10, *other)
     assert code == 2
-    assert f"--budget-seconds and {other[0]} both say how long to train" in " ".join(told.split())
+    assert f"--budget-seconds (here 10) and {other[0]} both say how long to train" in " ".join(told.split())
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", ".inf", ".nan"])

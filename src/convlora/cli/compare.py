@@ -28,6 +28,7 @@ from convlora.cli.training_options import (
     Set,
     TrainingDevice,
     TrainingPrecision,
+    check_length,
     training_settings,
 )
 from convlora.errors import InputError
@@ -113,6 +114,7 @@ def compare(
     for section, entries in given.items():
         settings.update({section: entries}, origin="the command line")
     settings.override(set_ or [])
+    check_length(settings.training.budget_seconds, epochs=epochs, max_steps=max_steps)
     if settings.data.path is None:
         raise InputError("No data are named. Give a data set: convlora compare DATA --output DIR.")
     settings.data.path, settings.model.source = absolute(settings.data.path), absolute(settings.model.source)

@@ -29,6 +29,7 @@ from convlora.cli.training_options import (
     Set,
     TrainingDevice,
     TrainingPrecision,
+    check_length,
     training_settings,
 )
 
@@ -116,6 +117,7 @@ def train(
     for section, entries in given.items():
         settings.update({section: entries}, origin="the command line")
     settings.override(set_ or [])
+    check_length(settings.training.budget_seconds, epochs=epochs, max_steps=max_steps)
 
     with RunProgress() as progress:
         metrics = run_training(settings, output, resume=resume, reporter=progress)

@@ -168,14 +168,7 @@ def training_settings(
     on_bad_image: BadImages | None = None,
     seed: int | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """What was given on the command line, by section and name.
-
-    Raises:
-        InputError: If one option would leave another without effect.
-    """
-    for name, value in (("--epochs", epochs), ("--max-steps", max_steps)):
-        if budget_seconds is not None and value is not None:
-            raise InputError(f"--budget-seconds and {name} both say how long to train. Give one of them.")
+    """What was given on the command line, by section and name."""
     given: dict[str, dict[str, Any]] = {
         "data": {
             "path": data,
@@ -201,3 +194,21 @@ def training_settings(
         },
     }
     return {section: {k: v for k, v in entries.items() if v is not None} for section, entries in given.items()}
+
+
+def check_length(budget_seconds: float | None, *, epochs: int | None, max_steps: int | None) -> None:
+    """Refuses options that have no effect on a run of given seconds.
+
+    Args:
+        budget_seconds: Of the settings, wherever they come from.
+        epochs: As given on the command line, as is `max_steps`.
+        max_steps: See `epochs`.
+
+    Raises:
+        InputError: If one was given.
+    """
+    for name, value in (("--epochs", epochs), ("--max-steps", max_steps)):
+        if budget_seconds is not None and value is not None:
+            raise InputError(
+                f"--budget-seconds (here {budget_seconds:g}) and {name} both say how long to train. Leave one of them out."
+            )
