@@ -210,5 +210,5 @@ def check_length(budget_seconds: float | None, *, epochs: int | None, max_steps:
     for name, value in (("--epochs", epochs), ("--max-steps", max_steps)):
         if budget_seconds is not None and value is not None:
             raise InputError(
-                f"--budget-seconds (here {budget_seconds:g}) and {name} both say how long to train. Leave one of them out."
+                f"--budget-seconds (here {budget_seconds:g}) and {name} both say how long to train. Leave one out."
             )
