@@ -12,6 +12,7 @@ from convlora.errors import InputError
 from convlora.training import budget, run
 from convlora.training.arguments import MOST_VALIDATIONS, epochs_between_validations, planned_steps
 from convlora.training.config import RunConfig
+from convlora.training.folder import last_checkpoint
 from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 
@@ -56,21 +57,21 @@ def equal(one, two):
 
 
 def test_it_is_the_run_of_the_steps_that_fit(make_config, tmp_path, clock, monkeypatch):
-    """Also where it was interrupted: nothing is timed anew."""
+    """Also where it was interrupted: nothing is timed anew. In bf16, for which the model is wrapped while it is timed."""
     listen = Listen()
-    metrics = train(make_config(budget_seconds=7), tmp_path / "time", reporter=listen)
+    metrics = train(make_config(budget_seconds=7, precision="bf16"), tmp_path / "time", reporter=listen)
     # Three steps were timed: they began at 2, at 4 it was enough, they ended at 6.
     assert listen.messages[-1] == "A step takes 1.33 s: 5 steps make 7 s of training."
     assert metrics["steps"] == 5
     saved = RunConfig.load(tmp_path / "time" / "config.yaml").training
     assert (saved.budget_seconds, saved.max_steps) == (7, 5)
-    train(make_config(max_steps=5, epochs=100), tmp_path / "steps")
+    train(make_config(max_steps=5, epochs=100, precision="bf16"), tmp_path / "steps")
     assert equal(weights_of(tmp_path / "time"), weights_of(tmp_path / "steps"))
 
     with pytest.raises(Interrupted):
-        train(make_config(budget_seconds=7), tmp_path / "run", reporter=Listen(interrupt_at=4))
+        train(make_config(budget_seconds=7, precision="bf16"), tmp_path / "run", reporter=Listen(interrupt_at=4))
     monkeypatch.setattr(run, "steps_within", None)  # would fail if it were called
-    assert train(make_config(budget_seconds=7), tmp_path / "run", resume=True)["steps"] == 5
+    assert train(make_config(budget_seconds=7, precision="bf16"), tmp_path / "run", resume=True)["steps"] == 5
     assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "steps"))
     with pytest.raises(InputError, match="budget_seconds = 20"):
         train(make_config(budget_seconds=20), tmp_path / "run", resume=True)
@@ -113,6 +114,7 @@ def test_interrupted_between_two_validations(make_config, tmp_path, monkeypatch)
     assert [entry["step"] for entry in metrics["history"]] == [6, 7]
     with pytest.raises(Interrupted):
         train(make_config(**config), tmp_path / "run", reporter=Listen(interrupt_at=3))
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-3"
     assert train(make_config(**config), tmp_path / "run", resume=True)["history"] == metrics["history"]
     assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
 

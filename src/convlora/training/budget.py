@@ -12,7 +12,6 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from convlora.training.arguments import DeviceArguments
-from convlora.training.checkpoint import random_state, restore_random_state
 from convlora.training.health import Health
 from convlora.training.reporting import Silent
 from convlora.training.trainer import SegmentationTrainer
@@ -66,7 +65,8 @@ def steps_within(
 ) -> int:
     """Number of optimizer steps that fit into a time, at least 1.
 
-    Some steps are made as in training and timed; then weights and random generators are put back.
+    Some steps are made as in training and timed; then the weights are put back. (Random generators are seeded when the
+    run's own trainer is made.)
 
     Args:
         seconds: The time. Validation, checkpoints and this timing are not part of it.
@@ -81,7 +81,6 @@ def steps_within(
     args.max_steps, args.eval_strategy, args.save_strategy = _ENDLESS, IntervalStrategy.NO, SaveStrategy.NO
     args.report_to = []
     silent, pace = Silent(), Pace(SHARE * seconds, clock)
-    generators = random_state()
     weights = {key: value.detach().to("cpu", copy=True) for key, value in _changing(model)}
     timed = SegmentationTrainer(
         model=model,
@@ -95,15 +94,12 @@ def steps_within(
         **trainer,
     )
     timed.remove_callback(PrinterCallback)
-    timed.train()
-    timed.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the run's own trainer wraps it again
-    timed.accelerator.free_memory()
+    timed.train()  # accelerate makes the model compute in its precision; it does so once, also for the run's own trainer
     with torch.no_grad():
         for key, value in _changing(model):
             if key in weights:  # tables that were made in the meantime stay
                 value.copy_(weights[key])
     model.zero_grad(set_to_none=True)
-    restore_random_state(generators)
     each = pace.seconds_per_step
     steps = max(1, int(seconds / each))
     tell(f"A step takes {each:.3g} s: {steps} steps make {seconds:g} s of training.")

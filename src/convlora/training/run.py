@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import resource
 import sys
@@ -25,7 +26,7 @@ from convlora.data.classes import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
 from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
-from convlora.devices import resolve_device, resolve_precision, set_matmul_precision, use_device
+from convlora.devices import free_cached_memory, resolve_device, resolve_precision, set_matmul_precision, use_device
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import SAM, adapter_folder, check_sam, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
@@ -185,6 +186,8 @@ def _train(
                 tell=reporter.message,
                 **parts,
             )
+        gc.collect()  # the trainer that timed, and on a GPU what it recorded
+        free_cached_memory()
     timer, interruption = StepTimer(), Interruption(reporter, reading_interval(device))
     every = epochs_between_validations(config, len(dataset), process.num_processes)
     if every > 1:
