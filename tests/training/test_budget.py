@@ -57,7 +57,7 @@ def equal(one, two):
 
 
 def test_it_is_the_run_of_the_steps_that_fit(make_config, tmp_path, clock, monkeypatch):
-    """Also where it was interrupted: nothing is timed anew. In bf16, for which the model is wrapped while it is timed."""
+    """Also where it was interrupted. In bf16, for which the model is wrapped, once, when it is timed."""
     listen = Listen()
     metrics = train(make_config(budget_seconds=7, precision="bf16"), tmp_path / "time", reporter=listen)
     # Three steps were timed: they began at 2, at 4 it was enough, they ended at 6.

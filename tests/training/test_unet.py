@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -126,6 +127,28 @@ def test_settings_without_effect_are_refused(blobs, tmp_path, assignment, messag
     with pytest.raises(InputError, match=message):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_made_for_a_sam_can_be_used(trained_run, convlora, tmp_path):
+    common = ("train", "--config", trained_run / "config.yaml", "--method", "unet", "--max-steps", 1, "--json")
+    code, out, told = convlora(*common, "--output", tmp_path / "run")
+    assert code == 0, told
+    assert json.loads(out)["steps"] == 1
+    assert RunConfig.load(tmp_path / "run" / "config.yaml").model.image_size == 64
+    code, _, told = convlora(*common, "--output", tmp_path / "other", "--model", "tiny")
+    assert code == 2
+    assert "--model has no effect" in told
+
+
+@pytest.mark.parametrize(("key", "value"), [("width", 4096), ("width", 32), ("depth", 9)])
+def test_a_run_of_a_stranger_is_not_built_blindly(unet_run, tmp_path, key, value):
+    shutil.copytree(unet_run, tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["method"][key] = value
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(InputError, match=r"must be one of 8.*from a copy|does not fit the run|no option 'depth'"):
+        Segmenter.from_run(tmp_path / "run", device="cpu")
 
 
 def test_memory_is_tried_without_checkpointing(blobs, tmp_path, monkeypatch):

@@ -81,14 +81,18 @@ def train(
         from accelerate import PartialState
 
         from convlora.cli.progress import RunProgress
+        from convlora.methods.registry import find_method
         from convlora.training.config import RunConfig
         from convlora.training.run import train as run_training
+        from convlora.training.validation import leave_out_sam
 
     settings = RunConfig()
     if config is not None:
         settings = RunConfig.load(config)
     elif resume and (output / "config.yaml").is_file():
         settings = RunConfig.load(output / "config.yaml")
+    if config is not None and method is not None and find_method(method).network is not None:
+        leave_out_sam(settings)  # it was not meant for this method; --model beside it would be
     given = training_settings(
         data=data,
         model=model,

@@ -13,8 +13,8 @@ from pathlib import Path
 from convlora.errors import InputError
 from convlora.methods.registry import find_method
 from convlora.models.checkpoints import native_size
-from convlora.training.config import MethodSettings, ModelSettings, RunConfig
-from convlora.training.validation import check_settings
+from convlora.training.config import MethodSettings, RunConfig
+from convlora.training.validation import check_settings, leave_out_sam
 
 # Settings in which methods may differ and still be compared.
 _OWN_SETTINGS = (
@@ -105,7 +105,7 @@ class PlannedRun:
         method = find_method(self.variant.method)
         known = method.defaults
         if method.network is not None:
-            _leave_out_sam(config)
+            leave_out_sam(config)
         if self.variant.image_size is not None:
             config.model.image_size = list(self.variant.image_size)
         for setting in self.variant.settings:
@@ -194,14 +194,6 @@ def make_plan(
     for variant in variants:
         check_settings(PlannedRun(variant, 1.0, None, 0).config(base))
     return plan
-
-
-def _leave_out_sam(config: RunConfig) -> None:
-    """Takes back what is said of the SAM, for a network that is compared with it."""
-    model, training = config.model, config.training
-    head = "auto" if model.head == "mask-classification" else model.head
-    config.model = ModelSettings(image_size=model.image_size, head=head)
-    training.adapt_last, training.cache, training.activation_checkpointing = None, False, False
 
 
 def _with_sizes(variants: Sequence[Variant], base: RunConfig) -> tuple[Variant, ...]:

@@ -146,6 +146,8 @@ class Segmenter:
                 num_mask_tokens=settings["model"].get("num_mask_tokens"),
             )
         except InputError as error:
+            if method.network is not None:
+                raise InputError(f"{error} Restore {run}/config.yaml from a copy.") from error
             raise InputError(
                 f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)"
             ) from error

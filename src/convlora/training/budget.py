@@ -94,7 +94,7 @@ def steps_within(
         **trainer,
     )
     timed.remove_callback(PrinterCallback)
-    timed.train()  # accelerate makes the model compute in its precision; it does so once, also for the run's own trainer
+    timed.train()  # accelerate wraps the model for its precision now, and not again for the run's own trainer
     with torch.no_grad():
         for key, value in _changing(model):
             if key in weights:  # tables that were made in the meantime stay

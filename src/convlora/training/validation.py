@@ -79,6 +79,14 @@ def check_settings(config: RunConfig) -> None:
     check_method(config.method.name, config.method.options, chosen_blocks=t.adapt_last is not None)
 
 
+def leave_out_sam(config: RunConfig) -> None:
+    """Takes back what settings made for a SAM say of it, so that a network of another kind can be trained with them."""
+    model, training = config.model, config.training
+    head = "auto" if model.head == "mask-classification" else model.head
+    config.model = ModelSettings(image_size=model.image_size, head=head)
+    training.adapt_last, training.cache, training.activation_checkpointing = None, False, False
+
+
 def _check_network(config: RunConfig) -> None:
     """Refuses settings of a SAM where a network of another kind is trained; the network takes the place of the SAM."""
     method, model, t = find_method(config.method.name), config.model, config.training
