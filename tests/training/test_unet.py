@@ -114,6 +114,7 @@ def test_the_size_is_256_if_none_is_given_and_follows_the_rule_of_a_sam(blobs, t
         ("head=mask-classification", "model.head=mask-classification has no effect"),
         ("num_mask_tokens=4", "num_mask_tokens has no effect"),
         ("attention=sdpa", "attention has no effect"),
+        ("detail=half", "detail has no effect"),
         ("cache=true", "--cache has no effect"),
         ("activation_checkpointing=true", "activation_checkpointing has no effect"),
         ("adapt_last=1", "Leave out --adapt-last"),

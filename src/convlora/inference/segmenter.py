@@ -144,6 +144,7 @@ class Segmenter:
                 num_classes=classes.num_classes,
                 head=settings["model"].get("head", "auto"),
                 num_mask_tokens=settings["model"].get("num_mask_tokens"),
+                detail=settings["model"].get("detail", "none"),  # runs of older versions have none
             )
         except InputError as error:
             if method.network is not None:

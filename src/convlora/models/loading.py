@@ -21,6 +21,7 @@ def load_model(
     image_size: int | list[int] | None,
     attention: str,
     num_mask_tokens: int | str | None,
+    detail: str,
     **task: Any,
 ) -> SamForSemanticSegmentation | UNetForSemanticSegmentation:
     """The SAM that is fine-tuned, or the network that is trained in its place, in float32 on the CPU.
@@ -32,6 +33,7 @@ def load_model(
         image_size: One side of a square or [height, width] in pixels; None: the model's own.
         attention: Of a SAM, see [`SamForSemanticSegmentation.from_pretrained`], as for `num_mask_tokens`.
         num_mask_tokens: Of a SAM.
+        detail: Of a SAM.
         **task: `num_classes`, `head`, `loss` and `ignore_index`.
 
     Raises:
@@ -43,5 +45,11 @@ def load_model(
         check_method(method, options)  # before weights of any size are made
         return UNetForSemanticSegmentation(UNetSegmentationConfig(image_size=size, **options, **task)).eval()
     return SamForSemanticSegmentation.from_pretrained(
-        source, image_size=size, attention=attention, num_mask_tokens=num_mask_tokens, dtype=torch.float32, **task
+        source,
+        image_size=size,
+        attention=attention,
+        num_mask_tokens=num_mask_tokens,
+        detail=detail,
+        dtype=torch.float32,
+        **task,
     )

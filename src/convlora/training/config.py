@@ -61,6 +61,8 @@ class ModelSettings:
             have one of their own.
         num_mask_tokens: Mask tokens of mask classification; "auto": chosen from the data, more than any image has
             classes.
+        detail: A convolutional branch beside SAM for what is thinner than its patches: "half" draws at half of the
+            image's size, "full" at all of it, "none" is SAM alone as published; "auto" chooses.
         attention: "auto" (exact and small: "blocks" on a CPU, "vectors" on a GPU), or transformers' "sdpa" or "eager".
     """
 
@@ -69,6 +71,7 @@ class ModelSettings:
     head: Literal["auto", "binary", "mask-classification", "per-pixel"] = "auto"
     num_mask_tokens: int | Literal["auto"] | None = "auto"
     attention: Literal["auto", "blocks", "vectors", "sdpa", "eager"] = "auto"
+    detail: Literal["auto", "none", "half", "full"] = "auto"
 
 
 @dataclass
@@ -171,6 +174,8 @@ class RunConfig:
         if not isinstance(values, dict):
             raise InputError(f"The configuration {path} is empty or no table of settings. Compare a RUN/config.yaml.")
         config = cls()
+        if set(_SECTIONS) <= values.keys():  # a whole run's, maybe of a version that had no detail branch
+            config.model.detail = "none"
         config.update(values, origin=str(path))
         return config
 

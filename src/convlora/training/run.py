@@ -37,6 +37,7 @@ from convlora.metrics import MultiClassScores
 from convlora.models import SamForSemanticSegmentation, SegmentationModel
 from convlora.models.bundled import absolute
 from convlora.models.configuration import as_size
+from convlora.models.detail import AUTO
 from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.loading import load_model
@@ -297,6 +298,7 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
             attention=config.model.attention,
             head=config.model.head,
             num_mask_tokens=config.model.num_mask_tokens,
+            detail=AUTO if config.model.detail == "auto" else config.model.detail,
         )
     except ValueError as error:
         if isinstance(error, InputError):

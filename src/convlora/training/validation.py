@@ -97,6 +97,7 @@ def _check_network(config: RunConfig) -> None:
         "--model": model.source not in (default.source, method.network),
         "model.attention": model.attention != default.attention,
         "model.num_mask_tokens": model.num_mask_tokens not in (default.num_mask_tokens, None),
+        "model.detail": model.detail not in (default.detail, "none"),
         "model.head=mask-classification": model.head == "mask-classification",
         "--cache": t.cache,
         "training.activation_checkpointing": t.activation_checkpointing,
@@ -106,4 +107,4 @@ def _check_network(config: RunConfig) -> None:
             raise InputError(
                 f"{name} has no effect on the method {method.name}, which trains a network without SAM. Leave it out."
             )
-    model.source = method.network
+    model.source, model.detail = method.network, "none"
