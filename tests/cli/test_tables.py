@@ -38,6 +38,7 @@ def test_comparisons(name):
         "difference": {"mean": 0.0, "low": -0.1, "high": 0.1},
         "lr": 1e-3,
         "trainable": 1000,
+        "steps": 20,
         "seconds_per_step": 1.0,
         "peak_memory_mb": 100,
     }

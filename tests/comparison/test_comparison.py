@@ -14,6 +14,7 @@ from convlora.comparison.run import run_plan
 from convlora.comparison.summary import sum_up
 from convlora.errors import InputError, RunError
 from convlora.training.run import train
+from convlora.training.validation import check_settings
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +236,51 @@ def test_variants_set_options_and_settings(base):
     assert base.method.options == {}
     assert "/" not in variant.folder
     assert ":" not in variant.folder
+
+
+def test_a_network_takes_part_with_its_own_rate_and_the_settings_that_concern_it(base):
+    other = copy.deepcopy(base)
+    other.training.lr, other.training.adapt_last, other.model.head = None, 1, "mask-classification"
+    asked = plan(other, ("unet", "lora"))
+    unet, lora = (PlannedRun(variant, 1.0, None, 0).config(other) for variant in asked.variants)
+    assert (unet.training.lr, lora.training.lr) == (1e-3, 1e-4)
+    assert (unet.model.image_size, lora.model.image_size) == ([64, 64], None), "the SAM's own size for both"
+    assert (unet.training.adapt_last, lora.training.adapt_last) == (None, 1)
+    assert (unet.model.head, lora.model.head) == ("auto", "mask-classification")
+    check_settings(unet)
+    other.training.lr, other.model.image_size = 3e-4, 32
+    asked = plan(other, ("unet", "lora"))
+    unet = PlannedRun(asked.variants[0], 1.0, None, 0).config(other)
+    assert (unet.training.lr, unet.model.image_size) == (3e-4, 32), "what is said for all holds for it"
+    other.model.source, other.model.image_size = "nowhere/nothing", None
+    assert plan(other, ("unet", "unet:width=8")).variants[0].image_size is None, "no SAM is looked for"
+
+
+def test_equal_time(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("convlora.training.run.steps_within", lambda seconds, args, **more: len(steps) and steps.pop())
+    steps, asked = [3, 5], copy.deepcopy(base)
+    asked.training.budget_seconds, asked.training.lr, asked.model.image_size = 60, None, 32
+    compared = plan(asked, ("unet:width=8", "lora"), 1)
+    runs = run_plan(compared, tmp_path / "c", say=lambda text: None, runner=Runner())
+    summary = sum_up(compared, runs, tmp_path / "c")
+    assert [row["steps"] for row in summary["rows"]] == [5, 3]
+    assert summary["budget_seconds"] == 60
+    page = write_page(summary, runs, tmp_path / "c").read_text()
+    assert "as many steps as fit into 60 s of training (validation not counted)" in page
+    assert "the same number of steps" not in page
+    assert {row[0]: row[5] for row in table_rows(summary, 1.0)} == {"unet:width=8": "5", "lora": "3"}
+    runner = Runner()
+    run_plan(compared, tmp_path / "c", say=lambda text: None, runner=runner)
+    assert not runner.trained
+
+
+def test_a_comparison_of_before_methods_had_rates_of_their_own_goes_on(base, tmp_path):
+    asked = copy.deepcopy(base)
+    asked.training.lr, asked.training.max_steps = None, 1
+    run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
+    path = tmp_path / "c" / "comparison.yaml"
+    assert "lr: null" in path.read_text()
+    path.write_text(path.read_text().replace("lr: null", "lr: 0.0001"))
+    runner = Runner()
+    run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=runner)
+    assert not runner.trained

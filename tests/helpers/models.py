@@ -4,6 +4,13 @@ import torch
 from torch import nn
 from transformers import SamConfig, SamModel
 
+from convlora.methods.registry import find_method
+from convlora.models import (
+    SamForSemanticSegmentation,
+    SegmentationModel,
+    UNetForSemanticSegmentation,
+    UNetSegmentationConfig,
+)
 from convlora.models.random_sam import random_sam, small_sam_config
 
 
@@ -21,6 +28,16 @@ def tiny_config(image_size: int = 64, **kwargs) -> SamConfig:
 
 def tiny_sam(image_size: int = 64, seed: int = 0, **kwargs) -> SamModel:
     return random_sam(tiny_config(image_size, **kwargs), seed)
+
+
+def tiny_segmenter(method: str, image_size: int | tuple[int, int] = 64, **kwargs) -> SegmentationModel:
+    """What a method starts from: a SAM of four blocks, or a narrow network in its place."""
+    if find_method(method).network is None:
+        return SamForSemanticSegmentation.from_sam(tiny_sam(num_hidden_layers=4), image_size=image_size, **kwargs)
+    own = {key: value for key, value in kwargs.items() if key not in ("attention", "num_mask_tokens")}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return UNetForSemanticSegmentation(UNetSegmentationConfig(width=8, image_size=image_size, **own))
 
 
 class TwoLinears(nn.Module):

@@ -13,10 +13,9 @@ from torch import nn
 from convlora.inference.evaluate import autocast
 from convlora.methods.conv_lora import load_balancing_loss
 from convlora.methods.registry import METHODS, apply_method
-from convlora.models import SamForSemanticSegmentation
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import halve_frozen_weights
-from tests.helpers.models import tiny_sam
+from tests.helpers.models import tiny_segmenter
 
 
 class Gradients(NamedTuple):
@@ -31,7 +30,7 @@ def small_model(method: str = "conv-lora", attention: str = "auto") -> nn.Module
 
     The gate draws no noise, because generators of different devices give different numbers.
     """
-    base = SamForSemanticSegmentation.from_sam(tiny_sam(num_hidden_layers=4), image_size=64, attention=attention)
+    base = tiny_segmenter(method, attention=attention)
     options = {"gate_noise": False} if "gate_noise" in METHODS[method].defaults else {}
     torch.manual_seed(0)
     model = apply_method(base, method, options, targets=sam_layers, modules_to_save=MODULES_TO_SAVE)

@@ -10,10 +10,9 @@ from safetensors.torch import load_file
 
 from convlora import load_balancing_loss
 from convlora.methods.registry import ENCODER, METHODS, apply_method, number_of_blocks
-from convlora.models import SamForSemanticSegmentation
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import halve_frozen_weights
-from tests.helpers.models import tiny_sam
+from tests.helpers.models import tiny_segmenter
 from tests.helpers.no_sync import no_sync
 from tests.helpers.tolerances import BY_DTYPE
 
@@ -23,13 +22,13 @@ NOT_NEUTRAL = ["vpt"]  # its paper's tokens change the model from the start
 LATE = [name for name, method in METHODS.items() if method.late]
 
 
-def base(image_size=64, **kwargs):
-    return SamForSemanticSegmentation.from_sam(tiny_sam(num_hidden_layers=4), image_size=image_size, **kwargs).eval()
+def base(name="lora", image_size=64, **kwargs):
+    return tiny_segmenter(name, image_size, **kwargs).eval()
 
 
 def adapted(name, model=None, options=None):
     return apply_method(
-        base() if model is None else model, name, options or {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE
+        base(name) if model is None else model, name, options or {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE
     )
 
 
@@ -55,7 +54,7 @@ def pixels():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_it_starts_as_the_frozen_model_and_changes_when_disturbed(name, pixels):
-    expected = base()(pixels).logits
+    expected = base(name)(pixels).logits
     model = adapted(name).eval()
     with torch.no_grad():
         if name not in NOT_NEUTRAL:
@@ -81,6 +80,9 @@ def test_it_trains_what_it_should_and_nothing_else(name, pixels):
     method = METHODS[name]
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     parts = ["mask_decoder.modules_to_save"] + ["vision_encoder.modules_to_save"] * method.trains_encoder
+    if method.network is not None:
+        parts = ["network.modules_to_save"]
+        assert len(trained) == len(list(base(name).parameters()))
     own = {key for key in trained if not any(part in key for part in parts)}
     if method.layers is None:
         assert not own
@@ -115,14 +117,14 @@ def test_late_methods_leave_the_first_half_alone(name):
 def test_it_is_saved_and_loaded(name, pixels, tmp_path):
     model = disturb(adapted(name)).eval()
     model.save_pretrained(tmp_path)
-    loaded = PeftModel.from_pretrained(base(), str(tmp_path)).eval()
+    loaded = PeftModel.from_pretrained(base(name), str(tmp_path)).eval()
     kept, again = model.state_dict(), loaded.state_dict()
     assert kept.keys() == again.keys()
     assert all(torch.equal(again[key], value) for key, value in kept.items())
     expected = model(pixels).logits.detach()
     with torch.no_grad():
         torch.testing.assert_close(loaded(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
-        other = PeftModel.from_pretrained(base(), str(tmp_path), adapter_name="other").eval()
+        other = PeftModel.from_pretrained(base(name), str(tmp_path), adapter_name="other").eval()
         torch.testing.assert_close(other(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
     stored = load_file(tmp_path / "adapter_model.safetensors")
     assert not any("default" in key for key in stored), "the name of the adapter is not in the file"
@@ -146,13 +148,13 @@ def test_a_copy_has_weights_of_its_own(name, pixels):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_base_model_in_half_precision(name):
-    model = adapted(name, base().to(torch.bfloat16)).eval()
+    model = adapted(name, base(name).to(torch.bfloat16)).eval()
     with torch.no_grad():
         logits = disturb(model)(torch.randn(1, 3, 64, 64, dtype=torch.bfloat16)).logits
     assert torch.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.network is None])
 def test_checkpointing_changes_no_gradient(name, pixels):
     grads = []
     for checkpointing in (False, True):
@@ -169,7 +171,7 @@ def test_checkpointing_changes_no_gradient(name, pixels):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_bfloat16_and_oblong_images(name):
-    model = disturb(adapted(name, base((48, 96)))).train()
+    model = disturb(adapted(name, base(name, (48, 96)))).train()
     halve_frozen_weights(model.base_model.model.vision_encoder, "bf16")
     pixels = torch.randn(1, 3, 48, 96)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -193,7 +195,7 @@ def test_chosen_blocks(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_several_classes(name, pixels):
-    model = adapted(name, base(num_classes=3, num_mask_tokens=5)).train()
+    model = adapted(name, base(name, num_classes=3, num_mask_tokens=5)).train()
     labels = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (2, 64, 64)))
     loss = model(pixel_values=pixels, labels=labels).loss + load_balancing_loss(model)
     loss.backward()

@@ -168,3 +168,14 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
     with pytest.raises(InputError, match="never load one that needs code"):
         load_meta_checkpoint(tmp_path / "sam.pth")
     assert "must not run" not in capsys.readouterr().out
+
+
+def test_the_size_that_a_sam_was_made_for(tiny_sam_folder, tmp_path):
+    from convlora.models import SamForSemanticSegmentation
+    from convlora.models.checkpoints import native_size
+
+    assert native_size(tiny_sam_folder) == [64, 64]
+    SamForSemanticSegmentation.from_pretrained(tiny_sam_folder, image_size=(48, 96)).save_pretrained(tmp_path / "own")
+    assert native_size(tmp_path / "own") == [48, 96]
+    with pytest.raises(InputError, match="neither a local file"):
+        native_size("nowhere/nothing")

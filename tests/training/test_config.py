@@ -10,7 +10,9 @@ from convlora.training.validation import check_settings
 
 
 def test_published_defaults():
-    training = RunConfig().training
+    config = RunConfig()
+    check_settings(config)
+    training = config.training
     assert (training.lr, training.weight_decay, training.loss) == (1e-4, 1e-4, "structure")
     assert batches_of(training) == (1, 4)
 

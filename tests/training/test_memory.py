@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -56,6 +58,7 @@ class Placed(torch.nn.Linear):
 
     def __init__(self):
         super().__init__(1, 1)
+        self.base_model = SimpleNamespace(model=SimpleNamespace(supports_gradient_checkpointing=True))
 
     def to(self, device):
         self.device = device

@@ -13,6 +13,7 @@ from convlora.cli.training_options import (
     AdaptLast,
     AugmentationName,
     BatchSize,
+    BudgetSeconds,
     Config,
     Data,
     Epochs,
@@ -27,6 +28,7 @@ from convlora.cli.training_options import (
     Set,
     TrainingDevice,
     TrainingPrecision,
+    check_length,
     training_settings,
 )
 from convlora.errors import InputError
@@ -40,7 +42,7 @@ def compare(
         typer.Option(
             help="Methods with commas between them. Options follow after colons: conv-lora:top_k=2. 'all' for all."
         ),
-    ] = "decoder,lora,conv-lora",
+    ] = "unet,decoder,lora,conv-lora",
     seeds: Annotated[int, typer.Option(help="Runs of each method, with the seeds 0, 1, ...")] = 3,
     train_fraction: Annotated[
         str, typer.Option(metavar="LIST", help="Shares of the training images to train on, such as 0.05,0.25,1.")
@@ -59,6 +61,7 @@ def compare(
     image_size: ImageSize = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
+    budget_seconds: BudgetSeconds = None,
     batch_size: BatchSize = None,
     grad_accum: GradAccum = None,
     lr: LearningRate = None,
@@ -73,9 +76,10 @@ def compare(
 ) -> None:
     """Train several methods on the same data and compare them.
 
-    The same images in the same order, the same steps and the same rule for the best epoch for all. What is finished is
-    never trained again: give the same command to go on. To add methods or seeds, name them together with the earlier
-    ones. Results are compare.html, compare.json and compare.csv.
+    The same images in the same order, the same steps and the same rule for the best epoch for all; with
+    --budget-seconds the same time in the place of the same steps. The unet says whether SAM is worth it. What is
+    finished is never trained again: give the same command to go on. To add methods or seeds, name them together with
+    the earlier ones. Results are compare.html, compare.json and compare.csv.
     """
     from convlora.cli.tables import comparison_table
     from convlora.comparison.plan import make_plan
@@ -95,6 +99,7 @@ def compare(
         image_size=image_size,
         epochs=epochs,
         max_steps=max_steps,
+        budget_seconds=budget_seconds,
         batch_size=batch_size,
         grad_accum=grad_accum,
         lr=lr,
@@ -109,6 +114,7 @@ def compare(
     for section, entries in given.items():
         settings.update({section: entries}, origin="the command line")
     settings.override(set_ or [])
+    check_length(settings.training.budget_seconds, epochs=epochs, max_steps=max_steps)
     if settings.data.path is None:
         raise InputError("No data are named. Give a data set: convlora compare DATA --output DIR.")
     settings.data.path, settings.model.source = absolute(settings.data.path), absolute(settings.model.source)

@@ -94,7 +94,7 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
         summary: The content of `compare.json`.
         fraction: Share of the training images.
     """
-    from convlora.comparison.page import table_rows
+    from convlora.comparison.page import length_of_training, table_rows
 
     share = "" if fraction == 1 else f", {100 * fraction:g}% of the training images"
     seeds = len(summary["seeds"])
@@ -104,11 +104,14 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
             f"{seeds} seed{'s' if seeds > 1 else ''}{share}"
         ),
         title_justify="left",
-        caption=escape(f"Differences to {summary['reference']} with a 95% interval over the images."),
+        caption=escape(
+            f"Differences to {summary['reference']} with a 95% interval over the images. For each method "
+            f"{length_of_training(summary)}."
+        ),
         caption_justify="left",
     )
     rows = table_rows(summary, fraction, digits=3)
-    columns = ["method", summary["score"], "difference", "lr", "weights", "s/step", "MB"]
+    columns = ["method", summary["score"], "difference", "lr", "weights", "steps", "s/step", "MB"]
     for row in rows:
         row[4] = f"{int(row[4].replace(',', '')) / 1e6:.3g}M"
     if len({row[3] for row in rows if "lr=" not in row[0]}) <= 1:  # the table is wide enough without it

@@ -13,6 +13,7 @@ from convlora.cli.training_options import (
     AdaptLast,
     AugmentationName,
     BatchSize,
+    BudgetSeconds,
     Cache,
     Config,
     Data,
@@ -28,6 +29,7 @@ from convlora.cli.training_options import (
     Set,
     TrainingDevice,
     TrainingPrecision,
+    check_length,
     training_settings,
 )
 
@@ -40,7 +42,8 @@ def train(
         str | None,
         typer.Option(
             help="conv-lora, lora, dora, late-lora, late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, "
-            "vpt, lst, sam-adapter, ssf, decoder, full or scratch. [dim]\\[default: conv-lora][/dim]",
+            "vpt, lst, sam-adapter, ssf, decoder, full or scratch; unet trains a U-Net without SAM. "
+            "[dim]\\[default: conv-lora][/dim]",
             show_default=False,
         ),
     ] = None,
@@ -49,6 +52,7 @@ def train(
     image_size: ImageSize = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
+    budget_seconds: BudgetSeconds = None,
     batch_size: BatchSize = None,
     grad_accum: GradAccum = None,
     lr: LearningRate = None,
@@ -77,14 +81,18 @@ def train(
         from accelerate import PartialState
 
         from convlora.cli.progress import RunProgress
+        from convlora.methods.registry import find_method
         from convlora.training.config import RunConfig
         from convlora.training.run import train as run_training
+        from convlora.training.validation import leave_out_sam
 
     settings = RunConfig()
     if config is not None:
         settings = RunConfig.load(config)
     elif resume and (output / "config.yaml").is_file():
         settings = RunConfig.load(output / "config.yaml")
+    if config is not None and method is not None and find_method(method).network is not None:
+        leave_out_sam(settings)  # it was not meant for this method; --model beside it would be
     given = training_settings(
         data=data,
         model=model,
@@ -92,6 +100,7 @@ def train(
         image_size=image_size,
         epochs=epochs,
         max_steps=max_steps,
+        budget_seconds=budget_seconds,
         batch_size=batch_size,
         grad_accum=grad_accum,
         lr=lr,
@@ -112,6 +121,7 @@ def train(
     for section, entries in given.items():
         settings.update({section: entries}, origin="the command line")
     settings.override(set_ or [])
+    check_length(settings.training.budget_seconds, epochs=epochs, max_steps=max_steps)
 
     with RunProgress() as progress:
         metrics = run_training(settings, output, resume=resume, reporter=progress)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convlora.cli.options import MemoryMode, PrecisionName, parse_image_size
+from convlora.errors import InputError
 
 
 class BadImages(StrEnum):
@@ -58,6 +59,15 @@ Epochs = Annotated[
     int | None, typer.Option(help="Passes over the training images. [dim]\\[default: 20][/dim]", show_default=False)
 ]
 MaxSteps = Annotated[int | None, typer.Option(help="Stop after so many optimizer steps.", show_default=False)]
+BudgetSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N",
+        help="Train for about N seconds in the place of epochs: some steps are timed first, and as many made as fit. "
+        "Validation is not counted.",
+        show_default=False,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -74,7 +84,10 @@ GradAccum = Annotated[
     ),
 ]
 LearningRate = Annotated[
-    float | None, typer.Option(help="Learning rate at the start. [dim]\\[default: 1e-4][/dim]", show_default=False)
+    float | None,
+    typer.Option(
+        help="Learning rate at the start. [dim]\\[default: the method's own: 1e-4, unet 1e-3][/dim]", show_default=False
+    ),
 ]
 AdaptLast = Annotated[
     int | None,
@@ -140,6 +153,7 @@ def training_settings(
     image_size: str | None,
     epochs: int | None,
     max_steps: int | None,
+    budget_seconds: float | None,
     batch_size: int | None,
     grad_accum: int | None,
     lr: float | None,
@@ -166,6 +180,7 @@ def training_settings(
         "training": {
             "epochs": epochs,
             "max_steps": max_steps,
+            "budget_seconds": budget_seconds,
             "batch_size": batch_size,
             "grad_accum": grad_accum,
             "lr": lr,
@@ -179,3 +194,21 @@ def training_settings(
         },
     }
     return {section: {k: v for k, v in entries.items() if v is not None} for section, entries in given.items()}
+
+
+def check_length(budget_seconds: float | None, *, epochs: int | None, max_steps: int | None) -> None:
+    """Refuses options that have no effect on a run of given seconds.
+
+    Args:
+        budget_seconds: Of the settings, wherever they come from.
+        epochs: As given on the command line, as is `max_steps`.
+        max_steps: See `epochs`.
+
+    Raises:
+        InputError: If one was given.
+    """
+    for name, value in (("--epochs", epochs), ("--max-steps", max_steps)):
+        if budget_seconds is not None and value is not None:
+            raise InputError(
+                f"--budget-seconds (here {budget_seconds:g}) and {name} both say how long to train. Leave one out."
+            )

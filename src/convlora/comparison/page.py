@@ -39,7 +39,7 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
     seeds = len(summary["seeds"])
     page.text(
         f"{summary['images']} {split} images, {seeds} seed{'s' if seeds > 1 else ''} each, the same images in the same "
-        f"order, the same number of steps, the best epoch on the validation images. Shown is {score}; ± is the "
+        f"order, {length_of_training(summary)}, the best epoch on the validation images. Shown is {score}; ± is the "
         f"standard deviation over the seeds. Differences are to {summary['reference']}, with the 95% interval of a "
         "paired bootstrap over the images: it says what other images could have given, not what other seeds could."
     )
@@ -50,7 +50,8 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
             page.heading(f"{100 * fraction:g}% of the training images")
         page.table(
             [
-                "method", score, f"difference to {summary['reference']}", "lr", "trained weights", "s per step", "MB",
+                "method", score, f"difference to {summary['reference']}", "lr", "trained weights", "steps",
+                "s per step", "MB",
             ],
             table_rows(summary, fraction),
         )  # fmt: skip
@@ -88,8 +89,16 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
     return target
 
 
+def length_of_training(summary: Summary) -> str:
+    """What the methods of a comparison have in common: steps, or time."""
+    seconds = summary.get("budget_seconds")
+    if seconds is None:
+        return "the same number of steps"
+    return f"as many steps as fit into {seconds:g} s of training (validation not counted)"
+
+
 def table_rows(summary: Summary, fraction: float, digits: int = 4) -> list[list[str]]:
-    """Method, score, difference to the reference, learning rate, weights, time and memory as text, best first."""
+    """Method, score, difference to the reference, rate, weights, steps, time and memory as text, best first."""
     score = summary["score"]
     rows = [row for row in summary["rows"] if row["train_fraction"] == fraction]
     lines, keys = [], ("mean", "low", "high")
@@ -102,6 +111,7 @@ def table_rows(summary: Summary, fraction: float, digits: int = 4) -> list[list[
                 "" if difference is None else "{} [{}, {}]".format(*(f"{difference[key]:+.{digits}f}" for key in keys)),
                 f"{row['lr']:g}",
                 f"{row['trainable']:,}",
+                f"{row['steps']:,}",
                 "" if seconds is None else f"{seconds:.3g}",
                 f"{row['peak_memory_mb']:,.0f}",
             ]

@@ -7,13 +7,14 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convlora.errors import InputError
 from convlora.methods.registry import find_method
+from convlora.models.checkpoints import native_size
 from convlora.training.config import MethodSettings, RunConfig
-from convlora.training.validation import check_settings
+from convlora.training.validation import check_settings, leave_out_sam
 
 # Settings in which methods may differ and still be compared.
 _OWN_SETTINGS = (
@@ -37,11 +38,14 @@ class Variant:
         label: What was written.
         method: Name of the method.
         settings: `KEY=VALUE` of its options, or of any setting of a run.
+        image_size: [height, width] for a network that has no size of its own: that of the SAM it is compared with.
+            None: that of the settings.
     """
 
     label: str
     method: str
     settings: tuple[str, ...] = ()
+    image_size: tuple[int, int] | None = None
 
     @classmethod
     def parse(cls, text: str) -> Variant:
@@ -98,7 +102,12 @@ class PlannedRun:
         config = copy.deepcopy(base)
         origin = f"--methods {self.variant.label}"
         config.method = MethodSettings(name=self.variant.method)
-        known = find_method(self.variant.method).defaults
+        method = find_method(self.variant.method)
+        known = method.defaults
+        if method.network is not None:
+            leave_out_sam(config)
+        if self.variant.image_size is not None:
+            config.model.image_size = list(self.variant.image_size)
         for setting in self.variant.settings:
             name = setting.partition("=")[0].strip().rpartition(".")[2]
             if name not in known and name not in _OWN_SETTINGS:
@@ -109,6 +118,8 @@ class PlannedRun:
         config.override(list(self.variant.settings))
         if self.lr is not None:
             config.training.lr = self.lr
+        if config.training.lr is None:
+            config.training.lr = method.lr
         config.training.seed = self.seed
         config.data.train_fraction = self.fraction
         return config
@@ -122,7 +133,7 @@ class Plan:
         variants: The methods.
         seeds: Seeds, alike for all.
         fractions: Shares of the training images, falling.
-        rates: Learning rates to try for each method that states none; empty: that of the settings.
+        rates: Learning rates to try for each method that states none; empty: the settings' or the method's own.
         base: What all runs have in common.
     """
 
@@ -159,7 +170,7 @@ def make_plan(
         )
     base.method = MethodSettings()
     base.data.split_seed = 0 if base.data.split_seed is None else base.data.split_seed  # the same images for all seeds
-    variants = tuple(Variant.parse(text) for text in methods if text.strip())
+    variants = _with_sizes([Variant.parse(text) for text in methods if text.strip()], base)
     if not variants:
         raise InputError("--methods names no method. Write for example --methods lora,conv-lora.")
     folders = [variant.folder for variant in variants]
@@ -183,6 +194,18 @@ def make_plan(
     for variant in variants:
         check_settings(PlannedRun(variant, 1.0, None, 0).config(base))
     return plan
+
+
+def _with_sizes(variants: Sequence[Variant], base: RunConfig) -> tuple[Variant, ...]:
+    """The variants; networks see the images at the size of the SAM that they are compared with."""
+    is_network = [find_method(variant.method).network is not None for variant in variants]
+    if base.model.image_size is not None or not any(is_network) or all(is_network):
+        return tuple(variants)
+    height, width = native_size(base.model.source)
+    return tuple(
+        replace(variant, image_size=(height, width)) if alone else variant
+        for variant, alone in zip(variants, is_network, strict=True)
+    )
 
 
 def shared_settings(base: RunConfig) -> dict[str, dict[str, object]]:

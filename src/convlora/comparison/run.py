@@ -23,6 +23,8 @@ from convlora.untrusted import UnreadableError, read_yaml
 
 SETTINGS = "comparison.yaml"
 
+OLD_LR = 1e-4  # was written down where none was given, before methods had rates of their own
+
 Runner = Callable[[RunConfig, Path], None]
 
 
@@ -127,6 +129,8 @@ def _check_folder(plan: Plan, output: Path) -> None:
     try:
         earlier = read_yaml(path)
         defaults = shared_settings(RunConfig())  # of settings that there were none of at the time
+        if settings["training"]["lr"] is None and earlier["training"].get("lr") == OLD_LR:
+            earlier["training"]["lr"] = None
         changes = [
             f"{section}.{key} = {value!r} instead of {earlier[section].get(key)!r}"
             for section, entries in settings.items()

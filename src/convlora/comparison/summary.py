@@ -59,6 +59,7 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
         "reference": reference,
         "seeds": list(plan.seeds),
         "images": first[split]["num_images"],
+        "budget_seconds": plan.base.training.budget_seconds,
         "trivial": {name: _numbers(scores) for name, scores in first[split].get("trivial", {}).items()},
         "rows": rows,
         "settings": shared_settings(plan.base),
@@ -84,7 +85,7 @@ def _row(
         "total": metrics[0]["params"]["total"],
         "seconds_per_step": statistics.median(seconds) if seconds else None,
         "peak_memory_mb": max(one["peak_memory_mb"] for one in metrics),
-        "steps": metrics[0]["steps"],
+        "steps": round(statistics.median(one["steps"] for one in metrics)),
     }
 
 
@@ -111,7 +112,7 @@ def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
         [
-            "method", "train_fraction", "trainable", "total", "seconds_per_step", "peak_memory_mb",
+            "method", "train_fraction", "trainable", "total", "steps", "seconds_per_step", "peak_memory_mb",
             *(column for name in names for column in (name, f"{name}_spread")),
             "difference", "difference_low", "difference_high",
         ]
@@ -121,7 +122,7 @@ def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
         table.writerow(
             [
                 *(row[key] for key in ("method", "train_fraction", "trainable", "total")),
-                *(row[key] for key in ("seconds_per_step", "peak_memory_mb")),
+                *(row[key] for key in ("steps", "seconds_per_step", "peak_memory_mb")),
                 *(value for name in names for value in (row["mean"][name], row["spread"].get(name, ""))),
                 *(difference.get(key, "") for key in ("mean", "low", "high")),
             ]

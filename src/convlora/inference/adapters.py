@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -15,24 +15,22 @@ from safetensors import SafetensorError, safe_open
 from convlora.errors import InputError
 from convlora.inference.runs import first_line
 from convlora.methods.registry import method_config
-from convlora.models import SamForSemanticSegmentation
+from convlora.models import SegmentationModel
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.untrusted import UnreadableError, read_json
 
 _LARGEST_CONFIG = 1 << 20  # bytes
 
 
-def load_adapter(
-    base: SamForSemanticSegmentation, folder: Path, method: Mapping[str, Any], adapt_last: int | None
-) -> PeftModel:
-    """Puts the adapter of a run into its SAM.
+def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any], adapt_last: int | None) -> PeftModel:
+    """Puts the adapter of a run into its model.
 
     What is built follows from the run's settings, which are checked; `adapter_config.json` only has to agree with
     them. PEFT would follow it to the letter, which can mean gigabytes for a made-up rank, or modules to import. The
     sizes in the file of weights are compared before anything is made.
 
     Args:
-        base: The SAM, changed in place.
+        base: The SAM, or what was trained in its place; changed in place.
         folder: `RUN/adapter`.
         method: Name and options of the method, as in `config.yaml`.
         adapt_last: How many of the last blocks are adapted; None: what the method does by itself.
@@ -41,7 +39,7 @@ def load_adapter(
         InputError: If the files are damaged, do not belong together or do not fit the SAM.
     """
     options = {key: value for key, value in method.items() if key != "name"}
-    count = len(base.vision_encoder.layers)
+    count = 0 if base.vision_encoder is None else len(base.vision_encoder.layers)
     blocks = None if adapt_last is None else range(max(0, count - adapt_last), count)
     config = method_config(
         base, str(method["name"]), options, targets=sam_layers, modules_to_save=MODULES_TO_SAVE, blocks=blocks
@@ -52,7 +50,7 @@ def load_adapter(
     _compare_rank(weights, found, config)
     config.inference_mode = True
     with torch.device("meta"):  # whose tensors take no memory, whatever size is claimed
-        outline = get_peft_model(type(base)(base.config), copy.deepcopy(config))
+        outline = get_peft_model(type(base)(cast("Any", base.config)), copy.deepcopy(config))
         needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(outline).items()}
     different = sorted(name for name in needed.keys() | found.keys() if needed.get(name) != found.get(name))
     if different:  # PEFT would leave what is missing as it was drawn

@@ -27,9 +27,10 @@ from convlora.inference.rows import open_rows
 from convlora.inference.runs import adapter_folder, check_sam, first_line, read_classes, read_settings
 from convlora.inference.tiles import predict_bands
 from convlora.inference.windows import OVERLAP, Tiles
-from convlora.models import SamForSemanticSegmentation
+from convlora.methods.registry import find_method
 from convlora.models.configuration import as_size
 from convlora.models.fingerprint import sample_weights
+from convlora.models.loading import load_model
 from convlora.models.parameters import halve_frozen_weights
 
 ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
@@ -122,24 +123,32 @@ class Segmenter:
         `convlora.devices.set_matmul_precision`.
 
         Raises:
-            InputError: If the folder is no run, the SAM cannot be found, or there is no such device or precision.
+            InputError: If the folder is no run, the SAM cannot be found or is not needed, or there is no such device or
+                precision.
         """
         chosen = resolve_device(device)
         precision = resolve_precision(precision, chosen)
         settings, classes, weights = read_settings(Path(run)), read_classes(Path(run)), adapter_folder(Path(run))
         source = str(model if model is not None else settings["model"]["source"])
+        method, options = find_method(str(settings["method"]["name"])), dict(settings["method"])
+        del options["name"]
+        if model is not None and method.network is not None:
+            raise InputError(f"The run {run} trained a U-Net, which needs no SAM. Leave out --model.")
         try:
-            base = SamForSemanticSegmentation.from_pretrained(
+            base = load_model(
+                method.name,
+                options,
                 source,
-                image_size=as_size(settings["model"]["image_size"]),
+                image_size=settings["model"]["image_size"],
                 attention=settings["model"]["attention"],
                 num_classes=classes.num_classes,
                 head=settings["model"].get("head", "auto"),
                 num_mask_tokens=settings["model"].get("num_mask_tokens"),
                 detail=settings["model"].get("detail", "none"),  # runs of older versions have none
-                dtype=torch.float32,
             )
         except InputError as error:
+            if method.network is not None:
+                raise InputError(f"{error} Restore {run}/config.yaml from a copy.") from error
             raise InputError(
                 f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)"
             ) from error

@@ -21,6 +21,7 @@ from convlora.methods.visual_prompts import VisualPromptConfig
 PROJECTIONS, ATTENTION, BLOCK_OUTPUTS, ALL_LAYERS = "projections", "attention", "block-outputs", "all-layers"
 LARGEST_OPTION = 4096  # what is above is a mistake, or meant to exhaust the memory
 ENCODER = "encoder"  # all of it
+NETWORK = "network"  # the module that a model with no pretrained part consists of
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Method:
         late: Whether it changes only the last half of the blocks unless told which.
         trains_encoder: Whether the encoder itself is trained.
         from_scratch: Whether training starts from random weights.
+        network: The network that is trained in the place of a SAM, for whoever builds models; None: it is a SAM. The
+            options are then those of the network.
+        choices: The values that options may have, where they are few.
+        lr: Learning rate unless another is given.
     """
 
     name: str
@@ -49,6 +54,9 @@ class Method:
     late: bool = False
     trains_encoder: bool = False
     from_scratch: bool = False
+    network: str | None = None
+    choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    lr: float = 1e-4
 
 
 _LORA: dict[str, Any] = {"r": 3, "lora_alpha": 32, "lora_dropout": 0.0}
@@ -165,6 +173,16 @@ METHODS: dict[str, Method] = {
             defaults=_LORA,
             fixed={"convolution": "depthwise", "load_balancing_weight": 0.0},
         ),
+        Method(
+            "unet",
+            "A plain U-Net from random weights, without SAM: whether SAM is worth it (Ronneberger et al., 2015)",
+            LoraConfig,
+            defaults={"width": 16},
+            layers=None,
+            network="unet",
+            choices={"width": (8, 16, 32, 64, 128)},
+            lr=1e-3,
+        ),
     )
 }
 
@@ -197,6 +215,9 @@ def resolve_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in options.items():
         if not _fits(value, defaults[key]):
             raise InputError(f"method.{key} must be like its default, {defaults[key]!r}, got {value!r}.")
+    for key, allowed in find_method(name).choices.items():
+        if key in options and options[key] not in allowed:
+            raise InputError(f"method.{key} must be one of {', '.join(map(str, allowed))}, got {options[key]!r}.")
     return {**defaults, **options}
 
 
@@ -231,6 +252,8 @@ def check_method(name: str, options: Mapping[str, Any], *, chosen_blocks: bool =
         largest = max((one for one in numbers if isinstance(one, int)), default=0)
         if largest > LARGEST_OPTION:
             raise InputError(f"method.{key} of {name} must be at most {LARGEST_OPTION}, got {largest}.")
+    if method.network is not None:
+        return
     try:
         method.config_class(**settings, target_modules=["any"])
     except (TypeError, ValueError) as error:
@@ -263,6 +286,8 @@ def method_config(
     method = find_method(name)
     settings: dict[str, Any] = {**resolve_options(name, options), **method.fixed}
     check_method(name, options, chosen_blocks=blocks is not None)
+    if method.network is not None:
+        settings, modules_to_save = dict(method.fixed), [NETWORK]
     if method.layers is None:
         settings["target_modules"] = DUMMY_TARGET_MODULES  # what PEFT calls "none"
     else:

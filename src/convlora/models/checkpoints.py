@@ -20,6 +20,8 @@ from transformers import (
 from transformers.utils import find_adapter_config_file
 
 from convlora.errors import InputError, is_out_of_memory, quoted, shown
+from convlora.models.bundled import resolve_bundled
+from convlora.models.configuration import as_size
 
 _META_SUFFIXES = {".pth", ".pt"}
 
@@ -105,6 +107,24 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
     if not path.exists():
         _refuse_adapter(source, hub)  # only now, because without a connection the question takes long
     return kind
+
+
+def native_size(source: str | os.PathLike[str]) -> list[int]:
+    """[height, width] in pixels of the images that a SAM was made for.
+
+    Args:
+        source: As for `SamForSemanticSegmentation.from_pretrained`.
+
+    Raises:
+        InputError: If it cannot be read, or holds no SAM.
+    """
+    source = resolve_bundled(source)
+    if is_meta_checkpoint(source):
+        return list(as_size(load_meta_checkpoint(source).config.vision_config.image_size))
+    read_model_type(source, {})
+    config, _ = PreTrainedConfig.get_config_dict(source)
+    size = config.get("image_size") or SamConfig.from_dict(config).vision_config.image_size
+    return list(as_size(size))
 
 
 def _check_numbers(source: str | os.PathLike[str], settings: dict[str, Any], depth: int = 0) -> None:

@@ -47,13 +47,8 @@ class SamSegmentationConfig(SamConfig):
         """Brings the sizes of all parts in line with `image_size`."""
         super().__post_init__(**kwargs)
         vision, prompt = self.vision_config, self.prompt_encoder_config
-        height, width = as_size(self.image_size if self.image_size is not None else vision.image_size)
         patch = vision.patch_size
-        if height % patch or width % patch or min(height, width) < patch:
-            raise ValueError(
-                f"The image size must be divisible by {patch}, got {height} x {width}. "
-                f"Nearest that is: {_nearest(height, patch)} x {_nearest(width, patch)}."
-            )
+        height, width = checked_size(self.image_size if self.image_size is not None else vision.image_size, patch)
         self._check_head()
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got '{self.loss}'")
@@ -103,6 +98,25 @@ def as_size(image_size: Any) -> tuple[int, int]:
         return image_size, image_size
     height, width = image_size
     return int(height), int(width)
+
+
+def checked_size(image_size: Any, multiple: int) -> list[int]:
+    """[height, width] of a size that a model can work at.
+
+    Args:
+        image_size: See [`as_size`].
+        multiple: What both sides must be divisible by, in pixels.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    height, width = as_size(image_size)
+    if height % multiple or width % multiple or min(height, width) < multiple:
+        raise ValueError(
+            f"The image size must be divisible by {multiple}, got {height} x {width}. "
+            f"Nearest that is: {_nearest(height, multiple)} x {_nearest(width, multiple)}."
+        )
+    return [height, width]
 
 
 def _nearest(side: int, multiple: int) -> int:

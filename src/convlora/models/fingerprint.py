@@ -13,12 +13,14 @@ _SAMPLES = 64
 _POSITIONS = ("pos_embed", "rel_pos")  # which are interpolated to the size of the images
 
 
-def sample_weights(encoder: nn.Module) -> dict[str, float]:
+def sample_weights(encoder: nn.Module | None) -> dict[str, float]:
     """One weight of each of some matrices of a vision encoder, by the matrix's name.
 
     Args:
-        encoder: As it was loaded: before adapters are put in, and before it is rounded.
+        encoder: As it was loaded: before adapters are put in, and before it is rounded. None: a model without.
     """
+    if encoder is None:
+        return {}
     matrices = [
         (name, weight)
         for name, weight in encoder.named_parameters()

@@ -34,7 +34,7 @@ class HalfLayerNorm(nn.LayerNorm):
             return F.layer_norm(input.to(self.weight.dtype), self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-def halve_frozen_weights(encoder: nn.Module, precision: str) -> None:
+def halve_frozen_weights(encoder: nn.Module | None, precision: str) -> None:
     """Keeps the frozen projections and convolutions of a vision encoder in half precision, in place.
 
     Mixed precision rounds these weights at every use anyway, so that they change nothing; memory for them halves, and
@@ -43,11 +43,11 @@ def halve_frozen_weights(encoder: nn.Module, precision: str) -> None:
     leave the range.) What is trained stays as it is.
 
     Args:
-        encoder: The vision encoder, adapted or not; what is trained must be settled.
+        encoder: The vision encoder, adapted or not; what is trained must be settled. None: a model without.
         precision: `"bf16"` or `"fp16"`, in which the model is going to run; nothing is done for `"fp32"`.
     """
     dtype = _HALVES.get(precision)
-    if dtype is None:
+    if dtype is None or encoder is None:
         return
     for name, module in encoder.named_modules():
         if "lora_" in name or any(parameter.requires_grad for parameter in module.parameters()):

@@ -15,6 +15,8 @@ from convlora.metrics import HIGHER_IS_BETTER
 from convlora.training.config import RunConfig
 from convlora.training.memory import batches_of, uses_fsdp
 
+MOST_VALIDATIONS = 20  # of a run of given seconds, in which they are not counted
+
 
 class DeviceArguments(TrainingArguments):
     """transformers' arguments, for one device per process: the one that was chosen.
@@ -94,9 +96,23 @@ def trainer_arguments(
 
 
 def planned_steps(config: RunConfig, images: int, processes: int) -> int:
-    """Optimizer steps of a run: those of all epochs, or `max_steps` if that is fewer."""
+    """Optimizer steps of a run: those of all epochs, or `max_steps` if that is fewer or what a budget is worth."""
     t = config.training
-    batch_size, grad_accum = batches_of(t)
-    batches = math.ceil(images / (batch_size * processes))
-    steps = math.ceil(batches / grad_accum) * t.epochs
+    if t.budget_seconds is not None and t.max_steps is not None:
+        return t.max_steps
+    steps = steps_per_epoch(config, images, processes) * t.epochs
     return steps if t.max_steps is None else min(steps, t.max_steps)
+
+
+def steps_per_epoch(config: RunConfig, images: int, processes: int) -> int:
+    """Optimizer steps of an epoch, the last of which may be of fewer images."""
+    batch_size, grad_accum = batches_of(config.training)
+    return math.ceil(math.ceil(images / (batch_size * processes)) / grad_accum)
+
+
+def epochs_between_validations(config: RunConfig, images: int, processes: int) -> int:
+    """1; more in a run of given seconds whose epochs are so short that it would validate too often."""
+    if config.training.budget_seconds is None:
+        return 1
+    steps = planned_steps(config, images, processes)
+    return max(1, math.ceil(steps / steps_per_epoch(config, images, processes) / MOST_VALIDATIONS))

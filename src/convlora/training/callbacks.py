@@ -169,6 +169,25 @@ class EpochOrder(TrainerCallback):
         self.sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
 
 
+class FewerValidations(TrainerCallback):
+    """Validates, and saves a checkpoint, after every so many epochs and at the end.
+
+    Args:
+        every: So many epochs.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_epoch_end(  # noqa: D102
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if round(state.epoch or 0.0) % self.every and state.global_step < state.max_steps:
+            control.should_evaluate = False
+            control.should_save = control.should_training_stop  # a run that is interrupted here loses nothing
+        return control
+
+
 class Interruption(TrainerCallback):
     """Ends the run cleanly on Ctrl-C or SIGTERM: the step is finished, a checkpoint is saved.
 

@@ -90,10 +90,12 @@ class TrainingSettings:
         loss: "structure", "balanced-bce" (for shadows), "bce-dice" or "structure-mean-bce".
         epochs: Passes over the training images.
         max_steps: Stop after this many optimizer steps; null: after the epochs.
+        budget_seconds: Train for about so long in the place of epochs: some steps are timed before training, and
+            `max_steps` is set to as many as fit. If both are given, the timing was done before.
         batch_size: Images at a time, per device; null: what makes a step of 4 images, all at once on a GPU where memory
             allows, one by one on a CPU.
         grad_accum: Batches per optimizer step; null: as many as make a step of 4 images.
-        lr: Learning rate at the start; it falls linearly to zero.
+        lr: Learning rate at the start; it falls linearly to zero. null: the method's own, 1e-4 for all but "unet".
         class_weights: Whether rare classes of a task with several weigh more: by the square root of how much rarer than
             the mean they are, at most tenfold.
         set_loss_weights: With mask classification, the weights of the loss over classes, of the masks' cross-entropy
@@ -122,9 +124,10 @@ class TrainingSettings:
     loss: str = "structure"
     epochs: int = 20
     max_steps: int | None = None
+    budget_seconds: float | None = None
     batch_size: int | None = None
     grad_accum: int | None = None
-    lr: float = 1e-4
+    lr: float | None = None
     class_weights: bool = False
     set_loss_weights: list[float] = field(default_factory=lambda: [2.0, 5.0, 5.0])
     weight_decay: float = 1e-4
@@ -207,8 +210,8 @@ class RunConfig:
                 raise InputError(
                     f"'{section}' in {origin} must hold settings, such as: {', '.join(_SECTIONS[section])}."
                 )
-            # The name of the method first: another method's options do not apply to it.
-            for key, value in sorted(entries.items(), key=lambda entry: entry[0] != "name"):
+            # First what resets others: another method's options do not apply, nor the steps of another budget.
+            for key, value in sorted(entries.items(), key=lambda entry: entry[0] not in ("name", "budget_seconds")):
                 self._set(section, str(key), value, origin)
 
     def override(self, assignments: list[str]) -> None:
@@ -249,6 +252,8 @@ class RunConfig:
             return
         if section == "method" and value != settings.name:
             settings.options = {}
+        if key == "budget_seconds" and value != settings.budget_seconds:
+            settings.max_steps = None
         if key not in _SECTIONS[section]:
             raise InputError(_unknown(f"{section}.{key}", _all_keys(), origin))
         kind = typing.get_type_hints(type(settings))[key]

@@ -107,14 +107,14 @@ def candidates(images_per_step: int) -> list[Plan]:
     return [Plan(size, images_per_step // size, checkpointing) for checkpointing in (False, True) for size in sizes]
 
 
-def choose(images_per_step: int, budget: float, one_plain: float | None, one_checkpointed: float) -> Plan | None:
+def choose(images_per_step: int, budget: float, one_plain: float | None, one_checkpointed: float | None) -> Plan | None:
     """The fastest plan that fits.
 
     Args:
         images_per_step: Images per optimizer step.
         budget: Memory that may be used, in bytes.
         one_plain: What a step with one image takes without checkpointing; None if it does not fit.
-        one_checkpointed: The same with checkpointing.
+        one_checkpointed: The same with checkpointing; None if the model has none.
 
     Returns:
         The plan; None if none fits. What a step takes grows linearly with its images.
@@ -159,20 +159,26 @@ def plan_memory(
         plain = _trial(model, image_size, device, precision, checkpointing=False)
         if plain is not None and plain * images_per_step <= budget:
             return _told(Plan(images_per_step, 1, False), plain, budget, tell)
-    checkpointed = _trial(model, image_size, device, precision, checkpointing=True)
+    can_checkpoint = model.base_model.model.supports_gradient_checkpointing
+    checkpointed = _trial(model, image_size, device, precision, checkpointing=True) if can_checkpoint else None
     # Without checkpointing a step takes a few times as much. A CPU has no error to catch, so it is not tried in vain.
-    if device.type == "cpu" and not checkpointing and checkpointed is not None and checkpointed * 6 <= budget:
+    fits = not can_checkpoint or (checkpointed is not None and checkpointed * 6 <= budget)
+    if device.type == "cpu" and not checkpointing and fits:
         plain = _trial(model, image_size, device, precision, checkpointing=False)
     if plain is not None and checkpointed is not None:
         plain = max(plain, checkpointed)
-    plan = None if checkpointed is None else choose(images_per_step, budget, plain, checkpointed)
-    if plan is None or checkpointed is None:
-        need = "more than there is" if checkpointed is None else f"{checkpointed / 2**30:.1f} GB"
+    plan = choose(images_per_step, budget, plain, checkpointed)
+    if plan is None:
+        least = checkpointed if can_checkpoint else plain
+        need = "more than there is" if least is None else f"{least / 2**30:.1f} GB"
+        how = " with checkpointing" if can_checkpoint else ""
+        advice = ", or adapt fewer blocks with --adapt-last" if can_checkpoint else ""
         raise RunError(
-            f"One image of {image_size[0]} x {image_size[1]} pixels needs {need} with checkpointing, and "
-            f"{max(budget, 0) / 2**30:.1f} GB can be used. Lower --image-size, or adapt fewer blocks with --adapt-last."
+            f"One image of {image_size[0]} x {image_size[1]} pixels needs {need}{how}, and "
+            f"{max(budget, 0) / 2**30:.1f} GB can be used. Lower --image-size{advice}."
         )
-    return _told(plan, checkpointed if plan.activation_checkpointing else plain or 0.0, budget, tell)
+    each = checkpointed if plan.activation_checkpointing else plain
+    return _told(plan, each or 0.0, budget, tell)
 
 
 def _told(plan: Plan, each: float, budget: float, tell: Callable[[str], None]) -> Plan:

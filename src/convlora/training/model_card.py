@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from convlora import __version__
+from convlora.methods.registry import find_method
 from convlora.training.config import RunConfig
 
 _SHOWN = ("iou", "dice", "iou_pooled", "mae", "ber", "s_measure", "e_measure", "weighted_f")
@@ -24,18 +25,19 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
     """
     method = config.to_dict()["method"]
     size = config.model.image_size
-    # A folder on somebody's disk is no model that the Hub could link to.
-    is_local = Path(config.model.source).exists()
+    network = find_method(method["name"]).network
+    # A folder on somebody's disk is no model that the Hub could link to, and a network of one's own has none.
+    is_local = network is not None or Path(config.model.source).exists()
     name = Path(config.model.source).name if is_local else config.model.source
     header = {
         **({} if is_local else {"base_model": config.model.source}),
         "library_name": "peft",
         "pipeline_tag": "image-segmentation",
-        "tags": ["convlora", "segment-anything", "sam", method["name"]],
+        "tags": ["convlora", *(["segment-anything", "sam"] if network is None else []), method["name"]],
     }
     binary = len(classes) == 2 and config.model.head in ("auto", "binary")
     task = f"Segments {classes[1]} from {classes[0]}." if binary else f"Tells apart {', '.join(classes)}."
-    per_pixel = config.model.head == "per-pixel"
+    per_pixel = config.model.head == "per-pixel" or network is not None
     loss = "cross-entropy and Dice" if per_pixel else "set loss of mask classification"
     loss = config.training.loss if binary else loss
     shown = _SHOWN if len(classes) == 2 else _SHOWN_OF_SEVERAL
@@ -44,7 +46,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         *yaml.safe_dump(header, sort_keys=False).splitlines(),
         "---",
         "",
-        f"# {name} fine-tuned with {method['name']}",
+        f"# {name} fine-tuned with {method['name']}" if network is None else "# U-Net",
         "",
         f"{task} Made by convlora {__version__}.",
         "",

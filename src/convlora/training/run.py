@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import resource
 import sys
@@ -25,7 +26,7 @@ from convlora.data.classes import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
 from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
-from convlora.devices import resolve_device, resolve_precision, set_matmul_precision, use_device
+from convlora.devices import free_cached_memory, resolve_device, resolve_precision, set_matmul_precision, use_device
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import SAM, adapter_folder, check_sam, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
@@ -33,20 +34,22 @@ from convlora.locking import LOCK, only_one
 from convlora.losses import SetLossSettings
 from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import MultiClassScores
-from convlora.models import SamForSemanticSegmentation
+from convlora.models import SamForSemanticSegmentation, SegmentationModel
 from convlora.models.bundled import absolute
 from convlora.models.configuration import as_size
 from convlora.models.detail import AUTO
 from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.models.loading import load_model
 from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
 from convlora.models.replay import Recorder
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
-from convlora.training.arguments import trainer_arguments
+from convlora.training.arguments import epochs_between_validations, trainer_arguments
+from convlora.training.budget import steps_within
 from convlora.training.cache import end_cache, start_cache
-from convlora.training.callbacks import Interruption, LogFile, ProgressReport, StepTimer
+from convlora.training.callbacks import FewerValidations, Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
 from convlora.training.folder import check_folder, check_resumed, keep_new_adapter, last_checkpoint, new_adapter
 from convlora.training.health import Health
@@ -92,7 +95,9 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         reporter = Silent()
     if config.data.path is None:
         raise InputError("No data are named. Give a folder or CSV file: convlora train DATA --output RUN.")
-    config.data.path, config.model.source = absolute(config.data.path), absolute(config.model.source)
+    config.data.path = absolute(config.data.path)
+    if find_method(config.method.name).network is None:
+        config.model.source = absolute(config.model.source)
     with only_one(output) if process.is_main_process else contextlib.nullcontext():
         return _train(config, output, resume, reporter, process, device, precision)
 
@@ -106,6 +111,8 @@ def _train(
     device: torch.device,
     precision: str,
 ) -> dict[str, Any]:
+    if config.training.budget_seconds is not None and process.num_processes > 1:
+        raise InputError("--budget-seconds times the steps of one process, and there are several. Give --max-steps.")
     checkpoint = _prepare_folder(config, output, resume, reporter, process)
     if config.training.precision != "auto":  # that of the run that is resumed
         precision = resolve_precision(config.training.precision, device)
@@ -163,25 +170,48 @@ def _train(
         seed=config.training.seed,
         intensity=config.data.intensity,
     )
+    parts: dict[str, Any] = {
+        "model": model,
+        "train_dataset": dataset,
+        "val_samples": val_samples,
+        "classes": classes,
+        "precision": precision,
+        "compile": "none" if config.training.cache else config.training.compile,  # files cannot be recorded
+    }
+    if config.training.budget_seconds is not None and config.training.max_steps is None:
+        with _stopping_at_bad_files(output):
+            config.training.max_steps = steps_within(
+                config.training.budget_seconds,
+                trainer_arguments(config, output, device, len(dataset)),
+                passes=Passes(_recorder(config, device, process, Silent()), Silent().message),
+                tell=reporter.message,
+                **parts,
+            )
+        gc.collect()  # the trainer that timed, and on a GPU what it recorded
+        free_cached_memory()
     timer, interruption = StepTimer(), Interruption(reporter, reading_interval(device))
+    every = epochs_between_validations(config, len(dataset), process.num_processes)
+    if every > 1:
+        reporter.message(f"Validation after every {every} epochs, which are short.")
 
     def save_adapter(scores: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
         _save_adapter(model, new_adapter(output, trainer.state.global_step), config, classes, weights)
 
     trainer = SegmentationTrainer(
-        model=model,
+        **parts,
         args=trainer_arguments(config, output, device, len(dataset), process.num_processes),
-        train_dataset=dataset,
-        val_samples=val_samples,
-        classes=classes,
-        precision=precision,
         reporter=reporter,
         health=Health(reporter, classes, config.training.max_grad_norm),
-        compile="none" if config.training.cache else config.training.compile,  # files cannot be recorded
         passes=Passes(_recorder(config, device, process, reporter), reporter.message),
         on_new_best=save_adapter,
         on_checkpoint=partial(keep_new_adapter, output),
-        callbacks=[timer, LogFile(output / "log.jsonl"), ProgressReport(reporter), interruption],
+        callbacks=[
+            timer,
+            LogFile(output / "log.jsonl"),
+            ProgressReport(reporter),
+            FewerValidations(every),
+            interruption,  # after those that it may have to overrule
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     if checkpoint is not None:
@@ -192,7 +222,8 @@ def _train(
             write_json(output / SKIPPED, data.skipped)
         config.save(output / "config.yaml")
         write_json(output / "classes.json", classes.to_dict())
-        if find_method(config.method.name).trains_encoder:  # all weights are those of the run
+        method = find_method(config.method.name)
+        if method.trains_encoder or method.network is not None:  # all weights are those of the run
             (output / SAM).unlink(missing_ok=True)  # of a false start with another method
         else:
             write_json(output / SAM, sam)
@@ -253,21 +284,21 @@ def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
     return adapt(load_base(config, classes), config)
 
 
-def load_base(config: RunConfig, classes: ClassTable) -> SamForSemanticSegmentation:
+def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
     """The segmenter as it is before anything is trained, in float32 on the CPU."""
-    size = config.model.image_size
     try:
-        return SamForSemanticSegmentation.from_pretrained(
+        return load_model(
+            config.method.name,
+            config.method.options,
             config.model.source,
             num_classes=classes.num_classes,
-            image_size=None if size is None else as_size(size),
+            image_size=config.model.image_size,
             loss=config.training.loss,
             ignore_index=classes.ignore_index,
             attention=config.model.attention,
             head=config.model.head,
             num_mask_tokens=config.model.num_mask_tokens,
             detail=AUTO if config.model.detail == "auto" else config.model.detail,
-            dtype=torch.float32,
         )
     except ValueError as error:
         if isinstance(error, InputError):
@@ -275,12 +306,13 @@ def load_base(config: RunConfig, classes: ClassTable) -> SamForSemanticSegmentat
         raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
 
 
-def adapt(base: SamForSemanticSegmentation, config: RunConfig) -> PeftModel:
+def adapt(base: SegmentationModel, config: RunConfig) -> PeftModel:
     """Puts fresh adapters into a segmenter."""
-    if find_method(config.method.name).from_scratch:  # right after the seed was set
-        randomize(base.vision_encoder)
+    if isinstance(base, SamForSemanticSegmentation) and find_method(config.method.name).from_scratch:
+        randomize(base.vision_encoder)  # right after the seed was set
         randomize(base.mask_decoder)
-    blocks, last = len(base.vision_encoder.layers), config.training.adapt_last
+    blocks = 0 if base.vision_encoder is None else len(base.vision_encoder.layers)
+    last = config.training.adapt_last
     if last is not None and last > blocks:
         raise InputError(f"--adapt-last {last} is more than the {blocks} blocks of the vision encoder. Lower it.")
     return apply_method(

@@ -12,6 +12,7 @@ from convlora.data.classes import ClassTable
 from convlora.data.images import read_mask
 from convlora.data.sample import Sample
 from convlora.errors import InputError
+from convlora.methods.registry import find_method
 from convlora.metrics import MULTI_CLASS_SCORES
 from convlora.models.detail import AUTO
 from convlora.training.config import RunConfig
@@ -54,7 +55,7 @@ def settle_task(
             f"training.select_by={config.training.select_by} is for binary tasks; with {classes.num_classes} classes "
             f"use one of {', '.join(MULTI_CLASS_SCORES)}."
         )
-    if not several or config.model.head == "per-pixel":
+    if not several or config.model.head == "per-pixel" or find_method(config.method.name).network is not None:
         config.model.num_mask_tokens = None
         return
     counts = [classes_in(sample, classes, values) for sample in samples if sample.mask is not None]

@@ -9,19 +9,20 @@ from transformers.integrations import get_available_reporting_integrations
 from convlora.data.augmentation import AUGMENTATIONS
 from convlora.errors import InputError
 from convlora.losses import LOSSES
-from convlora.methods.registry import check_method, resolve_options
+from convlora.methods.registry import check_method, find_method, resolve_options
 from convlora.metrics import HIGHER_IS_BETTER
-from convlora.training.config import RunConfig
+from convlora.training.config import ModelSettings, RunConfig
 
 _MOST_WORKERS = 256  # each is a process, and no machine has that many cores to spare
 
 
 def check_settings(config: RunConfig) -> None:
-    """Checks ranges and names, and completes the method's options.
+    """Checks ranges and names, and completes the method's options and its learning rate.
 
     Raises:
         InputError: With every problem found.
     """
+    _check_network(config)
     t, d = config.training, config.data
     problems = []
     for name, value, least in (
@@ -45,9 +46,13 @@ def check_settings(config: RunConfig) -> None:
         for name in t.report_to
         if name not in known
     ]
+    if t.lr is None:
+        t.lr = find_method(config.method.name).lr
     for name in ("lr", "weight_decay", "max_grad_norm"):
         if not math.isfinite(getattr(t, name)):
             problems.append(f"training.{name} must be a finite number, got {getattr(t, name)}")
+    if t.budget_seconds is not None and not 0 < t.budget_seconds < math.inf:
+        problems.append(f"--budget-seconds must be above 0, got {t.budget_seconds}")
     if not t.lr > 0:
         problems.append(f"--lr must be above 0, got {t.lr}")
     if t.logging_steps < 1:
@@ -72,3 +77,34 @@ def check_settings(config: RunConfig) -> None:
         raise InputError("; ".join(problems) + ".")
     config.method.options = resolve_options(config.method.name, config.method.options)
     check_method(config.method.name, config.method.options, chosen_blocks=t.adapt_last is not None)
+
+
+def leave_out_sam(config: RunConfig) -> None:
+    """Takes back what settings made for a SAM say of it, so that a network of another kind can be trained with them."""
+    model, training = config.model, config.training
+    head = "auto" if model.head == "mask-classification" else model.head
+    config.model = ModelSettings(image_size=model.image_size, head=head)
+    training.adapt_last, training.cache, training.activation_checkpointing = None, False, False
+
+
+def _check_network(config: RunConfig) -> None:
+    """Refuses settings of a SAM where a network of another kind is trained; the network takes the place of the SAM."""
+    method, model, t = find_method(config.method.name), config.model, config.training
+    if method.network is None:
+        return
+    default = ModelSettings()
+    idle = {
+        "--model": model.source not in (default.source, method.network),
+        "model.attention": model.attention != default.attention,
+        "model.num_mask_tokens": model.num_mask_tokens not in (default.num_mask_tokens, None),
+        "model.detail": model.detail not in (default.detail, "none"),
+        "model.head=mask-classification": model.head == "mask-classification",
+        "--cache": t.cache,
+        "training.activation_checkpointing": t.activation_checkpointing,
+    }
+    for name, is_given in idle.items():
+        if is_given:
+            raise InputError(
+                f"{name} has no effect on the method {method.name}, which trains a network without SAM. Leave it out."
+            )
+    model.source, model.detail = method.network, "none"
