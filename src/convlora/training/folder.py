@@ -36,6 +36,7 @@ _MAY_CHANGE = {
     "model.source",
     "training.epochs",
     "training.max_steps",
+    "training.patience",  # the schedule does not depend on it
     "training.device",
     "training.cache",
     "training.activation_checkpointing",

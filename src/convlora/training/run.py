@@ -177,6 +177,9 @@ def _train(
         reporter=reporter,
         health=Health(reporter, classes, config.training.max_grad_norm),
         compile="none" if config.training.cache else config.training.compile,  # files cannot be recorded
+        ema=config.training.ema,
+        patience=config.training.patience,
+        rates=config.training.rates(),
         passes=Passes(_recorder(config, device, process, reporter), reporter.message),
         on_new_best=save_adapter,
         on_checkpoint=partial(keep_new_adapter, output),
@@ -391,6 +394,7 @@ def _finish(
         "precision": trainer.precision,
         "versions": {name: version(name) for name in ("convlora", "torch", "transformers", "peft")},
         "history": trainer.history,
+        "stopped_early": trainer.why_stopped_early(),
         "skipped_steps": trainer.account.skipped_steps,
     }
     if trainer.is_world_process_zero():
