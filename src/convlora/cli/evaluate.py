@@ -106,7 +106,8 @@ def evaluate(
             progress=progress.validate_step,
         )
     scores: dict[str, Any] = collected.compute()
-    result = {"run": str(run), "data": str(Path(data)), "split": split, "tta": tta, **scores, "trivial": trivial.compute()}
+    given = {"run": str(run), "data": str(Path(data)), "split": split, "tta": tta}
+    result = {**given, **scores, "trivial": trivial.compute()}
     if output is not None:
         make_folder(output)
         write_json(output / "scores.json", result)

@@ -84,7 +84,9 @@ def predict(
     segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision.value, tta=tta)
     # Whoever is done first waits for the others, however long their images take.
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=timedelta(days=30))
-    how = (tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision, *(["tta"] if tta else []))
+    how: list[Any] = [tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision]
+    if tta:
+        how.append("tta")
     done = DoneList(output, fingerprint(run, *how), processes.process_index)
     earlier = done.earlier(jobs) if resume else {}
     processes.wait_for_everyone()  # all have read it

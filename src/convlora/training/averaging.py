@@ -99,6 +99,5 @@ class WeightAverage:
             with self.in_place():
                 load_trained_weights(self._model, state["weights"])
         else:
-            torch._foreach_copy_(
-                self._average, [state["weights"][name].to(self._updates.device) for name in self._names]
-            )
+            for average, name in zip(self._average, self._names, strict=True):
+                average.copy_(state["weights"][name])
