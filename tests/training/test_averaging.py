@@ -199,11 +199,11 @@ def test_interrupted_and_gone_on_with_bit_for_bit(make_config, tmp_path):
     train(make_config(**settings), tmp_path / "undisturbed")
     with pytest.raises(Interrupted):
         train(make_config(**settings), tmp_path / "run", reporter=InterruptAt(4))
-    train(make_config(), tmp_path / "run", resume=True)  # what is left out is taken from the run
+    train(make_config(**settings), tmp_path / "run", resume=True)
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
     last = [load_state(last_checkpoint(tmp_path / run) / "averaged_weights.safetensors") for run in
             ("undisturbed", "run")]  # fmt: skip
     assert last[0]["updates"] == last[1]["updates"] == 6
     assert all(torch.equal(value, last[1]["weights"][name]) for name, value in last[0]["weights"].items())
     with pytest.raises(InputError, match=r"training\.ema = 0\.5 instead of 0\.9"):
-        train(make_config(ema=0.5), tmp_path / "run", resume=True)
+        train(make_config(**settings | {"ema": 0.5}), tmp_path / "run", resume=True)

@@ -88,6 +88,7 @@ class SegmentationTrainer(ResumableTrainer):
     ) -> None:
         self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed)
         self.ema, self.patience, self.rates = ema, patience, rates or {}
+        check_rates(kwargs["model"], self.rates)  # before a folder is made
         super().__init__(train_dataset=train_dataset, eval_dataset=train_dataset, **kwargs)
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if self.is_deepspeed_enabled or (plugin is not None and plugin.fsdp_version != 2):
@@ -102,7 +103,6 @@ class SegmentationTrainer(ResumableTrainer):
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
         self.reporter, self.health, self.passes, self.compile = reporter, health, passes, compile
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
-        check_rates(self.model, self.rates)
         count_choices(self.model)
         self.history: list[dict[str, Any]] = []
         self.account = StepAccount()
