@@ -9,12 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from convlora.errors import InputError
 from convlora.training.averaging import WeightAverage
 from convlora.training.checkpoint import load_state, save_state
 from convlora.training.folder import last_checkpoint
 from convlora.training.run import Interrupted, train
+from convlora.training.sharding import trained_weights
 from convlora.training.steps import skip_on_device
 from convlora.training.trainer import SegmentationTrainer
 from tests.helpers.no_sync import no_sync
@@ -151,6 +154,54 @@ def test_it_goes_on_from_what_was_saved(tmp_path):
     for one in (run, other):
         one.step(4)
     assert torch.equal(run.averaged(), other.averaged())
+
+
+class SpreadRun(Run):
+    """The same, with the weights spread over processes by FSDP."""
+
+    def __init__(self):
+        super().__init__()
+        fully_shard(self.model, mesh=init_device_mesh("cpu", (1,)))  # the model is a root: it stays whole after a pass
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=0.1, fused=True)
+        self.average = WeightAverage(self.model, self.optimizer, 0.3)
+
+    def weight(self):
+        return trained_weights(self.model)["2.weight"].clone()
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A group of one process, which FSDP asks for."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+def test_weights_that_are_spread_over_processes(tmp_path):
+    """Steps, an exchange between passes, and going on from what was saved are as without."""
+    plain, spread, resumed = Run(), SpreadRun(), SpreadRun()
+    pixels = torch.randn(5, 3)
+    for number in range(3):
+        for run in (plain, spread):
+            run.step(number, skip=number == 1)
+    answers = []
+    for run in (plain, spread):
+        with run.average.in_place(), torch.no_grad():
+            averaged = run.model(pixels)
+        answers.append([averaged, run.model(pixels)])
+    for one, other in zip(*answers):
+        torch.testing.assert_close(one, other)
+    assert not torch.allclose(*answers[0])
+    state, wanted = spread.average.state_dict(), plain.average.state_dict()
+    assert state["updates"] == wanted["updates"] == 2
+    for name, value in wanted["weights"].items():
+        torch.testing.assert_close(state["weights"][name], value)
+    save_state(tmp_path / "average.safetensors", state)
+    resumed.average.load_state_dict(load_state(tmp_path / "average.safetensors"))
+    torch.testing.assert_close(resumed.averaged(), plain.averaged())
+    torch.testing.assert_close(resumed.weight(), resumed.seen[0])
 
 
 @pytest.fixture(scope="module")

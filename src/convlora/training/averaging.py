@@ -40,6 +40,7 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, optimizer: Any, decay: float) -> None:
         self._model, self.decay = model, decay
+        self._is_spread = is_sharded(model)  # asked now: after a pass a process may hold whole weights
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._names, self._parameters = list(trained), list(trained.values())
         self._average = [part.clone() for part in self._parts()]
@@ -84,9 +85,9 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps. If the model is spread over processes, all must call it."""
-        if is_sharded(self._model):
-            with self.in_place():
-                weights = trained_weights(self._model)
+        if self._is_spread:
+            with self.in_place():  # cloned, because of a single process these are the weights themselves
+                weights = {name: value.clone() for name, value in trained_weights(self._model).items()}
         else:
             weights = dict(zip(self._names, self._average, strict=True))
         return {"updates": self._updates, "weights": weights}
@@ -95,7 +96,7 @@ class WeightAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what [`state_dict`] returned."""
         self._updates.copy_(state["updates"])
-        if is_sharded(self._model):
+        if self._is_spread:
             with self.in_place():
                 load_trained_weights(self._model, state["weights"])
         else:
