@@ -86,7 +86,7 @@ def segmenter(
         image_size: Side of the images in pixels.
         attention: The form of the attention.
         device: Where random weights are drawn, much faster on a GPU; the CPU if it is None.
-        **task: `num_classes`, `head` and `num_mask_tokens`.
+        **task: `num_classes`, `head`, `num_mask_tokens` and `detail`.
     """
     if size == BUNDLED:
         return SamForSemanticSegmentation.from_pretrained("tiny", image_size=image_size, attention=attention, **task)

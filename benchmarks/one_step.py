@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--method", default="conv-lora")
     parser.add_argument("--classes", type=int, default=2)
     parser.add_argument("--head", default="auto")
+    parser.add_argument("--detail", choices=["none", "half", "full"], default="none")
     parser.add_argument("--mask-tokens", type=int)
     parser.add_argument("--attention", choices=FORMS, default="auto")
     parser.add_argument("--experts", choices=["fast", "direct"], default="fast")
@@ -56,6 +57,7 @@ def main() -> None:
         attention=options.attention,
         num_classes=options.classes,
         head=options.head,
+        detail=options.detail,
         num_mask_tokens=options.mask_tokens,
     )
     model = adapted(base, kind, options.precision, device)

@@ -27,6 +27,7 @@ def test_every_recipe_is_a_run_that_could_start(name):
     assert config.training.select_by in HIGHER_IS_BETTER
     assert (config.training.batch_size * config.training.grad_accum, config.model.image_size) == (4, 1024)
     assert (config.method.name, config.method.options["r"]) == ("conv-lora", 3)
+    assert config.model.detail == "none", "published without a detail branch"
 
 
 def test_the_published_settings():

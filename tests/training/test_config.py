@@ -1,6 +1,7 @@
 import re
 
 import pytest
+import yaml
 
 from convlora.errors import InputError
 from convlora.training.config import RunConfig
@@ -152,3 +153,15 @@ def test_a_run_of_before_there_were_averages_has_none():
     settings = RunConfig.load(SAVED / "0.1.0" / "conv-lora" / "config.yaml").training
     assert (settings.ema, settings.patience, settings.warmup_steps, settings.rates()) == (None, None, 0, {})
     check_settings(RunConfig.load(SAVED / "0.1.0" / "conv-lora" / "config.yaml"))
+
+
+def test_runs_of_before_the_detail_branch_are_repeated_without_it(tmp_path):
+    path = tmp_path / "config.yaml"
+    RunConfig().save(path)
+    assert RunConfig.load(path).model.detail == "auto"
+    values = yaml.safe_load(path.read_text())
+    del values["model"]["detail"]
+    path.write_text(yaml.safe_dump(values))
+    assert RunConfig.load(path).model.detail == "none"
+    path.write_text("training: {epochs: 3}")  # some settings, not those of a run
+    assert RunConfig.load(path).model.detail == "auto"

@@ -124,8 +124,14 @@ def compare(first, second):
     assert one[0]["load_balancing_loss"] > 0
     weights = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (first, second)]
     assert weights[0].keys() == weights[1].keys()
-    for name in weights[0]:
-        torch.testing.assert_close(weights[0][name], weights[1][name], **tolerances.PROCESSES_WEIGHTS._asdict())
+    for name, weight in weights[0].items():
+        # Soft-max ignores what all keys have in common: the gradient of their bias is zero but for rounding, and the
+        # optimizer makes steps of ordinary size of it.
+        if not name.endswith("k_proj.bias"):
+            allowed = tolerances.PROCESSES_WEIGHTS._asdict()
+            torch.testing.assert_close(
+                weight, weights[1][name], **allowed, msg=lambda text, name=name: f"{name} {text}"
+            )
     metrics = [json.loads((run / "metrics.json").read_text()) for run in (first, second)]
     for split in ("val", "test"):
         assert metrics[1][split]["num_images"] == 3, "each image is counted once"

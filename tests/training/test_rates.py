@@ -86,24 +86,26 @@ def test_a_rate_of_what_is_not_trained_is_refused():
 
 
 def test_a_run_without_a_detail_branch_says_so_before_it_begins(make_config, tmp_path):
+    config = make_config(lr_detail=1e-3)
+    config.model.detail = "none"
     with pytest.raises(InputError, match=r"training\.lr_detail"):
-        train(make_config(lr_detail=1e-3), tmp_path / "run")
+        train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("method", ["lora", "decoder"])
 def test_rates_of_a_run(make_config, tmp_path, method):
     """They rise and fall together; the log tells the base rate, also where all that is trained has another."""
-    config = make_config(epochs=1, batch_size=1, lr_decoder=2e-3, warmup_steps=2)
+    config = make_config(epochs=1, batch_size=1, lr_decoder=2e-3, lr_detail=4e-3, warmup_steps=2)
     config.method.name = method
     train(config, tmp_path / "run")
     rates = [line["lr"] for line in log_of(tmp_path / "run")]
     assert rates == pytest.approx([0, 5e-3, 1e-2, 7.5e-3, 5e-3, 2.5e-3])
     state = load_state(last_checkpoint(tmp_path / "run") / "optimizer_state.safetensors")
     groups = state["optimizer"]["param_groups"]
-    decoder = [(2e-3, 1e-4), (2e-3, 0.0)]
+    head = [(2e-3, 1e-4), (2e-3, 0.0), (4e-3, 1e-4), (4e-3, 0.0)]
     assert [(group["initial_lr"], group["weight_decay"]) for group in groups] == (
-        decoder if method == "decoder" else [(1e-2, 1e-4), *decoder]
+        head if method == "decoder" else [(1e-2, 1e-4), *head]
     )
 
 

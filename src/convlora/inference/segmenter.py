@@ -145,6 +145,7 @@ class Segmenter:
                 num_classes=classes.num_classes,
                 head=settings["model"].get("head", "auto"),
                 num_mask_tokens=settings["model"].get("num_mask_tokens"),
+                detail=settings["model"].get("detail", "none"),  # runs of older versions have none
                 dtype=torch.float32,
             )
         except InputError as error:

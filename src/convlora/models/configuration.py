@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import SamConfig
 
 from convlora.losses import LOSSES
+from convlora.models.detail import FINEST
 
 IMAGE_MULTIPLE = 16  # SAM's patch size in pixels
 HEADS = ("binary", "mask-classification", "per-pixel")
@@ -26,6 +27,8 @@ class SamSegmentationConfig(SamConfig):
             one image. `"auto"`, or None: one per class, which always suffices.
         ignore_index: Label of pixels that count nowhere.
         loss: Name of the training loss, see `convlora.losses`.
+        detail: A convolutional branch for what is thinner than SAM's patches, see `convlora.models.detail`: `"none"`,
+            `"half"` to draw at half of the image's size, or `"full"`.
         attention: How the vision encoder computes its attention, see `convlora.models.attention.set_attention`.
     """
 
@@ -38,6 +41,7 @@ class SamSegmentationConfig(SamConfig):
     ignore_index: int = 255
     loss: str = "structure"
     attention: str = "auto"
+    detail: str = "none"
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Brings the sizes of all parts in line with `image_size`."""
@@ -53,6 +57,8 @@ class SamSegmentationConfig(SamConfig):
         self._check_head()
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got '{self.loss}'")
+        if self.detail not in FINEST:
+            raise ValueError(f"detail must be one of {', '.join(FINEST)}, got '{self.detail}'")
         self.image_size = [height, width]
         # transformers' modules know squares only; the segmenter itself gives the tables their true size.
         vision.image_size = max(height, width)

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamFeedForward, SamLayerNorm, SamMaskDecoder, SamTwoWayTransformer
+
+from convlora.models.detail import DetailBranch
+
+
+class Masks(NamedTuple):
+    """Logits of masks in two parts, which are summed at the size that is wanted.
+
+    Attributes:
+        coarse: `(B, N, H / 4, W / 4)`, SAM's.
+        fine: The correction of the detail branch, `(B, N, H / 2, W / 2)` or `(B, N, H, W)`; None without one.
+    """
+
+    coarse: torch.Tensor
+    fine: torch.Tensor | None
+
+    def at(self, size: tuple[int, int] | torch.Size) -> torch.Tensor:
+        """The sum at a size, by bilinear interpolation, in single precision: `(B, N, *size)`."""
+        parts = [part.float() for part in self if part is not None]
+        resized = [F.interpolate(p, size=size, mode="bilinear", align_corners=False) for p in parts]
+        return resized[0] if len(resized) == 1 else resized[0] + resized[1]
+
+    def finest(self) -> torch.Tensor:
+        """The sum at the size of the finer part, in single precision."""
+        return self.coarse.float() if self.fine is None else self.at(self.fine.shape[-2:])
 
 
 class SemanticMaskDecoder(nn.Module):
@@ -33,6 +60,12 @@ class SemanticMaskDecoder(nn.Module):
         self.upscale_conv2 = nn.ConvTranspose2d(width // 4, width // 8, kernel_size=2, stride=2)
         self.activation = nn.GELU()
         self.output_hypernetworks_mlps = nn.ModuleList([SamFeedForward(width, width, width // 8, 3)])
+        self.detail: DetailBranch | None = None
+
+    def add_detail(self, finest: int) -> None:
+        """Adds a fresh detail branch, see `convlora.models.detail`; the masks stay as they are for now."""
+        width = self.config.hidden_size
+        self.detail = DetailBranch(width, width // 8, finest=finest).to(self.mask_tokens.weight)
 
     @classmethod
     def from_sam(cls, decoder: SamMaskDecoder) -> SemanticMaskDecoder:
@@ -45,21 +78,39 @@ class SemanticMaskDecoder(nn.Module):
         return semantic
 
     def forward(
-        self, image_embeddings: torch.Tensor, image_positional_embeddings: torch.Tensor, dense_embedding: torch.Tensor
-    ) -> torch.Tensor:
+        self,
+        image_embeddings: torch.Tensor,
+        image_positional_embeddings: torch.Tensor,
+        dense_embedding: torch.Tensor,
+        pixel_values: torch.Tensor,
+    ) -> Masks:
         """Predicts the mask of the foreground.
 
         Args:
             image_embeddings: `(B, C, h, w)` from the vision encoder.
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
+            pixel_values: `(B, 3, H, W)`, for the detail branch.
 
         Returns:
-            Logits `(B, 1, 4h, 4w)`.
+            Logits of one mask.
         """
         tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding)
-        kernel = self.output_hypernetworks_mlps[0](tokens[:, 0])
-        return torch.einsum("bc,bchw->bhw", kernel, features).unsqueeze(1)
+        return self.draw(self.output_hypernetworks_mlps[0](tokens[:, :1]), features, image_embeddings, pixel_values)
+
+    def draw(
+        self,
+        kernels: torch.Tensor,
+        features: torch.Tensor,
+        image_embeddings: torch.Tensor,
+        pixel_values: torch.Tensor,
+    ) -> Masks:
+        """The masks of kernels `(B, N, C / 8)` on mask features `(B, C / 8, 4h, 4w)`."""
+        coarse = torch.einsum("bnc,bchw->bnhw", kernels, features)
+        if self.detail is None:
+            return Masks(coarse, None)
+        fine = self.detail(pixel_values, image_embeddings, features)
+        return Masks(coarse, torch.einsum("bnc,bchw->bnhw", self.detail.kernels(kernels), fine))
 
     def decode(
         self, image_embeddings: torch.Tensor, image_positional_embeddings: torch.Tensor, dense_embedding: torch.Tensor
@@ -125,20 +176,24 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
         return several.to(first.device)
 
     def forward(  # type: ignore[override]
-        self, image_embeddings: torch.Tensor, image_positional_embeddings: torch.Tensor, dense_embedding: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self,
+        image_embeddings: torch.Tensor,
+        image_positional_embeddings: torch.Tensor,
+        dense_embedding: torch.Tensor,
+        pixel_values: torch.Tensor,
+    ) -> tuple[Masks, torch.Tensor | None]:
         """Predicts masks and names them.
 
         Args:
             image_embeddings: `(B, C, h, w)` from the vision encoder.
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
+            pixel_values: `(B, 3, H, W)`, for the detail branch.
 
         Returns:
-            Mask logits `(B, N, 4h, 4w)`, and class logits `(B, N, K + 1)`, of which the last is "no object"; None for
+            Logits of N masks, and class logits `(B, N, K + 1)`, of which the last is "no object"; None for
             the head `"per-pixel"`.
         """
         tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding)
-        kernels = self.output_hypernetworks_mlps[0](tokens)
-        masks = torch.einsum("bnc,bchw->bnhw", kernels, features)
+        masks = self.draw(self.output_hypernetworks_mlps[0](tokens), features, image_embeddings, pixel_values)
         return masks, None if self.classifier is None else self.classifier(tokens)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel, SamModel
 from transformers.modeling_outputs import SemanticSegmenterOutput
@@ -18,8 +17,9 @@ from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, load_whole, read_model_type
 from convlora.models.configuration import SamSegmentationConfig, as_size
+from convlora.models.detail import FINEST
 from convlora.models.frozen_blocks import FrozenBlockCache
-from convlora.models.mask_decoder import MultiClassMaskDecoder, SemanticMaskDecoder
+from convlora.models.mask_decoder import Masks, MultiClassMaskDecoder, SemanticMaskDecoder
 from convlora.models.positions import resize_vision_encoder
 from convlora.models.semantic_maps import class_scores
 
@@ -99,8 +99,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
                 interpolated to it. Default: the size the checkpoint was made for.
             attention: How the vision encoder computes its attention: `"auto"` (the default, or as saved), `"blocks"`,
                 `"vectors"`, or transformers' own `"sdpa"` or `"eager"`, which `attn_implementation` chooses too.
-            **kwargs: `loss`, `ignore_index`, `head` and `num_mask_tokens` of the configuration; everything else goes to
-                transformers.
+            **kwargs: `loss`, `ignore_index`, `head`, `num_mask_tokens` and `detail` of the configuration; everything
+                else goes to transformers.
 
         Returns:
             The model in evaluation mode.
@@ -113,7 +113,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
             kwargs.setdefault("dtype", torch.float32)  # half precision is for keeping the package small
         if kwargs.pop("output_loading_info", False):
             raise ValueError("output_loading_info is not supported; load the SAM with transformers to see it.")
-        own = ("loss", "ignore_index", "head", "num_mask_tokens")
+        own = ("loss", "ignore_index", "head", "num_mask_tokens", "detail")
         task: dict[str, Any] = {key: kwargs.pop(key) for key in own if key in kwargs}
         if num_classes is not None:
             task["num_classes"] = num_classes
@@ -199,6 +199,9 @@ class SamForSemanticSegmentation(PreTrainedModel):
                 num_mask_tokens=config.mask_tokens_in_use,
                 head=config.head_in_use,
             )
+        finest = FINEST[config.detail]
+        if finest is not None:
+            self.mask_decoder.add_detail(finest)
 
     def freeze_prompt_encoder(self) -> None:
         """Freezes what is never trained: the prompt encoder and the random Fourier features of positions."""
@@ -253,15 +256,16 @@ class SamForSemanticSegmentation(PreTrainedModel):
             check_labels(labels, self.config.num_classes, self.config.ignore_index)
         output: SemanticSegmenterOutput
         embeddings = self.get_image_embeddings(pixel_values)
-        low_resolution = self.mask_decoder(
+        masks = self.mask_decoder(
             embeddings,
             self.image_positional_embeddings().to(embeddings.dtype),
             self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1),
+            pixel_values,
         )
         if self.config.head_in_use != "binary":
-            output = self._several_classes(*low_resolution)
+            output = self._several_classes(*masks)
         else:
-            output = self._binary(low_resolution, pixel_values.shape[-2:])
+            output = self._binary(masks, pixel_values.shape[-2:])
         if labels is not None:
             output = replace(output, loss=self.loss_of(output, labels))
         return output if return_dict is not False else output.to_tuple()
@@ -283,13 +287,12 @@ class SamForSemanticSegmentation(PreTrainedModel):
         return set_loss(output.mask_logits, output.class_logits, labels, settings=self.set_loss_settings, **common)
 
     @staticmethod
-    def _binary(low_resolution: torch.Tensor, size: torch.Size) -> SemanticSegmenterOutput:
+    def _binary(masks: Masks, size: torch.Size) -> SemanticSegmenterOutput:
         # Interpolation and loss in single precision: half precision cannot tell probabilities near 1 apart.
-        logits = F.interpolate(low_resolution.float(), size=size, mode="bilinear", align_corners=False)
-        return SemanticSegmenterOutput(logits=logits)
+        return SemanticSegmenterOutput(logits=masks.at(size))
 
-    def _several_classes(self, mask_logits: torch.Tensor, class_logits: torch.Tensor | None) -> MultiClassOutput:
-        mask_logits = mask_logits.float()
+    def _several_classes(self, masks: Masks, class_logits: torch.Tensor | None) -> MultiClassOutput:
+        mask_logits = masks.finest()
         class_logits = None if class_logits is None else class_logits.float()
         # Nobody reads them while training, and they are as large as all masks.
         logits = None if self.training else class_scores(mask_logits, class_logits).clamp(min=1e-12).log()

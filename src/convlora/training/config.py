@@ -61,6 +61,8 @@ class ModelSettings:
             have one of their own.
         num_mask_tokens: Mask tokens of mask classification; "auto": chosen from the data, more than any image has
             classes.
+        detail: A convolutional branch beside SAM for what is thinner than its patches: "half" draws at half of the
+            image's size, "full" at all of it, "none" is SAM alone as published; "auto" chooses.
         attention: "auto" (exact and small: "blocks" on a CPU, "vectors" on a GPU), or transformers' "sdpa" or "eager".
     """
 
@@ -69,6 +71,7 @@ class ModelSettings:
     head: Literal["auto", "binary", "mask-classification", "per-pixel"] = "auto"
     num_mask_tokens: int | Literal["auto"] | None = "auto"
     attention: Literal["auto", "blocks", "vectors", "sdpa", "eager"] = "auto"
+    detail: Literal["auto", "none", "half", "full"] = "auto"
 
 
 @dataclass
@@ -184,6 +187,8 @@ class RunConfig:
         if not isinstance(values, dict):
             raise InputError(f"The configuration {path} is empty or no table of settings. Compare a RUN/config.yaml.")
         config = cls()
+        if set(_SECTIONS) <= values.keys():  # a whole run's, maybe of an older version
+            config.update(_IN_OLDER_VERSIONS, origin=str(path))
         config.update(values, origin=str(path))
         return config
 
@@ -270,6 +275,12 @@ class RunConfig:
                 f"{section}.{key} must be {_describe(kind)}, but {origin} gives {quoted(value)}."
             ) from None
 
+
+# What a run did whose version did not have the setting yet.
+_IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
+    "model": {"detail": "none"},
+    "training": {"lr_decoder": None, "lr_detail": None, "warmup_steps": 0, "ema": None, "patience": None},
+}
 
 _SECTIONS: dict[str, list[str]] = {
     section.name: [entry.name for entry in dataclasses.fields(kind) if entry.name != "options"]

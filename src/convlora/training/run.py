@@ -36,6 +36,7 @@ from convlora.metrics import MultiClassScores
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.bundled import absolute
 from convlora.models.configuration import as_size
+from convlora.models.detail import AUTO
 from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import count_parameters, halve_frozen_weights
@@ -268,6 +269,7 @@ def load_base(config: RunConfig, classes: ClassTable) -> SamForSemanticSegmentat
             attention=config.model.attention,
             head=config.model.head,
             num_mask_tokens=config.model.num_mask_tokens,
+            detail=AUTO if config.model.detail == "auto" else config.model.detail,
             dtype=torch.float32,
         )
     except ValueError as error:

@@ -13,6 +13,7 @@ from convlora.data.images import read_mask
 from convlora.data.sample import Sample
 from convlora.errors import InputError
 from convlora.metrics import MULTI_CLASS_SCORES
+from convlora.models.detail import AUTO
 from convlora.training.config import RunConfig
 
 Values = Mapping[int, Mapping[int, int]]  # pixels per value on disk of a mask, by the `id` of its sample
@@ -40,6 +41,8 @@ def settle_task(
     Raises:
         InputError: If a setting does not fit the task, or an image has more classes than there are mask tokens.
     """
+    if config.model.detail == "auto":
+        config.model.detail = AUTO
     several = classes.num_classes > 2 or config.model.head not in ("auto", "binary")
     if classes.num_classes == 2:
         if config.training.select_by in set(MULTI_CLASS_SCORES) - {"accuracy"}:

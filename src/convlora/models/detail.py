@@ -1,0 +1,140 @@
+"""A detail branch: what is thinner than SAM's patches, seen and drawn.
+
+SAM reads patches of 16 x 16 pixels and draws masks at a quarter of the image's size. Whatever is thinner than that is
+lost before the mask decoder sees it, however good the encoder is. The branch is a small convolutional pyramid over the
+pixels, from half of the image's size (or all of it) down to the grid of the image embedding. There it meets the
+embedding; on its way back up it meets the decoder's upscaled features. It ends in finer mask features. A mask stays
+what it is in SAM, the product of a token's kernel and features, so that every head shares the branch:
+
+    mask = enlarge(kernel . features of the decoder) + kernel . W (features of the branch)
+
+`W` starts at zero, so that a fresh model draws SAM's own masks.
+
+Convolutions are weight-standardised and followed by group normalisation, which depends neither on the batch nor on
+averages over past ones: batches of one image are common here.
+
+Source: the idea of convolutional detail beside a plain ViT is that of ViT-Adapter (Chen et al., ICLR 2023), ViTMatte
+(Yao et al., 2024) and SAM-HQ (Ke et al., NeurIPS 2023); the pyramid is a U-Net (Ronneberger et al., MICCAI 2015) with
+residual blocks (He et al., CVPR 2016). Weight standardisation: Qiao et al., "Micro-Batch Training with Batch-Channel
+Normalization and Weight Standardization", 2019. The design and the code are this package's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+WIDTHS = (16, 32, 64, 96, 128)  # channels at full size, half, a quarter, an eighth and a sixteenth
+FINEST = {"none": None, "half": 1, "full": 0}  # the setting `detail`, and the first of these levels
+AUTO: Literal["half"] = "half"  # what `detail: auto` of a run means
+_GROUP = 8  # channels that are normalised together
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution whose kernels have mean 0 and the variance that keeps the size of its input."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Convolves `(B, C, H, W)`."""
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        size = self.weight[0].numel()
+        weight = (self.weight - mean) * torch.rsqrt(variance * size + 1e-6)
+        return self._conv_forward(input, weight, self.bias)
+
+
+def _normalized(channels: int, previous: int, kernel_size: int = 3) -> nn.Sequential:
+    """A convolution to `channels` and its normalisation."""
+    convolution = StandardizedConv2d(previous, channels, kernel_size, padding=kernel_size // 2, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(channels // _GROUP, channels))
+
+
+class SingleConvolution(nn.Module):
+    """One 3x3 convolution, for the finest level: its maps are what the branch spends its memory on."""
+
+    def __init__(self, previous: int, channels: int) -> None:
+        super().__init__()
+        self.first = _normalized(channels, previous)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, C_in, h, w)` to `(B, C_out, h, w)`."""
+        return F.relu_(self.first(x))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, `(B, C_in, h, w)` to `(B, C_out, h, w)`."""
+
+    def __init__(self, previous: int, channels: int) -> None:
+        super().__init__()
+        self.first = _normalized(channels, previous)
+        self.second = _normalized(channels, channels)
+        self.shortcut = nn.Identity() if previous == channels else _normalized(channels, previous, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Adds to the shortcut what the convolutions find."""
+        return F.relu_(self.second(F.relu_(self.first(x))) + self.shortcut(x))
+
+
+class DetailBranch(nn.Module):
+    """Finer mask features from pixels, image embedding and the decoder's features.
+
+    Args:
+        embedding_channels: Channels of the image embedding, whose cells are 16 pixels wide.
+        mask_channels: Channels of the decoder's mask features.
+        finest: 0 to begin and end at the image's own size, 1 at half of it.
+        widths: Channels of the levels, see [`WIDTHS`].
+    """
+
+    def __init__(
+        self, embedding_channels: int, mask_channels: int, *, finest: int = 1, widths: Sequence[int] = WIDTHS
+    ) -> None:
+        super().__init__()
+        self.finest = finest
+        levels = list(widths[finest:])
+        stem = 3 * 4**finest  # pixels that fall together are put side by side
+        self.down = nn.ModuleList([SingleConvolution(stem, levels[0])])
+        self.down.extend([ResidualBlock(a, b) for a, b in pairwise(levels)])
+        self.embedding = _normalized(levels[-1], embedding_channels, 1)
+        self.meet = ResidualBlock(levels[-1], levels[-1])
+        # From here on the coarse levels come first. What comes up is added to what went down.
+        self.lateral = nn.ModuleList([_normalized(a, b, 1) for a, b in reversed(list(pairwise(levels)))])
+        self.up = nn.ModuleList([ResidualBlock(width, width) for width in reversed(levels[1:-1])])
+        self.up.append(SingleConvolution(levels[0], levels[0]))
+        self.mask_features = _normalized(widths[2], mask_channels, 1)  # where they are, at a quarter of the size
+        self.project = nn.Linear(levels[0], mask_channels, bias=False)
+        nn.init.zeros_(self.project.weight)
+
+    def forward(
+        self, pixel_values: torch.Tensor, embeddings: torch.Tensor, mask_features: torch.Tensor
+    ) -> torch.Tensor:
+        """Computes the features.
+
+        Args:
+            pixel_values: `(B, 3, H, W)`.
+            embeddings: `(B, C, H / 16, W / 16)`.
+            mask_features: `(B, C / 8, H / 4, W / 4)`.
+
+        Returns:
+            `(B, widths[finest], H / 2^finest, W / 2^finest)`, to be multiplied by `kernel . W`, see [`kernels`].
+        """
+        x = F.pixel_unshuffle(pixel_values, 2**self.finest)
+        skips = []
+        for number, block in enumerate(self.down):
+            x = block(x if number == 0 else F.avg_pool2d(x, 2))
+            skips.append(x)
+        x = self.meet(x + self.embedding(embeddings))
+        for lateral, block, skip in zip(self.lateral, self.up, reversed(skips[:-1])):
+            if skip.shape[-2:] == mask_features.shape[-2:]:
+                skip = skip + self.mask_features(mask_features)
+            x = block(F.interpolate(lateral(x), scale_factor=2.0, mode="nearest") + skip)
+        return x
+
+    def kernels(self, kernels: torch.Tensor) -> torch.Tensor:
+        """What the features are multiplied by for a token's kernel, `(B, N, C / 8)` to `(B, N, widths[finest])`.
+
+        Features of `C / 8` channels at the finest size would be the largest tensor of all.
+        """
+        return F.linear(kernels, self.project.weight.t())

@@ -1,0 +1,139 @@
+import pytest
+import torch
+
+from convlora.inference.evaluate import autocast
+from convlora.methods.registry import apply_method
+from convlora.models import SamForSemanticSegmentation
+from convlora.models.detail import DetailBranch, StandardizedConv2d
+from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from tests.helpers.models import tiny_sam
+from tests.helpers.tolerances import BY_DTYPE
+
+HEADS = [{}, {"num_classes": 3}, {"num_classes": 3, "head": "per-pixel"}]
+
+
+def segmenter(detail="half", **task):
+    torch.manual_seed(0)
+    return SamForSemanticSegmentation.from_sam(tiny_sam(), detail=detail, **task)
+
+
+def wake(model):
+    """Weights for the zeros that a branch starts with."""
+    torch.nn.init.normal_(model.mask_decoder.detail.project.weight)
+    return model
+
+
+@pytest.mark.parametrize("detail", ["half", "full"])
+@pytest.mark.parametrize("size", [64, (48, 80)])
+def test_a_fresh_branch_changes_no_binary_logit(detail, size):
+    plain = SamForSemanticSegmentation.from_sam(tiny_sam(), image_size=size).eval()
+    branch = segmenter(detail, image_size=size).eval()
+    pixels = torch.randn(2, 3, *plain.config.image_size)
+    assert torch.equal(branch(pixels).logits, plain(pixels).logits)
+    assert not torch.equal(wake(branch)(pixels).logits, plain(pixels).logits)
+
+
+@pytest.mark.parametrize("task", HEADS[1:])
+def test_a_fresh_branch_enlarges_the_masks_of_several_classes(task):
+    plain, branch = segmenter("none", **task).eval(), segmenter("half", **task).eval()
+    branch.mask_decoder.mask_tokens.load_state_dict(plain.mask_decoder.mask_tokens.state_dict())
+    pixels = torch.randn(2, 3, 64, 64)
+    coarse, fine = plain(pixels).mask_logits, branch(pixels).mask_logits
+    assert (coarse.shape[-1], fine.shape[-1]) == (16, 32)
+    expected = torch.nn.functional.interpolate(coarse, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(fine, expected, **BY_DTYPE[torch.float32]._asdict())
+
+
+@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("detail", ["half", "full"])
+def test_every_weight_of_the_branch_learns(detail, task):
+    model = wake(segmenter(detail, **task)).train()
+    labels = torch.arange(64).expand(2, 64, 64) % model.config.num_classes
+    model(torch.randn(2, 3, 64, 64), labels=labels).loss.backward()
+    for name, parameter in model.mask_decoder.detail.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_something_thinner_than_the_decoder_can_be_drawn():
+    """Stripes two pixels wide are one grey for a decoder at a quarter of the size."""
+    pixels = torch.zeros(1, 3, 64, 64)
+    pixels[..., 2::8] = pixels[..., 3::8] = 3.0
+    labels = (pixels[:, 0] > 0).long()
+    reached = {}
+    for detail in ("none", "half"):
+        model = segmenter(detail, loss="bce-dice")
+        optimizer = torch.optim.Adam(model.mask_decoder.parameters(), lr=1e-2)
+        for _ in range(30):
+            loss = model(pixels, labels=labels).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        answer = model(pixels).logits[:, 0] > 0
+        reached[detail] = ((answer & (labels == 1)).sum() / (answer | (labels == 1)).sum()).item()
+    assert reached["half"] > 0.9
+    assert reached["none"] < 0.6
+
+
+def test_features_times_kernels_are_finer_mask_features():
+    branch = DetailBranch(32, 4)
+    torch.nn.init.normal_(branch.project.weight)
+    fine = branch(torch.randn(1, 3, 64, 96), torch.randn(1, 32, 4, 6), torch.randn(1, 4, 16, 24))
+    assert fine.shape == (1, 32, 32, 48)
+    kernels = torch.randn(1, 5, 4)
+    features = torch.einsum("oc,bchw->bohw", branch.project.weight, fine)  # as wide as the decoder's
+    expected = torch.einsum("bnc,bchw->bnhw", kernels, features)
+    found = torch.einsum("bnc,bchw->bnhw", branch.kernels(kernels), fine)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_are_standardised():
+    convolution = StandardizedConv2d(8, 4, 3)
+    seen = []
+    convolution._conv_forward = lambda x, weight, bias: seen.append(weight)
+    convolution(torch.randn(1, 8, 5, 5))
+    (weight,) = seen
+    torch.testing.assert_close(weight.mean((1, 2, 3)), torch.zeros(4), rtol=0, atol=1e-6)
+    torch.testing.assert_close(weight.square().sum((1, 2, 3)), torch.ones(4), rtol=1e-3, atol=1e-3)
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    model = wake(segmenter()).train()
+    pixels = torch.randn(3, 3, 64, 64)
+    together = model(pixels).logits
+    alone = torch.cat([model(one).logits for one in pixels.split(1)])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_precision(precision):
+    model = wake(segmenter()).train()
+    pixels = torch.randn(1, 3, 64, 64)
+    with autocast(torch.device("cpu"), precision):
+        output = model(pixels, labels=torch.zeros(1, 64, 64, dtype=torch.long))
+    output.loss.backward()
+    assert output.logits.dtype == torch.float32
+    assert all(torch.isfinite(p.grad).all() for p in model.mask_decoder.detail.parameters())
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_saved_with_the_adapter_and_with_the_model(tmp_path, task):
+    import peft
+
+    def fresh():
+        return segmenter("half", **task)
+
+    model = apply_method(fresh(), "lora", {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE).eval()
+    for p in model.parameters():
+        if p.requires_grad:
+            torch.nn.init.normal_(p, std=0.05)
+    pixels = torch.randn(1, 3, 64, 64)
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = peft.PeftModel.from_pretrained(fresh(), tmp_path / "adapter").eval()
+    assert torch.equal(loaded(pixel_values=pixels).logits, model(pixel_values=pixels).logits)
+
+    whole = wake(fresh()).eval()
+    whole.save_pretrained(tmp_path / "whole")
+    again = SamForSemanticSegmentation.from_pretrained(tmp_path / "whole")
+    assert again.config.detail == "half"
+    torch.testing.assert_close(again(pixels).logits, whole(pixels).logits)
