@@ -28,7 +28,7 @@ from convlora.prepare.catalogue import find_entry
 from convlora.prepare.prepare import prepare
 from convlora.training.checkpoint import load_state, save_state
 from convlora.training.config import RunConfig
-from convlora.training.trainer import reading
+from convlora.training.resumable import reading
 
 _QKV = r"(.*\.)?vision_encoder\.layers\.\d+\.attn\.qkv"
 SAVED = Path(__file__).parents[1] / "saved_runs" / "0.1.0" / "conv-lora"

@@ -7,6 +7,7 @@ from convlora.errors import InputError
 from convlora.training.config import RunConfig
 from convlora.training.memory import batches_of
 from convlora.training.validation import check_settings
+from tests.inference.test_saved_runs import SAVED
 
 
 def test_published_defaults():
@@ -129,6 +130,31 @@ def test_bad_methods(key, words):
     config.override([key])
     with pytest.raises(InputError, match=words):
         check_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("ema=1", "training.ema must be at least 0 and below 1, got 1.0"),
+        ("ema=-0.1", "training.ema must be at least 0 and below 1, got -0.1"),
+        ("ema=.nan", "training.ema must be"),
+        ("patience=0", "training.patience must be at least 1, got 0"),
+        ("warmup_steps=-1", "training.warmup_steps must not be negative, got -1"),
+        ("lr_decoder=0", "training.lr_decoder must be a finite number above 0, got 0.0"),
+        ("lr_detail=.inf", "training.lr_detail must be a finite number above 0, got inf"),
+    ],
+)
+def test_ranges_of_what_is_off(assignment, words):
+    config = RunConfig()
+    config.override([assignment])
+    with pytest.raises(InputError, match=re.escape(words)):
+        check_settings(config)
+
+
+def test_a_run_of_before_there_were_averages_has_none():
+    settings = RunConfig.load(SAVED / "0.1.0" / "conv-lora" / "config.yaml").training
+    assert (settings.ema, settings.patience, settings.warmup_steps, settings.rates()) == (None, None, 0, {})
+    check_settings(RunConfig.load(SAVED / "0.1.0" / "conv-lora" / "config.yaml"))
 
 
 def test_runs_of_before_the_detail_branch_are_repeated_without_it(tmp_path):

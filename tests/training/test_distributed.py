@@ -36,7 +36,8 @@ def arguments(blobs, tiny_sam_folder):
     # Three training steps of two images; three validation images, so that one process has more of them. The gate's
     # noise is drawn anew in each process, which is why it is off where runs are compared.
     return ["train", str(blobs), "--model", str(tiny_sam_folder), "--epochs", "2", "--lr", "1e-2", "--device", "cpu",
-            "--set", "method.gate_noise=false", "--set", "method.num_experts=3", "--json"]  # fmt: skip
+            "--set", "method.gate_noise=false", "--set", "method.num_experts=3", "--set", "ema=0.5",
+            "--set", "lr_decoder=5e-3", "--set", "warmup_steps=1", "--json"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,8 @@ GPU = torch.device("cuda", 0)
     [
         ({}, 40, (4, 1, False), [False]),  # as it is, on a GPU that has room: one trial
         ({}, 39, (2, 2, False), [False, True]),
+        ({"ema": 0.9}, 40 + 16, (4, 1, False), [False]),  # an average takes 16
+        ({"ema": 0.9}, 39 + 16, (2, 2, False), [False, True]),
         ({}, 9, (2, 2, True), [False, True]),
         ({"activation_checkpointing": True}, 12, (4, 1, True), [True]),
         ({"batch_size": 1}, 40, (1, 4, False), []),  # what is asked for wins

@@ -34,7 +34,7 @@ def make(blobs, town, tiny_sam_folder, monkeypatch):
     def config_of(task, device):
         head, method, grad_accum, _ = TASKS[task]
         config = RunConfig()
-        settings = {"epochs": 1, "batch_size": 2 // grad_accum, "grad_accum": grad_accum, "device": device}
+        settings = {"epochs": 1, "batch_size": 2 // grad_accum, "grad_accum": grad_accum, "device": device, "ema": 0.9}
         data = {"path": str(blobs if head == "auto" else town)}
         model = {"source": str(tiny_sam_folder), "head": head}
         config.update({"data": data, "model": model, "training": settings}, origin="the test")

@@ -341,7 +341,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make_config, 
     from safetensors import SafetensorError
 
     from convlora.errors import RunError
-    from convlora.training import trainer
+    from convlora.training import resumable
 
     written = []
 
@@ -352,8 +352,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make_config, 
             raise SafetensorError("I/O error: No space left on device")
         save(path, state)
 
-    save = trainer.save_state
-    monkeypatch.setattr(trainer, "save_state", fails_the_second_time)
+    save = resumable.save_state
+    monkeypatch.setattr(resumable, "save_state", fails_the_second_time)
     with pytest.raises(RunError, match=r"cannot be written .*No space left"):
         train(make_config(), tmp_path / "run")
     monkeypatch.undo()

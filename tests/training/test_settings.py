@@ -32,6 +32,7 @@ from convlora.training.validation import check_settings
         ("select_by=mae", "greater_is_better", False),
         ("logging_steps=9", "logging_steps", 9),
         ("seed=11", "seed", 11),
+        ("warmup_steps=3", "warmup_steps", 3),
         ("workers=3", "dataloader_num_workers", 3),
     ],
 )

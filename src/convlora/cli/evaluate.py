@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convlora.cli.console import err, loading_libraries, out, print_json
-from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run
+from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run, TestTimeFlips
 
 
 def evaluate(
@@ -28,6 +28,7 @@ def evaluate(
         ),
     ] = None,
     model: MovedModel = None,
+    tta: TestTimeFlips = False,
     batch_size: Batch = None,
     device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
@@ -100,11 +101,13 @@ def evaluate(
             workers=default_workers(segmenter.device, len(samples)),
             precision=segmenter.precision,
             intensity=segmenter.intensity,
+            tta=tta,
             trivial=trivial,
             progress=progress.validate_step,
         )
     scores: dict[str, Any] = collected.compute()
-    result = {"run": str(run), "data": str(Path(data)), "split": split, **scores, "trivial": trivial.compute()}
+    given = {"run": str(run), "data": str(Path(data)), "split": split, "tta": tta}
+    result = {**given, **scores, "trivial": trivial.compute()}
     if output is not None:
         make_folder(output)
         write_json(output / "scores.json", result)

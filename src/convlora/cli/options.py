@@ -32,6 +32,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and n
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps; auto: on a GPU if there is one.")
 ]
+TestTimeFlips = Annotated[
+    bool,
+    typer.Option(
+        "--tta", help="Average the probabilities of each image, or window, and its three flips; four times the time."
+    ),
+]
 Batch = Annotated[
     int | None,
     typer.Option(

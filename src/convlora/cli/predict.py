@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convlora.cli.console import err, loading_libraries, out, print_json, show_error
-from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run
+from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run, TestTimeFlips
 from convlora.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what an interrupted prediction of the same run has done.")
     ] = False,
+    tta: TestTimeFlips = False,
     batch_size: Batch = None,
     device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
@@ -80,10 +81,12 @@ def predict(
         from convlora.models.bundled import absolute
         from convlora.storage import sweep
 
-    segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision.value)
+    segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision.value, tta=tta)
     # Whoever is done first waits for the others, however long their images take.
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=timedelta(days=30))
-    how = (tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision)
+    how: list[Any] = [tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision]
+    if tta:
+        how.append("tta")
     done = DoneList(output, fingerprint(run, *how), processes.process_index)
     earlier = done.earlier(jobs) if resume else {}
     processes.wait_for_everyone()  # all have read it

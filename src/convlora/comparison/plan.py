@@ -19,6 +19,10 @@ from convlora.training.validation import check_settings, leave_out_sam
 # Settings in which methods may differ and still be compared.
 _OWN_SETTINGS = (
     "lr",
+    "lr_decoder",
+    "lr_detail",
+    "warmup_steps",
+    "ema",
     "weight_decay",
     "max_grad_norm",
     "loss",

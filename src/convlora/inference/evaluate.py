@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.inference.answers import Answers, recorder_for
 from convlora.inference.fitting import FittingBatches
+from convlora.inference.flips import answer_flips
 from convlora.inference.outputs import check_finite
 from convlora.inference.scoring import Baselines, new_scores, update_scores
 from convlora.metrics import BinaryScores, MultiClassScores
@@ -56,6 +58,7 @@ def score_samples(
     intensity: Intensity = "type",
     workers: int = 0,
     compile: str = "auto",
+    tta: bool = False,
     structure: bool = True,
     trivial: Baselines | None = None,
     images: list[dict[str, Any]] | None = None,
@@ -73,6 +76,7 @@ def score_samples(
         intensity: How values become 8 bits.
         workers: Processes that read images.
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
+        tta: Whether the answers to an image and its three flips are averaged.
         structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
         trivial: Collects the scores of trivial answers along the way.
         images: Receives the name of each image and what it adds to the scores, see
@@ -99,7 +103,8 @@ def score_samples(
     answers = Answers(None if is_spread else recorder_for(device, compile), lambda: autocast(device, precision))
 
     def forward(batch: torch.Tensor) -> Any:
-        output = answers(model, to_pixel_values(batch))
+        pixel_values = to_pixel_values(batch)
+        output = answer_flips(partial(answers, model), pixel_values) if tta else answers(model, pixel_values)
         check_finite(output, precision)
         return output
 

@@ -9,25 +9,28 @@ import torch
 import torch.nn.functional as F
 
 from convlora.errors import RunError
-from convlora.models.semantic_maps import bands, semantic_map
+from convlora.inference.flips import mean_bands, mean_logit, views_of
+from convlora.models.semantic_maps import bands
 
 
-def foreground_probability(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Probability of the foreground at an image's own size.
+def foreground_probability(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
+    """Probability of the foreground in one image at its own size; of an image and its flips the mean.
 
     Args:
-        logits: `(1, H, W)` at the model's size.
+        output: What the segmenter returned.
+        index: Which image of the batch.
         size: The image's own (height, width).
 
     Returns:
-        `(height, width)` float32, on the device of the logits.
+        `(height, width)` float32, on the device of the output.
     """
-    return torch.sigmoid(foreground_logit(logits, size)[0])
+    return torch.sigmoid(foreground_logit(output, index, size)[0])
 
 
-def foreground_logit(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def foreground_logit(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
     """The logit of [`foreground_probability`], `(1, height, width)` float32."""
-    return F.interpolate(logits[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+    logits = [view.logits[index][None].float() for view in views_of(output)]
+    return mean_logit([F.interpolate(one, size=size, mode="bilinear", align_corners=False)[0] for one in logits])
 
 
 def check_finite(output: Any, precision: str) -> None:
@@ -40,15 +43,15 @@ def check_finite(output: Any, precision: str) -> None:
     Raises:
         RunError: If there is a number that is none.
     """
-    values = output.logits if is_binary(output) else output.mask_logits
-    if not bool(torch.isfinite(values).all()):
+    values = [view.logits if is_binary(view) else view.mask_logits for view in views_of(output)]
+    if not bool(torch.stack([torch.isfinite(one).all() for one in values]).all()):
         advice = "Try --precision fp32." if precision != "fp32" else "Its weights are damaged, or were trained badly."
         raise RunError(f"The model's answer holds values that are no numbers. {advice}")
 
 
 def is_binary(output: Any) -> bool:
     """Whether a model told the foreground by one logit map."""
-    return getattr(output, "mask_logits", None) is None
+    return getattr(views_of(output)[0], "mask_logits", None) is None
 
 
 def own_map(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
@@ -60,8 +63,8 @@ def own_map(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
         size: The image's own (height, width).
     """
     if is_binary(output):
-        return (foreground_probability(output.logits[index], size) > 0.5).long()
-    return semantic_map(*_masks(output, index), size)
+        return (foreground_probability(output, index, size) > 0.5).long()
+    return torch.cat([scores.argmax(dim=0) for _, scores in _class_scores(output, index, size)])
 
 
 def own_probabilities(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
@@ -71,9 +74,9 @@ def own_probabilities(output: Any, index: int, size: tuple[int, int]) -> torch.T
     their sum.
     """
     if is_binary(output):
-        foreground = foreground_probability(output.logits[index], size)
+        foreground = foreground_probability(output, index, size)
         return torch.stack([1 - foreground, foreground])
-    pieces = [scores / scores.sum(dim=0).clamp(min=1e-12) for _, scores in bands(*_masks(output, index), size)]
+    pieces = [scores / scores.sum(dim=0).clamp(min=1e-12) for _, scores in _class_scores(output, index, size)]
     return torch.cat(pieces, dim=1)
 
 
@@ -94,9 +97,9 @@ def blendable_scores(output: Any, index: int, size: tuple[int, int]) -> Iterator
         Which rows, and float32 `(1, rows, width)` for a binary task or `(K, rows, width)`.
     """
     if is_binary(output):
-        yield slice(0, size[0]), foreground_logit(output.logits[index], size)
+        yield slice(0, size[0]), foreground_logit(output, index, size)
     else:
-        yield from bands(*_masks(output, index), size)
+        yield from _class_scores(output, index, size)
 
 
 def classes_of(scores: torch.Tensor) -> torch.Tensor:
@@ -104,6 +107,11 @@ def classes_of(scores: torch.Tensor) -> torch.Tensor:
     if len(scores) == 1:
         return (torch.sigmoid(scores[0]) > 0.5).long()
     return scores.argmax(dim=0)
+
+
+def _class_scores(output: Any, index: int, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Scores of one of several classes some rows at a time; of an image and its flips the mean."""
+    return mean_bands([bands(*_masks(view, index), size) for view in views_of(output)])
 
 
 def _masks(output: Any, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:

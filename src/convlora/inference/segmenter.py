@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from convlora.inference.adapters import load_adapter
 from convlora.inference.answers import Answers, recorder_for
 from convlora.inference.evaluate import autocast
 from convlora.inference.fitting import FittingBatches
+from convlora.inference.flips import answer_flips
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.inference.rows import open_rows
 from convlora.inference.runs import adapter_folder, check_sam, first_line, read_classes, read_settings
@@ -72,8 +74,11 @@ class Segmenter:
         intensity: How 16-bit images become 8-bit, as in training.
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
+        tta: Test-time augmentation: the probabilities of an image and its three flips are averaged, which takes four
+            times as long.
 
     Attributes:
+        tta: May be changed at any time.
         model: The segmenter. In half precision its frozen weights are kept so, and it has to be called under autocast,
             as [`Segmenter.predict`] does.
 
@@ -92,12 +97,14 @@ class Segmenter:
         intensity: Intensity = "type",
         precision: str = "fp32",
         compile: str = "auto",
+        tta: bool = False,
     ) -> None:
         self.model = model.eval()
         self.classes = classes
         self.image_size = image_size
         self.intensity: Intensity = intensity
         self.precision = precision
+        self.tta = tta
         self._answers = Answers(recorder_for(self.device, compile), lambda: autocast(self.device, self.precision))
         self._batches = FittingBatches(sys.maxsize)  # all images that it is given at once, until memory runs out
 
@@ -109,6 +116,7 @@ class Segmenter:
         model: str | os.PathLike[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
+        tta: bool = False,
     ) -> Segmenter:
         """Loads the best weights of a training run.
 
@@ -118,6 +126,7 @@ class Segmenter:
             device: `"auto"` (a CUDA GPU if there is one), or a device by PyTorch's name: `"cpu"`, `"cuda"`, `"cuda:1"`,
                 `"mps"`.
             precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
+            tta: As of the class.
 
         On a CUDA GPU it sets `torch.backends.cuda.matmul.allow_tf32`, see
         `convlora.devices.set_matmul_precision`.
@@ -172,6 +181,7 @@ class Segmenter:
             settings["data"]["intensity"],
             precision,
             settings["training"].get("compile", "auto"),
+            tta,
         )
 
     @property
@@ -282,8 +292,9 @@ class Segmenter:
 
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> Any:
-        """What the model returns for a batch of images, `(B, 3, h, w)` uint8 on its device."""
-        output = self._answers(self.model, to_pixel_values(images))
+        """What the model returns for a batch of images, `(B, 3, h, w)` uint8 on its device, or for all flips of it."""
+        answer, pixel_values = partial(self._answers, self.model), to_pixel_values(images)
+        output = answer_flips(answer, pixel_values) if self.tta else answer(pixel_values)
         check_finite(output, self.precision)
         return output
 

@@ -1,4 +1,4 @@
-"""From masks and their classes to probabilities and classes per pixel, band by band."""
+"""From masks and their classes to probabilities per pixel, band by band."""
 
 from __future__ import annotations
 
@@ -46,8 +46,3 @@ def bands(
     depth = tokens if class_logits is None else max(tokens, class_logits.shape[-1])
     for top, bottom in row_bands(depth, size):
         yield slice(top, bottom), class_scores(enlarge_rows(mask_logits.float(), size, top, bottom), class_logits)
-
-
-def semantic_map(mask_logits: torch.Tensor, class_logits: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
-    """The class of each pixel `(height, width)`, int64; arguments as of [`bands`]."""
-    return torch.cat([scores.argmax(dim=0) for _, scores in bands(mask_logits, class_logits, size)])

@@ -11,6 +11,7 @@ from accelerate import DistributedType
 from transformers import TrainingArguments
 
 from convlora.devices import default_batch, default_workers
+from convlora.errors import InputError
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.training.config import RunConfig
 from convlora.training.memory import batches_of, uses_fsdp
@@ -49,6 +50,9 @@ def trainer_arguments(
         device: Where to train.
         images: Number of training images.
         processes: That train together.
+
+    Raises:
+        InputError: If the learning rate would rise for longer than the run takes.
     """
     t, workers = config.training, config.data.workers
     if workers is None:
@@ -57,16 +61,23 @@ def trainer_arguments(
     # Weights that are spread over processes take the same batches everywhere, so there is no trying out.
     scored = batch_size if uses_fsdp() else max(batch_size, default_batch(device))
     on_gpu = device.type == "cuda"
+    steps = planned_steps(config, images, processes)
+    if t.warmup_steps >= steps:
+        raise InputError(
+            f"training.warmup_steps is {t.warmup_steps}, but the run has {steps} steps: nothing would be left to fall "
+            "in. Lower it, or train longer."
+        )
     return DeviceArguments(
         output_dir=str(output / "checkpoints"),
         use_cpu=device.type == "cpu",
-        max_steps=planned_steps(config, images, processes),
+        max_steps=steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=scored,
         gradient_accumulation_steps=grad_accum,
         learning_rate=t.lr,
         weight_decay=t.weight_decay,
         max_grad_norm=t.max_grad_norm,
+        warmup_steps=t.warmup_steps,
         lr_scheduler_type="polynomial",
         lr_scheduler_kwargs={"lr_end": 0.0, "power": 1.0},
         optim="adamw_torch_fused",  # can skip a step on the device

@@ -96,6 +96,12 @@ class TrainingSettings:
             allows, one by one on a CPU.
         grad_accum: Batches per optimizer step; null: as many as make a step of 4 images.
         lr: Learning rate at the start; it falls linearly to zero. null: the method's own, 1e-4 for all but "unet".
+        lr_decoder: That of the mask decoder without its detail branch; null: as `lr`.
+        lr_detail: That of the mask decoder's detail branch; null: as `lr`.
+        warmup_steps: In so many steps at the beginning the learning rates rise linearly from zero.
+        ema: Decay of an exponential moving average of the trained weights, such as 0.99. The average is what is
+            validated and kept. null or 0: none.
+        patience: Stop after so many validations in a row without a better `select_by`; null: never.
         class_weights: Whether rare classes of a task with several weigh more: by the square root of how much rarer than
             the mean they are, at most tenfold.
         set_loss_weights: With mask classification, the weights of the loss over classes, of the masks' cross-entropy
@@ -128,6 +134,11 @@ class TrainingSettings:
     batch_size: int | None = None
     grad_accum: int | None = None
     lr: float | None = None
+    lr_decoder: float | None = None
+    lr_detail: float | None = None
+    warmup_steps: int = 0
+    ema: float | None = None
+    patience: int | None = None
     class_weights: bool = False
     set_loss_weights: list[float] = field(default_factory=lambda: [2.0, 5.0, 5.0])
     weight_decay: float = 1e-4
@@ -143,6 +154,11 @@ class TrainingSettings:
     select_by: str = "iou"
     logging_steps: int = 1
     report_to: list[str] = field(default_factory=list)
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates that differ from `lr`, by the name of their setting."""
+        rates = {"lr_decoder": self.lr_decoder, "lr_detail": self.lr_detail}
+        return {setting: rate for setting, rate in rates.items() if rate is not None}
 
 
 @dataclass
@@ -174,8 +190,8 @@ class RunConfig:
         if not isinstance(values, dict):
             raise InputError(f"The configuration {path} is empty or no table of settings. Compare a RUN/config.yaml.")
         config = cls()
-        if set(_SECTIONS) <= values.keys():  # a whole run's, maybe of a version that had no detail branch
-            config.model.detail = "none"
+        if set(_SECTIONS) <= values.keys():  # a whole run's, maybe of an older version
+            config.update(_IN_OLDER_VERSIONS, origin=str(path))
         config.update(values, origin=str(path))
         return config
 
@@ -264,6 +280,12 @@ class RunConfig:
                 f"{section}.{key} must be {_describe(kind)}, but {origin} gives {quoted(value)}."
             ) from None
 
+
+# What a run did whose version did not have the setting yet.
+_IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
+    "model": {"detail": "none"},
+    "training": {"lr_decoder": None, "lr_detail": None, "warmup_steps": 0, "ema": None, "patience": None},
+}
 
 _SECTIONS: dict[str, list[str]] = {
     section.name: [entry.name for entry in dataclasses.fields(kind) if entry.name != "options"]

@@ -28,6 +28,7 @@ IMAGES_PER_STEP = 4  # unless something else is asked for; the published number
 _USABLE = {"cuda": 0.9, "cpu": 0.8}
 
 _OPTIMIZER_BYTES = 12  # per trained parameter: the gradient and AdamW's two moments in single precision
+_AVERAGE_BYTES = 8  # the average, and the difference to it while it is updated
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def settle_batches(
         )
     images = settings.batch_size * settings.grad_accum
     checkpointing = settings.memory != "auto" and settings.activation_checkpointing
-    plan = plan_memory(model, image_size, images, device, precision, tell, checkpointing=checkpointing)
+    more = {"checkpointing": checkpointing, "averaged": bool(settings.ema)}
+    plan = plan_memory(model, image_size, images, device, precision, tell, **more)
     plan = max(gather_object([plan]), key=candidates(images).index)  # what fits everywhere
     tell(f"Memory: {plan}.")
     settings.batch_size, settings.grad_accum = plan.batch_size, plan.grad_accum
@@ -135,6 +137,7 @@ def plan_memory(
     tell: Callable[[str], None],
     *,
     checkpointing: bool = False,
+    averaged: bool = False,
 ) -> Plan:
     """Makes trial steps with one image and picks the fastest plan that fits.
 
@@ -146,6 +149,7 @@ def plan_memory(
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
         tell: Receives a sentence about the choice.
         checkpointing: Whether checkpointing was asked for, so that nothing is tried without.
+        averaged: Whether an average of the trained weights is kept.
 
     Raises:
         RunError: If not even one image with checkpointing fits.
@@ -153,7 +157,8 @@ def plan_memory(
     tell("Trying out how much memory a step takes.")
     model.to(device)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    budget = _free_bytes(device) * _USABLE[device.type] - trained * _OPTIMIZER_BYTES
+    each = _OPTIMIZER_BYTES + (_AVERAGE_BYTES if averaged else 0)
+    budget = _free_bytes(device) * _USABLE[device.type] - trained * each
     plain = None
     if device.type == "cuda" and not checkpointing:  # mostly it fits as it is, and there is nothing else to try
         plain = _trial(model, image_size, device, precision, checkpointing=False)

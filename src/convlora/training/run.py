@@ -202,6 +202,9 @@ def _train(
         args=trainer_arguments(config, output, device, len(dataset), process.num_processes),
         reporter=reporter,
         health=Health(reporter, classes, config.training.max_grad_norm),
+        ema=config.training.ema,
+        patience=config.training.patience,
+        rates=config.training.rates(),
         passes=Passes(_recorder(config, device, process, reporter), reporter.message),
         on_new_best=save_adapter,
         on_checkpoint=partial(keep_new_adapter, output),
@@ -425,6 +428,7 @@ def _finish(
         "precision": trainer.precision,
         "versions": {name: version(name) for name in ("convlora", "torch", "transformers", "peft")},
         "history": trainer.history,
+        "stopped_early": trainer.why_stopped_early(),
         "skipped_steps": trainer.account.skipped_steps,
     }
     if trainer.is_world_process_zero():

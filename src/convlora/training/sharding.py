@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
@@ -41,6 +42,18 @@ def optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Any]:
 def load_optimizer_state(model: nn.Module, optimizer: Any, state: dict[str, Any]) -> None:
     """Puts the whole state into an optimizer, each process its part."""
     set_optimizer_state_dict(model, _plain(optimizer), state, options=_WHOLE)
+
+
+def own_part(parameter: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a parameter, in place; to be called without gradients."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter.detach()
+
+
+def reshard(model: nn.Module) -> None:
+    """Drops whole weights that a process may still hold of a pass, before its part of them changes."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def whole_number(value: Any) -> Any:

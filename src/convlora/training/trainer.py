@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
-from safetensors import SafetensorError
-from transformers import Trainer, TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.readers import shield_readers
 from convlora.data.sample import Sample
-from convlora.errors import InputError, RunError, is_out_of_memory, shown
+from convlora.errors import InputError, RunError
 from convlora.inference.evaluate import autocast, score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
-from convlora.storage import send_to_disk, swap_folder
 from convlora.training.callbacks import EpochOrder
-from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
 from convlora.training.passes import Passes
+from convlora.training.rates import check_rates, give_rates
 from convlora.training.reporting import Reporter
-from convlora.training.sharding import (
-    is_sharded,
-    load_optimizer_state,
-    load_trained_weights,
-    optimizer_state,
-    trained_weights,
-    whole_number,
-)
+from convlora.training.resumable import ResumableTrainer
+from convlora.training.sharding import is_sharded, trained_weights, whole_number
 from convlora.training.steps import PendingSteps, Step, StepAccount, reading_interval, skip_on_device, tell_by_gradients
-
-_WEIGHTS_NAME = "trained_weights.safetensors"  # where the model is spread over processes
-_STATE_NAME = "optimizer_state.safetensors"
-_TRAINER_STATE = "trainer_state.json"
-_SCALER_NAME = "scaler_state.safetensors"
 
 
 @torch.no_grad()
@@ -59,22 +41,7 @@ def _make_passes(model: Any, count: int, size: tuple[int, int], precision: str) 
     model.train(was_training)
 
 
-@contextlib.contextmanager
-def reading(checkpoint: Path) -> Iterator[None]:
-    """Says that a checkpoint is damaged if it cannot be read."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (SafetensorError, FileNotFoundError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise  # not the checkpoint's fault, and whoever reads that it is would delete it
-        raise InputError(
-            f"The checkpoint {checkpoint} is damaged ({shown(error)}). Delete that folder and start the run again."
-        ) from error
-
-
-class SegmentationTrainer(Trainer):
+class SegmentationTrainer(ResumableTrainer):
     """Trains a segmenter.
 
     What it adds to transformers' Trainer: the load-balancing loss of Conv-LoRA layers; an order of images and
@@ -90,6 +57,9 @@ class SegmentationTrainer(Trainer):
         health: Looks for signs of trouble.
         passes: Calls the model.
         compile: `"auto"` records what validation does on a GPU, too; `"none"` does not.
+        ema: Decay of the average of the trained weights, which is validated and kept; None or 0: there is none.
+        patience: Training ends after so many validations in a row without a better score; None: it does not.
+        rates: Learning rates of parts of the model, see `convlora.training.rates`.
         on_new_best: Called with the scores when a validation is the best so far, and with the trained weights if the
             model is spread over processes.
         on_checkpoint: Called when a checkpoint has been written, which knows what was the best so far.
@@ -109,11 +79,16 @@ class SegmentationTrainer(Trainer):
         health: Health,
         passes: Passes,
         compile: str,
+        ema: float | None = None,
+        patience: int | None = None,
+        rates: Mapping[str, float] | None = None,
         on_new_best: Callable[[dict[str, float], dict[str, torch.Tensor] | None], None],
         on_checkpoint: Callable[[], None],
         **kwargs: Any,
     ) -> None:
         self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed)
+        self.ema, self.patience, self.rates = ema, patience, rates or {}
+        check_rates(kwargs["model"], self.rates)  # before a folder is made
         super().__init__(train_dataset=train_dataset, eval_dataset=train_dataset, **kwargs)
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if self.is_deepspeed_enabled or (plugin is not None and plugin.fsdp_version != 2):
@@ -154,6 +129,19 @@ class SegmentationTrainer(Trainer):
         return dataset.model_inputs(super()._prepare_inputs(inputs))
 
     # ---- steps ----
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's, with the rates of parts."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new:
+            give_rates(optimizer, self.model if model is None else model, self.rates)
+        return optimizer
+
+    def _get_learning_rate(self) -> float:
+        """The base rate, also where everything that is trained has another."""
+        rate, first = super()._get_learning_rate(), self.lr_scheduler.base_lrs[0]
+        return rate if first == self.args.learning_rate else rate / first * self.args.learning_rate
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -255,15 +243,16 @@ class SegmentationTrainer(Trainer):
         """Whether the weights, as they are, make something of the first validation image."""
         dataset: Any = self.train_dataset
         try:
-            score_samples(
-                self.model,
-                self.val_samples[:1],
-                self.classes,
-                image_size=dataset.image_size,
-                precision=self.precision,
-                intensity=dataset.intensity,
-                structure=False,
-            )
+            with self.averaged():
+                score_samples(
+                    self.model,
+                    self.val_samples[:1],
+                    self.classes,
+                    image_size=dataset.image_size,
+                    precision=self.precision,
+                    intensity=dataset.intensity,
+                    structure=False,
+                )
         except RunError:
             return False
         return True
@@ -274,7 +263,8 @@ class SegmentationTrainer(Trainer):
         """Scores the validation images, each process its share, and merges the scores."""
         needs_structure = self.args.metric_for_best_model in SLOW_SCORES
         self.reporter.validate_begin(len(self.val_samples), "validation")
-        scores = self.score(self.val_samples, structure=needs_structure)
+        with self.averaged():
+            scores = self.score(self.val_samples, structure=needs_structure)
         values = scores.compute()
         epoch = self._epoch()
         self.health.look_at_answers(scores, epoch)
@@ -353,166 +343,18 @@ class SegmentationTrainer(Trainer):
             self._keep_best(scores)
         if self.is_world_process_zero():
             self.reporter.validate_end(epoch, scores, self.args.metric_for_best_model, is_best)
+        reason = self.why_stopped_early()
+        if reason is not None:
+            self.control.should_training_stop = True
+            self.reporter.message(f"Training stops early: {reason}.")
         return is_best
 
     def _keep_best(self, scores: dict[str, float]) -> None:
-        weights = trained_weights(self.model) if is_sharded(self.model) else None
-        if self.is_world_process_zero():
-            self.on_new_best(scores, weights)
+        with self.averaged():
+            weights = trained_weights(self.model) if is_sharded(self.model) else None
+            if self.is_world_process_zero():
+                self.on_new_best(scores, weights)
 
     def _epoch(self) -> int:
         """Epochs begun; they count from 1, and the last may be cut short."""
         return math.ceil((self.state.epoch or 0.0) - 1e-6)
-
-    # ---- checkpoints ----
-
-    def is_complete(self, checkpoint: Path) -> bool:
-        """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
-        with reading(checkpoint):
-            return TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE)).global_step >= self.args.max_steps
-
-    def check_processes(self, checkpoint: Path) -> None:
-        """Refuses a checkpoint of another number of processes, whose steps were of another number of images.
-
-        Raises:
-            InputError: If it is one, or damaged.
-        """
-        with reading(checkpoint):
-            state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
-            before = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("processes")
-        if before not in (None, self.args.world_size):
-            raise InputError(
-                f"The checkpoint {checkpoint} was saved by {before} processes, and now there would be "
-                f"{self.args.world_size}: the steps would be of other images. Start it with as many as before."
-            )
-
-    def restore_state(self, checkpoint: Path) -> None:
-        """Takes over the progress and the history of a checkpoint without training."""
-        self.state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
-        self._load_callback_state()
-        if self.is_world_process_zero():
-            self.keep_only(checkpoint)  # a process that was killed right after writing it may have left more
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        try:
-            self._write_checkpoint(model, trial)
-        except (OSError, SafetensorError) as error:
-            before = any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
-            kept = "The one before is kept. " if before else ""
-            raise RunError(
-                f"The checkpoint of step {self.state.global_step} cannot be written ({error}). {kept}"
-                f"Make room for {self.args.output_dir}, and go on with the same command and --resume."
-            ) from error
-
-    def _write_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self.args.output_dir)
-        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        unfinished = folder / f".{name}.unfinished"
-        if self.is_world_process_zero():
-            for left_behind in folder.glob(".*.unfinished"):  # by a process that died
-                shutil.rmtree(left_behind, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        self._save_rng_state(str(unfinished))
-        sharded = is_sharded(self.model)
-        weights = trained_weights(self.model) if sharded else None
-        optimizer = optimizer_state(self.model, self.optimizer) if sharded else self.optimizer.state_dict()
-        if self.is_world_process_zero():
-            if weights is None:
-                self.model.save_pretrained(unfinished, safe_serialization=True)
-            else:
-                save_state(unfinished / _WEIGHTS_NAME, weights)
-            save_state(unfinished / _STATE_NAME, {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()})
-            self._save_scaler(str(unfinished))
-            kept = {
-                "history": self.history,
-                **self.account.state_dict(),
-                "health": self.health.state_dict(),
-                "processes": self.args.world_size,
-            }
-            self.state.stateful_callbacks["history"] = {"args": {}, "attributes": kept}
-            self.state.save_to_json(str(unfinished / _TRAINER_STATE))
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            log = folder.parent / "log.jsonl"
-            if log.exists():
-                send_to_disk(log)  # whoever goes on from this checkpoint keeps the lines up to it
-            swap_folder(unfinished, folder / name)
-            self.on_checkpoint()
-            self.keep_only(folder / name)
-        self.accelerator.wait_for_everyone()
-
-    def keep_only(self, checkpoint: Path) -> None:
-        """Removes all other checkpoints."""
-        for old in checkpoint.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-            if old.name != checkpoint.name:
-                shutil.rmtree(old, ignore_errors=True)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        checkpoint, sharded = Path(resume_from_checkpoint), is_sharded(self.model)
-        names = {True: _WEIGHTS_NAME, False: SAFETENSORS_WEIGHTS_NAME}
-        if not (checkpoint / names[sharded]).is_file() and (checkpoint / names[not sharded]).is_file():
-            raise InputError(
-                f"The checkpoint {checkpoint} was saved {'without' if sharded else 'with'} FSDP, and can only be gone "
-                "on with in that way. Start the program as before."
-            )
-        with reading(checkpoint):
-            if sharded:
-                load_trained_weights(self.model, load_state(checkpoint / _WEIGHTS_NAME))
-            else:
-                super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        with reading(Path(checkpoint)):
-            state = load_state(Path(checkpoint) / _STATE_NAME)
-            for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
-                # What belongs to the program and not to the run: older versions used other kernels.
-                saved.update({name: group[name] for name in ("foreach", "fused") if name in group})
-        if is_sharded(self.model):
-            load_optimizer_state(self.model, self.optimizer, state["optimizer"])
-        else:
-            self.optimizer.load_state_dict(state["optimizer"])
-        self.lr_scheduler.load_state_dict(state["scheduler"])
-        # The rate stored is that of the schedule it was saved in, which a run that is made longer leaves behind: at its
-        # end it was 0.
-        schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
-        rates = [rate * factor(schedule.last_epoch) for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas)]
-        for group, rate in zip(self.optimizer.param_groups, rates):
-            group["lr"] = rate
-        schedule._last_lr = rates
-
-    def _save_scaler(self, output_dir: str) -> None:
-        scaler = getattr(self.accelerator, "scaler", None)
-        if scaler is not None:
-            save_state(Path(output_dir) / _SCALER_NAME, scaler.state_dict())
-
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        scaler = getattr(self.accelerator, "scaler", None)
-        if checkpoint is not None and scaler is not None and (Path(checkpoint) / _SCALER_NAME).exists():
-            with reading(Path(checkpoint)):
-                scaler.load_state_dict(load_state(Path(checkpoint) / _SCALER_NAME))
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        save_state(self._rng_path(output_dir), random_state())
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        path = self._rng_path(checkpoint)
-        if path.exists():  # a run resumed with more processes than it was saved with has none for the new ones
-            with reading(Path(checkpoint)):
-                restore_random_state(load_state(path))
-
-    def _rng_path(self, folder: str) -> Path:
-        return Path(folder) / f"random_state_{self.args.process_index}.safetensors"
-
-    def _load_callback_state(self) -> None:
-        stored = self.state.stateful_callbacks.pop("history", None)
-        if stored:
-            self.history = stored["attributes"].get("history", self.history)
-            self.account.load_state_dict(stored["attributes"])
-            if "health" in stored["attributes"]:
-                self.health.load_state_dict(stored["attributes"]["health"])
-        super()._load_callback_state()

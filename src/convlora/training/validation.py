@@ -55,6 +55,15 @@ def check_settings(config: RunConfig) -> None:
         problems.append(f"--budget-seconds must be above 0, got {t.budget_seconds}")
     if not t.lr > 0:
         problems.append(f"--lr must be above 0, got {t.lr}")
+    if t.patience is not None and t.patience < 1:
+        problems.append(f"training.patience must be at least 1, got {t.patience}")
+    if t.warmup_steps < 0:
+        problems.append(f"training.warmup_steps must not be negative, got {t.warmup_steps}")
+    for name, rate in t.rates().items():
+        if not 0 < rate < math.inf:
+            problems.append(f"training.{name} must be a finite number above 0, got {rate}")
+    if t.ema is not None and not 0 <= t.ema < 1:
+        problems.append(f"training.ema must be at least 0 and below 1, got {t.ema}")
     if t.logging_steps < 1:
         problems.append(f"training.logging_steps must be at least 1, got {t.logging_steps}")
     if t.weight_decay < 0 or t.max_grad_norm < 0:

@@ -1,0 +1,251 @@
+"""transformers' Trainer with checkpoints that hold no pickle, and appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
+from transformers import Trainer, TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from convlora.errors import InputError, RunError, is_out_of_memory, shown
+from convlora.storage import send_to_disk, swap_folder
+from convlora.training.averaging import WeightAverage
+from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
+from convlora.training.health import Health
+from convlora.training.patience import why_stop
+from convlora.training.sharding import (
+    is_sharded,
+    load_optimizer_state,
+    load_trained_weights,
+    optimizer_state,
+    trained_weights,
+)
+from convlora.training.steps import StepAccount
+
+_WEIGHTS_NAME = "trained_weights.safetensors"  # where the model is spread over processes
+_AVERAGE_NAME = "averaged_weights.safetensors"
+_STATE_NAME = "optimizer_state.safetensors"
+_TRAINER_STATE = "trainer_state.json"
+_SCALER_NAME = "scaler_state.safetensors"
+
+
+@contextlib.contextmanager
+def reading(checkpoint: Path) -> Iterator[None]:
+    """Says that a checkpoint is damaged if it cannot be read."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (SafetensorError, FileNotFoundError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise  # not the checkpoint's fault, and whoever reads that it is would delete it
+        raise InputError(
+            f"The checkpoint {checkpoint} is damaged ({shown(error)}). Delete that folder and start the run again."
+        ) from error
+
+
+class ResumableTrainer(Trainer):
+    """What of [`convlora.training.trainer.SegmentationTrainer`] concerns checkpoints.
+
+    Attributes:
+        history: The scores of every validation so far.
+        account: Adds up what is said about steps.
+        health: Looks for signs of trouble.
+        ema: Decay of the average of the trained weights; None or 0 if there is none.
+        patience: Validations without a better score after which training ends; None: it does not.
+        average: The average of the trained weights while there is one.
+        on_checkpoint: Called when a checkpoint has been written, which knows what was the best so far.
+    """
+
+    history: list[dict[str, Any]]
+    account: StepAccount
+    health: Health
+    ema: float | None
+    patience: int | None
+    average: WeightAverage | None = None
+    on_checkpoint: Callable[[], None]
+
+    def is_complete(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
+        with reading(checkpoint):
+            state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+            stored = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("history", [])
+            return state.global_step >= self.args.max_steps or self.why_stop(stored) is not None
+
+    def why_stop(self, history: list[dict[str, Any]]) -> str | None:
+        """Why training should end before its last step, in words; None if it should go on."""
+        args: Any = self.args
+        return why_stop(history, args.metric_for_best_model, args.greater_is_better, self.patience)
+
+    def why_stopped_early(self) -> str | None:
+        """Why training ends before its last step, in words; None if it does not."""
+        return self.why_stop(self.history) if self.state.global_step < self.args.max_steps else None
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The model has the weights meanwhile that are validated and kept: the average if there is one."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        if self.ema:
+            self.average = WeightAverage(self.model, self.optimizer, self.ema)  # of weights in their last place
+            if resume_from_checkpoint is not None:
+                with reading(Path(resume_from_checkpoint)):
+                    self.average.load_state_dict(load_state(Path(resume_from_checkpoint) / _AVERAGE_NAME))
+        return prepared
+
+    def check_processes(self, checkpoint: Path) -> None:
+        """Refuses a checkpoint of another number of processes, whose steps were of another number of images.
+
+        Raises:
+            InputError: If it is one, or damaged.
+        """
+        with reading(checkpoint):
+            state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+            before = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("processes")
+        if before not in (None, self.args.world_size):
+            raise InputError(
+                f"The checkpoint {checkpoint} was saved by {before} processes, and now there would be "
+                f"{self.args.world_size}: the steps would be of other images. Start it with as many as before."
+            )
+
+    def restore_state(self, checkpoint: Path) -> None:
+        """Takes over the progress and the history of a checkpoint without training."""
+        self.state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+        self._load_callback_state()
+        if self.is_world_process_zero():
+            self.keep_only(checkpoint)  # a process that was killed right after writing it may have left more
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            self._write_checkpoint(model, trial)
+        except (OSError, SafetensorError) as error:
+            before = any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+            kept = "The one before is kept. " if before else ""
+            raise RunError(
+                f"The checkpoint of step {self.state.global_step} cannot be written ({error}). {kept}"
+                f"Make room for {self.args.output_dir}, and go on with the same command and --resume."
+            ) from error
+
+    def _write_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir)
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        unfinished = folder / f".{name}.unfinished"
+        if self.is_world_process_zero():
+            for left_behind in folder.glob(".*.unfinished"):  # by a process that died
+                shutil.rmtree(left_behind, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self._save_rng_state(str(unfinished))
+        sharded = is_sharded(self.model)
+        weights = trained_weights(self.model) if sharded else None
+        optimizer = optimizer_state(self.model, self.optimizer) if sharded else self.optimizer.state_dict()
+        average = None if self.average is None else self.average.state_dict()
+        if self.is_world_process_zero():
+            if weights is None:
+                self.model.save_pretrained(unfinished, safe_serialization=True)
+            else:
+                save_state(unfinished / _WEIGHTS_NAME, weights)
+            save_state(unfinished / _STATE_NAME, {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()})
+            if average is not None:
+                save_state(unfinished / _AVERAGE_NAME, average)
+            self._save_scaler(str(unfinished))
+            kept = {
+                "history": self.history,
+                **self.account.state_dict(),
+                "health": self.health.state_dict(),
+                "processes": self.args.world_size,
+            }
+            self.state.stateful_callbacks["history"] = {"args": {}, "attributes": kept}
+            self.state.save_to_json(str(unfinished / _TRAINER_STATE))
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            log = folder.parent / "log.jsonl"
+            if log.exists():
+                send_to_disk(log)  # whoever goes on from this checkpoint keeps the lines up to it
+            swap_folder(unfinished, folder / name)
+            self.on_checkpoint()
+            self.keep_only(folder / name)
+        self.accelerator.wait_for_everyone()
+
+    def keep_only(self, checkpoint: Path) -> None:
+        """Removes all other checkpoints."""
+        for old in checkpoint.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+            if old.name != checkpoint.name:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        checkpoint, sharded = Path(resume_from_checkpoint), is_sharded(self.model)
+        names = {True: _WEIGHTS_NAME, False: SAFETENSORS_WEIGHTS_NAME}
+        if not (checkpoint / names[sharded]).is_file() and (checkpoint / names[not sharded]).is_file():
+            raise InputError(
+                f"The checkpoint {checkpoint} was saved {'without' if sharded else 'with'} FSDP, and can only be gone "
+                "on with in that way. Start the program as before."
+            )
+        with reading(checkpoint):
+            if sharded:
+                load_trained_weights(self.model, load_state(checkpoint / _WEIGHTS_NAME))
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        with reading(Path(checkpoint)):
+            state = load_state(Path(checkpoint) / _STATE_NAME)
+            for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+                # What belongs to the program and not to the run: older versions used other kernels.
+                saved.update({name: group[name] for name in ("foreach", "fused") if name in group})
+        if is_sharded(self.model):
+            load_optimizer_state(self.model, self.optimizer, state["optimizer"])
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.load_state_dict(state["scheduler"])
+        # The rate stored is that of the schedule it was saved in, which a run that is made longer leaves behind: at its
+        # end it was 0.
+        schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        rates = [rate * factor(schedule.last_epoch) for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas)]
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
+        schedule._last_lr = rates
+
+    def _save_scaler(self, output_dir: str) -> None:
+        scaler = getattr(self.accelerator, "scaler", None)
+        if scaler is not None:
+            save_state(Path(output_dir) / _SCALER_NAME, scaler.state_dict())
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        scaler = getattr(self.accelerator, "scaler", None)
+        if checkpoint is not None and scaler is not None and (Path(checkpoint) / _SCALER_NAME).exists():
+            with reading(Path(checkpoint)):
+                scaler.load_state_dict(load_state(Path(checkpoint) / _SCALER_NAME))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        save_state(self._rng_path(output_dir), random_state())
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        path = self._rng_path(checkpoint)
+        if path.exists():  # a run resumed with more processes than it was saved with has none for the new ones
+            with reading(Path(checkpoint)):
+                restore_random_state(load_state(path))
+
+    def _rng_path(self, folder: str) -> Path:
+        return Path(folder) / f"random_state_{self.args.process_index}.safetensors"
+
+    def _load_callback_state(self) -> None:
+        stored = self.state.stateful_callbacks.pop("history", None)
+        if stored:
+            self.history = stored["attributes"].get("history", self.history)
+            self.account.load_state_dict(stored["attributes"])
+            if "health" in stored["attributes"]:
+                self.health.load_state_dict(stored["attributes"]["health"])
+        super()._load_callback_state()
