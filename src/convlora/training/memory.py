@@ -157,8 +157,8 @@ def plan_memory(
     tell("Trying out how much memory a step takes.")
     model.to(device)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    each = _OPTIMIZER_BYTES + (_AVERAGE_BYTES if averaged else 0)
-    budget = _free_bytes(device) * _USABLE[device.type] - trained * each
+    per_weight = _OPTIMIZER_BYTES + (_AVERAGE_BYTES if averaged else 0)
+    budget = _free_bytes(device) * _USABLE[device.type] - trained * per_weight
     plain = None
     if device.type == "cuda" and not checkpointing:  # mostly it fits as it is, and there is nothing else to try
         plain = _trial(model, image_size, device, precision, checkpointing=False)
