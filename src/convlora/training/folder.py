@@ -158,6 +158,8 @@ def _fill_in(config: RunConfig, saved: RunConfig) -> None:
         config.training.select_by = saved.training.select_by
     if config.model.num_mask_tokens == "auto":
         config.model.num_mask_tokens = saved.model.num_mask_tokens
+    if config.model.detail == "auto":
+        config.model.detail = saved.model.detail
     if config.training.precision == "auto":
         config.training.precision = saved.training.precision
     for section in ("data", "model", "training"):
