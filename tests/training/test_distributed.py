@@ -37,7 +37,7 @@ def arguments(blobs, tiny_sam_folder):
     # noise is drawn anew in each process, which is why it is off where runs are compared.
     return ["train", str(blobs), "--model", str(tiny_sam_folder), "--epochs", "2", "--lr", "1e-2", "--device", "cpu",
             "--set", "method.gate_noise=false", "--set", "method.num_experts=3", "--set", "ema=0.5",
-            "--set", "lr_decoder=5e-3", "--set", "warmup_steps=1", "--json"]  # fmt: skip
+            "--set", "lr_decoder=5e-3", "--set", "lr_detail=1e-3", "--set", "warmup_steps=1", "--json"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
