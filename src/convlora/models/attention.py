@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionEncoder, SamVisionSdpaAttention
 
+from convlora.models.windows import cut_windows, join_windows
+
 FORMS = ("auto", "blocks", "vectors", "sdpa", "eager")
 
 # Scores held at a time: few enough to stay near the processor between the passes over them, many enough for matrix
@@ -117,6 +119,11 @@ def set_attention(encoder: SamVisionEncoder, form: str) -> None:
         attention = getattr(layer.attn, "base_layer", layer.attn)
         attention.__class__ = stock.get(form, RelativeAttention)
         attention.form = form
+        if form in stock:
+            vars(layer).pop("window_partition", None)
+            vars(layer).pop("window_unpartition", None)
+        else:
+            layer.window_partition, layer.window_unpartition = cut_windows, join_windows
 
 
 def relative_bias(
