@@ -132,6 +132,15 @@ AugmentationName = Annotated[
     str | None,
     typer.Option(help="none, flip, flips or strong. [dim]\\[default: flip][/dim]", show_default=False),
 ]
+DetailName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A convolutional branch beside SAM for what is thinner than its patches: half draws at half of the "
+        "image's size, full at all of it, none is SAM alone, as published. [dim]\\[default: auto, which is half][/dim]",
+        show_default=False,
+    ),
+]
 TrainingPrecision = Annotated[
     PrecisionName | None,
     typer.Option(help="Auto: bf16 or fp16 on a GPU, fp32 on a CPU. [dim]\\[default: auto][/dim]", show_default=False),
@@ -164,6 +173,7 @@ def training_settings(
     precision: PrecisionName | None,
     device: str | None,
     method: str | None = None,
+    detail: str | None = None,
     cache: bool | None = None,
     on_bad_image: BadImages | None = None,
     seed: int | None = None,
@@ -175,7 +185,11 @@ def training_settings(
             "augmentation": augmentation,
             "on_bad_image": None if on_bad_image is None else on_bad_image.value,
         },
-        "model": {"source": model, "image_size": None if image_size is None else parse_image_size(image_size)},
+        "model": {
+            "source": model,
+            "image_size": None if image_size is None else parse_image_size(image_size),
+            "detail": detail,
+        },
         "method": {"name": method},
         "training": {
             "epochs": epochs,
