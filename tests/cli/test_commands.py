@@ -34,12 +34,14 @@ def test_train_json(convlora, tmp_path, tiny_sam_folder, blobs):
     code, out, _ = convlora(
         "train", blobs, "--model", tiny_sam_folder, "--output", tmp_path / "r", "--max-steps", 1, "--json", "--seed", 3,
         "--precision", "fp32", "--device", "cpu", "--batch-size", 2, "--grad-accum", 1, "--image-size", 48,
+        "--detail", "full",
     )  # fmt: skip
     assert code == 0
     result = only_json(out)
     assert result["steps"] == 1
     assert {"best_epoch", "val", "test", "params"} <= result.keys()
-    assert "image_size: 48" in (tmp_path / "r" / "config.yaml").read_text()
+    settings = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    assert (settings["model"]["image_size"], settings["model"]["detail"]) == (48, "full")
 
 
 def test_train_from_the_config_of_a_run(convlora, tmp_path, run_folder):
