@@ -213,7 +213,7 @@ def _with_sizes(variants: Sequence[Variant], base: RunConfig) -> tuple[Variant, 
 
 
 def shared_settings(base: RunConfig) -> dict[str, dict[str, object]]:
-    """The settings that must stay the same when a comparison is gone on with."""
+    """The settings that must stay the same when a comparison is resumed."""
     settings = dataclasses.asdict(base)
     settings.pop("method", None)
     settings["training"].pop("seed", None)
