@@ -1,8 +1,6 @@
 """What a GPU computes, against the CPU. Run with `pytest -m gpu tests/test_gpu.py`."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -11,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from convlora.methods.registry import METHODS
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 from tests.helpers.direct_experts import use_direct_experts
+from tests.helpers.interrupt_at import InterruptAt
 from tests.helpers.parity import difference, gradients, small_batch, small_model
 
 pytestmark = pytest.mark.gpu
@@ -100,15 +98,6 @@ def test_commands_on_a_gpu_agree_with_a_cpu(gpu_run, blobs, convlora, tmp_path):
     for mask in masks:
         here, there = (np.asarray(Image.open(tmp_path / device / mask)) for device in (GPU.type, "cpu"))
         assert (here != there).mean() <= 0.005, mask
-
-
-class InterruptAt(Silent):
-    def __init__(self, step):
-        self.at = step
-
-    def step(self, step, epoch, loss):
-        if step == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(gpu_run, make_config, tmp_path):

@@ -90,7 +90,7 @@ def test_machines_must_share_the_folder(arguments, tmp_path):
 
 
 def test_sharded_over_two_processes_equals_one(arguments, one, tmp_path):
-    """FSDP: interrupted within the second epoch, gone on with, and nothing in it is a pickle."""
+    """FSDP: interrupted within the second epoch, resumed, and nothing in it is a pickle."""
     config = tmp_path / "fsdp.yaml"
     documented = Path(__file__).parents[2] / "docs" / "configs" / "fsdp.yaml"
     config.write_text(documented.read_text() + "use_cpu: true\n")
@@ -108,7 +108,7 @@ def test_sharded_over_two_processes_equals_one(arguments, one, tmp_path):
     plain = [*LAUNCHER, "convlora.cli.main", *arguments, "--resume"]
     told = subprocess.run(plain, capture_output=True, text=True)
     assert told.returncode
-    assert "was saved with FSDP, and can only be gone on with in that way." in " ".join(told.stderr.split())
+    assert "was saved with FSDP, and can only be resumed in that way." in " ".join(told.stderr.split())
     out = run([*launcher, *arguments, "--resume"])
     assert out.count("\n") == 1
     compare(one, tmp_path / "two")

@@ -1,8 +1,6 @@
 """Runs whose passes are recorded, by a stand-in for CUDA graphs."""
 
 import json
-import os
-import signal
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ from convlora.training import run
 from convlora.training.passes import choose_recorder
 from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
+from tests.helpers.interrupt_at import InterruptAt
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -55,15 +54,6 @@ def test_a_recorded_run_equals_an_ordinary_one(
     one, two = weights_of(tmp_path / "recorded"), weights_of(tmp_path / "ordinary")
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], rtol=1e-3, atol=1e-4, msg=name)
-
-
-class InterruptAt(Silent):
-    def __init__(self, step):
-        self.at = step
-
-    def step(self, step, epoch, loss):
-        if step == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_recorded_run_resumes_bit_for_bit(make_config, tmp_path, made):

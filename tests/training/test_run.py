@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import signal
 
@@ -19,6 +18,7 @@ from convlora.training.folder import check_folder, last_checkpoint
 from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 from convlora.training.trainer import SegmentationTrainer
+from tests.helpers.interrupt_at import InterruptAt
 
 
 def log_of(run):
@@ -93,17 +93,6 @@ def test_same_seed_same_run_bit_for_bit_and_the_saved_config_repeats_it(trained_
 def test_another_seed_another_run(trained_run, make_config, tmp_path):
     train(make_config(seed=1, epochs=1), tmp_path / "other")
     assert log_of(tmp_path / "other")[0]["loss"] != log_of(trained_run)[0]["loss"]
-
-
-class InterruptAt(Silent):
-    """Presses Ctrl-C during a step."""
-
-    def __init__(self, step):
-        self.at = step
-
-    def step(self, step, epoch, loss):
-        if step == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 5])

@@ -1,9 +1,7 @@
 """A U-Net is trained, scored and used by the same commands as an adapted SAM."""
 
 import json
-import os
 import shutil
-import signal
 
 import pytest
 import torch
@@ -15,8 +13,8 @@ from convlora.errors import InputError, RunError
 from convlora.inference.segmenter import Segmenter
 from convlora.training import memory
 from convlora.training.config import RunConfig
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
+from tests.helpers.interrupt_at import InterruptAt
 
 
 def settings(data, **training):
@@ -30,15 +28,6 @@ def settings(data, **training):
     }
     config.update(sections, origin="the test")
     return config
-
-
-class InterruptAt(Silent):
-    def __init__(self, step):
-        self.at = step
-
-    def step(self, step, epoch, loss):
-        if step == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture(scope="module")

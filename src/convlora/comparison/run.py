@@ -97,7 +97,7 @@ def train_in_own_process(config: RunConfig, folder: Path) -> None:
     """Trains one run by `convlora train`, whose progress is shown.
 
     Raises:
-        RunError: If it fails or is interrupted; it can be gone on with.
+        RunError: If it fails or is interrupted; it can be resumed.
     """
     make_folder(folder.parent)
     settings = folder.with_suffix(".yaml")
@@ -141,7 +141,7 @@ def _check_folder(plan: Plan, output: Path) -> None:
         raise InputError(f"{path} is damaged. Restore it from a copy, or choose another --output.") from error
     if changes:
         raise InputError(
-            f"The comparison in {output} cannot be gone on with {', '.join(changes)}: its runs would differ in more "
+            f"The comparison in {output} cannot be resumed with {', '.join(changes)}: its runs would differ in more "
             "than the method. Leave that out, or choose another --output."
         )
 

@@ -40,7 +40,7 @@ def run_jobs(
     """Segments images and writes the results, yielding a description of each.
 
     An image that cannot be read does not stop the others. At the end `shares.json` is written beside the results,
-    unless somebody keeps account of what is done and will write it for all.
+    unless `done` keeps account of the images; then the caller writes it for all of them.
 
     Args:
         segmenter: The model.

@@ -186,8 +186,8 @@ class ResumableTrainer(Trainer):
         names = {True: _WEIGHTS_NAME, False: SAFETENSORS_WEIGHTS_NAME}
         if not (checkpoint / names[sharded]).is_file() and (checkpoint / names[not sharded]).is_file():
             raise InputError(
-                f"The checkpoint {checkpoint} was saved {'without' if sharded else 'with'} FSDP, and can only be gone "
-                "on with in that way. Start the program as before."
+                f"The checkpoint {checkpoint} was saved {'without' if sharded else 'with'} FSDP, and can only be "
+                "resumed in that way. Start the program as before."
             )
         with reading(checkpoint):
             if sharded:
