@@ -1,12 +1,15 @@
-"""Trains the small promptable SAM that comes with the package, on scenes drawn along the way.
+"""Trains the small promptable SAM that comes with the package, with its detail branch, on scenes drawn along the way.
 
     python scripts/pretrain_tiny.py --output tiny --steps 9000
-    python scripts/pretrain_tiny.py --output tiny --resume
+    python scripts/pretrain_tiny.py --output tiny --steps 9000 --resume
+    python scripts/pretrain_tiny.py --output more --steps 4000 --start tiny/model
 
 The recipe is SAM's in small: points and boxes, three masks of which the best is taught, an IoU head. What is added for
 short trainings on small machines: a warm-up of the encoder on dense targets, which stay as a second loss; an answer
-without prompt (all things); scenes that begin easy; a mask loss that weighs figure and ground alike. The data of a step
-depend on its number alone.
+without prompt (all things); scenes that begin easy; a mask loss that weighs figure and ground alike. The detail branch
+learns beside the answer without prompt. The data of a step depend on its number alone.
+
+With `--start`, a SAM that was trained before learns on: there is no warm-up, and scenes are hard from the first step.
 
 Source: Kirillov et al., "Segment Anything", ICCV 2023, section 3 and appendix A.
 """
@@ -22,6 +25,7 @@ from pathlib import Path
 import torch
 from pretraining.dense import DenseHead
 from pretraining.evaluation import held_out_prompts, score_prompts
+from pretraining.fine import FineHead
 from pretraining.model import new_sam
 from pretraining.prompts import Prompts, answer, draw_prompts, prompt_loss, random_points
 from pretraining.scenes import EASY, HARD, SceneBatches, held_out
@@ -29,6 +33,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import SamModel
 
+from convlora.models.detail_file import save_detail
 from convlora.storage import replacing_file, replacing_folder
 from convlora.training.checkpoint import load_state, save_state
 
@@ -37,9 +42,11 @@ def main() -> None:
     """Trains, or goes on training."""
     options = _options()
     torch.manual_seed(options.seed)
-    sam = new_sam(options.seed)
-    dense = DenseHead(sam.config.vision_config.output_channels)
-    both = nn.ModuleDict({"sam": sam, "dense": dense}).train()
+    device = torch.device(options.device)
+    sam = new_sam(options.seed) if options.start is None else _load(options.start)
+    channels = sam.config.vision_config.output_channels
+    dense, fine = DenseHead(channels), FineHead(channels)
+    both = nn.ModuleDict({"sam": sam, "dense": dense, "fine": fine}).to(device).train()
     trained = [p for p in both.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.ndim >= 2]
     optimizer = torch.optim.AdamW(
@@ -49,7 +56,7 @@ def main() -> None:
     first = 0
     state_file = options.output / "state.safetensors"
     if options.resume:
-        state = load_state(state_file)
+        state = load_state(state_file)  # on the CPU; the optimizer takes it where the weights are
         both.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = int(state["step"])
@@ -58,28 +65,29 @@ def main() -> None:
     for name, style in (("easy", EASY), ("hard", HARD)):
         images, instances = held_out(options.held_out, style)
         tests[name] = (images, held_out_prompts(instances))
-    warm_up = round(options.dense_share * options.steps)
-    harden = warm_up + round(0.4 * (options.steps - warm_up))
+    warm_up = round(options.dense_share * options.steps) if options.start is None else 0
+    harden = warm_up + round(0.4 * (options.steps - warm_up)) if options.start is None else 0
     batches = SceneBatches(first, options.steps, options.batch_size, harden, options.seed)
     loader = DataLoader(
         batches, batch_size=None, num_workers=options.workers, prefetch_factor=4 if options.workers else None
     )
-    sums: dict[str, float] = {}
+    sums: dict[str, list[torch.Tensor]] = {}
     start = time.perf_counter()
     for step, (images, instances) in enumerate(loader, start=first):
         for group in optimizer.param_groups:
             group["lr"] = options.lr * rate(step, options.steps)
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-        losses = compute_losses(sam, dense, images, instances, step, warm_up, options, generator)
+        images, instances = images.to(device), instances.to(device)
+        losses = compute_losses(sam, dense, fine, images, instances, step, warm_up, options, generator)
         total = sum(value for name, value in losses.items() if not name.endswith("_iou"))
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         for name, value in losses.items():
-            sums.setdefault(name, []).append(float(value.detach()))
+            sums.setdefault(name, []).append(value.detach())
         if (step + 1) % options.log_every == 0:
-            line = {"step": step + 1, **{k: round(sum(v) / len(v), 4) for k, v in sums.items()}}
+            line = {"step": step + 1, **{k: round(float(sum(v)) / len(v), 4) for k, v in sums.items()}}
             line["images_per_second"] = round(options.log_every * options.batch_size / (time.perf_counter() - start), 2)
             sums, start = {}, time.perf_counter()
             _log(options.output, line)
@@ -91,13 +99,14 @@ def main() -> None:
                 save_state(
                     temporary, {"model": both.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
                 )
-            save_model(sam, options.output / "model")
+            save_model(sam, fine, options.output / "model")
             start = time.perf_counter()
 
 
 def compute_losses(
     sam: SamModel,
     dense: DenseHead,
+    fine: FineHead,
     images: torch.Tensor,
     instances: torch.Tensor,
     step: int,
@@ -106,7 +115,7 @@ def compute_losses(
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
     """All losses of a step, weighted, and the IoU of the answers."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=options.bf16):
         embeddings = sam.vision_encoder(images).last_hidden_state.float()
     weight = 1.0 if step < warm_up else options.dense_weight
     losses = {name: weight * value for name, value in dense.loss(embeddings, instances).items()}
@@ -119,8 +128,8 @@ def compute_losses(
     logits, quality = answer(sam, embeddings, boxes=by_box.boxes)
     losses["box"], losses["box_iou"] = prompt_loss(logits, quality, by_box.masks)
     # Without a prompt: everything that is a thing. SAM has no such answer; it is where a semantic segmenter starts.
-    logits, quality = answer(sam, embeddings)
-    losses["all"], losses["all_iou"] = prompt_loss(logits, quality, (instances > 0)[:, None])
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=options.bf16):
+        losses |= fine.loss(sam, images, embeddings, instances)
     several = step % 4 != 0
     logits, quality = answer(sam, embeddings, points=by_point.points, several=several)
     losses["point"], losses["point_iou"] = prompt_loss(logits, quality, by_point.masks)
@@ -140,12 +149,19 @@ def rate(step: int, steps: int, ramp: int = 200) -> float:
     return min(1.0, (step + 1) / ramp) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def save_model(sam: SamModel, folder: Path) -> None:
-    """Writes the model in half precision."""
+def save_model(sam: SamModel, fine: FineHead, folder: Path) -> None:
+    """Writes SAM and detail branch in half precision."""
     with replacing_folder(folder) as temporary:
         halved = SamModel(sam.config).to(torch.float16)
         halved.load_state_dict(sam.state_dict())
         halved.save_pretrained(temporary)
+        save_detail(fine.branch, temporary)
+
+
+def _load(folder: Path) -> SamModel:
+    sam = SamModel.from_pretrained(folder, dtype=torch.float32)
+    sam.shared_image_embedding.requires_grad_(False)
+    return sam
 
 
 def _log(folder: Path, line: dict) -> None:
@@ -159,6 +175,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start", type=Path, help="a SAM, as this script or transformers saves it, to train on")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--prompts", type=int, default=8, help="per image, half boxes, half points")
@@ -169,7 +187,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--evaluate-every", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--bf16", action="store_true", help="the encoder in mixed precision")
+    parser.add_argument("--bf16", action="store_true", help="encoder and detail branch in mixed precision")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -36,7 +38,7 @@ class DenseHead(nn.Module):
         losses = {
             "figure": F.binary_cross_entropy_with_logits(figure, (instances > 0).float()),
             "border": F.binary_cross_entropy_with_logits(
-                border, borders(instances).float(), pos_weight=torch.tensor(3.0)
+                border, borders(instances).float(), pos_weight=torch.tensor(3.0, device=instances.device)
             ),
             "extent": F.smooth_l1_loss(extent, extents(cells)[things], beta=0.05) * 4,
         }
@@ -57,13 +59,13 @@ def boxes(instances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     batch, height, width = instances.shape
     count = int(instances.max()) + 1
     flat = instances.flatten(1)
-    rows = torch.arange(height).repeat_interleave(width).expand(batch, -1)
-    columns = torch.arange(width).repeat(height).expand(batch, -1)
+    rows = torch.arange(height, device=flat.device).repeat_interleave(width).expand(batch, -1)
+    columns = torch.arange(width, device=flat.device).repeat(height).expand(batch, -1)
 
     def reduce(values: torch.Tensor, how: str, start: int) -> torch.Tensor:
-        return torch.full((batch, count), start).scatter_reduce(1, flat, values, how)
+        return torch.full((batch, count), start, device=flat.device).scatter_reduce(1, flat, values, how)
 
-    area = torch.zeros(batch, count, dtype=torch.long).scatter_add(1, flat, torch.ones_like(flat))
+    area = torch.zeros(batch, count, dtype=torch.long, device=flat.device).scatter_add(1, flat, torch.ones_like(flat))
     box = [reduce(columns, "amin", width), reduce(rows, "amin", height),
            reduce(columns, "amax", -1) + 1, reduce(rows, "amax", -1) + 1]  # fmt: skip
     return torch.stack(box, dim=-1), area
@@ -74,18 +76,20 @@ def extents(cells: torch.Tensor) -> torch.Tensor:
     batch, height, width = cells.shape
     box, _ = boxes(cells)
     own = box.gather(1, cells.flatten(1)[..., None].expand(-1, -1, 4)).view(batch, height, width, 4).float()
-    rows, columns = torch.arange(height)[:, None] + 0.5, torch.arange(width)[None] + 0.5
+    rows = torch.arange(height, device=cells.device)[:, None] + 0.5
+    columns = torch.arange(width, device=cells.device)[None] + 0.5
     return (
         torch.stack([columns - own[..., 0], rows - own[..., 1], own[..., 2] - columns, own[..., 3] - rows], -1) / width
     )
 
 
-def affinities(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def affinities(cells: torch.Tensor, offsets: Sequence[tuple[int, int]] = OFFSETS) -> tuple[torch.Tensor, torch.Tensor]:
     """For each offset whether the cell there belongs to the same thing, and whether there is such a cell."""
     _, height, width = cells.shape
     same, known = [], []
-    for down, right in OFFSETS:
-        rows, columns = torch.arange(height) + down, torch.arange(width) + right
+    for down, right in offsets:
+        rows = torch.arange(height, device=cells.device) + down
+        columns = torch.arange(width, device=cells.device) + right
         inside = ((rows < height)[:, None] & ((columns >= 0) & (columns < width))[None]).float()
         other = cells[:, rows.clamp(max=height - 1)][:, :, columns.clamp(0, width - 1)]
         same.append((other == cells).float())

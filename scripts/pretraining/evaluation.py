@@ -50,8 +50,8 @@ def _enlarge(logits: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def _fill(boxes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The box itself as a mask: an answer that needs no image."""
-    rows = torch.arange(like.shape[-2])[:, None] + 0.5
-    columns = torch.arange(like.shape[-1])[None] + 0.5
+    rows = torch.arange(like.shape[-2], device=like.device)[:, None] + 0.5
+    columns = torch.arange(like.shape[-1], device=like.device)[None] + 0.5
     left, top, right, bottom = boxes[..., None, None].unbind(2)
     return (columns > left) & (columns < right) & (rows > top) & (rows < bottom)
 

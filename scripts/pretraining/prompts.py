@@ -33,7 +33,7 @@ def draw_prompts(instances: torch.Tensor, count: int, generator: torch.Generator
     Args:
         instances: `(B, H, W)`.
         count: Prompts per image.
-        generator: Decides everything.
+        generator: Decides everything; on the CPU, so that a training is the same on every device.
         noise: How far the sides of a box are off, as a share of its sides, with a normal distribution; at most 20
             pixels.
 
@@ -44,11 +44,11 @@ def draw_prompts(instances: torch.Tensor, count: int, generator: torch.Generator
     weights = area.float().sqrt() * (area >= MIN_AREA)
     weights[:, 0] = 0
     weights[:, 0] += (weights.sum(dim=1) == 0).float()  # an empty scene: ask for the ground
-    chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
+    chosen = torch.multinomial(weights.cpu(), count, replacement=True, generator=generator).to(weights.device)
     masks = instances[:, None] == chosen[..., None, None]
     own = box.gather(1, chosen[..., None].expand(-1, -1, 4)).float()
     sides = torch.stack([own[..., 2] - own[..., 0], own[..., 3] - own[..., 1]], dim=-1).repeat(1, 1, 2)
-    shift = torch.randn(own.shape, generator=generator) * noise * sides
+    shift = torch.randn(own.shape, generator=generator).to(own) * noise * sides
     own = own + shift.clamp(-20, 20)
     own[..., 0::2] = own[..., 0::2].clamp(0, width)
     own[..., 1::2] = own[..., 1::2].clamp(0, height)
@@ -64,7 +64,8 @@ def random_points(masks: torch.Tensor, generator: torch.Generator) -> torch.Tens
     width = sparse.shape[-1]
     inner = 1 - F.max_pool2d(1 - sparse, 3, 1, 1)
     weights = sparse.flatten(2) * 0.05 + inner.flatten(2) + 1e-9
-    place = torch.multinomial(weights.flatten(0, 1), 1, generator=generator).view(masks.shape[:2])
+    place = torch.multinomial(weights.flatten(0, 1).cpu(), 1, generator=generator)
+    place = place.view(masks.shape[:2]).to(masks.device)
     return 2 * torch.stack([place % width, place // width], dim=-1)[:, :, None].float() + 0.5
 
 
@@ -86,7 +87,7 @@ def answer(
 
     Without boxes and points there is one answer per image, P = 1.
     """
-    labels = None if points is None else torch.ones(points.shape[:3], dtype=torch.int)
+    labels = None if points is None else torch.ones(points.shape[:3], dtype=torch.int, device=points.device)
     if points is None and boxes is None:
         prompts = None
         height, width = embeddings.shape[-2:]

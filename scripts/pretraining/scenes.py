@@ -10,7 +10,7 @@ from convlora.data.synthetic import SceneStyle, draw_scene
 from convlora.data.transforms import IMAGE_MEAN, IMAGE_STD
 
 EASY = SceneStyle(things=(1, 4), radius=(0.15, 0.4), groups=0.05, distortion=0.3)
-HARD = SceneStyle(things=(3, 14), radius=(0.04, 0.35), groups=0.3, distortion=1.0)
+HARD = SceneStyle(things=(3, 14), radius=(0.04, 0.35), groups=0.3, distortion=1.0, thin=0.12, small=0.12)
 
 
 def style_at(difficulty: float) -> SceneStyle:
@@ -24,6 +24,8 @@ def style_at(difficulty: float) -> SceneStyle:
         radius=(mix(EASY.radius[0], HARD.radius[0]), mix(EASY.radius[1], HARD.radius[1])),
         groups=mix(EASY.groups, HARD.groups),
         distortion=mix(EASY.distortion, HARD.distortion),
+        thin=mix(EASY.thin, HARD.thin),
+        small=mix(EASY.small, HARD.small),
     )
 
 

@@ -1,11 +1,14 @@
-"""The whole job in minutes, offline: data, fine-tuning, scores before and after, pictures, a report."""
+"""The whole job in minutes, offline: data, fine-tuning, scores before and after, pictures, a report.
+
+It is fine-tuned twice, without and with the detail branch, to show what the branch is for.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,6 +29,7 @@ from convlora.report.page import Page
 from convlora.report.plots import line_plot, smoothed
 from convlora.storage import replacing_folder
 from convlora.training.config import RunConfig
+from convlora.training.defaults import settle_choices
 from convlora.training.reporting import Reporter
 from convlora.training.run import Interrupted, build_model, train
 from convlora.training.task import settle_task
@@ -36,6 +40,7 @@ EPOCHS = 12
 NUM_IMAGES = (40, 10, 20)  # to train, validate and test on
 PICTURES = 6
 IMAGE_SIZE = 256
+PATCH_SIZE = 16
 
 NEXT_STEPS = (
     "convlora data check DATA",
@@ -64,7 +69,8 @@ def run_quickstart(
         on_bad_image: What files of `data` do that cannot be used: `"stop"`, or be left out (`"skip"`).
 
     Returns:
-        `split`, the images that were scored; `before` and `after`, their scores; and the metrics of the run.
+        `split`, the images that were scored; `before`, `without` and `after`, their scores before training, after
+        training without the detail branch, and after training with it; and the metrics of the last run.
 
     Raises:
         InputError: If the output folder is not empty, or the data are at fault.
@@ -79,46 +85,69 @@ def run_quickstart(
             write_task(domain, folder, num_train=num_train, num_val=num_val, num_test=num_test)
     else:
         say(f"1. Reading {data}")
-    config = _config(data, on_bad_image)
+    config = quickstart_config(data, on_bad_image, detail="none")
     run = output / "run"
     usable = load_data(config, lambda _: None)  # the training will tell
     say("2. Scoring the bundled SAM as it is, before any training")
-    before, tests, split = _untrained(config, usable)
+    before, tests, split = untrained(config, usable)
     folder = output / "predictions"
     jobs = [Job(test.image, folder / f"{test.name}.png", folder / f"{test.name}_overlay.png") for test in tests]
-    before_scores = _score(before, tests, split, reporter)
-    shown = tests[:PICTURES]
-    before_maps = before.predict_maps([_photo(sample, before) for sample in shown])
+    first = _column(before, tests, split, reporter)
     say(f"3. Fine-tuning it with Conv-LoRA for {EPOCHS} epochs")
-    try:
-        metrics = train(config, run, reporter=reporter)
-    except Interrupted as error:
-        raise RunError(f"Interrupted. To start again, delete {output} and give the same command.") from error
-    say(f"4. Predicting the {split} images")
-    after = Segmenter.from_run(run)
+    _train(config, output / "run-without-detail", output, reporter)
+    say(f"4. The same with a detail branch, for what is thinner than SAM's patches of {PATCH_SIZE} pixels")
+    metrics = _train(quickstart_config(data, on_bad_image), run, output, reporter)
+    say(f"5. Predicting the {split} images")
+    without, after = Segmenter.from_run(output / "run-without-detail"), Segmenter.from_run(run)
     for _ in run_jobs(after, jobs):
         pass
-    after_scores = _score(after, tests, split, reporter)
-    _write_report(output / "report.html", run, metrics, split, before_scores, after_scores, after, shown, before_maps)
-    return {"split": split, "before": before_scores, "after": after_scores, **metrics}
+    columns = {
+        "before": first,
+        "without detail branch": _column(without, tests, split, reporter),
+        "with detail branch": _column(after, tests, split, reporter),
+    }
+    _write_report(output / "report.html", run, metrics, split, columns, after, tests[:PICTURES])
+    scores = {name: column.scores for name, column in zip(("before", "without", "after"), columns.values())}
+    return {"split": split, **scores, **metrics}
 
 
-def _config(data: Path, on_bad_image: str) -> RunConfig:
+class Column(NamedTuple):
+    """What is compared on the page: scores, and the semantic maps of the images that are shown."""
+
+    scores: dict[str, float]
+    maps: Sequence[np.ndarray]
+
+
+def _column(segmenter: Segmenter, tests: Sequence[Sample], split: str, reporter: Reporter) -> Column:
+    photos = [_photo(sample, segmenter) for sample in tests[:PICTURES]]
+    return Column(_score(segmenter, tests, split, reporter), segmenter.predict_maps(photos))
+
+
+def _train(config: RunConfig, run: Path, output: Path, reporter: Reporter) -> dict[str, Any]:
+    try:
+        return train(config, run, reporter=reporter)
+    except Interrupted as error:
+        raise RunError(f"Interrupted. To start again, delete {output} and give the same command.") from error
+
+
+def quickstart_config(data: Path, on_bad_image: str = "stop", detail: str = "auto") -> RunConfig:
+    """The settings of the quickstart's runs."""
     config = RunConfig()
     config.update(
         {
             "data": {"path": str(data.resolve()), "on_bad_image": on_bad_image},
-            "model": {"source": "tiny", "image_size": IMAGE_SIZE},
-            "training": {"epochs": EPOCHS, "lr": 1e-3, "batch_size": 4, "grad_accum": 1},
+            "model": {"source": "tiny", "image_size": IMAGE_SIZE, "detail": detail},
+            "training": {"epochs": EPOCHS, "batch_size": 4, "grad_accum": 1},
         },
         origin="quickstart",
     )
     return config
 
 
-def _untrained(config: RunConfig, usable: UsableData) -> tuple[Segmenter, Sequence[Sample], str]:
+def untrained(config: RunConfig, usable: UsableData) -> tuple[Segmenter, Sequence[Sample], str]:
     """The SAM without training as a segmenter, the images to compare on, and what they are called."""
     source, classes = usable.source, usable.classes
+    settle_choices(config)
     train_samples, val = source.train_val(config.training.seed, config.data.val_fraction)
     settle_task(config, classes, [*train_samples, *val], lambda _: None)
     device = resolve_device(config.training.device)
@@ -160,11 +189,9 @@ def _write_report(
     run: Path,
     metrics: dict[str, Any],
     split: str,
-    before: dict[str, float],
-    after: dict[str, float],
+    compared: dict[str, Column],
     segmenter: Segmenter,
     shown: Sequence[Sample],
-    before_maps: Sequence[np.ndarray],
 ) -> None:
     page = Page("SAM, fine-tuned with Conv-LoRA")
     params = metrics["params"]
@@ -173,24 +200,31 @@ def _write_report(
     page.text(
         f"The small SAM that comes with convlora learned to find {names} in {len(metrics['history'])} passes over "
         f"the training images, {metrics['steps']} steps of {metrics['seconds_per_step']:.2f} s. Its image encoder "
-        f"stayed as it was; Conv-LoRA adapters and the mask decoder were trained: {params['trainable']:,} of "
-        f"{params['total']:,} weights. Most of a small model is its decoder; of the largest SAM it is under 1%."
+        f"stayed as it was; Conv-LoRA adapters, the mask decoder and its detail branch were trained: "
+        f"{params['trainable']:,} of {params['total']:,} weights. In a small model that is a lot; of the largest SAM "
+        "it is under 1%."
+    )
+    page.text(
+        f"SAM reads patches of {PATCH_SIZE} pixels and draws at a quarter of the image's size. The detail branch, a "
+        "small convolutional network beside it, sees and draws what is thinner. The same training without it is shown "
+        "for comparison."
     )
     page.heading(f"Scores on the {split} images")
     if split != "test":
         page.text("There are no test images. These also picked the best epoch, so the scores flatter a little.")
     trivial = (metrics.get("test") or metrics["val"])["trivial"]
-    columns = {"before": before, "after": after, **{k.replace("_", " "): v for k, v in trivial.items()}}
+    columns = {name: column.scores for name, column in compared.items()}
+    columns |= {name.replace("_", " "): scores for name, scores in trivial.items()}
     rows = [
         [
             f"{name} ({'higher' if higher else 'lower'} is better)",
             *(_number(scores.get(name)) for scores in columns.values()),
         ]
         for name, higher in HIGHER_IS_BETTER.items()
-        if name in before
+        if name in compared["before"].scores
     ]
     page.table(["", *columns], rows)
-    page.text("What follows 'after' are answers that need no image. A score that is not above them says nothing.", True)
+    page.text("The last columns are answers that need no image. A score that is not above them says nothing.", True)
     page.heading("How the training went")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [line for line in log if "task_loss" in line]
@@ -212,11 +246,11 @@ def _write_report(
     )
     page.heading(f"Some {split} images")
     rows_of_pictures = []
-    for sample, before_map in zip(shown, before_maps):
+    for number, sample in enumerate(shown):
         image, truth = read_sample(sample, classes, segmenter.intensity)
-        maps = (truth, before_map, *segmenter.predict_maps([image]))
+        maps = (truth, *(column.maps[number] for column in compared.values()))
         rows_of_pictures.append([image, *(picture(image, each, classes) for each in maps)])
-    page.pictures(["image", "truth", "before", "after"], rows_of_pictures)
+    page.pictures(["image", "truth", *compared], rows_of_pictures)
     page.heading("The same with your own images")
     page.text("DATA holds {train,val,test}/{images,masks}/, with images and masks of the same names.")
     page.code("\n".join(NEXT_STEPS))

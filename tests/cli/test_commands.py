@@ -139,7 +139,7 @@ def test_quickstart_on_ones_own_data(convlora, blobs, tmp_path, monkeypatch):
     assert {"iou", "dice"} <= result["before"].keys()
     assert len(list((tmp_path / "q" / "predictions").glob("*_overlay.png"))) == 3
     report = (tmp_path / "q" / "report.html").read_text()
-    assert report.count("data:image/jpeg") == 3 * 4, "image, truth, before and after of each"
+    assert report.count("data:image/jpeg") == 3 * 5, "image, truth, before, without and with"
     assert "<svg" in report
     assert "convlora train DATA" in report
     code, _, err = convlora("quickstart", "--output", tmp_path / "q")

@@ -243,7 +243,7 @@ def test_a_network_takes_part_with_its_own_rate_and_the_settings_that_concern_it
     other.training.lr, other.training.adapt_last, other.model.head = None, 1, "mask-classification"
     asked = plan(other, ("unet", "lora"))
     unet, lora = (PlannedRun(variant, 1.0, None, 0).config(other) for variant in asked.variants)
-    assert (unet.training.lr, lora.training.lr) == (1e-3, 1e-4)
+    assert (unet.training.lr, lora.training.lr) == (None, None), "each takes its own when it is trained"
     assert (unet.model.image_size, lora.model.image_size) == ([64, 64], None), "the SAM's own size for both"
     assert (unet.training.adapt_last, lora.training.adapt_last) == (None, 1)
     assert (unet.model.head, lora.model.head) == ("auto", "mask-classification")
@@ -274,13 +274,20 @@ def test_equal_time(base, tmp_path, monkeypatch):
     assert not runner.trained
 
 
-def test_a_comparison_of_before_methods_had_rates_of_their_own_goes_on(base, tmp_path):
+def test_a_comparison_of_an_older_version_is_not_mixed_with_other_settings(base, tmp_path):
     asked = copy.deepcopy(base)
     asked.training.lr, asked.training.max_steps = None, 1
     run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
     path = tmp_path / "c" / "comparison.yaml"
-    assert "lr: null" in path.read_text()
-    path.write_text(path.read_text().replace("lr: null", "lr: 0.0001"))
+    written = path.read_text()
+    path.write_text(written.replace("lr: null", "lr: 0.0001").replace("  detail: auto\n", ""))
+    with pytest.raises(InputError, match=r"model.detail = 'auto' instead of .*training.lr = None instead of 0.0001"):
+        run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
+    asked.training.lr, asked.model.detail = 1e-4, "none"
+    path.write_text(written.replace("lr: null", "lr: 0.0001").replace("detail: auto", "detail: none"))
+    (tmp_path / "c" / "runs" / "decoder" / "seed-0" / "config.yaml").write_text(
+        (tmp_path / "c" / "runs" / "decoder" / "seed-0" / "config.yaml").read_text().replace("lr: 0.001", "lr: 0.0001")
+    )
     runner = Runner()
     run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=runner)
     assert not runner.trained

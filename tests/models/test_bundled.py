@@ -11,7 +11,8 @@ FOLDER = BUNDLED["tiny"]
 def test_it_is_small_and_described():
     size = sum(path.stat().st_size for path in FOLDER.iterdir())
     assert size < 12e6
-    assert {path.name for path in FOLDER.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    files = {path.name for path in FOLDER.iterdir()}
+    assert files == {"config.json", "model.safetensors", "detail.safetensors", "README.md"}
     card = (FOLDER / "README.md").read_text()
     for part in ("license: apache-2.0", "## Data", "## Recipe", "## Scores", "## Limits"):
         assert part in card

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pretraining.dense import OFFSETS, DenseHead, affinities, borders, boxes, extents
 from pretraining.evaluation import held_out_prompts, score_prompts
+from pretraining.fine import FineHead, thin
 from pretraining.model import new_sam
 from pretraining.prompts import answer, draw_prompts, iou, prompt_loss
 from pretraining.scenes import EASY, SceneBatches, held_out
@@ -147,3 +148,41 @@ def test_a_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
     lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["hard"]["box"] >= 0
+
+
+def test_thin_is_what_holds_no_square():
+    instances = torch.zeros(1, 20, 30, dtype=torch.long)
+    instances[0, 2:10, 2:10] = 1  # wide
+    instances[0, 12:16, 2:28] = 2  # four pixels wide
+    instances[0, 2:4, 20:22] = 3  # small
+    instances[0, 5:10, 14:19] = 4  # just a square
+    expected = (instances == 2) | (instances == 3)
+    assert torch.equal(thin(instances), expected)
+
+
+def test_the_detail_branch_learns_beside_its_sam(scenes):
+    """All of it, and through it SAM's embedding and decoder."""
+    images, instances = scenes
+    sam, fine = new_sam(0).train(), FineHead(128)
+    torch.nn.init.normal_(fine.branch.project.weight)  # which begins at zero, so that it would shield the kernels
+    embeddings = sam.vision_encoder(images).last_hidden_state
+    losses = fine.loss(sam, images, embeddings, instances)
+    assert losses.pop("all_iou") != losses.pop("fine_iou")
+    sum(losses.values()).backward()
+    assert [name for name, parameter in fine.named_parameters() if parameter.grad is None] == []
+    assert sam.mask_decoder.upscale_conv1.weight.grad is not None
+    assert sam.vision_encoder.patch_embed.projection.weight.grad is not None
+    assert {name.partition(".")[0] for name, _ in fine.named_parameters()} == {"branch", "maps", "together"}
+
+
+def test_a_saved_sam_trains_on(tmp_path, monkeypatch):
+    sam = new_sam(3)
+    pretrain_tiny.save_model(sam, FineHead(128), tmp_path / "start")
+    arguments = ["pretrain_tiny.py", "--output", tmp_path / "more", "--batch-size", 1, "--prompts", 2, "--held-out", 2,
+                 "--steps", 1, "--workers", 0, "--lr", 1e-6, "--start", tmp_path / "start"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    pretrain_tiny.main()
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "more/model"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-3, rtol=1e-2)
+    assert (tmp_path / "more" / "model" / "detail.safetensors").is_file()

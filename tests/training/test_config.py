@@ -10,11 +10,11 @@ from convlora.training.validation import check_settings
 from tests.inference.test_saved_runs import SAVED
 
 
-def test_published_defaults():
+def test_nothing_is_chosen_before_the_run_begins():
     config = RunConfig()
     check_settings(config)
     training = config.training
-    assert (training.lr, training.weight_decay, training.loss) == (1e-4, 1e-4, "structure")
+    assert (training.lr, training.loss, training.epochs, training.weight_decay) == (None, None, None, 1e-4)
     assert batches_of(training) == (1, 4)
 
 
@@ -59,7 +59,7 @@ def test_overrides(assignment, section, name, value):
         ("training.learning=1", "Did you mean"),
         ("epoch=3", "Did you mean 'training.epochs'"),
         ("nonsense.key=1", "There is no setting 'nonsense.key'"),
-        ("epochs=many", "training.epochs must be a whole number, but --set epochs=many gives 'many'"),
+        ("epochs=many", "training.epochs must be a whole number or null, but --set epochs=many gives 'many'"),
         ("epochs=1.5", "must be a whole number"),
         ("epochs=true", "must be a whole number"),
         ("intensity=bright", "must be one of 'type', 'image'"),
@@ -153,7 +153,7 @@ def test_ranges_of_what_is_off(assignment, words):
 
 def test_a_run_of_before_there_were_averages_has_none():
     settings = RunConfig.load(SAVED / "0.1.0" / "conv-lora" / "config.yaml").training
-    assert (settings.ema, settings.patience, settings.warmup_steps, settings.rates()) == (None, None, 0, {})
+    assert (settings.ema, settings.patience, settings.warmup_steps, settings.rates()) == (0.0, None, 0, {})
     check_settings(RunConfig.load(SAVED / "0.1.0" / "conv-lora" / "config.yaml"))
 
 

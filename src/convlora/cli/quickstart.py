@@ -26,10 +26,10 @@ def quickstart(
     on_bad_image: OnBadImage = None,
     json: Json = False,
 ) -> None:
-    """See the method work in a minute or two, offline, on a CPU.
+    """See the method work in two or three minutes, offline, on a CPU.
 
-    A small SAM that comes with the package is fine-tuned on images drawn on the spot (or on yours: --data) and scored
-    before and after. The folder then holds a page to look at, report.html.
+    A small SAM that comes with the package is fine-tuned on images drawn on the spot (or on yours: --data), without and
+    with its detail branch, and scored before and after. The folder then holds a page to look at, report.html.
     """
     with loading_libraries():
         from convlora.cli.progress import RunProgress
@@ -60,7 +60,11 @@ def _show(result: dict[str, Any], output: Path) -> None:
     from convlora.cli.tables import facts_table, scores_table
 
     trivial = (result.get("test") or result["val"])["trivial"]
-    columns = {"before": result["before"], "after": {**result["after"], "trivial": trivial}}
+    columns = {
+        "before": result["before"],
+        "without detail branch": result["without"],
+        "with it": {**result["after"], "trivial": trivial},
+    }
     out.print(scores_table(columns, title=f"Scores on the {result['split']} images, before and after fine-tuning"))
     params = result["params"]
     out.print(

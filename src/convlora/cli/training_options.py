@@ -56,7 +56,11 @@ ImageSize = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(help="Passes over the training images. [dim]\\[default: 20][/dim]", show_default=False)
+    int | None,
+    typer.Option(
+        help="Passes over the training images. [dim]\\[default: 10 or more, the fewer images the more][/dim]",
+        show_default=False,
+    ),
 ]
 MaxSteps = Annotated[int | None, typer.Option(help="Stop after so many optimizer steps.", show_default=False)]
 BudgetSeconds = Annotated[
@@ -86,7 +90,9 @@ GradAccum = Annotated[
 LearningRate = Annotated[
     float | None,
     typer.Option(
-        help="Learning rate at the start. [dim]\\[default: the method's own: 1e-4, unet 1e-3][/dim]", show_default=False
+        help="Learning rate at the start. [dim]\\[default: 1e-4; 1e-3 with tiny, of unet, and of the detail "
+        "branch][/dim]",
+        show_default=False,
     ),
 ]
 AdaptLast = Annotated[
@@ -116,7 +122,8 @@ Memory = Annotated[
 Loss = Annotated[
     str | None,
     typer.Option(
-        help="structure, balanced-bce (for shadows) or bce-dice. [dim]\\[default: structure][/dim]",
+        help="Of binary tasks: bce-dice, structure (as published) or balanced-bce (for shadows). "
+        "[dim]\\[default: bce-dice][/dim]",
         show_default=False,
     ),
 ]
@@ -130,7 +137,10 @@ OnBadImage = Annotated[
 ]
 AugmentationName = Annotated[
     str | None,
-    typer.Option(help="none, flip, flips or strong. [dim]\\[default: flip][/dim]", show_default=False),
+    typer.Option(
+        help="none, flip (left-right, as published), flips (up-down, too) or strong. [dim]\\[default: flips][/dim]",
+        show_default=False,
+    ),
 ]
 DetailName = Annotated[
     str | None,

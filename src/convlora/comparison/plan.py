@@ -122,8 +122,6 @@ class PlannedRun:
         config.override(list(self.variant.settings))
         if self.lr is not None:
             config.training.lr = self.lr
-        if config.training.lr is None:
-            config.training.lr = method.lr
         config.training.seed = self.seed
         config.data.train_fraction = self.fraction
         return config

@@ -17,13 +17,12 @@ from convlora.errors import InputError, RunError
 from convlora.inference.runs import read_metrics
 from convlora.methods.registry import resolve_options
 from convlora.storage import make_folder, write_text
-from convlora.training.config import RunConfig
+from convlora.training.config import IN_OLDER_VERSIONS, RunConfig
 from convlora.training.usable_data import load_data
 from convlora.untrusted import UnreadableError, read_yaml
 
 SETTINGS = "comparison.yaml"
 
-OLD_LR = 1e-4  # was written down where none was given, before methods had rates of their own
 
 Runner = Callable[[RunConfig, Path], None]
 
@@ -128,9 +127,9 @@ def _check_folder(plan: Plan, output: Path) -> None:
         return
     try:
         earlier = read_yaml(path)
-        defaults = shared_settings(RunConfig())  # of settings that there were none of at the time
-        if settings["training"]["lr"] is None and earlier["training"].get("lr") == OLD_LR:
-            earlier["training"]["lr"] = None
+        before = RunConfig()  # for settings that there were none of at the time
+        before.update(IN_OLDER_VERSIONS, origin="older versions")
+        defaults = shared_settings(before)
         changes = [
             f"{section}.{key} = {value!r} instead of {earlier[section].get(key)!r}"
             for section, entries in settings.items()
@@ -150,8 +149,12 @@ def _check_run(planned: RunConfig, folder: Path) -> None:
     """Refuses a finished run that was made with another method or learning rate."""
     saved = RunConfig.load(folder / "config.yaml")
     planned.method.options = resolve_options(planned.method.name, planned.method.options)
-    mine = (saved.method, saved.training.lr, saved.data.train_fraction)
-    if mine != (planned.method, planned.training.lr, planned.data.train_fraction):
+    rate = saved.training.lr if planned.training.lr is None else planned.training.lr  # else it was the default
+    if (saved.method, saved.training.lr, saved.data.train_fraction) != (
+        planned.method,
+        rate,
+        planned.data.train_fraction,
+    ):
         raise InputError(f"The run {folder} was made with other settings. Delete it, or choose another --output.")
 
 

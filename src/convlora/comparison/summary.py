@@ -45,7 +45,7 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
             metrics = [_finished(run.folder(output)) for run in own]
             split = "test" if metrics[0].get("test") else "val"
             name = score_name(metrics[0][split])
-            row = _row(label, own, metrics, split, plan.base)
+            row = _row(label, own, metrics, split, output)
             if label != reference:
                 difference = paired_difference(images[label], images[reference], name)
                 row["difference"] = {"to": reference, **difference._asdict()}
@@ -70,14 +70,14 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
 
 
 def _row(
-    label: str, runs: Sequence[PlannedRun], metrics: Sequence[dict[str, Any]], split: str, base: RunConfig
+    label: str, runs: Sequence[PlannedRun], metrics: Sequence[dict[str, Any]], split: str, output: Path
 ) -> dict[str, Any]:
     scores = [_numbers(one[split]) for one in metrics]
     seconds = [one["seconds_per_step"] for one in metrics if one["seconds_per_step"] is not None]
     return {
         "method": label,
         "train_fraction": runs[0].fraction,
-        "lr": runs[0].config(base).training.lr,
+        "lr": RunConfig.load(runs[0].folder(output) / "config.yaml").training.lr,
         "mean": {name: statistics.mean(one[name] for one in scores) for name in scores[0]},
         "spread": {name: statistics.stdev(one[name] for one in scores) for name in scores[0] if len(scores) > 1},
         "seeds": {str(run.seed): one for run, one in zip(runs, scores, strict=True)},

@@ -18,6 +18,7 @@ from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, load_whole, read_model_type
 from convlora.models.configuration import SamSegmentationConfig, as_size
 from convlora.models.detail import FINEST
+from convlora.models.detail_file import load_detail
 from convlora.models.frozen_blocks import FrozenBlockCache
 from convlora.models.mask_decoder import Masks, MultiClassMaskDecoder, SemanticMaskDecoder
 from convlora.models.positions import resize_vision_encoder
@@ -138,6 +139,8 @@ class SamForSemanticSegmentation(PreTrainedModel):
         else:
             sam = load_whole(SamModel.from_pretrained, source, *model_args, **kwargs)
             model = cls.from_sam(sam, image_size=image_size, **task)
+            if model.mask_decoder.detail is not None:
+                load_detail(model.mask_decoder.detail, source)
         model.config._name_or_path = str(pretrained_model_name_or_path)
         set_attention(model.vision_encoder, model.config.attention)
         model.freeze_prompt_encoder()

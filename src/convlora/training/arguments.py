@@ -14,6 +14,7 @@ from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.training.config import RunConfig
+from convlora.training.defaults import default_warm_up
 from convlora.training.memory import batches_of, uses_fsdp
 
 MOST_VALIDATIONS = 20  # of a run of given seconds, in which they are not counted
@@ -62,7 +63,7 @@ def trainer_arguments(
     scored = batch_size if uses_fsdp() else max(batch_size, default_batch(device))
     on_gpu = device.type == "cuda"
     steps = planned_steps(config, images, processes)
-    if t.warmup_steps >= steps:
+    if t.warmup_steps is not None and t.warmup_steps >= steps:
         raise InputError(
             f"training.warmup_steps is {t.warmup_steps}, but the run has {steps} steps: nothing would be left to fall "
             "in. Lower it, or train longer."
@@ -77,7 +78,7 @@ def trainer_arguments(
         learning_rate=t.lr,
         weight_decay=t.weight_decay,
         max_grad_norm=t.max_grad_norm,
-        warmup_steps=t.warmup_steps,
+        warmup_steps=default_warm_up(steps) if t.warmup_steps is None else t.warmup_steps,
         lr_scheduler_type="polynomial",
         lr_scheduler_kwargs={"lr_end": 0.0, "power": 1.0},
         optim="adamw_torch_fused",  # can skip a step on the device
@@ -110,6 +111,10 @@ def planned_steps(config: RunConfig, images: int, processes: int) -> int:
     """Optimizer steps of a run: those of all epochs, or `max_steps` if that is fewer or what a budget is worth."""
     t = config.training
     if t.budget_seconds is not None and t.max_steps is not None:
+        return t.max_steps
+    if t.epochs is None:
+        if t.max_steps is None:
+            raise ValueError("Neither the epochs nor the steps are settled.")
         return t.max_steps
     steps = steps_per_epoch(config, images, processes) * t.epochs
     return steps if t.max_steps is None else min(steps, t.max_steps)

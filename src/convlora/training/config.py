@@ -29,7 +29,8 @@ class DataSettings:
 
     Attributes:
         path: Folder or CSV file.
-        augmentation: "none", "flip" (the published one), "flips" or "strong".
+        augmentation: "none", "flip" (the published one), "flips" or "strong"; null: chosen, see
+            `convlora.training.defaults`.
         intensity: How 16-bit images become 8-bit: by the range of their "type", or of each "image".
         val_fraction: Share of the training images held out if there is no validation split.
         train_fraction: Share of the training images to train on; a smaller share is part of a larger one.
@@ -41,7 +42,7 @@ class DataSettings:
     """
 
     path: str | None = None
-    augmentation: str = "flip"
+    augmentation: str | None = None
     intensity: Literal["type", "image"] = "type"
     val_fraction: float = 0.1
     train_fraction: float = 1.0
@@ -84,23 +85,24 @@ class MethodSettings:
 
 @dataclass
 class TrainingSettings:
-    """The training itself. The defaults are the published ones.
+    """The training itself. What is null is chosen when the run begins, see `convlora.training.defaults`.
 
     Attributes:
-        loss: "structure", "balanced-bce" (for shadows), "bce-dice" or "structure-mean-bce".
-        epochs: Passes over the training images.
+        loss: Of binary tasks: "structure" (the published one), "balanced-bce" (for shadows), "bce-dice" or
+            "structure-mean-bce"; null: chosen.
+        epochs: Passes over the training images; null: chosen by their number.
         max_steps: Stop after this many optimizer steps; null: after the epochs.
         budget_seconds: Train for about so long in the place of epochs: some steps are timed before training, and
             `max_steps` is set to as many as fit. If both are given, the timing was done before.
         batch_size: Images at a time, per device; null: what makes a step of 4 images, all at once on a GPU where memory
             allows, one by one on a CPU.
         grad_accum: Batches per optimizer step; null: as many as make a step of 4 images.
-        lr: Learning rate at the start; it falls linearly to zero. null: the method's own, 1e-4 for all but "unet".
+        lr: Learning rate at the start; it falls linearly to zero. null: chosen by method and SAM.
         lr_decoder: That of the mask decoder without its detail branch; null: as `lr`.
-        lr_detail: That of the mask decoder's detail branch; null: as `lr`.
-        warmup_steps: In so many steps at the beginning the learning rates rise linearly from zero.
+        lr_detail: That of the mask decoder's detail branch; null: chosen, at least `lr`.
+        warmup_steps: In so many steps at the beginning the learning rates rise linearly from zero; null: chosen.
         ema: Decay of an exponential moving average of the trained weights, such as 0.99. The average is what is
-            validated and kept. null or 0: none.
+            validated and kept. 0: none; null: chosen.
         patience: Stop after so many validations in a row without a better `select_by`; null: never.
         class_weights: Whether rare classes of a task with several weigh more: by the square root of how much rarer than
             the mean they are, at most tenfold.
@@ -127,8 +129,8 @@ class TrainingSettings:
         report_to: Loggers of transformers, such as "tensorboard" or "wandb".
     """
 
-    loss: str = "structure"
-    epochs: int = 20
+    loss: str | None = None
+    epochs: int | None = None
     max_steps: int | None = None
     budget_seconds: float | None = None
     batch_size: int | None = None
@@ -136,7 +138,7 @@ class TrainingSettings:
     lr: float | None = None
     lr_decoder: float | None = None
     lr_detail: float | None = None
-    warmup_steps: int = 0
+    warmup_steps: int | None = None
     ema: float | None = None
     patience: int | None = None
     class_weights: bool = False
@@ -179,6 +181,7 @@ class RunConfig:
         """
         if str(path).startswith(RECIPE):
             config = cls()
+            config.update(IN_OLDER_VERSIONS, origin=str(path))
             config.update(read_recipe(str(path).removeprefix(RECIPE)).settings, origin=str(path))
             return config
         try:
@@ -191,7 +194,7 @@ class RunConfig:
             raise InputError(f"The configuration {path} is empty or no table of settings. Compare a RUN/config.yaml.")
         config = cls()
         if set(_SECTIONS) <= values.keys():  # a whole run's, maybe of an older version
-            config.update(_IN_OLDER_VERSIONS, origin=str(path))
+            config.update(IN_OLDER_VERSIONS, origin=str(path))
         config.update(values, origin=str(path))
         return config
 
@@ -281,10 +284,10 @@ class RunConfig:
             ) from None
 
 
-# What a run did whose version did not have the setting yet.
-_IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
+# What a run did whose version did not have the setting yet; and published experiments.
+IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
     "model": {"detail": "none"},
-    "training": {"lr_decoder": None, "lr_detail": None, "warmup_steps": 0, "ema": None, "patience": None},
+    "training": {"lr_decoder": None, "lr_detail": None, "warmup_steps": 0, "ema": 0.0, "patience": None},
 }
 
 _SECTIONS: dict[str, list[str]] = {

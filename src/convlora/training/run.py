@@ -46,11 +46,12 @@ from convlora.models.random_sam import randomize
 from convlora.models.replay import Recorder
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
-from convlora.training.arguments import epochs_between_validations, trainer_arguments
+from convlora.training.arguments import epochs_between_validations, planned_steps, trainer_arguments
 from convlora.training.budget import steps_within
 from convlora.training.cache import end_cache, start_cache
 from convlora.training.callbacks import FewerValidations, Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
+from convlora.training.defaults import default_warm_up, settle_choices, settle_epochs, settle_rates
 from convlora.training.folder import check_folder, check_resumed, keep_new_adapter, last_checkpoint, new_adapter
 from convlora.training.health import Health
 from convlora.training.memory import settle_batches
@@ -134,12 +135,15 @@ def _train(
     for note in source.notes:
         reporter.message(note)
 
+    settle_choices(config)
+    settle_epochs(config, len(train_samples), reporter.message)
     settle_task(config, classes, [*train_samples, *val_samples], reporter.message, data.values)
     splits = {"train": train_samples, "val": val_samples}
     if checkpoint is not None:
         check_samples(output, splits, reporter.message)
     set_seed(config.training.seed)
     base = load_base(config, classes)
+    settle_rates(config, base)
     sam = sample_weights(base.vision_encoder)
     if checkpoint is not None:
         check_sam(output, sam, str(config.model.source))
@@ -189,6 +193,8 @@ def _train(
             )
         gc.collect()  # the trainer that timed, and on a GPU what it recorded
         free_cached_memory()
+    if config.training.warmup_steps is None:
+        config.training.warmup_steps = default_warm_up(planned_steps(config, len(dataset), process.num_processes))
     timer, interruption = StepTimer(), Interruption(reporter, reading_interval(device))
     every = epochs_between_validations(config, len(dataset), process.num_processes)
     if every > 1:

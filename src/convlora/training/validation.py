@@ -17,7 +17,7 @@ _MOST_WORKERS = 256  # each is a process, and no machine has that many cores to 
 
 
 def check_settings(config: RunConfig) -> None:
-    """Checks ranges and names, and completes the method's options and its learning rate.
+    """Checks ranges and names, and completes the method's options. What is left open is settled later.
 
     Raises:
         InputError: With every problem found.
@@ -46,18 +46,16 @@ def check_settings(config: RunConfig) -> None:
         for name in t.report_to
         if name not in known
     ]
-    if t.lr is None:
-        t.lr = find_method(config.method.name).lr
     for name in ("lr", "weight_decay", "max_grad_norm"):
-        if not math.isfinite(getattr(t, name)):
+        if getattr(t, name) is not None and not math.isfinite(getattr(t, name)):
             problems.append(f"training.{name} must be a finite number, got {getattr(t, name)}")
     if t.budget_seconds is not None and not 0 < t.budget_seconds < math.inf:
         problems.append(f"--budget-seconds must be above 0, got {t.budget_seconds}")
-    if not t.lr > 0:
+    if t.lr is not None and not t.lr > 0:
         problems.append(f"--lr must be above 0, got {t.lr}")
     if t.patience is not None and t.patience < 1:
         problems.append(f"training.patience must be at least 1, got {t.patience}")
-    if t.warmup_steps < 0:
+    if t.warmup_steps is not None and t.warmup_steps < 0:
         problems.append(f"training.warmup_steps must not be negative, got {t.warmup_steps}")
     for name, rate in t.rates().items():
         if not 0 < rate < math.inf:
@@ -70,11 +68,11 @@ def check_settings(config: RunConfig) -> None:
         problems.append("training.weight_decay and training.max_grad_norm must not be negative")
     if len(t.set_loss_weights) != 3 or not all(0 <= one < math.inf for one in t.set_loss_weights):
         problems.append(f"training.set_loss_weights must be three numbers from 0, got {t.set_loss_weights}")
-    if t.loss not in LOSSES:
+    if t.loss is not None and t.loss not in LOSSES:
         problems.append(f"training.loss must be one of {', '.join(LOSSES)}, got '{t.loss}'")
     if t.select_by not in HIGHER_IS_BETTER:
         problems.append(f"training.select_by must be one of {', '.join(HIGHER_IS_BETTER)}, got '{t.select_by}'")
-    if d.augmentation not in AUGMENTATIONS:
+    if d.augmentation is not None and d.augmentation not in AUGMENTATIONS:
         problems.append(f"data.augmentation must be one of {', '.join(AUGMENTATIONS)}, got '{d.augmentation}'")
     if not 0 < d.val_fraction < 1:
         problems.append(f"data.val_fraction must be between 0 and 1, got {d.val_fraction}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ class SceneStyle:
         radius: Smallest and largest radius of a thing, as a share of the shorter side.
         groups: Share of the things that come as groups of like ones, scattered, in rows or touching.
         distortion: Strength of blur, noise, uneven light and loss of colour, 0 to 1.
+        thin: Share of the things that are networks of thin branching lines, one to five pixels wide in 256.
+        small: Share of the things that are scatterings of small ones, two to a dozen pixels wide in 256.
     """
 
     size: tuple[int, int] = (256, 256)
@@ -27,6 +30,8 @@ class SceneStyle:
     radius: tuple[float, float] = (0.04, 0.35)
     groups: float = 0.25
     distortion: float = 1.0
+    thin: float = 0.0
+    small: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,7 @@ def draw_scene(rng: np.random.Generator, style: SceneStyle = SceneStyle()) -> Sc
     softness = rng.uniform(0.0, 0.9)
     number = 0
     for _ in range(int(rng.integers(style.things[0], style.things[1] + 1))):
-        for outline, hole, look in _things(rng, style):
-            filled = shapes.fill(outline, height, width, hole)
+        for filled, look in _things(rng, style):
             if filled is None:
                 continue
             number += 1
@@ -77,36 +81,73 @@ class _Look:
     rim: float
 
 
-def _things(rng: np.random.Generator, style: SceneStyle) -> list[tuple[np.ndarray, np.ndarray | None, _Look]]:
-    """The outlines of one thing, or of a group of like things."""
+_Filled = tuple[np.ndarray, tuple[slice, slice]] | None  # as `shapes.fill` returns it
+
+
+def _things(rng: np.random.Generator, style: SceneStyle) -> Iterator[tuple[_Filled, _Look]]:
+    """One thing, or a group of like things."""
+    kind = rng.random() if style.thin or style.small else 1.0
+    if kind < style.thin:
+        return _thin_things(rng, style)
+    if kind < style.thin + style.small:
+        return _small_things(rng, style)
+    return _ordinary_things(rng, style)
+
+
+def _ordinary_things(rng: np.random.Generator, style: SceneStyle) -> Iterator[tuple[_Filled, _Look]]:
     height, width = style.size
     low, high = np.log(style.radius[0]), np.log(style.radius[1])
     radius = float(np.exp(rng.uniform(low, high))) * min(height, width)
     outline = shapes.random_outline(rng)
-    look = _Look(textures.colour(rng), rng.uniform(0, 0.06), rng.uniform(0, 0.35), rng.normal(0, 0.12))
+    look = _look(rng)
     centre = (rng.uniform(0, width), rng.uniform(0, height))
     angle = rng.uniform(0, 2 * np.pi)
     if rng.random() > style.groups:
         hole = None
         if rng.random() < 0.08:
             hole = shapes.place(outline, centre, radius * rng.uniform(0.35, 0.65), angle)
-        return [(shapes.place(outline, centre, radius, angle), hole, look)]
+        yield shapes.fill(shapes.place(outline, centre, radius, angle), height, width, hole), look
+        return
     radius = min(radius, 0.11 * min(height, width))
     count = int(rng.integers(3, 9))
     vary = rng.random() < 0.5
-    return [
-        (
-            shapes.place(
-                shapes.blob(rng) if vary else outline,
-                place,
-                radius * rng.uniform(0.75, 1.2),
-                angle + (rng.uniform(0, 6) if vary else rng.normal(0, 0.2)),
-            ),
-            None,
-            look,
+    placed = [
+        shapes.place(
+            shapes.blob(rng) if vary else outline,
+            place,
+            radius * rng.uniform(0.75, 1.2),
+            angle + (rng.uniform(0, 6) if vary else rng.normal(0, 0.2)),
         )
         for place in _group(rng, count, centre, radius, angle)
     ]
+    for one in placed:
+        yield shapes.fill(one, height, width), look
+
+
+def _thin_things(rng: np.random.Generator, style: SceneStyle) -> Iterator[tuple[_Filled, _Look]]:
+    """A network of lines, which is one thing however often it branches."""
+    height, width = style.size
+    scale = min(height, width) / 256
+    start = np.array([rng.uniform(0, width), rng.uniform(0, height)])
+    yield shapes.fill_together(shapes.network(rng, start, scale, (0.5, 2.6)), height, width), _look(rng)
+
+
+def _small_things(rng: np.random.Generator, style: SceneStyle) -> Iterator[tuple[_Filled, _Look]]:
+    """Many small things of one look, in a part of the image."""
+    height, width = style.size
+    scale = min(height, width) / 256
+    look = _look(rng)
+    outline = shapes.random_outline(rng)
+    radius = float(np.exp(rng.uniform(np.log(1.0), np.log(6.0)))) * scale
+    centre, spread = rng.uniform(0, (width, height)), rng.uniform(0.08, 0.5) * np.array([width, height])
+    for _ in range(int(rng.integers(4, 30))):
+        place = centre + rng.normal(0, 1, 2) * spread
+        one = shapes.place(outline, (place[0], place[1]), radius * rng.uniform(0.6, 1.4), rng.uniform(0, 6))
+        yield shapes.fill(one, height, width), look
+
+
+def _look(rng: np.random.Generator) -> _Look:
+    return _Look(textures.colour(rng), rng.uniform(0, 0.06), rng.uniform(0, 0.35), rng.normal(0, 0.12))
 
 
 def _group(

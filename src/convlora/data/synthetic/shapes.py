@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -67,6 +67,37 @@ def curve(rng: np.random.Generator) -> Outline:
     return np.concatenate([line + half * normal, (line - half * normal)[::-1]])
 
 
+def network(
+    rng: np.random.Generator, start: np.ndarray, scale: float, half_width: tuple[float, float] = (1.0, 2.6)
+) -> list[Outline]:
+    """Thin bands that wander, taper and branch, in pixels.
+
+    Args:
+        rng: Decides everything.
+        start: Where the first two begin, (x, y).
+        scale: What a pixel is multiplied by in larger images.
+        half_width: Smallest and largest half of the width where they begin, in pixels before scaling.
+    """
+    heading, half = rng.uniform(0, 2 * np.pi), rng.uniform(*half_width) * scale
+    waiting = [(start, heading, half, 0), (start, heading + np.pi, half, 0)]
+    pieces = []
+    while waiting:
+        place, heading, half, generation = waiting.pop()
+        count = int(rng.integers(14, 40) / (1 + generation))
+        turns = heading + np.cumsum(rng.normal(0, 0.22, count)) * 0.6 + rng.normal(0, 0.3, count)
+        line = place + np.cumsum(np.stack([np.cos(turns), np.sin(turns)], axis=1), axis=0) * 6 * scale
+        taper = np.linspace(1, 0.35, count)[:, None] * half * rng.uniform(0.6, 1.3, (count, 1))
+        normal = np.stack([-np.sin(turns), np.cos(turns)], axis=1)
+        pieces.append(np.concatenate([line + taper * normal, (line - taper * normal)[::-1]]))
+        if generation < 2:
+            for _ in range(rng.integers(0, 3)):
+                at = int(rng.integers(2, count))
+                waiting.append(
+                    (line[at], turns[at] + rng.choice((-1, 1)) * rng.uniform(0.5, 1.2), half * 0.7, generation + 1)
+                )
+    return pieces
+
+
 KINDS: tuple[tuple[Callable[[np.random.Generator], Outline], float], ...] = (
     (blob, 0.38), (rounded_box, 0.2), (polygon, 0.16), (leaf, 0.12), (curve, 0.14),
 )  # fmt: skip
@@ -89,6 +120,26 @@ def place(outline: Outline, centre: tuple[float, float], radius: float, angle: f
     """
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return outline @ turn * radius + np.asarray(centre)
+
+
+def fill_together(
+    outlines: Sequence[Outline], height: int, width: int
+) -> tuple[np.ndarray, tuple[slice, slice]] | None:
+    """Fills several outlines as one thing, as [`fill`] does one."""
+    whole = np.zeros((height, width), dtype=bool)
+    for outline in outlines:
+        filled = fill(outline, height, width)
+        if filled is not None:
+            whole[filled[1]] |= filled[0]
+    if not whole.any():
+        return None
+    rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
+    # Room for the softness of the border, as in `fill`.
+    box = tuple(
+        slice(max(int(places[0]) - 3, 0), min(int(places[-1]) + 4, side))
+        for places, side in ((rows, height), (columns, width))
+    )
+    return whole[box], box
 
 
 def fill(

@@ -90,7 +90,8 @@ def draw_cracks(size: tuple[int, int], rng: np.random.Generator) -> Picture:
         _stain(surface, rng, shapes.rounded_box(rng) * (2.0, 0.02), 140 * scale, rng.uniform(0.06, 0.15), 0.6)
     mask = np.zeros(size, dtype=bool)
     for _ in range(rng.integers(1, 4)):
-        for outline in _crack(rng, height, width, scale):
+        start = np.array([rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height])
+        for outline in shapes.network(rng, start, scale):
             filled = shapes.fill(outline, height, width)
             if filled is not None:
                 mask[filled[1]] |= filled[0]
@@ -101,27 +102,6 @@ def draw_cracks(size: tuple[int, int], rng: np.random.Generator) -> Picture:
     surface = surface * (1 - depth * rng.uniform(0.35, 0.65))
     surface *= textures.slope(rng, height, width, rng.uniform(0, 0.25))
     return _finish(surface), mask.astype(np.uint8)
-
-
-def _crack(rng: np.random.Generator, height: int, width: int, scale: float) -> list[np.ndarray]:
-    start = np.array([rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height])
-    pieces, waiting = [], [(start, rng.uniform(0, 2 * np.pi), rng.uniform(1.0, 2.6) * scale, 0)]
-    waiting.append((start, waiting[0][1] + np.pi, waiting[0][2], 0))
-    while waiting:
-        place, heading, half, generation = waiting.pop()
-        steps = int(rng.integers(14, 40) / (1 + generation))
-        turns = heading + np.cumsum(rng.normal(0, 0.22, steps)) * 0.6 + rng.normal(0, 0.3, steps)
-        line = place + np.cumsum(np.stack([np.cos(turns), np.sin(turns)], axis=1), axis=0) * 6 * scale
-        taper = np.linspace(1, 0.35, steps)[:, None] * half * rng.uniform(0.6, 1.3, (steps, 1))
-        normal = np.stack([-np.sin(turns), np.cos(turns)], axis=1)
-        pieces.append(np.concatenate([line + taper * normal, (line - taper * normal)[::-1]]))
-        if generation < 2:
-            for _ in range(rng.integers(0, 3)):
-                at = int(rng.integers(2, steps))
-                waiting.append(
-                    (line[at], turns[at] + rng.choice((-1, 1)) * rng.uniform(0.5, 1.2), half * 0.7, generation + 1)
-                )
-    return pieces
 
 
 def draw_leaves(size: tuple[int, int], rng: np.random.Generator) -> Picture:

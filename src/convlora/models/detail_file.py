@@ -1,0 +1,68 @@
+"""The pretrained weights of a detail branch, in a file of their own beside a SAM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from convlora.errors import InputError, shown
+from convlora.models.detail import DetailBranch
+
+NAME = "detail.safetensors"
+_LEVEL = "finest"  # in the file's metadata
+_FRESH = "project."  # begins at zero in every task
+
+
+def save_detail(branch: DetailBranch, folder: Path) -> None:
+    """Writes the weights in half precision, without the last layer, which is learned anew in every task."""
+    weights = {
+        name: value.detach().half().contiguous().cpu()
+        for name, value in branch.state_dict().items()
+        if not name.startswith(_FRESH)
+    }
+    save_file(weights, folder / NAME, {_LEVEL: str(branch.finest)})
+
+
+def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
+    """Gives a fresh branch the weights that were saved beside a SAM.
+
+    Args:
+        branch: Its last layer stays as it is.
+        folder: Of the SAM, on this disk.
+
+    Returns:
+        Whether there were any for a branch that begins at this size.
+
+    Raises:
+        InputError: If the file is damaged, or for a SAM of another size.
+    """
+    file = Path(folder) / NAME
+    if not file.is_file():
+        return False
+    own: Mapping[str, torch.Tensor] = {
+        name: value for name, value in branch.state_dict().items() if not name.startswith(_FRESH)
+    }
+    try:
+        with safe_open(file, "pt") as weights:
+            if (weights.metadata() or {}).get(_LEVEL) != str(branch.finest):
+                return False
+            shapes = {name: list(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+            wanted = {name: list(value.shape) for name, value in own.items()}
+            wrong = sorted(name for name in shapes.keys() | wanted.keys() if shapes.get(name) != wanted.get(name))
+            if wrong:
+                raise InputError(
+                    f"{file} does not fit this model ({shown(wrong[0])}, for one). Restore it, or remove it to begin "
+                    "with a fresh detail branch."
+                )
+            values = {name: weights.get_tensor(name).to(own[name]) for name in own}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{file} is damaged ({shown(str(error))}). Restore it, or remove it to begin with a fresh detail branch."
+        ) from error
+    branch.load_state_dict(values, strict=False)
+    return True

@@ -1,0 +1,89 @@
+"""What a run takes where its settings say nothing: by its SAM, its method and the number of its images.
+
+Measured with `benchmarks/accuracy.py`; docs/defaults.md holds the figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from convlora.methods.registry import find_method
+from convlora.training.config import RunConfig
+
+AUGMENTATION, LOSS, EMA = "flips", "bce-dice", 0.0
+WARM_UP_STEPS, WARM_UP_SHARE = 20, 0.05
+
+NARROW = 384  # channels of a vision encoder; the published SAMs have 768, 1024 and 1280, `tiny` 192
+NARROW_LR = 1e-3
+FRESH_LR = 1e-3  # of the detail branch, which begins at random, as a U-Net does
+
+IMAGES_SEEN = 4000  # counting an image in every epoch
+FEWEST_EPOCHS, MOST_EPOCHS = 10, 200
+
+
+def default_rates(method: str, model: Any) -> tuple[float, float | None]:
+    """The learning rates of a method on a model.
+
+    Args:
+        method: Its name.
+        model: The segmenter, without adapters.
+
+    Returns:
+        The rate of everything, and the one of the detail branch; None where there is no branch.
+    """
+    encoder: nn.Module | None = model.vision_encoder
+    rate = find_method(method).lr
+    if encoder is not None and model.config.vision_config.hidden_size < NARROW:
+        rate = max(rate, NARROW_LR)
+    has_detail = getattr(getattr(model, "mask_decoder", None), "detail", None) is not None
+    return rate, FRESH_LR if has_detail else None
+
+
+def default_warm_up(steps: int) -> int:
+    """Steps in which the learning rates rise, in a run of so many."""
+    return min(WARM_UP_STEPS, round(WARM_UP_SHARE * steps))
+
+
+def settle_choices(config: RunConfig) -> None:
+    """Fills in what depends on neither model nor data, if it was left open."""
+    t = config.training
+    if config.data.augmentation is None:
+        config.data.augmentation = AUGMENTATION
+    if t.loss is None:
+        t.loss = LOSS
+    if t.ema is None:
+        t.ema = EMA
+
+
+def settle_rates(config: RunConfig, model: Any) -> None:
+    """Fills in the learning rates that were left open.
+
+    Args:
+        config: Settings of the run; changed in place.
+        model: The segmenter, without adapters.
+    """
+    t = config.training
+    rate, detail = default_rates(config.method.name, model)
+    if t.lr is None:
+        t.lr = rate
+    if t.lr_detail is None and detail is not None and detail > t.lr:
+        t.lr_detail = detail
+
+
+def settle_epochs(config: RunConfig, images: int, tell: Callable[[str], None]) -> None:
+    """Fills in the number of epochs if nothing else limits the run: more for fewer images.
+
+    Args:
+        config: Settings of the run; changed in place.
+        images: To train on.
+        tell: Receives a sentence about it.
+    """
+    t = config.training
+    if t.epochs is not None or t.max_steps is not None or t.budget_seconds is not None:
+        return
+    t.epochs = min(max(math.ceil(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
+    tell(f"Training for {t.epochs} epochs, which suits {images} images. Give --epochs to choose.")

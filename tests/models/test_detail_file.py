@@ -1,0 +1,61 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from convlora import SamForSemanticSegmentation
+from convlora.errors import InputError
+from convlora.models.detail import DetailBranch
+from convlora.models.detail_file import NAME, load_detail, save_detail
+from tests.helpers.models import tiny_sam
+
+
+@pytest.fixture
+def folder(tmp_path):
+    sam = tiny_sam()
+    sam.save_pretrained(tmp_path)
+    torch.manual_seed(1)
+    branch = DetailBranch(sam.config.mask_decoder_config.hidden_size, sam.config.mask_decoder_config.hidden_size // 8)
+    torch.nn.init.normal_(branch.project.weight)
+    save_detail(branch.half().float(), tmp_path)
+    return tmp_path, branch
+
+
+def test_a_branch_begins_with_the_weights_beside_its_sam(folder):
+    place, saved = folder
+    branch = SamForSemanticSegmentation.from_pretrained(place, detail="half").mask_decoder.detail
+    for name, value in branch.state_dict().items():
+        if name == "project.weight":  # a fresh model still answers as its SAM does
+            assert not value.any()
+        else:
+            assert torch.equal(value, saved.state_dict()[name]), name
+    assert branch.down[0].first[0].weight.dtype == torch.float32
+
+
+def test_a_branch_of_another_size_begins_afresh(folder):
+    place, saved = folder
+    branch = SamForSemanticSegmentation.from_pretrained(place, detail="full").mask_decoder.detail
+    assert not torch.equal(branch.meet.first[0].weight, saved.meet.first[0].weight)
+    assert SamForSemanticSegmentation.from_pretrained(place).mask_decoder.detail is None
+
+
+def test_without_a_file_there_is_nothing_to_load(tmp_path):
+    assert load_detail(DetailBranch(64, 8), tmp_path) is False
+
+
+@pytest.mark.parametrize("damage", ["cut", "shape", "missing", "more"])
+def test_a_damaged_file_is_refused_by_name(folder, damage):
+    place, _ = folder
+    file = place / NAME
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:1000])
+    else:
+        weights = load_file(file)
+        if damage == "shape":
+            weights["down.0.first.0.weight"] = weights["down.0.first.0.weight"][:4]
+        elif damage == "missing":
+            del weights["down.0.first.0.weight"]
+        else:
+            weights["other"] = torch.zeros(3)
+        save_file(weights, file, {"finest": "1"})
+    with pytest.raises(InputError, match=NAME):
+        SamForSemanticSegmentation.from_pretrained(place, detail="half")
