@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from convlora.links import open_own
 from convlora.storage import finite, write_text
 from convlora.training.reporting import Reporter
 
@@ -90,11 +91,12 @@ class LogFile(TrainerCallback):
             return
         kept = []
         if state.global_step and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                entry = _parse(line)
-                if entry is not None and entry["step"] <= state.global_step:
-                    kept.append(line)
-                    self._seconds_before = entry["seconds"]
+            with open_own(self.path, "r") as file:
+                for line in file.read().splitlines():
+                    entry = _parse(line)
+                    if entry is not None and entry["step"] <= state.global_step:
+                        kept.append(line)
+                        self._seconds_before = entry["seconds"]
         write_text(self.path, "".join(line + "\n" for line in kept))
         self._begin = time.perf_counter()
 
@@ -119,7 +121,7 @@ class LogFile(TrainerCallback):
             "grad_norm": logs.get("grad_norm"),
             "seconds": round(seconds, 3),
         }
-        with self.path.open("a", encoding="utf-8") as file:
+        with open_own(self.path, "a") as file:
             file.write(json.dumps(finite(entry)) + "\n")
 
 
