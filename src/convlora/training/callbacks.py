@@ -8,7 +8,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,20 @@ class ProgressReport(TrainerCallback):
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
         if state.is_world_process_zero:
             self.reporter.train_end()
+
+
+class OnTrainBegin(TrainerCallback):
+    """Calls something when model and optimizer are ready, before the first step.
+
+    Args:
+        call: What.
+    """
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        self.call()
 
 
 class EpochOrder(TrainerCallback):

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from peft import PeftModel, set_peft_model_state_dict
-from peft.utils import load_peft_weights
+from peft import PeftModel
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
@@ -28,6 +27,7 @@ from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
 from convlora.devices import free_cached_memory, resolve_device, resolve_precision, set_matmul_precision, use_device
 from convlora.errors import InputError, RunError
+from convlora.inference.adapters import WEIGHTS, load_weights
 from convlora.inference.runs import SAM, adapter_folder, check_sam, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
 from convlora.locking import LOCK, only_one
@@ -399,7 +399,7 @@ def _finish(
         model = build_model(config, classes)
         halve_frozen_weights(model.base_model.model.vision_encoder, trainer.precision)
         model.to(trainer.args.device)
-    set_peft_model_state_dict(model, load_peft_weights(str(adapter_folder(output)), device="cpu"))
+    load_weights(model, adapter_folder(output) / WEIGHTS)
     best = max(
         trainer.history,
         key=lambda entry: entry[config.training.select_by] * (1 if trainer.args.greater_is_better else -1),
