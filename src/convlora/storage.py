@@ -51,7 +51,12 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path` to fill, and puts it in the place of `path` when all went well."""
+    """Yields a temporary folder beside `path` to fill, and puts it in the place of `path` when all went well.
+
+    Raises:
+        InputError: If `path` is a link.
+    """
+    _refuse_link(path)
     make_folder(path.parent)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{_short(path.name)}{_UNFINISHED}"))
     try:
@@ -70,7 +75,12 @@ def swap_folder(new: Path, path: Path) -> None:
 
     No system call exchanges two folders everywhere, so there is a moment without `path`; [`recover_folder`] mends what
     a process that died in it leaves behind.
+
+    Raises:
+        InputError: If one of them is a link.
     """
+    _refuse_link(new)
+    _refuse_link(path)
     for written in (*new.rglob("*"), new):
         send_to_disk(written)
     old = old_folder(path)
@@ -80,6 +90,11 @@ def swap_folder(new: Path, path: Path) -> None:
     new.rename(path)
     send_to_disk(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_link(folder: Path) -> None:
+    if is_link(folder):
+        raise InputError(f"{folder} is a link, which no folder can replace. Remove it, or choose another --output.")
 
 
 def send_to_disk(path: Path) -> None:

@@ -53,7 +53,12 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
     with torch.device("meta"):  # whose tensors take no memory, whatever size is claimed
         outline = get_peft_model(type(base)(cast("Any", base.config)), copy.deepcopy(config))
         needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(outline).items()}
-    _check(weights, found, needed)
+    different = difference(found, needed)
+    if different is not None:
+        raise InputError(
+            f"{weights} does not fit the run: {different}. Restore the file, or give the SAM it was trained from with "
+            "--model."
+        )
     adapted = get_peft_model(base, config)
     set_peft_model_state_dict(adapted, load_file(weights, device="cpu"))
     return adapted
@@ -67,13 +72,17 @@ def load_weights(model: PeftModel, weights: Path) -> None:
 
     Args:
         model: The model.
-        weights: A safetensors file as PEFT writes it. The sizes in it are compared before anything is read.
+        weights: A safetensors file as PEFT writes it. The sizes in it are compared before anything else is read.
 
     Raises:
-        InputError: If it is damaged or does not fit.
+        OSError: If it cannot be read.
+        SafetensorError: If it is damaged.
+        ValueError: If it does not fit.
     """
     needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(model).items()}
-    _check(weights, _shapes(weights), needed)
+    different = difference(sizes_in(weights), needed)
+    if different is not None:  # PEFT would leave what is missing as it was drawn
+        raise ValueError(f"{weights.name} does not fit: {different}")
     set_peft_model_state_dict(model, load_file(weights, device="cpu"))
 
 
@@ -87,15 +96,6 @@ def difference(found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) 
         f"{len(different)} of {len(needed)} tensors are missing, unknown or of another size ({first[:120]}: "
         f"{found.get(first)} instead of {needed.get(first)})"
     )
-
-
-def _check(path: Path, found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) -> None:
-    different = difference(found, needed)
-    if different is not None:  # PEFT would leave what is missing as it was drawn
-        raise InputError(
-            f"{path} does not fit the run: {different}. Restore the file, or give the SAM it was trained from with "
-            "--model."
-        )
 
 
 def _compare(path: Path, config: PeftConfig) -> None:
@@ -131,14 +131,17 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)  # enumerations
 
 
+def sizes_in(path: Path) -> dict[str, list[int]]:
+    """Names and sizes of the tensors in a safetensors file, of which only the header is read."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+
+
 def _shapes(path: Path) -> dict[str, list[int]]:
-    """Names and sizes of the tensors in a file, of which only the header is read."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+        return sizes_in(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is missing or damaged ({first_line(error)}). Restore it from a copy.") from error
-    return shapes
 
 
 def _compare_rank(path: Path, shapes: Mapping[str, list[int]], config: PeftConfig) -> None:

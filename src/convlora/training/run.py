@@ -18,6 +18,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
@@ -28,7 +29,7 @@ from convlora.data.sources import DataSource
 from convlora.devices import free_cached_memory, resolve_device, resolve_precision, set_matmul_precision, use_device
 from convlora.errors import InputError, RunError
 from convlora.inference.adapters import WEIGHTS, load_weights
-from convlora.inference.runs import SAM, adapter_folder, check_sam, read_classes, read_metrics
+from convlora.inference.runs import SAM, adapter_folder, check_sam, first_line, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
 from convlora.locking import LOCK, only_one
 from convlora.losses import SetLossSettings
@@ -399,7 +400,7 @@ def _finish(
         model = build_model(config, classes)
         halve_frozen_weights(model.base_model.model.vision_encoder, trainer.precision)
         model.to(trainer.args.device)
-    load_weights(model, adapter_folder(output) / WEIGHTS)
+    _load_best(model, adapter_folder(output) / WEIGHTS)
     best = max(
         trainer.history,
         key=lambda entry: entry[config.training.select_by] * (1 if trainer.args.greater_is_better else -1),
@@ -442,6 +443,13 @@ def _finish(
         card = model_card(config, list(classes.names), metrics)
         write_text(output / "adapter" / "README.md", card)
     return metrics
+
+
+def _load_best(model: PeftModel, weights: Path) -> None:
+    try:
+        load_weights(model, weights)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{weights} is damaged ({first_line(error)}). Restore it from a copy.") from error
 
 
 def _earlier_metrics(output: Path) -> dict[str, Any]:
