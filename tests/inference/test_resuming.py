@@ -53,7 +53,8 @@ def test_killed_and_gone_on_with(trained_run, photos, whole, tmp_path):
     arguments = ["predict", str(trained_run), str(slow / "*.png"), "--output", str(output), "--device", "cpu"]
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
     for _ in range(1200):
-        if (output / "train_004.png").is_file() and len((output / ".done-0.jsonl").read_text().splitlines()) == 5:
+        done = output / ".done-0.jsonl"
+        if (output / "train_004.png").is_file() and sum(map(bool, done.read_text().splitlines())) == 5:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
