@@ -14,6 +14,7 @@ from convlora.training.checkpoint import load_state, save_state
 from convlora.training.config import RunConfig
 from convlora.training.folder import check_folder, last_checkpoint
 from convlora.training.run import train
+from convlora.training.sharding import load_trained_weights
 
 ENTRY = "0123456789abcdef/sam/model.safetensors"  # where the cache would have such a file
 
@@ -172,3 +173,13 @@ def test_an_average_of_other_sizes_is_refused(make_config, tmp_path):
     save_state(path, state)
     with pytest.raises(InputError, match=r"checkpoint-3 is damaged .*1 of"):
         train(more_epochs(run), run, resume=True)
+
+
+def test_frozen_weights_in_a_checkpoint_of_several_processes_stay_out():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
+    model[0].requires_grad_(False)
+    model[1].requires_grad_(False)
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    load_trained_weights(model, {name: value + 1 for name, value in kept.items()})
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, kept[name])}
+    assert changed == {name for name in kept if name.startswith("2.")}

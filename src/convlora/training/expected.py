@@ -64,7 +64,8 @@ def check_weights(state: Any, model: nn.Module, needed: Collection[str]) -> None
     Raises:
         ValueError: If one is missing, unknown or of another size.
     """
-    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    # With the names of those that are in several places, too: PyTorch stores frozen ones under their second.
+    own = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
     wanted = {name: list(value.shape) for name, value in own.items() if name in needed or name in state}
     different = difference({name: list(value.shape) for name, value in state.items()}, wanted)
     if different is not None:
