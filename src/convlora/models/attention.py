@@ -36,14 +36,19 @@ class RelativeAttention(SamVisionAttention):
 
     form: str = "auto"
     _laid_out: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
-    prompt_tokens: torch.Tensor | None = None  # (n, C) that every map sees too, see `convlora.methods.visual_prompts`
 
-    def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False) -> tuple[torch.Tensor, None]:
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        output_attentions: bool = False,
+        prompt_tokens: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, None]:
         """Attends within each map.
 
         Args:
             hidden_states: `(B, H, W, C)`.
             output_attentions: Ignored: the attention matrix never exists.
+            prompt_tokens: `(n, C)` that every map sees too, see `convlora.methods.visual_prompts`.
 
         Returns:
             `(B, H, W, C)`, and None in the place of the attention matrix.
@@ -55,6 +60,8 @@ class RelativeAttention(SamVisionAttention):
             self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
         form = self._form(hidden_states, height + width)
+        if prompt_tokens is not None:  # the blocks know cells only
+            form = "vectors"
         # The scores of the fused kernels are scaled with the bias in them, so the bias is divided beforehand.
         share = 1.0 if form == "blocks" else 1.0 / self.scale
         if self.use_rel_pos:
@@ -65,8 +72,9 @@ class RelativeAttention(SamVisionAttention):
         if form == "blocks":
             out = attend_in_blocks(query, key, value, rows, columns, self.scale)
         else:
-            tokens = self.prompt_tokens
-            more = None if tokens is None else self._keys_and_values(tokens.to(hidden_states.dtype), batch)
+            more = None
+            if prompt_tokens is not None:
+                more = self._keys_and_values(prompt_tokens.to(hidden_states.dtype), batch)
             out = attend_with_vectors(query, key, value, rows, columns, self.scale, more)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1)), None
 
@@ -78,11 +86,12 @@ class RelativeAttention(SamVisionAttention):
         if any(table.requires_grad for table in tables) or torch.compiler.is_compiling():
             return lay_out(tables[0], size[0], dtype, share), lay_out(tables[1], size[1], dtype, share)
         key = (size, dtype, share, *((table.data_ptr(), table._version) for table in tables))
-        if self._laid_out is None or self._laid_out[0] != key:
+        laid_out = self._laid_out  # looked up once: another thread may replace it meanwhile
+        if laid_out is None or laid_out[0] != key:
             with torch.inference_mode(False), torch.no_grad():  # made in a prediction, they must serve in training too
                 both = lay_out(tables[0], size[0], dtype, share), lay_out(tables[1], size[1], dtype, share)
-            self._laid_out = key, both
-        return self._laid_out[1]
+            self._laid_out = laid_out = key, both
+        return laid_out[1]
 
     def _keys_and_values(self, tokens: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of tokens `(n, C)`, each `(B, heads, n, d)`."""
@@ -90,8 +99,6 @@ class RelativeAttention(SamVisionAttention):
         return key.transpose(0, 1).expand(batch, -1, -1, -1), value.transpose(0, 1).expand(batch, -1, -1, -1)
 
     def _form(self, hidden_states: torch.Tensor, bias_channels: int) -> str:
-        if self.prompt_tokens is not None:  # the blocks know cells only
-            return "vectors"
         if self.form != "auto":
             return self.form
         if hidden_states.device.type == "cpu":
