@@ -11,7 +11,8 @@ precision. Here it is never written out. Both forms are exact:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -62,21 +63,25 @@ class RelativeAttention(SamVisionAttention):
         form = self._form(hidden_states, height + width)
         if prompt_tokens is not None:  # the blocks know cells only
             form = "vectors"
-        # The scores of the fused kernels are scaled with the bias in them, so the bias is divided beforehand.
-        share = 1.0 if form == "blocks" else 1.0 / self.scale
-        if self.use_rel_pos:
-            rows, columns = relative_bias(query, *self._bias_tables((height, width), query.dtype, share))
-        else:
-            rows = query.new_zeros(batch, heads, height * width, height)
-            columns = query.new_zeros(batch, heads, height * width, width)
         if form == "blocks":
-            out = attend_in_blocks(query, key, value, rows, columns, self.scale)
+            with torch.autocast(query.device.type, enabled=False):  # which would round every product
+                exact = [at_least_single(part) for part in (query, key, value)]
+                out = attend_in_blocks(*exact, *self._bias(exact[0], (height, width), 1.0), self.scale).to(value.dtype)
         else:
             more = None
             if prompt_tokens is not None:
                 more = self._keys_and_values(prompt_tokens.to(hidden_states.dtype), batch)
+            # The scores of the fused kernels are scaled with the bias in them, so the bias is divided beforehand.
+            rows, columns = self._bias(query, (height, width), 1.0 / self.scale)
             out = attend_with_vectors(query, key, value, rows, columns, self.scale, more)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1)), None
+
+    def _bias(self, query: torch.Tensor, size: tuple[int, int], share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The two parts of the bias, times `share`, see [`relative_bias`]."""
+        if self.use_rel_pos:
+            return relative_bias(query, *self._bias_tables(size, query.dtype, share))
+        rows, columns = (query.new_zeros(*query.shape[:3], side) for side in size)
+        return rows, columns
 
     def _bias_tables(
         self, size: tuple[int, int], dtype: torch.dtype, share: float
@@ -236,21 +241,40 @@ def attend_in_blocks(
     """Attention for some queries at a time; arguments and result as of [`attend_with_vectors`], but the bias as it is.
 
     Nothing of the size of the attention matrix is kept: the backward pass computes the blocks again, from the logarithm
-    of each query's soft-max denominator.
+    of each query's soft-max denominator. All is computed in the type of the arguments, under autocast too. They should be
+    in single precision at least, see [`at_least_single`]: scores rounded to half move the probabilities by percents.
 
     Source: Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021; Dao et al., "FlashAttention", 2022.
     """
-    shape = value.shape
-    flat = [t.flatten(0, 1).float() if t.dtype in (torch.float16, torch.bfloat16) else t.flatten(0, 1)
-            for t in (query, key, value, rows, columns)]  # fmt: skip
+    flat = [part.flatten(0, 1) for part in (query, key, value, rows, columns)]
     out: torch.Tensor = _BlockAttention.apply(*flat, scale)
-    return out.to(value.dtype).view(shape)
+    return out.view(value.shape)
+
+
+def at_least_single(part: torch.Tensor) -> torch.Tensor:
+    """A tensor in single precision if it is in half, and as it is otherwise."""
+    return part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
+
+
+def _without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A step of an autograd function whose operations keep the type of their arguments.
+
+    The backward pass may run within a user's autocast, so it does not suffice that the forward pass does not.
+    """
+
+    @wraps(function)
+    def step(ctx: Any, first: torch.Tensor, *others: Any) -> Any:
+        with torch.autocast(first.device.type, enabled=False):
+            return function(ctx, first, *others)
+
+    return step
 
 
 class _BlockAttention(torch.autograd.Function):
     """Attention of `(M, N, d)` queries, keys and values with implicit bias `(M, N, H)` and `(M, N, W)`."""
 
     @staticmethod
+    @_without_autocast
     def forward(
         ctx: Any,
         query: torch.Tensor,
@@ -276,6 +300,7 @@ class _BlockAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @_without_autocast
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, rows, columns, out, log_sum = ctx.saved_tensors
         (grad_out,) = grads
