@@ -131,8 +131,10 @@ def test_blocks_in_half_precision_round_nothing_but_their_result(size, scores, m
     half = 2**-8  # twice what rounding to bf16 may change
     for name, expected, value in zip(("output", "qkv", "rows", "columns"), *found, strict=True):
         rtol = half if value.dtype is torch.bfloat16 else 1e-5
-        atol = 1e-5 * float(expected.abs().max())
-        torch.testing.assert_close(value.double(), expected, rtol=rtol, atol=atol, msg=lambda text, n=name: f"{n}: {text}")
+        atol = 1e-5 * expected.detach().abs().max().item()
+        torch.testing.assert_close(
+            value.double(), expected, rtol=rtol, atol=atol, msg=lambda text, n=name: f"{n}: {text}"
+        )
 
 
 def test_autocast_changes_nothing_in_blocks_not_even_around_the_backward_pass():

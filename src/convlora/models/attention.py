@@ -65,8 +65,9 @@ class RelativeAttention(SamVisionAttention):
             form = "vectors"
         if form == "blocks":
             with torch.autocast(query.device.type, enabled=False):  # which would round every product
-                exact = [at_least_single(part) for part in (query, key, value)]
-                out = attend_in_blocks(*exact, *self._bias(exact[0], (height, width), 1.0), self.scale).to(value.dtype)
+                q, k, v = (at_least_single(part) for part in (query, key, value))
+                rows, columns = self._bias(q, (height, width), 1.0)
+                out = attend_in_blocks(q, k, v, rows, columns, self.scale).to(value.dtype)
         else:
             more = None
             if prompt_tokens is not None:
@@ -241,8 +242,8 @@ def attend_in_blocks(
     """Attention for some queries at a time; arguments and result as of [`attend_with_vectors`], but the bias as it is.
 
     Nothing of the size of the attention matrix is kept: the backward pass computes the blocks again, from the logarithm
-    of each query's soft-max denominator. All is computed in the type of the arguments, under autocast too. They should be
-    in single precision at least, see [`at_least_single`]: scores rounded to half move the probabilities by percents.
+    of each query's soft-max denominator. All is computed in the type of the arguments, under autocast too. It should be
+    single precision at least, see [`at_least_single`]: scores rounded to half move the probabilities by percents.
 
     Source: Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021; Dao et al., "FlashAttention", 2022.
     """

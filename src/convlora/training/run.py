@@ -150,6 +150,7 @@ def _train(
     model = adapt(base, config)
     if config.training.class_weights:
         model.base_model.model.class_weights = class_weights(train_samples, classes, data.values).to(device)
+    model.base_model.model.logits_in_training = False  # they are as large as all masks, and nobody reads them
     model.base_model.model.set_loss_settings = SetLossSettings.weighted(*config.training.set_loss_weights)
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
