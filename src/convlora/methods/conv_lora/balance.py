@@ -11,7 +11,6 @@ from torch import nn
 
 from convlora.methods.conv_lora.gate import Gating, balance_loss
 
-
 _REENTRANT = (
     "Conv-LoRA's load-balancing loss gets no gradient from reentrant checkpointing, so its gate would not learn. Use "
     "the other kind: gradient_checkpointing_kwargs={'use_reentrant': False}, or checkpoint(..., use_reentrant=False)."
