@@ -302,6 +302,7 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
             config.method.options,
             config.model.source,
             num_classes=classes.num_classes,
+            id2label=dict(enumerate(classes.names)),
             image_size=config.model.image_size,
             loss=config.training.loss,
             ignore_index=classes.ignore_index,

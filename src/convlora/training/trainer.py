@@ -96,10 +96,6 @@ class SegmentationTrainer(ResumableTrainer):
                 "Weights can be spread over processes by FSDP version 2 only: take docs/configs/fsdp.yaml, or leave "
                 "DeepSpeed and FSDP out of the configuration of accelerate."
             )
-        # The loss is a mean over the batch, to be divided by the number of batches accumulated. The Trainer would
-        # take it for one that is normalised already, because the segmenter's forward has keyword arguments.
-        self.model_accepts_loss_kwargs = False
-        self.loss_is_scaled_for_ga = False
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
         self.reporter, self.health, self.passes, self.compile = reporter, health, passes, compile
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
