@@ -112,6 +112,16 @@ def test_agrees_with_slow_formula(name, batch):
     torch.testing.assert_close(value.item(), float(expected), **BY_DTYPE[torch.float64]._asdict())
 
 
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in BALANCED_LOSSES])
+@settings(max_examples=15, deadline=None)
+@given(batch=batches(), weights=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)))
+def test_weighted_classes_agree_with_slow_formula(name, batch, weights):
+    logits, target, valid = batch
+    value = LOSSES[name](logits, target, valid, torch.tensor(weights, dtype=torch.float64))
+    expected = slow_loss(name, *(x[:, 0].numpy() for x in batch), weights)
+    torch.testing.assert_close(value.item(), float(expected), **BY_DTYPE[torch.float64]._asdict())
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @settings(max_examples=15, deadline=None)
 @given(batch=batches(torch.float32), junk=st.sampled_from([1e6, -7.0, 255.0, float("inf"), float("nan")]))

@@ -41,14 +41,14 @@ def test_defaults_ask_for_nothing(now):
         (
             ["num_mask_tokens=9"],
             TWO,
-            "model.num_mask_tokens=9 has no effect on a task of 2 classes with the head binary",
+            "model.num_mask_tokens=9 has no effect on a task of 2 classes with the head",
         ),
         (["set_loss_weights=[1,1,1]"], TWO, "training.set_loss_weights=[1.0, 1.0, 1.0] has no effect on a task of 2"),
         (["head=per-pixel", "num_mask_tokens=9"], {}, "model.num_mask_tokens=9 has no effect on a task with the head"),
         (
             ["loss=balanced-bce"],
             ELEVEN,
-            "--loss balanced-bce has no effect on a task of 11 classes with the head mask-",
+            "--loss balanced-bce has no effect on a task of 11 classes with the head",
         ),
         (["head=per-pixel", "loss=structure"], TWO, "--loss structure has no effect on a task of 2 classes with the"),
         (["loss=balanced-bce", "class_weights=true"], TWO, "which weighs both classes alike already"),
