@@ -20,8 +20,8 @@ def resolve_device(name: str | torch.device) -> torch.device:
 
     Args:
         name: `"auto"` (a CUDA GPU if there is one, else the CPU), or a device as PyTorch calls it: `"cpu"`, `"cuda"`,
-            `"cuda:1"`, `"mps"`; or PyTorch's own object. Of several processes on one machine (`torchrun`), each is given a GPU of its own by
-            `"auto"` and `"cuda"`.
+            `"cuda:1"`, `"mps"`; or PyTorch's own object. Of several processes on one machine (`torchrun`), each is
+            given a GPU of its own by `"auto"` and `"cuda"`.
 
     Raises:
         InputError: If there is no device of that name.
