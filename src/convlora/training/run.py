@@ -24,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
+from convlora.data.reach import CELL, describe_size
 from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
 from convlora.devices import free_cached_memory, resolve_device, resolve_precision, set_matmul_precision, use_device
@@ -156,6 +157,11 @@ def _train(
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)
+    if checkpoint is None and process.is_main_process:
+        cell = CELL[config.model.detail] if find_method(config.method.name).network is None else 1
+        sentence, _ = describe_size(train_samples, classes, image_size, cell)
+        if sentence is not None:
+            reporter.message(sentence)
     halve_frozen_weights(model.base_model.model.vision_encoder, precision)
     settle_batches(config.training, model, image_size, device, precision, reporter.message)
     if config.training.cache:
