@@ -57,6 +57,8 @@ def test_defaults_ask_for_nothing(now):
         (["budget_seconds=9", "epochs=3"], {}, "--epochs 3 has no effect with --budget-seconds"),
         (["memory=auto", "activation_checkpointing=true"], {}, "has no effect with --memory auto, which chooses it"),
         (["detail=none", "lr_detail=1e-3"], {}, "training.lr_detail=0.001 has no effect without the detail branch"),
+        (["gate_scaling=average", "top_k=2"], {}, "method.top_k=2 has no effect with gate_scaling=average"),
+        (["gate_scaling=average", "gate_noise=false"], {}, "method.gate_noise=false has no effect with gate_scaling"),
         (["method=unet", "lr_detail=1e-3"], {}, "training.lr_detail=0.001 has no effect on the method unet"),
         (["method=unet", "set_loss_weights=[1,1,1]"], {}, "has no effect on the method unet"),
     ],

@@ -93,6 +93,10 @@ _NO_BUDGET = Condition(
     lambda now: now.config.training.budget_seconds is None,
     lambda now: "with --budget-seconds, which says how long to train",
 )
+_GATE = Condition(
+    lambda now: now.config.method.options.get("gate_scaling") != "average",
+    lambda now: "with gate_scaling=average, which has no gate",
+)
 _MEMORY_GIVEN = Condition(
     lambda now: now.config.training.memory != "auto", lambda now: "with --memory auto, which chooses it"
 )
@@ -143,6 +147,13 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
 }
 """What must hold for each setting to have an effect."""
 
+OPTION_CONDITIONS: dict[str, tuple[Condition, ...]] = {
+    "top_k": (_GATE,),
+    "gate_noise": (_GATE,),
+    "load_balancing_weight": (_GATE,),
+}
+"""The same of options of methods, where a method has them; others always have one."""
+
 # Values beside the default that ask for nothing where the setting has no effect.
 _ASK_FOR_NOTHING: dict[str, tuple[Any, ...]] = {
     "model.num_mask_tokens": (None,),
@@ -176,6 +187,13 @@ def check_effects(config: RunConfig, *, num_classes: int | None = None, has_val:
         broken = next((one for one in conditions if one.holds(now) is False), None)
         if broken is not None and _is_asked_for(key, now):
             problems.append(f"{_named(key, now)} has no effect {broken.why(now)}. {_remedy(key)}")
+    for option, conditions in OPTION_CONDITIONS.items():
+        default = now.method.defaults.get(option)
+        value = config.method.options.get(option, default)
+        broken = next((one for one in conditions if one.holds(now) is False), None)
+        if broken is not None and value != default:
+            remedy = f"Leave it out, or take it back with --set method.{option}={_written(default)}."
+            problems.append(f"method.{option}={_written(value)} has no effect {broken.why(now)}. {remedy}")
     if problems:
         raise InputError(" ".join(problems))
 
