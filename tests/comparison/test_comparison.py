@@ -252,7 +252,7 @@ def test_what_a_comparison_sets_itself_is_refused_in_its_settings(base, assignme
 def test_settings_that_do_not_fit_the_data_are_refused_before_anything_is_trained(base, tmp_path):
     runner = Runner()
     asked = plan(base, ("decoder", "lora:set_loss_weights=[1,1,1]"), 1)
-    with pytest.raises(InputError, match=r"set_loss_weights=\[1.0, 1.0, 1.0\] has no effect"):
+    with pytest.raises(InputError, match=r"set_loss_weights=\[1.0,1.0,1.0\] has no effect"):
         run_plan(asked, tmp_path / "c", say=lambda text: None, runner=runner)
     assert runner.trained == []
 

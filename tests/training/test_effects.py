@@ -1,6 +1,7 @@
 """A setting that was asked for and has no effect is an error, whatever the setting."""
 
 import re
+import shlex
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_defaults_ask_for_nothing(now):
             TWO,
             "model.num_mask_tokens=9 has no effect on a task of 2 classes with the head",
         ),
-        (["set_loss_weights=[1,1,1]"], TWO, "training.set_loss_weights=[1.0, 1.0, 1.0] has no effect on a task of 2"),
+        (["set_loss_weights=[1,1,1]"], TWO, "training.set_loss_weights=[1.0,1.0,1.0] has no effect on a task of 2"),
         (["head=per-pixel", "num_mask_tokens=9"], {}, "model.num_mask_tokens=9 has no effect on a task with the head"),
         (
             ["loss=balanced-bce"],
@@ -67,7 +68,7 @@ def test_settings_without_effect_are_refused_and_the_remedy_helps(assignments, n
     config = asking(*assignments)
     with pytest.raises(InputError, match=re.escape(words)) as caught:
         check_effects(config, **now)
-    config.override([str(caught.value).rpartition("--set ")[2].removesuffix(".")])
+    config.override(shlex.split(str(caught.value).rpartition("--set ")[2].removesuffix(".")))
     check_effects(config, **now)
 
 

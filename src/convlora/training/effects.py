@@ -5,6 +5,7 @@ Every setting of a run stands in [`CONDITIONS`].
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -186,14 +187,16 @@ def check_effects(config: RunConfig, *, num_classes: int | None = None, has_val:
     for key, conditions in CONDITIONS.items():
         broken = next((one for one in conditions if one.holds(now) is False), None)
         if broken is not None and _is_asked_for(key, now):
-            problems.append(f"{_named(key, now)} has no effect {broken.why(now)}. {_remedy(key)}")
+            problems.append(
+                f"{_named(key, now)} has no effect {broken.why(now)}. {_remedy(key, _value(RunConfig(), key))}"
+            )
     for option, conditions in OPTION_CONDITIONS.items():
         default = now.method.defaults.get(option)
         value = config.method.options.get(option, default)
         broken = next((one for one in conditions if one.holds(now) is False), None)
         if broken is not None and value != default:
-            remedy = f"Leave it out, or take it back with --set method.{option}={_written(default)}."
-            problems.append(f"method.{option}={_written(value)} has no effect {broken.why(now)}. {remedy}")
+            key = f"method.{option}"
+            problems.append(f"{key}={_written(value)} has no effect {broken.why(now)}. {_remedy(key, default)}")
     if problems:
         raise InputError(" ".join(problems))
 
@@ -219,10 +222,10 @@ def _named(key: str, now: Situation) -> str:
     return option if value is True else f"{option} {shown(value)}"
 
 
-def _remedy(key: str) -> str:
+def _remedy(key: str, default: Any) -> str:
     """To leave it out is no help where a file or a recipe gives it."""
-    return f"Leave it out, or take it back with --set {key}={_written(_value(RunConfig(), key))}."
+    return f"Leave it out, or take it back with --set {shlex.quote(f'{key}={_written(default)}')}."
 
 
 def _written(value: Any) -> str:
-    return shown(yaml.safe_dump(value, default_flow_style=True).splitlines()[0])
+    return shown(yaml.safe_dump(value, default_flow_style=True).splitlines()[0].replace(", ", ","))
