@@ -160,7 +160,8 @@ CASES = [
         [
             "error: DATA/train/masks/1.png holds the value 7 (found: 0, 1, 7), which is none of the 2 "
             "classes (0 background, 1 crack) and not the ignore value 255. Correct the mask, or name the "
-            'classes in classes.json, with "values" if they are not numbered from 0.',
+            'classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
         ],
     ),
     Case(
@@ -169,7 +170,8 @@ CASES = [
         [
             "error: DATA/train/masks/1.png holds the value 7 (found: 0, 1, 7), which is none of the 2 "
             "classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name "
-            'the classes in classes.json, with "values" if they are not numbered from 0.',
+            'the classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: The masks of DATA hold the values 0, 1, 7, which is not a binary task. Add "
             'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
             '"crack"], "ignore_index": 255}.',
@@ -191,7 +193,8 @@ CASES = [
             "error: DATA/train/masks/1.png holds the values 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (found: 0, "
             "1, 2, 3, 4, 5, 6, 7, 8, 9, ...), which are none of the 2 classes (0 background, 1 crack) and "
             'not the ignore value 255. Correct the mask, or name the classes in classes.json, with "values" '
-            "if they are not numbered from 0.",
+            "if they are not numbered from 0. "
+            'Its "ignore_index" lists the values that do not count.',
         ],
     ),
     Case(
@@ -453,7 +456,8 @@ CASES = [
         [
             "error: DATA/train/masks/1.png holds the value 40000 (found: 0, 1, 40000), which is none of the "
             "2 classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name "
-            'the classes in classes.json, with "values" if they are not numbered from 0.',
+            'the classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: The masks of DATA hold the values 0, 1, 40000, which is not a binary task. Add "
             'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
             '"crack"], "ignore_index": 255}.',
@@ -465,7 +469,8 @@ CASES = [
         [
             "error: DATA/train/masks/1.tif holds the value 1000000 (found: 0, 1, 1000000), which is none of "
             "the 2 classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or "
-            'name the classes in classes.json, with "values" if they are not numbered from 0.',
+            'name the classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: The masks of DATA hold the values 0, 1, 1000000, which is not a binary task. Add "
             'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
             '"crack"], "ignore_index": 255}.',
@@ -563,7 +568,8 @@ CASES = [
         [
             "error: DATA/val/masks/0.png holds the value 2 (found: 0, 1, 2), which is none of the 2 classes "
             "(0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name the "
-            'classes in classes.json, with "values" if they are not numbered from 0.',
+            'classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: The masks of DATA hold the values 0, 1, 2, which is not a binary task. Add "
             'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
             '"crack"], "ignore_index": 255}.',
@@ -575,7 +581,8 @@ CASES = [
         [
             "error: DATA/val/masks/0.png holds the value 2 (found: 0, 1, 2), which is none of the 2 classes "
             "(0 background, 1 crack) and not the ignore value 255. Correct the mask, or name the classes in "
-            'classes.json, with "values" if they are not numbered from 0.',
+            'classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
         ],
     ),
     Case(

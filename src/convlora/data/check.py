@@ -170,7 +170,7 @@ def _is_open(values: set[int], named: NamedClasses | None) -> bool:
     values = without_grey(values)
     if named is None:
         return len(values) < 2
-    stated = named.states_ignore_index and named.ignore_index == 255
+    stated = named.states_ignored and named.ignored == (255,)
     return len(named.names) == 2 and 255 in values and values <= {0, 255} and stated
 
 

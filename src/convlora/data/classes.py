@@ -25,8 +25,9 @@ class ClassTable:
         names: One name per class, background included; the position is the class index.
         ignore_index: Label of pixels that count neither in the loss nor in the metrics; outside 0..K-1.
         label_map: Pairs (value on disk, class index or `ignore_index`) when the masks are not plain class indices, such
-            as `((0, 0), (255, 1))`. A value named here means its class even if it equals `ignore_index`. Colours are
-            values too, see `convlora.data.colours`.
+            as `((0, 0), (255, 1))`. A value named here means its class even if it equals `ignore_index`. If it names
+            values that are ignored, these are all of them; else the value `ignore_index` is, too. Colours are values
+            as well, see `convlora.data.colours`.
         colors: An RGB colour per class, to draw it in.
     """
 
@@ -47,6 +48,11 @@ class ClassTable:
             return 0
         return None
 
+    @property
+    def _stated_ignored(self) -> list[int]:
+        """The values on disk that `label_map` says are ignored."""
+        return [value for value, index in self.label_map or () if index == self.ignore_index]
+
     @cached_property
     def _pairs(self) -> dict[int, int]:
         """Class index by value on disk, the ignore value included.
@@ -55,7 +61,8 @@ class ClassTable:
         data set may be stored with one channel here and with three there.
         """
         pairs = dict(self.label_map) if self.label_map else {index: index for index in range(self.num_classes)}
-        if not any(map(is_colour, pairs)):  # where colours mean something, an ignored one has to be stated
+        # Where colours mean something, an ignored one has to be stated.
+        if not self._stated_ignored and not any(map(is_colour, pairs)):
             pairs.setdefault(self.ignore_index, self.ignore_index)
         for value, index in list(pairs.items()):
             grey = grey_of(value)
@@ -126,16 +133,23 @@ class ClassTable:
         )
 
     def _ignored(self) -> str:
-        if not any(is_colour(value) for value, _ in self.label_map or ()):
-            return f" and not the ignore value {self.ignore_index}"
-        ignored = [value for value, index in self.label_map or () if index == self.ignore_index]
-        return f" and not ignored ({', '.join(map(describe_value, ignored))})" if ignored else ""
+        ignored = self._stated_ignored
+        if len(ignored) == 1 and not is_colour(ignored[0]):
+            return f" and not the ignore value {ignored[0]}"
+        if ignored:
+            more = ", ..." if len(ignored) > _MOST_LISTED else ""
+            return f" and not ignored ({', '.join(map(describe_value, ignored[:_MOST_LISTED]))}{more})"
+        in_colour = any(is_colour(value) for value, _ in self.label_map or ())
+        return "" if in_colour else f" and not the ignore value {self.ignore_index}"
 
     def _remedy(self, outside: list[int]) -> str:
         if any(map(is_colour, outside)):
             missing = "the missing colours" if self.colors else "the colours of the classes"
             return f'Correct the mask, or add {missing} to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].'
-        return 'Correct the mask, or name the classes in classes.json, with "values" if they are not numbered from 0.'
+        return (
+            'Correct the mask, or name the classes in classes.json, with "values" if they are not numbered from 0. Its '
+            '"ignore_index" lists the values that do not count.'
+        )
 
     def _meanings(self) -> str:
         pairs = self.label_map or tuple((index, index) for index in range(self.num_classes))
@@ -164,6 +178,8 @@ class ClassTable:
         """Rebuilds a table from what `to_dict` returned; a missing `label_map` means plain indices."""
         named = parse_classes(fields, "The class table")
         names, ignore_index, label_map = named.names, named.ignore_index, fields.get("label_map")
+        if named.ignored != (ignore_index,):
+            raise InputError("The class table has an ignore_index that is no label beside those of the classes.")
         if label_map is None:
             return cls(names, ignore_index, colors=named.colors)
         try:
