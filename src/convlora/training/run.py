@@ -139,6 +139,7 @@ def _train(
         reporter.message(note)
 
     settle_choices(config)
+    augmentation = str(config.data.augmentation)
     settle_epochs(config, len(train_samples), reporter.message)
     settle_task(config, classes, [*train_samples, *val_samples], reporter.message, data.values)
     splits = {"train": train_samples, "val": val_samples}
@@ -168,7 +169,7 @@ def _train(
         start_cache(
             model.base_model.model,
             output,
-            augmentation=config.data.augmentation,
+            augmentation=augmentation,
             train_images=len(train_samples),
             val_images=len(val_samples),
             tell=reporter.message,
@@ -178,7 +179,7 @@ def _train(
         train_samples,
         classes,
         image_size,
-        augmentation=config.data.augmentation,
+        augmentation=augmentation,
         seed=config.training.seed,
         intensity=config.data.intensity,
     )
