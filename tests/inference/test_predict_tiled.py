@@ -120,7 +120,7 @@ def test_points_without_a_coordinate_system_are_kept_too(tmp_path, number):
     Image.fromarray(noise(70, 83)).save(tmp_path / "b.png")
     results = segment(local_segmenter(), [tmp_path / "a.tif", tmp_path / "b.png"], tmp_path / "out")
     assert [Path(result["mask"]).name for result in results] == ["a.tif", "b.png"]
-    from convlora.inference.gdal import gdal
+    from convlora.data.gdal import gdal
 
     with gdal(), rasterio.open(tmp_path / "out" / "a.tif") as mask:
         found, crs = mask.gcps

@@ -26,6 +26,7 @@ from convlora.data.images import (
     read_mask,
 )
 from convlora.data.mask_files import MaskFile, read_mask_file
+from convlora.data.mask_values import count_values
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.stored import ImageSource, LoadedOnce, content_of
@@ -187,18 +188,14 @@ def _compare_sizes(fact: Facts, mask_size: tuple[int, int] | None) -> None:
 
 
 def _count_values(fact: Facts, mask: np.ndarray, most_values: int) -> None:
-    if mask.dtype == np.uint8:  # counted without being sorted
-        every = np.bincount(mask.ravel(), minlength=256)
-        values = np.flatnonzero(every)
-        counts = every[values]
-    else:
-        values, counts = np.unique(mask, return_counts=True)
-    if len(values) > most_values:
-        noun = "colours" if is_colour(int(values[-1])) else "values"
+    counts = count_values(mask, most_values)
+    if len(counts) > most_values:
+        noun = "colours" if is_colour(max(counts)) else "values"
+        about = "" if sum(counts.values()) == mask.size else "at least "
         message = (
-            f"{fact.sample.mask} holds {len(values):,} different {noun}, so it is a photograph or JPEG-compressed, and "
-            f"no map of classes. Save masks as PNG with one {noun[:-1]} per class."
+            f"{fact.sample.mask} holds {about}{len(counts):,} different {noun}, so it is a photograph or "
+            f"JPEG-compressed, and no map of classes. Save masks as PNG with one {noun[:-1]} per class."
         )
         fact.add("values", fact.sample.mask, message)
         return
-    fact.values = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    fact.values = counts
