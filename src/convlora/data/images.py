@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from convlora.data.no_data import known_of
 from convlora.data.other_tiff import OtherTiff, other_tiff
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
-from convlora.data.tiff_decoding import mask_of_image
+from convlora.data.tiff_decoding import file_of, mask_of_image
+from convlora.data.tiff_header import number_of_pages
 from convlora.data.tiff_layout import TiffLayout
-from convlora.data.tiff_tags import tags_of, zero_is_white
+from convlora.data.tiff_tags import orientation, tags_of, zero_is_white
 from convlora.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -128,31 +130,60 @@ def _shrink(opened: Image.Image, size: tuple[int, int]) -> tuple[int, int] | Non
     return (width, height) if is_turned else (height, width)
 
 
-def read_image_size(source: Source) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Header:
+    """What can be told of an image without decoding it.
+
+    Attributes:
+        size: (height, width) in pixels, after any EXIF orientation.
+        orientation: The number that EXIF states; 1: stored upright.
+        pages: Pages of a TIFF file or frames of an animation, of which the first is read.
+        unused_channels: Channels of a TIFF file that are not read.
+        zero_is_white: Whether a TIFF file says that grey values grow towards black.
+    """
+
+    size: tuple[int, int]
+    orientation: int = 1
+    pages: int = 1
+    unused_channels: int = 0
+    zero_is_white: bool = False
+
+
+def read_header(source: Source) -> Header:
     """Reads only the header.
 
     Args:
         source: A file, the bytes of one, or an image stored elsewhere.
 
     Returns:
-        (height, width) in pixels, after any EXIF orientation, except one that a PNG file states after its pixels.
+        What it says. An orientation that a PNG file states after its pixels is not seen.
 
     Raises:
         InputError: The file is missing or not an image.
     """
     with open_image(source) as opened, _decoding(_name(source)):
         if isinstance(opened, OtherTiff):
-            return opened.layout.size
+            own, pages = opened.layout, number_of_pages(opened.content)
+            return Header(own.size, own.orientation, pages, own.left_out, own.is_inverted)
         width, height = opened.size
-        # Of PNG files the subclass would decode all pixels to look for more tags behind them.
-        exif = Image.Image.getexif(opened) if opened.format == "PNG" else opened.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
         if opened.format == "TIFF":
             # Whether `size` is already turned has changed between Pillow versions, so the stored tags are asked.
-            tags = opened.tag_v2  # type: ignore[attr-defined]
-            width, height = tags[256], tags[257]
-            orientation = tags.get(ExifTags.Base.Orientation, 1)
-        return (width, height) if orientation in _QUARTER_TURNS else (height, width)
+            tags, file = tags_of(opened), file_of(opened)
+            layout = TiffLayout.of(tags)
+            size = (tags[257], tags[256])
+            turn, pages = orientation(tags), 1 if file is None else number_of_pages(file)
+            unused = 0 if layout is None or layout.needs_pillow else layout.left_out
+            return Header(size[::-1] if turn in _QUARTER_TURNS else size, turn, pages, unused, zero_is_white(tags))
+        # Of PNG files the subclass would decode all pixels to look for more tags behind them.
+        exif = Image.Image.getexif(opened) if opened.format == "PNG" else opened.getexif()
+        turn = exif.get(ExifTags.Base.Orientation, 1)
+        frames = getattr(opened, "n_frames", 1) if opened.format in ("PNG", "WEBP") else 1  # phones add to JPEG files
+        return Header((width, height) if turn in _QUARTER_TURNS else (height, width), turn, frames)
+
+
+def read_image_size(source: Source) -> tuple[int, int]:
+    """The (height, width) of [`read_header`] alone."""
+    return read_header(source).size
 
 
 def read_mask(source: Source | Image.Image) -> np.ndarray:

@@ -72,14 +72,17 @@ def mask_of(content: Path | bytes, layout: TiffLayout, name: str) -> np.ndarray 
 
 def mask_of_image(opened: Image.Image, name: str) -> np.ndarray | None:
     """As [`mask_of`], of a TIFF file that Pillow has opened and not yet decoded; None for other files."""
+    layout, file = TiffLayout.of(tags_of(opened)), file_of(opened)
+    return None if layout is None or file is None else mask_of(file, layout, name)
+
+
+def file_of(opened: Image.Image) -> Path | bytes | None:
+    """Where an image comes from that Pillow has opened and not yet decoded, or the bytes of it; None if it is gone."""
     stream: Any = getattr(opened, "fp", None)
-    layout = TiffLayout.of(tags_of(opened))
-    if layout is None or stream is None:
-        return None
     if isinstance(stream, io.BytesIO):
-        return mask_of(stream.getvalue(), layout, name)
+        return stream.getvalue()
     path = getattr(stream, "name", None)
-    return mask_of(Path(path), layout, name) if isinstance(path, (str, Path)) else None
+    return Path(path) if isinstance(path, (str, Path)) else None
 
 
 def _by_tifffile(content: Path | bytes, layout: TiffLayout, page: int) -> np.ndarray | None:

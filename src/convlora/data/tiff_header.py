@@ -57,7 +57,7 @@ def read_tags(content: Path | bytes) -> Mapping[int, Any]:
     return {}
 
 
-def number_ofdirectories(content: Path | bytes) -> int:
+def number_of_pages(content: Path | bytes) -> int:
     """How many images a TIFF file holds; smaller versions of the same image and masks of it are none."""
     count = 0
     for tags in directories(content):

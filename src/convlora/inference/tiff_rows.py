@@ -100,7 +100,7 @@ class TiffRows:
         rows, columns = self._dataset.block_shapes[0]
         if rows * columns > _LARGEST_BLOCK:
             raise InputError(
-                f"{self._path} stores {columns} x {rows} pixels in one piece, which is too large to be decoded at once. "
+                f"{self._path} stores {columns} x {rows} pixels in one piece, which is too much to be decoded at once. "
                 "Convert it to a tiled TIFF: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER."
             )
 
