@@ -79,7 +79,8 @@ class ClassTable:
 
     @property
     def _label_type(self) -> type[np.integer]:
-        return np.uint8 if max(self.num_classes - 1, self.ignore_index) <= np.iinfo(np.uint8).max else np.int64
+        largest = max(self.num_classes - 1, self.ignore_index)
+        return next(kind for kind in (np.uint8, np.int32, np.int64) if largest <= np.iinfo(kind).max)
 
     def values_outside(self, values: Iterable[int]) -> list[int]:
         """Returns those of `values` that stand neither for a class nor for ignored pixels, sorted."""
@@ -93,7 +94,7 @@ class ClassTable:
             path: The mask file or whatever names the mask, for the message.
 
         Returns:
-            Class indices and `ignore_index`, (H, W), uint8 where these fit and int64 otherwise.
+            Class indices and `ignore_index`, (H, W), uint8 where these fit, else int32.
 
         Raises:
             InputError: A value stands for no class and is not the ignore value.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -30,6 +31,7 @@ Source = Path | str | bytes | StoredImage
 
 # Pillow knows many more formats, some of which start other programs (PostScript).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+_MANY, _BYTES = 1 << 25, 8  # pixels, and what each takes while it is decoded and converted
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF orientations
 
@@ -289,6 +291,9 @@ def _opened(content: bytes | Path | str, name: str) -> Image.Image | OtherTiff:
 
 def _upright(image: Image.Image, source: Source | Image.Image) -> Image.Image:
     """Turned as EXIF says; what a caller opened himself stays as it is."""
+    pixels = image.width * image.height
+    if pixels > _MANY and _BYTES * pixels > psutil.virtual_memory().available:
+        raise MemoryError  # the system would not refuse it, but end the process when it is used
     if image is source:
         return ImageOps.exif_transpose(image)
     ImageOps.exif_transpose(image, in_place=True)  # without the copy

@@ -32,6 +32,8 @@ def is_tiff(content: Path | bytes) -> bool:
     if isinstance(content, bytes):
         return content[:4] in _BEGINNINGS
     try:
+        if not content.is_file():  # a pipe would have to be waited for
+            return False
         with content.open("rb") as stream:
             return stream.read(4) in _BEGINNINGS
     except OSError:
@@ -40,6 +42,8 @@ def is_tiff(content: Path | bytes) -> bool:
 
 def directories(content: Path | bytes) -> Iterator[Mapping[int, Any]]:
     """The tags of each page, until the next one is asked for, as far as the file is whole."""
+    if not is_tiff(content):
+        return
     try:
         with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as stream:
             yield from _walk(stream)
@@ -94,8 +98,6 @@ def is_georeferenced(tags: Mapping[int, Any]) -> bool:
 
 def _walk(stream: IO[bytes]) -> Iterator[Mapping[int, Any]]:
     header = stream.read(8)
-    if header[:4] not in _BEGINNINGS:
-        return
     if header[:4] in _BIG:
         header += stream.read(8)
     directory = ImageFileDirectory_v2(header)
