@@ -19,9 +19,9 @@ from convlora.data.classes_file import is_readable
 from convlora.data.coco_files import LARGEST_COCO
 from convlora.data.colours import Colour
 from convlora.data.images import read_image_size
+from convlora.data.mask_values import row_pieces
 from convlora.data.polygons import clip_polygon
 from convlora.data.problem import Problem
-from convlora.data.mask_values import row_pieces
 from convlora.data.run_length import run_length_mask
 from convlora.data.sample import Sample, size_mismatch_message, unique_names
 from convlora.data.signatures import damaged

@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from convlora.data.depth import depth_of
 from convlora.data.intensities import PIECE, Intensity, find_range, scale_by_type, scale_of, scaled
 from convlora.data.mask_values import values_of
-from convlora.data.no_data import known_of
+from convlora.data.no_data import known_of, turned
 from convlora.data.other_tiff import OtherTiff, other_tiff
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
@@ -104,11 +104,11 @@ def _read(
         own = None
         if size is not None and intensity == "type" and opened is not source:
             own = _shrink(opened, size)
-        stored_mask = mask_of_image(opened, name)
-        is_inverted = zero_is_white(tags_of(opened))
+        tags, mask = tags_of(opened), mask_of_image(opened, name)
+        is_inverted, mask = zero_is_white(tags), None if mask is None else turned(mask, orientation(tags))
         upright = _upright(opened, source)
         own = (upright.height, upright.width) if own is None else own
-        known = known_of(opened, upright, stored_mask)
+        known = known_of(opened, upright, mask)
         is_deep = upright.mode in _DEEP_MODES
         pixels = upright if is_deep else _to_rgb(upright)
         if is_deep or intensity == "image":

@@ -81,7 +81,7 @@ def whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
                 )
             if not np.array_equal(piece, np.rint(piece)):
                 raise InputError(f"{name} is a mask with fractions, but masks must hold class indices. {SAVE_MASK}")
-        low, high = piece.min(), piece.max()
+        low, high = float(piece.min()), float(piece.max())
         if low < 0 or high >= _LARGEST_VALUE:
             raise InputError(
                 f"{name} is a mask with the value {low if low < 0 else high:.0f}, but class indices lie between 0 and "

@@ -15,7 +15,7 @@ from PIL import Image
 from convlora.data.depth import stored_grey
 from convlora.data.intensities import PIECE
 from convlora.data.tiff_layout import TiffLayout
-from convlora.data.tiff_tags import bits, no_data_value, orientation, tags_of, zero_is_white
+from convlora.data.tiff_tags import bits, no_data_value, tags_of, zero_is_white
 
 _GREY = ("1", "L")
 # Of an image with alpha, how many channels count.
@@ -55,13 +55,13 @@ def known_of(opened: Image.Image, upright: Image.Image, own: np.ndarray | None =
     Args:
         opened: The file, which has the tags.
         upright: Its pixels, turned as its tags say and not yet converted.
-        own: What a mask of the file says, of the pixels as they are stored.
+        own: What a mask of the file says of these pixels.
 
     Returns:
         `(H, W)` bool; None if all have.
     """
     tags = tags_of(opened)
-    known = None if own is None else turned(own, orientation(tags))
+    known = own
     for found in (_by_value(tags, upright), _by_alpha(tags, upright)):
         if found is not None:
             known = found if known is None else known & found

@@ -105,7 +105,7 @@ def other_tiff(content: Path | bytes, name: str) -> OtherTiff | None:
         InputError: It is a TIFF file of a kind that nothing reads.
     """
     layout = TiffLayout.of_file(content)
-    if layout is None or layout.is_plain:
+    if layout is None:
         return None
     layout.check(name)
-    return OtherTiff(content, layout, name)
+    return None if layout.is_plain else OtherTiff(content, layout, name)

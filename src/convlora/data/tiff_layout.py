@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _FILL_ORDER, _ORIENTATION, _SAMPLES, _PLANAR = 266, 274, 277, 284
 _COLOUR_MAP, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DEPTH = 320, 338, 339, 32997
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _TRANSPARENCY = 0, 1, 2, 3, 4
-_OWN_DECODERS = (5, 6, 8)  # CMYK, YCbCr and Lab, which Pillow makes RGB of
+_CMYK, _YCBCR, _LAB = _OWN_DECODERS = (5, 6, 8)  # which Pillow makes RGB of
 _SPACES = {
     4: "of a mask",
     5: "CMYK",
@@ -199,6 +199,11 @@ class TiffLayout:
             raise InputError(f"{name} holds complex numbers, which are no image. Convert it to numbers of one part.")
         if self.photometric not in (_WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, *_OWN_DECODERS):
             raise InputError(f"{name} is a TIFF file in the colour space {self.space}. Save it as grey or RGB.")
+        if self.planar and (self.photometric == _LAB or (self.photometric == _CMYK and self.bits > 8)):
+            # Pillow mixes their pixels up.
+            raise InputError(
+                f"{name} is a TIFF file in {self.space} with its channels stored one by one. Save it as RGB."
+            )
         if self.depth > 1:
             raise InputError(f"{name} is a volume of {self.depth} layers. Save the layers as images of their own.")
         if self.kind == "f" and self.bits not in (16, 32, 64):
