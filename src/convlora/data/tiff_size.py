@@ -26,6 +26,6 @@ def check_size(layout: TiffLayout, content: Path | bytes, name: str) -> None:
     pixels = layout.height * layout.width * layout.depth * layout.samples * layout.bits // 8
     if pixels > max(_NEVER_MUCH, _MOST_TIMES * size):
         raise InputError(
-            f"{name} says that it holds {layout.width} x {layout.height} pixels of {layout.samples} channels, which "
-            f"cannot be in a file of {size:,} bytes. Replace the file."
+            f"{name} says that it holds {layout.width} x {layout.height} pixels with {layout.describe()}, which cannot "
+            f"be in a file of {size:,} bytes. Replace the file."
         )
