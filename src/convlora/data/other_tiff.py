@@ -87,8 +87,6 @@ class OtherTiff:
 
     def _decoded(self) -> tuple[np.ndarray, np.ndarray | None]:
         layout = self.layout
-        layout.check(self.name)
-        check_size(layout, self.content, self.name)
         pixels = layout.height * layout.width
         most = 2 * (Image.MAX_IMAGE_PIXELS or pixels)
         if pixels > most:
@@ -102,10 +100,11 @@ def other_tiff(content: Path | bytes, name: str) -> OtherTiff | None:
     """The file, if it is a TIFF that Pillow should not read; None for all others, and for what is damaged.
 
     Raises:
-        InputError: It is a TIFF file of a kind that nothing reads.
+        InputError: It is a TIFF file of a kind that nothing reads, or far too small for its pixels.
     """
     layout = TiffLayout.of_file(content)
     if layout is None:
         return None
     layout.check(name)
+    check_size(layout, content, name)
     return None if layout.is_plain else OtherTiff(content, layout, name)
