@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from convlora.data.images import read_header
 from convlora.data.stored import ImageSource
 from convlora.errors import InputError
+
+_OF_ONE_PAGE = (".jpg", ".jpeg", ".bmp")
 
 
 def parts_left_out(images: Iterable[ImageSource]) -> str | None:
@@ -17,6 +20,8 @@ def parts_left_out(images: Iterable[ImageSource]) -> str | None:
     """
     several, more = [], []
     for image in images:
+        if isinstance(image, Path) and (image.suffix.lower() in _OF_ONE_PAGE or not image.is_file()):
+            continue  # nothing to be found, or to wait for
         try:
             header = read_header(image)
         except InputError:  # said when it is segmented
