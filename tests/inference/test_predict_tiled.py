@@ -264,22 +264,6 @@ def test_the_command(convlora, trained_run, tmp_path):
     assert found["tile"].keys() == found["plain"].keys()
 
 
-@pytest.mark.parametrize("tile", [[], ["--tile"]])
-def test_plain_results_are_grey_whoever_reads_them(convlora, trained_run, tmp_path, tile):
-    cv2 = pytest.importorskip("cv2")
-    write_geo_tiff(tmp_path / "geo.tif", noise(70, 83))
-    Image.fromarray(noise(70, 83)).save(tmp_path / "a.png")
-    images = [tmp_path / "geo.tif", tmp_path / "a.png"]
-    for name, options in (("plain", ["--plain"]), ("colours", [])):
-        code, _, _ = convlora("predict", trained_run, *images, "--output", tmp_path / name, *tile, *options)
-        assert code == 0
-    for image in ("a.png", "geo.tif" if tile else "geo.png"):
-        with Image.open(tmp_path / "plain" / image) as plain, Image.open(tmp_path / "colours" / image) as coloured:
-            assert (plain.mode, coloured.mode) == ("L", "P")
-            assert np.array_equal(np.asarray(plain), np.asarray(coloured))
-            assert np.array_equal(cv2.imread(str(tmp_path / "plain" / image), cv2.IMREAD_UNCHANGED), np.asarray(plain))
-
-
 def test_the_command_says_what_it_leaves_out(convlora, trained_run, tmp_path):
     for name, channels in (("stack", 1), ("bands", 5)):
         values = np.moveaxis(np.dstack([noise(40, 40)] * 3)[..., : max(channels, 4)], -1, 0)

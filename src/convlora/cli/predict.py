@@ -28,7 +28,6 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write pictures of image and result.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Grey results, without the colours of the classes.")] = False,
     model: MovedModel = None,
     tile: Annotated[
         bool, typer.Option("--tile", help="For large images: look at them in windows of the model's size.")
@@ -57,8 +56,7 @@ def predict(
     """Segment images with a trained run.
 
     For each image STEM.* it writes STEM.png: a palette image of the image's own size, whose pixel values are the
-    classes, in the colours of classes.json if it gives any (programs that apply palettes see colours; with --plain it
-    is a grey image). With --overlay also STEM_overlay.png, to be looked at.
+    classes, in the colours of classes.json if it gives any. With --overlay also STEM_overlay.png, to be looked at.
     shares.json tells how much of each image is of which class.
 
     Of a folder the images in it are segmented, without those in its subfolders; a note tells what was passed over.
@@ -90,8 +88,6 @@ def predict(
     how: list[Any] = [tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision]
     if tta:
         how.append("tta")
-    if plain:
-        how.append("plain")
     done = DoneList(output, fingerprint(run, *how), processes.process_index)
     earlier = done.earlier(jobs) if resume else {}
     processes.wait_for_everyone()  # all have read it
@@ -110,14 +106,7 @@ def predict(
         images_done = partial(bar.advance, task)
         shown = None if tiles is None else window_bar(bar)
         new = run_jobs(
-            segmenter,
-            own,
-            batch_size=batch_size,
-            tiles=tiles,
-            progress=images_done,
-            windows=shown,
-            done=done,
-            plain=plain,
+            segmenter, own, batch_size=batch_size, tiles=tiles, progress=images_done, windows=shown, done=done
         )
         results = gather_object(list(new))
     if not processes.is_main_process:

@@ -30,7 +30,6 @@ def open_geo_tiff(
     colours: Sequence[Colour],
     reference: GeoReference | None,
     nodata: int | None,
-    plain: bool = False,
 ) -> Iterator[GeoTiffMap]:
     """Opens a tiled and compressed GeoTIFF of one band, with a colour table if there are at most 256 classes.
 
@@ -41,7 +40,6 @@ def open_geo_tiff(
         colours: Of each class.
         reference: Where on earth it lies.
         nodata: The value of pixels that have no class.
-        plain: Whether the colour table is left out.
 
     Raises:
         RunError: If it cannot be written.
@@ -68,7 +66,7 @@ def open_geo_tiff(
     with _writing(path):
         dataset = rasterio.open(temporary, "w", **profile)
         dataset.update_tags(TIFFTAG_SOFTWARE=SOFTWARE)
-        if len(colours) <= 256 and not plain:
+        if len(colours) <= 256:
             dataset.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(colours)})
     try:
         geo_tiff = GeoTiffMap(dataset, path)

@@ -36,7 +36,6 @@ def run_jobs(
     progress: Callable[[int], None] | None = None,
     windows: Callable[[int, int], None] | None = None,
     done: DoneList | None = None,
-    plain: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Segments images and writes the results, yielding a description of each.
 
@@ -51,7 +50,6 @@ def run_jobs(
         progress: Called with the number of images just done.
         windows: Called with the number of windows of an image that are done, and of all.
         done: Keeps account of the images that are done.
-        plain: Whether maps are grey, without the colours of the classes.
 
     Yields:
         For each image: `image`, `mask`, `overlay` (if made), `size` (height, width) and `shares`, the share of its
@@ -63,9 +61,9 @@ def run_jobs(
     if jobs:
         read_shares(jobs[0].mask.parent, segmenter.classes)  # or there is a file of that name which is not ours
     if tiles is None:
-        outcomes = _whole(segmenter, jobs, batch_size, plain)
+        outcomes = _whole(segmenter, jobs, batch_size)
     else:
-        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, windows, plain)) for job in jobs)
+        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, windows)) for job in jobs)
     for job, outcome in outcomes:
         if progress is not None:
             progress(1)
@@ -96,12 +94,10 @@ def add_shares(output: Path, classes: ClassTable, results: Sequence[dict[str, An
         write_shares(output, classes, shares)
 
 
-def _whole(
-    segmenter: Segmenter, jobs: Sequence[Job], batch_size: int, plain: bool
-) -> Iterator[tuple[Job, Outcome | InputError]]:
+def _whole(segmenter: Segmenter, jobs: Sequence[Job], batch_size: int) -> Iterator[tuple[Job, Outcome | InputError]]:
     threads, ahead = default_workers(segmenter.device, len(jobs)), 2 * batch_size
     seen = in_background(partial(_see, segmenter), jobs, threads, ahead)
-    return in_background(partial(_write, segmenter, plain), _segmented(segmenter, seen, batch_size), threads, ahead)
+    return in_background(partial(_write, segmenter), _segmented(segmenter, seen, batch_size), threads, ahead)
 
 
 def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
@@ -122,13 +118,13 @@ def _segmented(
 
 
 def _write(
-    segmenter: Segmenter, plain: bool, segmented: tuple[Job, SeenImage | InputError, np.ndarray | None]
+    segmenter: Segmenter, segmented: tuple[Job, SeenImage | InputError, np.ndarray | None]
 ) -> tuple[Job, Outcome | InputError]:
     job, image, semantic_map = segmented
     if isinstance(image, InputError) or semantic_map is None:
         return job, cast("InputError", image)
     make_folder(job.mask.parent)
-    save_png(indexed_image(semantic_map, class_colours(segmenter.classes), plain), job.mask)
+    save_png(indexed_image(semantic_map, class_colours(segmenter.classes)), job.mask)
     if job.overlay is not None:
         whole = read_image(job.image, segmenter.intensity) if image.whole is None else image.whole
         save_png(picture(whole, semantic_map, segmenter.classes), job.overlay)
@@ -136,16 +132,11 @@ def _write(
 
 
 def _in_windows(
-    segmenter: Segmenter,
-    job: Job,
-    tiles: Tiles,
-    batch_size: int,
-    windows: Callable[[int, int], None] | None,
-    plain: bool,
+    segmenter: Segmenter, job: Job, tiles: Tiles, batch_size: int, windows: Callable[[int, int], None] | None
 ) -> Outcome | InputError:
     make_folder(job.mask.parent)  # what is wrong with the folder is wrong for every image
     try:
-        return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, progress=windows, plain=plain)
+        return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, progress=windows)
     except InputError as error:
         return error
     except MemoryError:

@@ -25,7 +25,6 @@ def segment_in_windows(
     *,
     batch_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    plain: bool = False,
 ) -> Outcome:
     """Does one job in windows.
 
@@ -35,7 +34,6 @@ def segment_in_windows(
         tiles: How to cut it.
         batch_size: Windows at a time.
         progress: Called with the number of windows done and of all.
-        plain: Whether the map is grey, without the colours of the classes.
 
     Returns:
         Size and counts; pixels without data are not counted.
@@ -49,7 +47,7 @@ def segment_in_windows(
     with open_rows(job.image, segmenter.intensity) as source:
         size = (source.height, source.width)
         small = ReducedMap(size, classes.ignore_index) if job.overlay is not None else None
-        with open_map(job.mask, size, class_colours(classes), source.reference, nodata, plain) as result:
+        with open_map(job.mask, size, class_colours(classes), source.reference, nodata) as result:
             for rows, semantic_map in predict_bands(segmenter, source, tiles, batch_size=batch_size, progress=progress):
                 known = source.known(rows.start, rows.stop) if nodata is not None else None
                 if known is not None:
