@@ -9,12 +9,14 @@ import numpy as np
 
 from convlora.data.classes_file import parse_classes
 from convlora.data.colours import Colour, colour_value, describe_value, grey_of, is_colour, listed
+from convlora.data.mask_values import count_values, row_pieces
 from convlora.errors import InputError
 
 DEFAULT_IGNORE_INDEX = 255
 BACKGROUND_NAMES = ("background", "_background_", "bg", "void", "unlabeled", "unlabelled", "none", "other", "others")
 _MOST_LISTED = 10
 _MOST_COLOURS = 256
+_MOST_COUNTED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class ClassTable:
 
     @property
     def _label_type(self) -> type[np.integer]:
-        return np.uint8 if max(self.num_classes - 1, self.ignore_index) <= np.iinfo(np.uint8).max else np.int64
+        largest = max(self.num_classes - 1, self.ignore_index)
+        return next(kind for kind in (np.uint8, np.int32, np.int64) if largest <= np.iinfo(kind).max)
 
     def values_outside(self, values: Iterable[int]) -> list[int]:
         """Returns those of `values` that stand neither for a class nor for ignored pixels, sorted."""
@@ -98,23 +101,29 @@ class ClassTable:
             path: The mask file or whatever names the mask, for the message.
 
         Returns:
-            Class indices and `ignore_index`, (H, W), uint8 where these fit and int64 otherwise.
+            Class indices and `ignore_index`, (H, W), uint8 where these fit, else int32.
 
         Raises:
             InputError: A value stands for no class and is not the ignore value.
         """
         if mask.dtype == np.uint8:
             if not self._is_known[mask].all():
-                outside = [int(value) for value in np.unique(mask) if not self._is_known[value]]
-                raise InputError(self.outside_message(outside, path, np.unique(mask).tolist()))
+                raise self._outside_error(mask, path)
             return self._lookup[mask]
         known = np.array(sorted(self._pairs), dtype=np.int64)
-        wide = mask.astype(np.int64)
-        place = np.searchsorted(known, wide).clip(max=len(known) - 1)
-        if (known[place] != wide).any():
-            outside = [int(value) for value in np.unique(mask[known[place] != wide])]
-            raise InputError(self.outside_message(outside, path, np.unique(mask).tolist()))
-        return np.array([self._pairs[value] for value in known.tolist()], dtype=self._label_type)[place]
+        meant = np.array([self._pairs[value] for value in known.tolist()], dtype=self._label_type)
+        labels = np.empty(mask.shape, self._label_type)
+        for rows in row_pieces(mask):  # all at once would take many times the mask
+            wide = mask[rows].astype(np.int64)
+            place = np.searchsorted(known, wide).clip(max=len(known) - 1)
+            if (known[place] != wide).any():
+                raise self._outside_error(mask, path)
+            labels[rows] = meant[place]
+        return labels
+
+    def _outside_error(self, mask: np.ndarray, path: object) -> InputError:
+        found = sorted(count_values(mask, _MOST_COUNTED))
+        return InputError(self.outside_message(self.values_outside(found), path, found))
 
     def outside_message(self, outside: Iterable[int], path: object, found: Iterable[int] = ()) -> str:
         """Says which values of a mask mean nothing, what would, and what to do.

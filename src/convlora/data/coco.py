@@ -19,6 +19,7 @@ from convlora.data.coco_files import LARGEST_COCO
 from convlora.data.colours import Colour
 from convlora.data.images import read_image_size
 from convlora.data.listing import find_written
+from convlora.data.mask_values import row_pieces
 from convlora.data.polygons import clip_polygon
 from convlora.data.problem import Problem
 from convlora.data.run_length import run_length_mask
@@ -397,17 +398,20 @@ class PanopticMask:
         try:
             with Image.open(self.png, formats=("PNG",)) as opened:
                 _refuse_other_size(self, self.file, (opened.height, opened.width))
-                colours = np.asarray(opened.convert("RGB"), dtype=np.int64)
+                colours = np.asarray(opened.convert("RGB"))
         except InputError:
             raise
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(damaged(str(self.png))) from error
-        numbers, place = np.unique(colours @ np.array([1, 256, 65536]), return_inverse=True)
-        unknown = [int(number) for number in numbers if number and number not in self.kinds]
-        if unknown:
-            raise InputError(f"{self.png} holds the segment {unknown[0]}, which {self.path} does not list.")
-        kinds = np.array([self.kinds.get(int(number), self.nothing) for number in numbers])
-        return Image.fromarray(kinds[place].reshape(colours.shape[:2]).astype(np.uint16 if self.deep else np.uint8))
+        kinds = np.empty(colours.shape[:2], np.uint16 if self.deep else np.uint8)
+        for rows in row_pieces(colours):  # all at once would take many times the map
+            numbers, place = np.unique(colours[rows] @ np.array([1, 256, 65536], np.int32), return_inverse=True)
+            unknown = [int(number) for number in numbers if number and number not in self.kinds]
+            if unknown:
+                raise InputError(f"{self.png} holds the segment {unknown[0]}, which {self.path} does not list.")
+            known = np.array([self.kinds.get(int(number), self.nothing) for number in numbers], kinds.dtype)
+            kinds[rows] = known[place].reshape(kinds[rows].shape)
+        return Image.fromarray(kinds)
 
 
 def _refuse_other_size(mask: CocoMask | PanopticMask, file: Path, stated: tuple[int, int]) -> None:
