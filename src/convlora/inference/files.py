@@ -12,9 +12,9 @@ from PIL.PngImagePlugin import PngImageFile
 
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file
 from convlora.data.stored import ImageSource
+from convlora.data.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 from convlora.errors import InputError
 from convlora.inference.rows import INSTALL, has_rasterio, reference_of
-from convlora.inference.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 
 SOFTWARE = "convlora"  # written into every result
 GEO_SUFFIX = ".tif"  # of results that say where on earth they lie

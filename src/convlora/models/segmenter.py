@@ -338,12 +338,11 @@ class SamForSemanticSegmentation(PreTrainedModel):
             output: An output object.
             labels: As for `forward`, but not checked.
         """
+        common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
         if isinstance(output, BinaryOutput):
-            foreground = output.foreground.contiguous()
-            return segmentation_loss(self.config.loss, foreground, labels, self.config.ignore_index)
+            return segmentation_loss(self.config.loss, output.foreground.contiguous(), labels, **common)
         if output.mask_logits is None:
             raise ValueError("this output has no masks")
-        common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
         if output.class_logits is None:
             return per_pixel_loss(output.mask_logits, labels, **common)
         return set_loss(output.mask_logits, output.class_logits, labels, settings=self.set_loss_settings, **common)

@@ -156,9 +156,9 @@ class UNetForSemanticSegmentation(PreTrainedModel):
             output: An output object.
             labels: As for `forward`, but not checked.
         """
-        ignore_index = self.config.ignore_index
+        common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
         if isinstance(output, BinaryOutput):
-            return segmentation_loss(self.config.loss, output.foreground.contiguous(), labels, ignore_index)
+            return segmentation_loss(self.config.loss, output.foreground.contiguous(), labels, **common)
         if output.mask_logits is None:
             raise ValueError("this output has no masks")
-        return per_pixel_loss(output.mask_logits, labels, ignore_index=ignore_index, class_weights=self.class_weights)
+        return per_pixel_loss(output.mask_logits, labels, **common)
