@@ -75,6 +75,7 @@ def predict(
         from accelerate.utils import gather_object
 
         from convlora.cli.progress import progress_bar, window_bar
+        from convlora.inference.left_out import parts_left_out
         from convlora.inference.passed_over import passed_over
         from convlora.inference.predict import run_jobs, shares_of
         from convlora.inference.resuming import PRESENCE, DoneList, fingerprint
@@ -102,7 +103,8 @@ def predict(
                     sweep(output, stems)
                 if is_alone and not resume:
                     done.forget()
-            for note in (passed_over(images, found, output), coordinates_lost(jobs, tiled=tiles is not None)):
+            lost = coordinates_lost(jobs, tiled=tiles is not None)
+            for note in (passed_over(images, found, output), lost, parts_left_out(found)):
                 if note is not None:
                     err.print(f"Note: {note}", markup=False, soft_wrap=True)
         processes.wait_for_everyone()  # nobody has written yet

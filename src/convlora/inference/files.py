@@ -18,9 +18,9 @@ from PIL.PngImagePlugin import PngImageFile
 
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file
 from convlora.data.stored import ImageSource
+from convlora.data.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 from convlora.errors import InputError
 from convlora.inference.rows import INSTALL, has_rasterio, reference_of
-from convlora.inference.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 from convlora.links import is_plain_file
 
 SOFTWARE = "convlora"  # written into every result

@@ -39,7 +39,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
     task = f"Segments {classes[1]} from {classes[0]}." if binary else f"Tells apart {', '.join(classes)}."
     per_pixel = config.model.head == "per-pixel" or network is not None
     loss = "cross-entropy and Dice" if per_pixel else "set loss of mask classification"
-    loss = config.training.loss if binary else loss
+    loss = str(config.training.loss) if binary else loss
     shown = _SHOWN if len(classes) == 2 else _SHOWN_OF_SEVERAL
     lines = [
         "---",
