@@ -32,21 +32,26 @@ def script(tmp_path, monkeypatch):
 
 
 def test_every_run_is_made_once_and_written_at_once(script, tmp_path, capsys):
-    chosen = ("--rows", "12 epochs/cells", "--seeds")
+    chosen = ("--rows", "12 epochs/drawn cells", "--seeds")
     assert script(*chosen, 0) == [("unet", 0), ("conv-lora", 0)]
     assert script(*chosen, 0, 1) == [("unet", 1), ("conv-lora", 1)]
     assert script(*chosen, 0, 1, "--table") == []
-    assert "| 12 epochs/cells | conv-lora | 2 | 0.605 (0.600 to 0.610) | +0.100 |" in capsys.readouterr().out
+    assert "| 12 epochs/drawn cells | conv-lora | 2 | 0.605 (0.600 to 0.610) | +0.100 |" in capsys.readouterr().out
     records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert all("training.epochs=12" in record["settings"] for record in records)
     assert len(records) == 4
 
 
 def test_other_settings_are_other_runs(script):
-    chosen = ("--rows", "12 epochs/cells", "--contenders", "conv-lora", "--seeds", 0)
+    chosen = ("--rows", "12 epochs/drawn cells", "--contenders", "conv-lora", "--seeds", 0)
     assert len(script(*chosen)) == 1
     assert len(script(*chosen, "--set", "training.ema=0.9")) == 1
     assert len(script(*chosen)) == 0
+
+
+def test_every_row_has_a_name_of_its_own():
+    names = [row.name for row in accuracy.rows()]
+    assert len(set(names)) == len(names)
 
 
 def test_photographs_must_be_given(script):
