@@ -17,6 +17,8 @@ except ImportError:  # Windows
 
 LOCK = ".lock"
 _TRIES = 100
+# A folder of somebody else may hold a link of that name to anything, or a pipe, which would be waited for.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _HELD: set[int] = set()  # handles of this process
 
 
@@ -51,15 +53,16 @@ def only_one(folder: Path) -> Iterator[None]:
 def _take(path: Path) -> int:
     for _ in range(_TRIES):
         try:
-            # A folder of somebody else may hold a link of that name to anything.
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            handle = os.open(path, _FLAGS, 0o666)
         except OSError as error:
             raise InputError(f"Cannot write into {path.parent}: {error.strerror}. Choose another --output.") from error
         try:
             if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.read(handle, 32).decode(errors="replace").strip()
+            owner = ""
+            with contextlib.suppress(OSError):  # a pipe has nothing to say
+                owner = os.read(handle, 32).decode(errors="replace").strip()
             os.close(handle)
             raise InputError(
                 f"Process {owner or '(unknown)'} is writing to {path.parent}. Wait until it has finished, or stop it."

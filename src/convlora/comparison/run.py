@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from convlora.methods.registry import resolve_options
 from convlora.storage import make_folder, write_text
 from convlora.training.config import IN_OLDER_VERSIONS, RunConfig
 from convlora.training.usable_data import load_data
-from convlora.untrusted import UnreadableError, read_yaml
+from convlora.untrusted import UnreadableError, parse_json, read_text, read_yaml
 
 SETTINGS = "comparison.yaml"
 
@@ -171,6 +170,6 @@ def read_images(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / "images.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [parse_json(line) for line in read_text(path, largest=1 << 32).splitlines()]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is missing or damaged. Delete {folder} and give the command again.") from error

@@ -19,6 +19,7 @@ from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
 from convlora.data.tiff_tags import tags_of
 from convlora.errors import InputError
+from convlora.untrusted import open_ordinary, ordinary
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -254,7 +255,7 @@ def open_image(source: Source | Image.Image) -> Iterator[Image.Image]:
         if isinstance(content, Image.Image):
             image = content
         else:
-            stream: Any = io.BytesIO(content) if isinstance(content, bytes) else content
+            stream: Any = io.BytesIO(content) if isinstance(content, bytes) else ordinary(content)
             try:
                 image = Image.open(stream, formats=_FORMATS)
             except UnidentifiedImageError as error:
@@ -277,8 +278,8 @@ def _upright(image: Image.Image, source: Source | Image.Image) -> Image.Image:
 def _head(content: bytes | Path | str) -> bytes:
     if isinstance(content, bytes):
         return content[:HEAD_LENGTH]
-    with Path(content).open("rb") as file:
-        return file.read(HEAD_LENGTH)
+    with open_ordinary(content) as file:
+        return bytes(file.read(HEAD_LENGTH))
 
 
 @contextmanager

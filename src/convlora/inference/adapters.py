@@ -17,7 +17,7 @@ from convlora.inference.runs import first_line
 from convlora.methods.registry import method_config
 from convlora.models import SegmentationModel
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
-from convlora.untrusted import UnreadableError, read_json
+from convlora.untrusted import UnreadableError, ordinary, read_json
 
 _LARGEST_CONFIG = 1 << 20  # bytes
 
@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
 def _shapes(path: Path) -> dict[str, list[int]]:
     """Names and sizes of the tensors in a file, of which only the header is read."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with safe_open(ordinary(path), framework="pt", device="cpu") as file:
             shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is missing or damaged ({first_line(error)}). Restore it from a copy.") from error

@@ -12,6 +12,7 @@ from typing import Any
 from convlora.errors import InputError
 from convlora.inference.files import Job
 from convlora.storage import make_folder
+from convlora.untrusted import open_ordinary, read_lines
 
 
 def fingerprint(run: Path, *how: object) -> str:
@@ -23,7 +24,7 @@ def fingerprint(run: Path, *how: object) -> str:
     """
     digest = hashlib.sha256(repr(how).encode())
     for name in ("adapter/adapter_model.safetensors", "config.yaml", "classes.json"):
-        with (run / name).open("rb") as file:
+        with open_ordinary(run / name) as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
@@ -53,9 +54,8 @@ class DoneList:
                 raise _is_link(path)
             if not path.is_file():  # a pipe would be waited for
                 continue
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                entry = _parse(line)
-                if entry is not None and entry["made_by"] == self.made_by:
+            for entry in read_lines(path):
+                if _is_ours(entry) and entry["made_by"] == self.made_by:
                     entries[entry["key"]] = entry
         found = {}
         for job in jobs:
@@ -74,7 +74,7 @@ class DoneList:
         """
         make_folder(self.output)
         entry = {"key": _state(job.image), "made_by": self.made_by, "made": _made(job), "result": result}
-        with open(self._own, "a", encoding="utf-8", opener=_not_through_links) as file:
+        with open_ordinary(self._own, "a", encoding="utf-8", opener=_not_through_links) as file:
             file.write("\n" + json.dumps(entry) + "\n")  # a process that was killed may have left half a line
 
     def forget(self) -> None:
@@ -112,10 +112,12 @@ def _state(file: object) -> str:
     return f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    # The last line of a process that was killed may be cut short.
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and {"key", "made_by", "made", "result"} <= entry.keys() else None
+def _is_ours(entry: dict[str, Any]) -> bool:
+    result = entry.get("result")
+    return (
+        isinstance(entry.get("key"), str)
+        and {"made_by", "made"} <= entry.keys()
+        and isinstance(result, dict)
+        and isinstance(result.get("shares"), dict)
+        and all(isinstance(share, float) for share in result["shares"].values())
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from convlora.errors import InputError
 from convlora.inference.files import SOFTWARE
 from convlora.inference.palette import class_colours
 from convlora.storage import write_json
+from convlora.untrusted import read_json
 
 NAME = "shares.json"
 
@@ -33,7 +33,7 @@ def read_shares(output: Path, classes: ClassTable) -> dict[str, dict[str, float]
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, largest=1 << 30)
         if not str(content["software"]).startswith(SOFTWARE):
             raise ValueError("not made by convlora")
         same = content["classes"] == list(classes.names)

@@ -9,6 +9,8 @@ from typing import Any
 from PIL import ExifTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from convlora.untrusted import open_ordinary
+
 SOFTWARE_TAG = int(ExifTags.Base.Software)
 
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of BigTIFF
@@ -21,7 +23,7 @@ _TRANSFORM_OR_TIE_POINTS = (33922, 34264)  # of GeoTIFF
 def is_tiff(path: Path) -> bool:
     """Whether a file begins as TIFF files do."""
     try:
-        with path.open("rb") as stream:
+        with open_ordinary(path) as stream:
             return stream.read(4) in _BEGINNINGS
     except OSError:
         return False
@@ -30,7 +32,7 @@ def is_tiff(path: Path) -> bool:
 def read_tags(path: Path) -> Mapping[int, Any]:
     """The tags of the first page of a TIFF file; none of a damaged one, about which whoever reads it will complain."""
     try:
-        with path.open("rb") as stream:
+        with open_ordinary(path) as stream:
             header = stream.read(8)
             if header[:4] in _BIG:
                 header += stream.read(8)

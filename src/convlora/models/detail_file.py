@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from convlora.errors import InputError, shown
 from convlora.models.detail import DetailBranch
+from convlora.untrusted import ordinary
 
 NAME = "detail.safetensors"
 _LEVEL = "finest"  # in the file's metadata
@@ -48,7 +49,7 @@ def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
         name: value for name, value in branch.state_dict().items() if not name.startswith(_FRESH)
     }
     try:
-        with safe_open(file, "pt") as weights:
+        with safe_open(ordinary(file), "pt") as weights:
             if (weights.metadata() or {}).get(_LEVEL) != str(branch.finest):
                 return False
             shapes = {name: list(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118

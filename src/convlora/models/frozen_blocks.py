@@ -14,6 +14,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from convlora.errors import InputError
 from convlora.storage import make_folder, replacing_file
+from convlora.untrusted import NotOrdinaryError, ordinary
 
 
 class FrozenBlockCache:
@@ -65,8 +66,8 @@ class FrozenBlockCache:
         name = hashlib.blake2b(raw.view(torch.uint8).numpy().data, digest_size=20, key=half.encode()).hexdigest()
         path = self.folder / name[:2] / f"{name}.safetensors"
         try:
-            return load_file(path, device=str(device))["hidden"]
-        except (FileNotFoundError, SafetensorError, KeyError):  # not there, or cut short by a full disk: made anew
+            return load_file(ordinary(path), device=str(device))["hidden"]
+        except (FileNotFoundError, NotOrdinaryError, SafetensorError, KeyError):  # not there, or cut short by a full disk: made anew
             hidden = self._run(encoder, image)
         if self.writable:
             self._keep(path, hidden)

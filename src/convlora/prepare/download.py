@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
-import json
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from convlora.errors import InputError, RunError
 from convlora.prepare.catalogue import RemoteFile
 from convlora.storage import make_folder, write_json
+from convlora.untrusted import open_ordinary, read_json
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
@@ -111,7 +111,7 @@ def verify(path: Path, file: RemoteFile) -> None:
 
 def digest(path: Path, kind: str = "sha256") -> str:
     """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
+    with open_ordinary(path) as stream:
         return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
@@ -131,7 +131,7 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> None:
         etag = answer.headers.get("ETag") or ""
         validator = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
         write_json(_notes(part), {"url": url, "validator": validator})
-        with part.open("ab" if start else "wb") as stream:
+        with open_ordinary(part, "ab" if start else "wb") as stream:
             while chunk := answer.read(_CHUNK):
                 stream.write(chunk)
                 start += len(chunk)
@@ -157,7 +157,7 @@ def _notes(part: Path) -> Path:
 
 def _read_notes(part: Path) -> dict[str, Any]:
     try:
-        notes = json.loads(_notes(part).read_text(encoding="utf-8"))
+        notes = read_json(_notes(part))
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from convlora.storage import finite, write_text
 from convlora.training.reporting import Reporter
+from convlora.untrusted import open_ordinary, read_lines
 
 WARM_UP_STEPS = 2  # not counted in the time per step: buffers are allocated and kernels chosen in them
 
@@ -90,12 +91,9 @@ class LogFile(TrainerCallback):
             return
         kept = []
         if state.global_step and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                entry = _parse(line)
-                if entry is not None and entry["step"] <= state.global_step:
-                    kept.append(line)
-                    self._seconds_before = entry["seconds"]
-        write_text(self.path, "".join(line + "\n" for line in kept))
+            kept = [entry for entry in read_lines(self.path) if _is_line(entry, state.global_step)]
+            self._seconds_before = kept[-1]["seconds"] if kept else 0.0
+        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._begin = time.perf_counter()
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
@@ -119,17 +117,14 @@ class LogFile(TrainerCallback):
             "grad_norm": logs.get("grad_norm"),
             "seconds": round(seconds, 3),
         }
-        with self.path.open("a", encoding="utf-8") as file:
+        with open_ordinary(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(finite(entry)) + "\n")
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    # The last line of a killed run may be cut short.
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return entry if isinstance(entry, dict) and {"step", "seconds"} <= entry.keys() else None
+def _is_line(entry: dict[str, Any], last_step: int) -> bool:
+    """Whether an entry of the log is one of ours, up to a step."""
+    step, seconds = entry.get("step"), entry.get("seconds")
+    return isinstance(step, int) and step <= last_step and isinstance(seconds, (int, float))
 
 
 class ProgressReport(TrainerCallback):

@@ -12,6 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from convlora.untrusted import ordinary
+
 
 def save_state(path: Path, state: Any) -> None:
     """Writes nested dictionaries, lists, tuples, numbers, texts and tensors to one safetensors file.
@@ -27,7 +29,7 @@ def save_state(path: Path, state: Any) -> None:
 
 def load_state(path: Path) -> Any:
     """Reads what [`save_state`] wrote; tensors come to the CPU."""
-    with safe_open(path, framework="pt", device="cpu") as file:
+    with safe_open(ordinary(path), framework="pt", device="cpu") as file:
         tree = json.loads(file.metadata()["tree"])
         return _put_together(tree, file)
 

@@ -28,6 +28,7 @@ from convlora.training.sharding import (
     trained_weights,
 )
 from convlora.training.steps import StepAccount
+from convlora.untrusted import NotOrdinaryError, ordinary
 
 _WEIGHTS_NAME = "trained_weights.safetensors"  # where the model is spread over processes
 _AVERAGE_NAME = "averaged_weights.safetensors"
@@ -43,12 +44,18 @@ def reading(checkpoint: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (SafetensorError, FileNotFoundError, LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, FileNotFoundError, NotOrdinaryError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise  # not the checkpoint's fault, and whoever reads that it is would delete it
         raise InputError(
             f"The checkpoint {checkpoint} is damaged ({shown(error)}). Delete that folder and start the run again."
         ) from error
+
+
+def _progress(checkpoint: Path) -> TrainerState:
+    for path in checkpoint.iterdir():
+        ordinary(path)  # what others read of it, too
+    return TrainerState.load_from_json(str(ordinary(checkpoint / _TRAINER_STATE)))
 
 
 class ResumableTrainer(Trainer):
@@ -75,7 +82,7 @@ class ResumableTrainer(Trainer):
     def is_complete(self, checkpoint: Path) -> bool:
         """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
         with reading(checkpoint):
-            state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+            state = _progress(checkpoint)
             stored = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("history", [])
             return state.global_step >= self.args.max_steps or self.why_stop(stored) is not None
 
@@ -108,7 +115,7 @@ class ResumableTrainer(Trainer):
             InputError: If it is one, or damaged.
         """
         with reading(checkpoint):
-            state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+            state = _progress(checkpoint)
             before = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("processes")
         if before not in (None, self.args.world_size):
             raise InputError(
@@ -118,7 +125,7 @@ class ResumableTrainer(Trainer):
 
     def restore_state(self, checkpoint: Path) -> None:
         """Takes over the progress and the history of a checkpoint without training."""
-        self.state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+        self.state = _progress(checkpoint)
         self._load_callback_state()
         if self.is_world_process_zero():
             self.keep_only(checkpoint)  # a process that was killed right after writing it may have left more
