@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -18,7 +18,7 @@ LARGEST = 16 << 20  # bytes; class tables are a thousandth of it
 LARGEST_YAML = 1 << 20  # likewise of settings; reading YAML is slow
 
 
-AnyPath = TypeVar("AnyPath", str, Path)
+AnyPath = TypeVar("AnyPath", bound=Path | str)
 
 
 class UnreadableError(ValueError):
@@ -48,7 +48,7 @@ def ordinary(path: AnyPath) -> AnyPath:
     return path
 
 
-def open_ordinary(path: Path | str, mode: str = "rb", **kwargs: Any) -> IO[Any]:
+def open_ordinary(path: Path | str, mode: str = "rb", **kwargs: Any) -> Any:
     """Opens a file, but no pipe, socket or device.
 
     Args:
@@ -67,7 +67,7 @@ def open_ordinary(path: Path | str, mode: str = "rb", **kwargs: Any) -> IO[Any]:
         return handle
 
     try:
-        file = open(path, mode, opener=without_waiting, **kwargs)
+        file = open(path, mode, opener=without_waiting, **kwargs)  # noqa: SIM115 - for the caller's own block
     except OSError:
         ordinary(str(path))  # a pipe that nobody reads cannot be opened for writing
         raise
@@ -160,8 +160,8 @@ def parse_json(text: str) -> Any:
     """Reads JSON.
 
     Raises:
-        UnreadableError: If it is none, holds NaN or Infinity, or gives a key twice. For that last texts of more than 16 million characters are not
-            searched, because they would take up to half as long again.
+        UnreadableError: If it is none, holds NaN or Infinity, or gives a key twice. For repeated keys texts of more than
+            16 million characters are not searched, because they would take up to half as long again.
     """
     try:
         hook = unique_keys if len(text) <= LARGEST else None

@@ -77,7 +77,9 @@ def is_own_result(path: Path) -> bool:
         made_by = read_tags(path).get(SOFTWARE_TAG, "")
     else:
         try:
-            with PngImageFile(ordinary(path)) as image:  # Image.open would refuse results of very large images for their size
+            with PngImageFile(
+                ordinary(path)
+            ) as image:  # Image.open would refuse results of very large images for their size
                 made_by = image.info.get("Software", "")
         except (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error):  # no PNG, or a damaged one
             return False

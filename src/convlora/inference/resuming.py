@@ -59,11 +59,11 @@ class DoneList:
                     entries[entry["key"]] = entry
         found = {}
         for job in jobs:
-            entry = entries.get(_state(job.image))
-            if entry is not None and entry["made"] == _made(job):  # or something else has written there since
+            known = entries.get(_state(job.image))
+            if known is not None and known["made"] == _made(job):  # or something else has written there since
                 paths = {"image": str(job.image), "mask": str(job.mask)}
                 paths |= {"overlay": str(job.overlay)} if job.overlay is not None else {}
-                found[job] = entry["result"] | paths  # as they are called now
+                found[job] = known["result"] | paths  # as they are called now
         return found
 
     def add(self, job: Job, result: dict[str, Any]) -> None:

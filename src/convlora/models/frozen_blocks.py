@@ -67,7 +67,12 @@ class FrozenBlockCache:
         path = self.folder / name[:2] / f"{name}.safetensors"
         try:
             return load_file(ordinary(path), device=str(device))["hidden"]
-        except (FileNotFoundError, NotOrdinaryError, SafetensorError, KeyError):  # not there, or cut short by a full disk: made anew
+        except (
+            FileNotFoundError,
+            NotOrdinaryError,
+            SafetensorError,
+            KeyError,
+        ):  # not there, or cut short by a full disk: made anew
             hidden = self._run(encoder, image)
         if self.writable:
             self._keep(path, hidden)

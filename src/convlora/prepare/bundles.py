@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from convlora.errors import InputError, shown
-from convlora.untrusted import open_ordinary, ordinary
+from convlora.untrusted import open_ordinary, ordinary, read_bytes
 
 LARGEST_MEMBER = 1 << 27  # bytes; the largest photographs of these sets would have 90 MB without any compression
 _ALWAYS_READ = 1 << 26  # bytes of an archive, however small it is
@@ -148,7 +148,7 @@ class FolderBundle:
             if size > LARGEST_MEMBER:
                 raise InputError(f"{path} has {size >> 20} MB. No such image is read.")
             self._budget.spend(size)
-            return path.read_bytes()
+            return read_bytes(path)
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
 

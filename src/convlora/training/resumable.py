@@ -44,7 +44,15 @@ def reading(checkpoint: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (SafetensorError, FileNotFoundError, NotOrdinaryError, LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        FileNotFoundError,
+        NotOrdinaryError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         if is_out_of_memory(error):
             raise  # not the checkpoint's fault, and whoever reads that it is would delete it
         raise InputError(
