@@ -160,8 +160,8 @@ def parse_json(text: str) -> Any:
     """Reads JSON.
 
     Raises:
-        UnreadableError: If it is none, holds NaN or Infinity, or gives a key twice. For repeated keys texts of more than
-            16 million characters are not searched, because they would take up to half as long again.
+        UnreadableError: If it is none, holds NaN or Infinity, or gives a key twice. For repeated keys texts of more
+            than 16 million characters are not searched, because they would take up to half as long again.
     """
     try:
         hook = unique_keys if len(text) <= LARGEST else None

@@ -221,3 +221,27 @@ def test_a_lock_that_is_a_link_is_not_written_to(tmp_path):
     with pytest.raises(InputError, match="Cannot write into"), only_one(tmp_path / "run"):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "three years"
+
+
+def test_terminated_while_no_image_comes(make_config, tmp_path):
+    """A disk that does not answer: the step cannot be finished, and the signal ends the run all the same."""
+    config = make_config(epochs=20)
+    config.data.workers = 1
+    config.save(tmp_path / "config.yaml")
+    code = (
+        "import sys, time\n"
+        "from convlora.cli.main import run\n"
+        "from convlora.data.dataset import SegmentationDataset\n"
+        "from convlora.training import callbacks\n"
+        "callbacks.PATIENCE = 1\n"
+        "read = SegmentationDataset.__getitem__\n"
+        "SegmentationDataset.__getitem__ = lambda self, key: time.sleep(1000) if key > 8 else read(self, key)\n"
+        "run(sys.argv[1:])\n"
+    )
+    arguments = ["train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run"]
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    wait_for_steps(tmp_path / "run", 4)  # the fifth is the first without images
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "because no image came for 1 seconds. Look at the disk with the data" in " ".join(told.split())

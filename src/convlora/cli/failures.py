@@ -79,6 +79,12 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
             "mended, go on with the same command and --resume."
         )
         return FAILURE
+    if _is_lost_reader(error):
+        show_error(
+            "A process that reads images did not answer or was ended, perhaps because memory ran out or a disk does "
+            "not answer. Look at both, or give --set data.workers=0; a training run goes on with --resume."
+        )
+        return FAILURE
     text = str(error).strip().splitlines()
     detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     show_error(f"Unexpected failure ({detail}). Run it again with --debug to see where, and please report it.")
@@ -105,6 +111,11 @@ def _is_full_disk(error: BaseException) -> bool:
             return True
         error = error.__cause__  # type: ignore[assignment]
     return False
+
+
+def _is_lost_reader(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("DataLoader worker" in text or "DataLoader timed out" in text)
 
 
 def _is_lost_process(error: BaseException) -> bool:
