@@ -235,12 +235,21 @@ def test_terminated_while_no_image_comes(make_config, tmp_path):
         "from convlora.training import callbacks\n"
         "callbacks.PATIENCE = 1\n"
         "read = SegmentationDataset.__getitem__\n"
-        "SegmentationDataset.__getitem__ = lambda self, key: time.sleep(1000) if key > 8 else read(self, key)\n"
-        "run(sys.argv[1:])\n"
+        "def slow(self, key):\n"
+        "    if key >= len(self):  # in the second epoch\n"
+        "        open(sys.argv[1], 'w').close()\n"
+        "        time.sleep(1000)\n"
+        "    return read(self, key)\n"
+        "SegmentationDataset.__getitem__ = slow\n"
+        "run(sys.argv[2:])\n"
     )
     arguments = ["train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run"]
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
-    wait_for_steps(tmp_path / "run", 4)  # the fifth is the first without images
+    command = [sys.executable, "-c", code, tmp_path / "waits", *arguments]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if (tmp_path / "waits").exists():
+            break
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1
