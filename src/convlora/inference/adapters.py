@@ -51,7 +51,9 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
     config.inference_mode = True
     with torch.device("meta"):  # whose tensors take no memory, whatever size is claimed
         outline = get_peft_model(type(base)(cast("Any", base.config)), copy.deepcopy(config))
-        needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(outline).items()}
+        # PEFT would ask the Hub about a vocabulary, even that of a bundled SAM; there is none.
+        outlined = get_peft_model_state_dict(outline, save_embedding_layers=False)
+        needed = {name: list(value.shape) for name, value in outlined.items()}
     different = sorted(name for name in needed.keys() | found.keys() if needed.get(name) != found.get(name))
     if different:  # PEFT would leave what is missing as it was drawn
         first = different[0]

@@ -165,7 +165,7 @@ class ResumableTrainer(Trainer):
         average = None if self.average is None else self.average.state_dict()
         if self.is_world_process_zero():
             if weights is None:
-                self.model.save_pretrained(unfinished, safe_serialization=True)
+                self.model.save_pretrained(unfinished, safe_serialization=True, save_embedding_layers=False)
             else:
                 save_state(unfinished / _WEIGHTS_NAME, weights)
             save_state(unfinished / _STATE_NAME, {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import resource
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +20,7 @@ from peft.utils import load_peft_weights
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from convlora.cores import peak_resident_bytes
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
 from convlora.data.sample import Sample
@@ -376,7 +375,8 @@ def _save_adapter(
     weights: dict[str, torch.Tensor] | None,
 ) -> None:
     with replacing_folder(place) as folder:
-        model.save_pretrained(folder, safe_serialization=True, state_dict=weights)
+        # PEFT would ask the Hub about a vocabulary, which there is none of.
+        model.save_pretrained(folder, safe_serialization=True, state_dict=weights, save_embedding_layers=False)
         (folder / "README.md").write_text(model_card(config, list(classes.names), None), encoding="utf-8")
 
 
@@ -456,8 +456,7 @@ def peak_memory_mb(device: torch.device) -> float:
     """Most memory used so far in MB: allocated on a GPU, resident of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return peak_resident_bytes() / 2**20
 
 
 def _device_name(device: torch.device) -> str:
