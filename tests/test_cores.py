@@ -28,9 +28,7 @@ def test_the_command_has_threads_sleep_that_wait():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only there PyTorch brings GNU's OpenMP")
-@pytest.mark.parametrize(
-    ("variables", "spins"), [({"OMP_WAIT_POLICY": "PASSIVE"}, 0), ({"GOMP_SPINCOUNT": "77"}, 77)]
-)
+@pytest.mark.parametrize(("variables", "spins"), [({"OMP_WAIT_POLICY": "PASSIVE"}, 0), ({"GOMP_SPINCOUNT": "77"}, 77)])
 def test_what_the_user_set_wins(variables, spins):
     assert spins_in_use(**variables) == spins
 

@@ -10,14 +10,15 @@ from typing import Any, cast
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import load_peft_weights
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from convlora.errors import InputError
 from convlora.inference.runs import first_line
 from convlora.methods.registry import method_config
 from convlora.models import SegmentationModel
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
-from convlora.untrusted import UnreadableError, ordinary, read_json
+from convlora.models.weight_files import read_shapes
+from convlora.untrusted import UnreadableError, read_json
 
 _LARGEST_CONFIG = 1 << 20  # bytes
 
@@ -101,13 +102,11 @@ def _plain(value: Any) -> Any:
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
-    """Names and sizes of the tensors in a file, of which only the header is read."""
+    """Names and sizes of the tensors in a file."""
     try:
-        with safe_open(ordinary(path), framework="pt", device="cpu") as file:
-            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
-    except (OSError, SafetensorError) as error:
+        return read_shapes(path)
+    except (OSError, SafetensorError, UnreadableError) as error:
         raise InputError(f"{path} is missing or damaged ({first_line(error)}). Restore it from a copy.") from error
-    return shapes
 
 
 def _compare_rank(path: Path, shapes: Mapping[str, list[int]], config: PeftConfig) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from convlora.data.classes import ClassTable
 from convlora.errors import InputError, quoted
+from convlora.models.configuration import LARGEST_SIDE
 from convlora.models.fingerprint import same_weights
 from convlora.storage import old_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
 
 SAM = "sam.json"
 
-_LARGEST_SIDE = 8192  # pixels of what a model sees; the table of positions of ViT-B would already take 0.8 GB
 _MOST_TOKENS = 4096
 _MOST_BLOCKS = 1024
 
@@ -52,7 +52,7 @@ def _check(model: dict[str, Any], training: dict[str, Any], intensity: Any) -> N
     size, tokens, last = model["image_size"], model.get("num_mask_tokens"), training["adapt_last"]
     sides = size if isinstance(size, list) and len(size) == 2 else [size]
     may_be = {
-        f"model.image_size={quoted(size)}": all(_is_count(side, _LARGEST_SIDE) for side in sides),
+        f"model.image_size={quoted(size)}": all(_is_count(side, LARGEST_SIDE) for side in sides),
         f"model.num_mask_tokens={quoted(tokens)}": tokens in (None, "auto") or _is_count(tokens, _MOST_TOKENS),
         f"model.source={quoted(model['source'])}": isinstance(model["source"], str),
         f"model.attention={quoted(model['attention'])}": isinstance(model["attention"], str),

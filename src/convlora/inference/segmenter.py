@@ -34,6 +34,7 @@ from convlora.models.configuration import as_size
 from convlora.models.fingerprint import sample_weights
 from convlora.models.loading import load_model
 from convlora.models.parameters import halve_frozen_weights
+from convlora.models.room import check_room
 
 ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
 
@@ -166,6 +167,7 @@ class Segmenter:
                 f"'{source}' cannot be made into what {run}/config.yaml says ({first_line(error)}). Restore that file "
                 "from a copy, or give the SAM it was trained from with --model."
             ) from error
+        check_room(base.config, chosen)
         sam = sample_weights(base.vision_encoder)  # before it is changed
         try:
             adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])

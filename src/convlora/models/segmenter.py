@@ -15,7 +15,13 @@ from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamProm
 from convlora.losses import SetLossSettings, check_labels, per_pixel_loss, segmentation_loss, set_loss
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
-from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, load_whole, read_model_type
+from convlora.models.checkpoints import (
+    UNUSED,
+    is_meta_checkpoint,
+    load_meta_checkpoint,
+    load_whole,
+    read_model_type,
+)
 from convlora.models.configuration import SamSegmentationConfig, as_size
 from convlora.models.detail import FINEST
 from convlora.models.detail_file import load_detail
@@ -23,6 +29,7 @@ from convlora.models.frozen_blocks import FrozenBlockCache
 from convlora.models.mask_decoder import Masks, MultiClassMaskDecoder, SemanticMaskDecoder
 from convlora.models.positions import resize_vision_encoder
 from convlora.models.semantic_maps import class_scores
+from convlora.models.weight_files import check_claims
 
 
 @dataclass
@@ -130,6 +137,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
             if isinstance(dtype, torch.dtype):
                 model = model.to(dtype)
         elif read_model_type(source, kwargs) == SamSegmentationConfig.model_type:
+            check_claims(cls, source, UNUSED, kwargs.get("subfolder", ""))
             model = load_whole(super().from_pretrained, source, *model_args, **kwargs)
             for key, value in task.items():
                 setattr(model.config, key, value)
@@ -137,6 +145,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
             if image_size is not None:
                 model.resize(image_size)
         else:
+            check_claims(SamModel, source, UNUSED, kwargs.get("subfolder", ""))
             sam = load_whole(SamModel.from_pretrained, source, *model_args, **kwargs)
             model = cls.from_sam(sam, image_size=image_size, **task)
             if model.mask_decoder.detail is not None:

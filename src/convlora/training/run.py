@@ -43,6 +43,7 @@ from convlora.models.loading import load_model
 from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
 from convlora.models.replay import Recorder
+from convlora.models.room import check_room
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.arguments import epochs_between_validations, planned_steps, trainer_arguments
@@ -142,6 +143,7 @@ def _train(
         check_samples(output, splits, reporter.message)
     set_seed(config.training.seed)
     base = load_base(config, classes)
+    check_room(base.config, device)
     settle_rates(config, base)
     sam = sample_weights(base.vision_encoder)
     if checkpoint is not None:
