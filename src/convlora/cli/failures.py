@@ -10,7 +10,7 @@ import traceback
 import typer
 
 from convlora.cli.console import show_error
-from convlora.errors import InputError, RunError, is_out_of_memory
+from convlora.errors import InputError, RunError, is_out_of_memory, printable
 
 FAILURE, BAD_INPUT = 1, 2
 
@@ -40,7 +40,7 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(printable("".join(traceback.format_exception(error))))
     if hasattr(error, "format_message"):  # an error of Typer's, whose classes come from click or from a copy of click
         message = error.format_message().rstrip(".")
         if message:  # there is none where the help was shown instead
