@@ -46,6 +46,8 @@ def run_plan(
         RunError: If a run failed or was interrupted.
     """
     resolve_precision(plan.base.training.precision, resolve_device(plan.base.training.device))
+    if plan.base.data.val_fraction == 0:
+        raise InputError("A comparison needs validation images, which data.val_fraction=0 leaves out. Raise it.")
     load_data(plan.base, tell=lambda _: None)
     _check_folder(plan, output)
     runner = runner or train_in_own_process

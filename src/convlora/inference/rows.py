@@ -114,7 +114,7 @@ def _decoded(source: ImageSource | Image.Image | bytes, intensity: Intensity) ->
             )
             raise InputError(f"{source} {reason}. Install what reads TIFF files piece by piece: {INSTALL}.") from error
         if too_large:
-            name = source if isinstance(source, Path) else "The image given"
+            name = "The image given" if isinstance(source, (bytes, Image.Image)) else source
             raise InputError(
                 f"{name} is too large to be decoded whole. Convert it to a tiled TIFF in upright RGB, which is read "
                 f"piece by piece (this needs {INSTALL})."

@@ -74,17 +74,16 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
     if metrics is not None:
         lines += [
             f"- {metrics['steps']} steps in {metrics['epochs']:g} epochs.",
-            f"- Best epoch by {config.training.select_by}: {metrics['best_epoch']}.",
+            f"- Best epoch by {config.training.select_by}: {metrics['best_epoch']}."
+            if metrics.get("val")
+            else "- All images were trained on; these are the weights of the last epoch.",
             f"- Parameters trained: {metrics['params']['trainable']:,} of {metrics['params']['total']:,}.",
-            "",
-            "## Scores",
-            "",
-            "| split | " + " | ".join(shown) + " |",
-            "|---|" + "---|" * len(shown),
         ]
-        for split in ("val", "test"):
-            if metrics.get(split):
-                lines.append(f"| {split} | " + " | ".join(f"{metrics[split][name]:.4f}" for name in shown) + " |")
+        scores = {split: metrics[split] for split in ("val", "test") if metrics.get(split)}
+        if scores:
+            lines += ["", "## Scores", "", "| split | " + " | ".join(shown) + " |", "|---|" + "---|" * len(shown)]
+        for split, values in scores.items():
+            lines.append(f"| {split} | " + " | ".join(f"{values[name]:.4f}" for name in shown) + " |")
     return "\n".join(lines) + "\n"
 
 

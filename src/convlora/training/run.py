@@ -403,8 +403,8 @@ def _finish(
         model.to(trainer.args.device)
     set_peft_model_state_dict(model, load_peft_weights(str(adapter_folder(output)), device="cpu"))
     best = max(
-        trainer.history,
-        key=lambda entry: entry[config.training.select_by] * (1 if trainer.args.greater_is_better else -1),
+        trainer.history if trainer.val_samples else trainer.history[-1:],
+        key=lambda entry: entry.get(config.training.select_by, 0) * (1 if trainer.args.greater_is_better else -1),
         default=None,
     )
     trainable, total = count_parameters(model)
@@ -414,7 +414,7 @@ def _finish(
         "epochs": round(trainer.state.epoch or 0.0, 4),
         "steps": trainer.state.global_step,
     }
-    splits = {"val": trainer.val_samples}
+    splits = {"val": trainer.val_samples} if trainer.val_samples else {}
     if source.splits.get("test"):
         splits["test"] = source.splits["test"]
     for split, samples in splits.items():
