@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from convlora.errors import InputError, RunError, is_out_of_memory, shown
+from convlora.errors import InputError, RunError, is_out_of_memory, quoted, shown
 from convlora.storage import send_to_disk, swap_folder
 from convlora.training.averaging import WeightAverage
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
@@ -51,6 +51,7 @@ def reading(checkpoint: Path) -> Iterator[None]:
         LookupError,
         TypeError,
         ValueError,
+        AttributeError,
         RuntimeError,
     ) as error:
         if is_out_of_memory(error):
@@ -63,7 +64,13 @@ def reading(checkpoint: Path) -> Iterator[None]:
 def _progress(checkpoint: Path) -> TrainerState:
     for path in checkpoint.iterdir():
         ordinary(path)  # what others read of it, too
-    return TrainerState.load_from_json(str(ordinary(checkpoint / _TRAINER_STATE)))
+    state = TrainerState.load_from_json(str(ordinary(checkpoint / _TRAINER_STATE)))
+    history = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("history", [])
+    _ = [(entry["epoch"], entry["step"]) for entry in history]
+    for value in (state.epoch or 0, state.global_step, *(value for entry in history for value in entry.values())):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{quoted(value)} is no number")
+    return state
 
 
 class ResumableTrainer(Trainer):
@@ -259,8 +266,9 @@ class ResumableTrainer(Trainer):
     def _load_callback_state(self) -> None:
         stored = self.state.stateful_callbacks.pop("history", None)
         if stored:
-            self.history = stored["attributes"].get("history", self.history)
-            self.account.load_state_dict(stored["attributes"])
-            if "health" in stored["attributes"]:
-                self.health.load_state_dict(stored["attributes"]["health"])
+            with reading(Path(self.args.output_dir)):
+                self.history = stored["attributes"].get("history", self.history)
+                self.account.load_state_dict(stored["attributes"])
+                if "health" in stored["attributes"]:
+                    self.health.load_state_dict(stored["attributes"]["health"])
         super()._load_callback_state()
