@@ -10,6 +10,7 @@ from PIL import Image
 from convlora.cli import failures
 from convlora.cli.main import run
 from convlora.errors import InputError, RunError
+from convlora.untrusted import NotOrdinaryError
 
 
 @pytest.fixture
@@ -215,3 +216,8 @@ def test_names_move_nothing_on_the_terminal(fails, convlora, tmp_path, trained_r
 def test_readers_that_are_lost_are_named():
     for told in ("DataLoader worker (pid 7) is killed by signal: Killed.", "DataLoader timed out after 600 seconds"):
         assert failures._is_lost_reader(RuntimeError(told))
+
+
+def test_a_pipe_in_the_place_of_a_file(capsys):
+    assert failures.exit_code_for(NotOrdinaryError("RUN/log.jsonl"), debug=False) == 2
+    assert "RUN/log.jsonl is a pipe, a socket or a device, and no file." in capsys.readouterr().err

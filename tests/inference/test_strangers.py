@@ -15,8 +15,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from convlora.errors import InputError
+from convlora.inference.runs import read_metrics
 from convlora.inference.segmenter import Segmenter
 from convlora.models import SamForSemanticSegmentation
+from convlora.storage import write_json
 from tests.inference.test_saved_runs import SAVED
 
 VERSION = SAVED / "0.1.0"
@@ -96,6 +98,8 @@ def test_what_makes_no_difference_is_ignored(run, tmp_path, monkeypatch):
         ({"num_experts": 2, "expert_scales": [1, 10**9]}, "method.expert_scales of conv-lora must be at most 4096"),
         ({"num_experts": 4096}, "`num_experts` must be at most 64, got 4096"),
         ({"num_experts": 2, "expert_scales": [1, 4096]}, "`expert_scales` must be at most 64"),
+        ({"lora_alpha": float("nan")}, "method.lora_alpha"),
+        ({"load_balancing_weight": float("nan")}, "method.load_balancing_weight of conv-lora must be a finite number"),
         ({"r": 4000}, "says r='3', but config.yaml of the run means 4000"),
         ({"r": "__import__('os')"}, "method.r must be like its default, 3"),
         ({"name": "../../evil"}, "There is no method '../../evil'."),
@@ -320,3 +324,29 @@ def test_an_answer_that_cannot_fit_is_not_begun(run, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     told = refused(run)
     assert "One image of 4096 x 4096 pixels and 2 classes takes at least 0.5 GB, and 0.3 GB are free" in told
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"val": "x"},
+        {"val": 1.5},
+        {"val": {"iou": {}}},
+        {"test": {"iou": "\0"}},
+        {"test": {"trivial": 7}},
+        {"test": {"trivial": {"all": True}}},
+        {"test": {"per_class": {"a": {"iou": []}}}},
+        {"params": []},
+        {"params": {"trainable": "x", "total": 1}},
+        {"steps": True},
+        {"peak_memory_mb": [1]},
+    ],
+)
+def test_results_of_other_kinds(tmp_path, changes):
+    whole = {"steps": 1, "params": {"trainable": 1, "total": 2}, "best_epoch": None, "peak_memory_mb": 1.0}
+    scores = {"iou": 0.5, "per_class": {"a": {"iou": None}}, "trivial": {"all": {"iou": 0.1}}, "num_images": 2}
+    write_json(tmp_path / "metrics.json", whole | {"val": scores})
+    assert read_metrics(tmp_path)["val"]["iou"] == 0.5
+    write_json(tmp_path / "metrics.json", whole | changes)
+    with pytest.raises(InputError, match=r"metrics\.json is damaged \("):
+        read_metrics(tmp_path)

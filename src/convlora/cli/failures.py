@@ -11,6 +11,7 @@ import typer
 
 from convlora.cli.console import show_error
 from convlora.errors import InputError, RunError, is_out_of_memory, printable
+from convlora.untrusted import NotOrdinaryError
 
 FAILURE, BAD_INPUT = 1, 2
 
@@ -68,6 +69,9 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
             "make room and give the same command again (a training run with --resume)."
         )
         return FAILURE
+    if isinstance(error, NotOrdinaryError):
+        show_error(f"{error.filename} is a pipe, a socket or a device, and no file. Remove it, or give another path.")
+        return BAD_INPUT
     if isinstance(error, OSError) and error.filename is not None:
         show_error(
             f"{error.filename}: {error.strerror}. Check the path, its permissions and the space left on the disk."
