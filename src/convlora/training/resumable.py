@@ -67,7 +67,11 @@ def _progress(checkpoint: Path) -> TrainerState:
     state = TrainerState.load_from_json(str(ordinary(checkpoint / _TRAINER_STATE)))
     history = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("history", [])
     _ = [(entry["epoch"], entry["step"]) for entry in history]
-    for value in (state.epoch or 0, state.global_step, *(value for entry in history for value in entry.values())):
+    for value in (
+        0 if state.epoch is None else state.epoch,
+        state.global_step,
+        *(value for entry in history for value in entry.values()),
+    ):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{quoted(value)} is no number")
     return state
