@@ -11,10 +11,10 @@ from convlora import untrusted
 from convlora.data.classes import ClassTable
 from convlora.data.images import read_image, read_mask
 from convlora.data.stored import content_of
+from convlora.data.tiff_header import is_tiff
 from convlora.errors import InputError
 from convlora.inference.files import is_own_result
 from convlora.inference.shares import read_shares
-from convlora.inference.tiff_header import is_tiff
 from convlora.locking import only_one
 from convlora.training.checkpoint import load_state
 from convlora.untrusted import (
@@ -162,7 +162,7 @@ ALLOWED = (
     "os.open(",  # of the lock, which does not wait, and of what is sent to the disk
     "read_text(",  # ours
     "read_bytes(",
-    "Image.open(stream",  # which `ordinary` was asked about
+    "memory.open(",
     "self._archive.open(",
 )
 

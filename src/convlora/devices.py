@@ -15,13 +15,13 @@ _MOST_READERS = 8  # more read no faster than one GPU computes, and each takes m
 _BATCH_ON_GPU = 8  # images at a time where nothing is trained
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str | torch.device) -> torch.device:
     """The device meant by a name.
 
     Args:
         name: `"auto"` (a CUDA GPU if there is one, else the CPU), or a device as PyTorch calls it: `"cpu"`, `"cuda"`,
-            `"cuda:1"`, `"mps"`. Of several processes on one machine (`torchrun`), each is given a GPU of its own by
-            `"auto"` and `"cuda"`.
+            `"cuda:1"`, `"mps"`; or PyTorch's own object. Of several processes on one machine (`torchrun`), each is
+            given a GPU of its own by `"auto"` and `"cuda"`.
 
     Raises:
         InputError: If there is no device of that name.

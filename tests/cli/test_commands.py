@@ -147,6 +147,19 @@ def test_quickstart_on_ones_own_data(convlora, blobs, tmp_path, monkeypatch):
     assert "not empty" in err
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--data", "DATA", "--domain", "cells"), "--domain says what is drawn"),
+        (("--on-bad-image", "skip"), "--on-bad-image is for your own images"),
+    ],
+)
+def test_quickstart_refuses_options_without_effect(convlora, tmp_path, given, words):
+    code, _, err = convlora("quickstart", "--output", tmp_path / "q", *given)
+    assert code == 2
+    assert words in " ".join(err.split())
+
+
 def test_quickstart_leaves_out_what_it_may(convlora, blobs, tmp_path, monkeypatch):
     from convlora import quickstart
 

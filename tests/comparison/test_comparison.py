@@ -38,6 +38,9 @@ class Runner:
 
 
 def plan(base, methods=("decoder", "lora"), seeds=2, fractions=(1.0,), rates=()):
+    if rates:
+        base = copy.deepcopy(base)
+        base.training.lr = None
     return make_plan(methods, seeds, fractions, rates, base)
 
 
@@ -228,6 +231,32 @@ def test_bad_plans_are_refused_before_anything_is_trained(base, methods, more, m
         plan(base, methods, **more)
 
 
+@pytest.mark.parametrize(
+    ("assignment", "rates", "message"),
+    [
+        ("seed=5", (), "training.seed has no effect on a comparison"),
+        ("train_fraction=0.5", (), "data.train_fraction has no effect on a comparison"),
+        ("method=lora", (), "method.name has no effect on a comparison"),
+        ("lr=1e-3", (1e-4, 1e-3), "training.lr has no effect on a comparison"),
+    ],
+)
+def test_what_a_comparison_sets_itself_is_refused_in_its_settings(base, assignment, rates, message):
+    base = copy.deepcopy(base)
+    base.override([assignment])
+    with pytest.raises(InputError, match=message) as caught:
+        make_plan(("lora", "decoder"), 1, (1.0,), rates, base)
+    base.override([str(caught.value).rpartition("--set ")[2].removesuffix(".")])  # the remedy
+    make_plan(("lora", "decoder"), 1, (1.0,), rates, base)
+
+
+def test_settings_that_do_not_fit_the_data_are_refused_before_anything_is_trained(base, tmp_path):
+    runner = Runner()
+    asked = plan(base, ("decoder", "lora:set_loss_weights=[1,1,1]"), 1)
+    with pytest.raises(InputError, match=r"set_loss_weights=\[1.0,1.0,1.0\] has no effect"):
+        run_plan(asked, tmp_path / "c", say=lambda text: None, runner=runner)
+    assert runner.trained == []
+
+
 def test_variants_set_options_and_settings(base):
     variant = Variant.parse("conv-lora:top_k=2:lr=3e-4:expert_scales=[1,2]:num_experts=2")
     config = PlannedRun(variant, 0.5, None, 7).config(base)
@@ -259,7 +288,8 @@ def test_a_network_takes_part_with_its_own_rate_and_the_settings_that_concern_it
 def test_equal_time(base, tmp_path, monkeypatch):
     monkeypatch.setattr("convlora.training.run.steps_within", lambda seconds, args, **more: len(steps) and steps.pop())
     steps, asked = [3, 5], copy.deepcopy(base)
-    asked.training.budget_seconds, asked.training.lr, asked.model.image_size = 60, None, 32
+    asked.training.budget_seconds, asked.training.epochs = 60, None
+    asked.training.lr, asked.model.image_size = None, 32
     compared = plan(asked, ("unet:width=8", "lora"), 1)
     runs = run_plan(compared, tmp_path / "c", say=lambda text: None, runner=Runner())
     summary = sum_up(compared, runs, tmp_path / "c")

@@ -152,22 +152,24 @@ CASES = [
         "ignore value as text",
         classes({"classes": TWO, "ignore_index": "255"}),
         [
-            "error: DATA/classes.json has \"ignore_index\": '255'; it must be a whole number from 0 to 65535.",
+            "error: DATA/classes.json has \"ignore_index\": '255'; it must be a whole number from 0 to 65535, or "
+            "a list of them.",
         ],
     ),
     Case(
         "negative ignore value",
         classes({"classes": TWO, "ignore_index": -1}),
         [
-            'error: DATA/classes.json has "ignore_index": -1; it must be a whole number from 0 to 65535.',
+            'error: DATA/classes.json has "ignore_index": -1; it must be a whole number from 0 to 65535, or a '
+            "list of them.",
         ],
     ),
     Case(
         "ignore value that is a class",
         classes({"classes": TWO, "ignore_index": 1}),
         [
-            "error: DATA/classes.json has 2 classes, so the ignore value 1 is also a class. State an "
-            '"ignore_index" of 2 or more.',
+            "error: DATA/classes.json ignores the value 1, which is also that of the class 'crack'. State a value "
+            'for each class that is none of the ignored ones, such as "values": [0, 2].',
         ],
     ),
     Case(
@@ -218,27 +220,32 @@ CASES = [
         [
             "error: DATA/train/masks/0.png holds the values 0, 1, which are none of the 2 classes (5 "
             "background, 6 crack) and not the ignore value 255. Correct the mask, or name the classes in "
-            'classes.json, with "values" if they are not numbered from 0.',
+            'classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: DATA/train/masks/1.png holds the values 0, 1, which are none of the 2 classes (5 "
             "background, 6 crack) and not the ignore value 255. Correct the mask, or name the classes in "
-            'classes.json, with "values" if they are not numbered from 0.',
+            'classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: DATA/train/masks/2.png holds the values 0, 1, which are none of the 2 classes (5 "
             "background, 6 crack) and not the ignore value 255. Correct the mask, or name the classes in "
-            'classes.json, with "values" if they are not numbered from 0.',
+            'classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: DATA/train/masks/3.png holds the values 0, 1, which are none of the 2 classes (5 "
             "background, 6 crack) and not the ignore value 255. Correct the mask, or name the classes in "
-            'classes.json, with "values" if they are not numbered from 0.',
+            'classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: DATA/val/masks/0.png holds the values 0, 1, which are none of the 2 classes (5 "
             "background, 6 crack) and not the ignore value 255. Correct the mask, or name the classes in "
-            'classes.json, with "values" if they are not numbered from 0.',
+            'classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
         ],
     ),
     Case(
         "ignore value among the values",
         classes({"classes": TWO, "values": [0, 1], "ignore_index": 1}),
         [
-            "error: DATA/classes.json has 2 classes, so the ignore value 1 is also a class. State an "
-            '"ignore_index" of 2 or more.',
+            'error: DATA/classes.json gives the value 1 to a class in "values" and ignores it in "ignore_index". Leave '
+            "it out of one of them.",
         ],
     ),
     Case(

@@ -75,7 +75,8 @@ def channels(count: int, depth: str = "B"):
             (277, 3, 1, count), (278, 3, 1, 12), (279, 4, 1, values.nbytes),
         ]  # fmt: skip
         end = 8 + 2 + 12 * len(entries) + 4
-        places = {258: end, 273: end + 2 * count}
+        # Two shorts fit into the entry itself.
+        places = {258: end if count > 2 else bits | bits << 16, 273: end + 2 * count}
         raw = b"II*\0" + struct.pack("<IH", 8, len(entries))
         for tag, kind, number, value in entries:
             raw += struct.pack("<HHII", tag, kind, number, places.get(tag, value))
@@ -127,10 +128,36 @@ def tiny(data: Data) -> None:
 
 
 SUFFIXES = (".png", ".jpg", ".tif", ".bmp", ".webp")
-TURNED = [
+QUARTER_TURN = (
     "error: DATA/train/masks/1.png is 16x12 pixels (width x height), but its image DATA/train/images/1.jpg is 12x16. "
     "One of them is turned, perhaps by the orientation that EXIF states; save both upright."
-]
+)
+OTHER_TURN = (
+    "warning: 1 of 5 images are turned or mirrored by EXIF (the first is DATA/train/images/1.jpg), and nothing tells "
+    "whether their masks were drawn on them so. Look at one with its mask; if they do not fit, remove the orientation "
+    "from the images: exiftool -Orientation= FILES."
+)
+
+
+def of_turn(orientation: int) -> list[str]:
+    if orientation in (5, 6, 7, 8):
+        return [QUARTER_TURN]
+    return [OTHER_TURN] if orientation in (2, 3, 4) else []
+
+
+def several(suffix: str) -> list[str]:
+    return [
+        f"warning: 1 of 5 images have several pages or frames (the first is DATA/train/images/1{suffix} with 3), of "
+        "which only the first is read; 2 are left out. Save those you need as images of their own."
+    ]
+
+
+def unused(channels: str) -> str:
+    return (
+        f"warning: 1 of 5 images have channels that are not read (the first is DATA/train/images/1.tif with {channels}"
+        "): the first three are red, green and blue, or the first one is grey. Save those you need as RGB or grey."
+    )
+
 
 CASES = [
     *[
@@ -145,18 +172,14 @@ CASES = [
         "truncated deflated TIFF",
         truncated(".tif", compression="tiff_deflate"),
         [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged, or of a kind that is not read: "
-            "more than four channels, or colours of 16 bits. Replace the file, or save it with 8 bits per "
-            "channel.",
+            "error: DATA/train/images/1.tif is a TIFF file that is damaged or cut short. Replace the file.",
         ],
     ),
     Case(
         "truncated LZW TIFF",
         truncated(".tif", compression="tiff_lzw"),
         [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged, or of a kind that is not read: "
-            "more than four channels, or colours of 16 bits. Replace the file, or save it with 8 bits per "
-            "channel.",
+            "error: DATA/train/images/1.tif is a TIFF file that is damaged or cut short. Replace the file.",
         ],
     ),
     Case(
@@ -289,9 +312,7 @@ CASES = [
         "only a TIFF signature",
         content(".tif", b"II*\0\x08\0\0\0"),
         [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged, or of a kind that is not read: "
-            "more than four channels, or colours of 16 bits. Replace the file, or save it with 8 bits per "
-            "channel.",
+            "error: DATA/train/images/1.tif is a TIFF file that is damaged or cut short. Replace the file.",
         ],
     ),
     Case(
@@ -329,9 +350,9 @@ CASES = [
             "error: DATA/train/images/1.png is damaged or cut short. Replace the file.",
         ],
     ),
-    Case("animated PNG", frames(".png"), []),
-    Case("TIFF of several pages", frames(".tif"), []),
-    Case("animated WebP", frames(".webp"), []),
+    Case("animated PNG", frames(".png"), several(".png")),
+    Case("TIFF of several pages", frames(".tif"), several(".tif")),
+    Case("animated WebP", frames(".webp"), several(".webp")),
     Case("CMYK JPEG", image(Image.fromarray(noise(5)).convert("CMYK"), ".jpg"), []),
     Case("CMYK TIFF", image(Image.fromarray(noise(5)).convert("CMYK"), ".tif"), []),
     Case("YCbCr TIFF", image(Image.fromarray(noise(5)).convert("YCbCr"), ".tif"), []),
@@ -398,41 +419,31 @@ CASES = [
         "two channels of 8 bits",
         channels(2),
         [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged, or of a kind that is not read: "
-            "more than four channels, or colours of 16 bits. Replace the file, or save it with 8 bits per "
-            "channel.",
+            unused("1 more channel"),
         ],
     ),
     Case(
         "five channels of 8 bits",
         channels(5),
         [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged, or of a kind that is not read: "
-            "more than four channels, or colours of 16 bits. Replace the file, or save it with 8 bits per "
-            "channel.",
+            unused("2 more channels"),
         ],
     ),
     Case(
         "three channels of 16 bits",
         channels(3, "H"),
-        [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged, or of a kind that is not read: "
-            "more than four channels, or colours of 16 bits. Replace the file, or save it with 8 bits per "
-            "channel.",
-        ],
+        [],
     ),
     Case(
         "five channels of 16 bits",
         channels(5, "H"),
         [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged, or of a kind that is not read: "
-            "more than four channels, or colours of 16 bits. Replace the file, or save it with 8 bits per "
-            "channel.",
+            unused("2 more channels"),
         ],
     ),
     Case("alpha", with_alpha, []),
     Case("grey with alpha", image(noise(5)[..., :2]), []),
     Case("palette with transparency", palette_with_transparency, []),
     Case("one pixel", tiny, []),
-    *[Case(f"EXIF orientation {turn}", rotated(turn), TURNED if turn in (5, 6, 7, 8) else []) for turn in range(10)],
+    *[Case(f"EXIF orientation {turn}", rotated(turn), of_turn(turn)) for turn in range(10)],
 ]

@@ -1,6 +1,7 @@
 """Masks that do not fit their images, hold strange values, or leave nothing to learn."""
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from tests.data.dirty import Case, Data, coloured, noise, png, put, stripes
@@ -128,7 +129,71 @@ def colours_for(*colours):
     return {"classes": ["background", "crack"], "colors": [list(one) for one in colours]}
 
 
+def black_on_white(data: Data) -> None:
+    values = np.full((12, 16), 255, np.uint8)
+    values[3, 4:9] = 0
+    data.put_masks(values)
+
+
+def one_inverted(data: Data) -> None:
+    values = np.zeros((12, 16), np.uint8)
+    values[3, 4:9] = 255
+    data.put_masks(values)
+    data.put_mask(255 - values)
+
+
+def white_is_zero(data: Data) -> None:
+    for path in sorted(data.root.glob("*/masks/*")):
+        path.unlink()
+        tifffile.imwrite(path.with_suffix(".tif"), stripes(0, 1), photometric="miniswhite")
+
+
+def stack(data: Data) -> None:
+    data.mask().unlink()
+    tifffile.imwrite(data.mask("1.tif"), np.stack([stripes(0, 1)] * 4), photometric="minisblack")
+
+
 CASES = [
+    Case(
+        "masks drawn black on white",
+        black_on_white,
+        [
+            "warning: 5 of 5 masks are nearly all foreground (the first is DATA/train/masks/0.png): the larger of the "
+            "two values is taken for it and has 97.4% of the pixels of a typical mask. If the smaller one is what you "
+            'look for, swap them in the masks, or say so in classes.json: {"classes": ["background", "foreground"], '
+            '"values": [255, 0]}.',
+        ],
+    ),
+    Case(
+        "masks drawn black on white, as classes.json says",
+        named({"classes": ["background", "foreground"], "values": [255, 0]}, black_on_white),
+        [],
+    ),
+    Case(
+        "one inverted mask",
+        one_inverted,
+        [
+            "warning: 1 of 5 masks are nearly all foreground (the first is DATA/train/masks/1.png), of which a typical "
+            "mask has 2.6%. If they are inverted, swap their two values.",
+        ],
+    ),
+    Case(
+        "masks in which 0 is white",
+        white_is_zero,
+        [
+            "warning: 5 of 5 masks are TIFF files that say that 0 is white (the first is DATA/train/masks/0.tif). "
+            "Their stored values count: 0 is the background, which viewers show white. If you mean what viewers show, "
+            "save them as PNG.",
+        ],
+    ),
+    Case(
+        "mask of several pages",
+        stack,
+        [
+            "warning: 1 of 5 masks have several pages or frames (the first is DATA/train/masks/1.tif with 4), of which "
+            "only the first is read; 3 are left out. Save those you need as images of their own.",
+        ],
+    ),
     Case(
         "mask of another size",
         mask(np.zeros((12, 15), np.uint8)),
@@ -160,7 +225,8 @@ CASES = [
         [
             "error: DATA/train/masks/1.png holds the value 7 (found: 0, 1, 7), which is none of the 2 "
             "classes (0 background, 1 crack) and not the ignore value 255. Correct the mask, or name the "
-            'classes in classes.json, with "values" if they are not numbered from 0.',
+            'classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
         ],
     ),
     Case(
@@ -169,7 +235,8 @@ CASES = [
         [
             "error: DATA/train/masks/1.png holds the value 7 (found: 0, 1, 7), which is none of the 2 "
             "classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name "
-            'the classes in classes.json, with "values" if they are not numbered from 0.',
+            'the classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: The masks of DATA hold the values 0, 1, 7, which is not a binary task. Add "
             'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
             '"crack"], "ignore_index": 255}.',
@@ -191,7 +258,8 @@ CASES = [
             "error: DATA/train/masks/1.png holds the values 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (found: 0, "
             "1, 2, 3, 4, 5, 6, 7, 8, 9, ...), which are none of the 2 classes (0 background, 1 crack) and "
             'not the ignore value 255. Correct the mask, or name the classes in classes.json, with "values" '
-            "if they are not numbered from 0.",
+            "if they are not numbered from 0. "
+            'Its "ignore_index" lists the values that do not count.',
         ],
     ),
     Case(
@@ -453,7 +521,8 @@ CASES = [
         [
             "error: DATA/train/masks/1.png holds the value 40000 (found: 0, 1, 40000), which is none of the "
             "2 classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name "
-            'the classes in classes.json, with "values" if they are not numbered from 0.',
+            'the classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: The masks of DATA hold the values 0, 1, 40000, which is not a binary task. Add "
             'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
             '"crack"], "ignore_index": 255}.',
@@ -465,7 +534,8 @@ CASES = [
         [
             "error: DATA/train/masks/1.tif holds the value 1000000 (found: 0, 1, 1000000), which is none of "
             "the 2 classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or "
-            'name the classes in classes.json, with "values" if they are not numbered from 0.',
+            'name the classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: The masks of DATA hold the values 0, 1, 1000000, which is not a binary task. Add "
             'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
             '"crack"], "ignore_index": 255}.',
@@ -563,7 +633,8 @@ CASES = [
         [
             "error: DATA/val/masks/0.png holds the value 2 (found: 0, 1, 2), which is none of the 2 classes "
             "(0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name the "
-            'classes in classes.json, with "values" if they are not numbered from 0.',
+            'classes in classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
             "error: The masks of DATA hold the values 0, 1, 2, which is not a binary task. Add "
             'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
             '"crack"], "ignore_index": 255}.',
@@ -575,7 +646,8 @@ CASES = [
         [
             "error: DATA/val/masks/0.png holds the value 2 (found: 0, 1, 2), which is none of the 2 classes "
             "(0 background, 1 crack) and not the ignore value 255. Correct the mask, or name the classes in "
-            'classes.json, with "values" if they are not numbered from 0.',
+            'classes.json, with "values" if they are not numbered from 0. '
+            'Its "ignore_index" lists the values that do not count.',
         ],
     ),
     Case(

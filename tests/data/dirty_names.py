@@ -321,7 +321,7 @@ CASES = [
         kinds_above_splits,
         [
             "refused: DATA has no data set layout that is known. Move DATA/images/train to "
-            "DATA/train/images, and the other splits and the masks likewise.",
+            "DATA/train/images, DATA/masks/train to DATA/train/masks, and the other splits likewise.",
         ],
     ),
     Case(

@@ -90,9 +90,9 @@ def test_from_dict_refuses_a_broken_label_map(label_map):
 
 def test_read_classes_json(tmp_path):
     path = write_json(tmp_path, {"classes": ["background", "crack"], "ignore_index": 7})
-    assert read_classes_json(path)[:3] == (("background", "crack"), 7, True)
+    assert read_classes_json(path)[:3] == (("background", "crack"), (7,), True)
     write_json(tmp_path, "\ufeff" + json.dumps({"classes": ["a", "b", "c"]}))
-    assert read_classes_json(path) == (("a", "b", "c"), 255, False, None, None, None)
+    assert read_classes_json(path) == (("a", "b", "c"), (255,), False, None, (), None)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,11 @@ def test_read_classes_json(tmp_path):
         ({"classes": ["a", 1]}, "no list of names"),
         ({"classes": ["a"]}, "at least two"),
         ({"classes": ["a", "b", "a"]}, "'a' more than once"),
-        ({"classes": ["a", "b"], "ignore_index": 1}, "is also a class"),
+        ({"classes": ["a", "b"], "ignore_index": 1}, "also that of the class 'b'"),
+        ({"classes": ["a", "b"], "ignore_index": []}, "or a list of them"),
+        ({"classes": ["a", "b"], "ignore_index": [254, True]}, "or a list of them"),
+        ({"classes": ["a", "b"], "values": [1, 2], "ignore_index": [0, 2]}, "gives the value 2 to a class"),
+        ({"classes": ["a", "b"], "label_map": [[0, 0], [9, 1]]}, 'a "label_map", which is for runs'),
         ({"classes": ["a", "b"], "ignore_index": -100}, "-100"),
         ({"classes": ["a", "b"], "ignore_index": "255"}, "'255'"),
         ({"classes": [f"c{i}" for i in range(256)]}, "256 or more"),
@@ -287,3 +291,60 @@ def test_numbers_with_gaps_are_listed_and_can_be_stated(tmp_path):
     path = write_json(tmp_path, {"classes": ["a", "b", "c"], "values": [0, 3, 7]})
     table = resolve_classes({0, 3, 7, 255}, path, tmp_path)
     assert table.encode(np.array([[7, 3, 0, 255]]), "m.png").tolist() == [[2, 1, 0, 255]]
+
+
+def test_label_zero_is_ignored_where_the_classes_have_other_values(tmp_path):
+    """As in ADE20K and LoveDA."""
+    path = write_json(tmp_path, {"classes": ["a", "b", "c"], "values": [1, 2, 3], "ignore_index": 0})
+    table = resolve_classes({0, 1, 2, 3}, path, tmp_path)
+    mask = np.array([[0, 1], [2, 3]], dtype=np.uint8)
+    assert table.encode(mask, "m").tolist() == [[255, 0], [1, 2]]
+    assert table.encode(mask.astype(np.int32), "m").tolist() == [[255, 0], [1, 2]]
+    assert table.values_outside({255}) == [255], "nobody said that it is ignored"
+    with pytest.raises(InputError, match=re.escape("(1 a, 2 b, 3 c) and not the ignore value 0")):
+        resolve_classes({0, 1, 255}, path, tmp_path)
+    again = ClassTable.from_dict(json.loads(json.dumps(table.to_dict())))
+    assert again == table
+    assert again.encode(mask, "m").tolist() == [[255, 0], [1, 2]]
+    other = table.in_order_of(("c", "a", "b"))
+    assert other.encode(mask, "m").tolist() == [[255, 1], [2, 0]]
+
+
+def test_several_values_are_ignored(tmp_path):
+    """As in Cityscapes, also in masks that are saved with three channels."""
+    path = write_json(tmp_path, {"classes": ["road", "car"], "values": [7, 26], "ignore_index": [0, 1, 255]})
+    table = resolve_classes({0, 1, 7, 26, 255}, path, tmp_path)
+    assert table.encode(np.array([[0, 1, 7, 26, 255]], dtype=np.uint8), "m").tolist() == [[255, 255, 0, 1, 255]]
+    assert table.encode(np.array([[colour_value((1, 1, 1))]]), "m").tolist() == [[255]]
+    path = write_json(tmp_path, {"classes": ["a", "b"], "ignore_index": [9, 254]})
+    assert resolve_classes({0, 1, 9, 254}, path, tmp_path).encode(np.array([[0, 1, 9, 254]]), "m").tolist() == [
+        [0, 1, 255, 255]
+    ]
+
+
+def test_the_remedy_for_an_ignored_class_helps(tmp_path):
+    content = {"classes": ["a", "b", "c"], "ignore_index": [0, 2]}
+    path = write_json(tmp_path, content)
+    with pytest.raises(InputError) as caught:
+        read_classes_json(path)
+    values = json.loads("{" + str(caught.value).rpartition("such as ")[2].removesuffix(".") + "}")
+    write_json(tmp_path, content | values)
+    assert read_classes_json(path).values == (1, 3, 4)
+
+
+def test_several_colours_are_ignored(tmp_path):
+    path = write_json(
+        tmp_path,
+        {"classes": ["a", "b"], "colors": ["#ff0000", "#00ff00"], "ignore_color": ["#000000", [255, 255, 255]]},
+    )
+    black, white, red = (colour_value(colour) for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0)))
+    table = resolve_classes({black, white, red}, path, tmp_path)
+    assert table.encode(np.array([[black, white, red]]), "m").tolist() == [[255, 255, 0]]
+    assert read_classes_json(path).ignored_colors == ((0, 0, 0), (255, 255, 255))
+
+
+def test_more_than_255_classes_may_ignore_a_value_below(tmp_path):
+    names = [f"c{i}" for i in range(300)]
+    path = write_json(tmp_path, {"classes": names, "values": list(range(1, 301)), "ignore_index": 0})
+    table = resolve_classes({0, 1, 300}, path, tmp_path)
+    assert table.encode(np.array([[0, 1, 255, 300]]), "m").tolist() == [[65535, 0, 254, 299]]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tifffile
 import torch
 from PIL import Image
 
@@ -56,6 +57,21 @@ def encoded(form: str, mode: str = "RGB", **options) -> bytes:
     stream = io.BytesIO()
     image.save(stream, form, **options)
     return stream.getvalue()
+
+
+def _other_tiffs() -> list[bytes]:
+    """TIFF files that are not left to Pillow, with several pages and with a mask."""
+    contents = []
+    for kind, channels, more in (("f8", 1, {}), ("u1", 5, {"compression": "zlib"}), ("i1", 1, {"photometric": 0})):
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as file:
+            values = np.arange(9 * 11 * channels).reshape(channels, 9, 11).astype(kind)
+            planar = {"planarconfig": "separate"} if channels > 1 else {}
+            file.write(values if channels > 1 else values[0], metadata=None, **({"photometric": 1} | planar | more))
+            file.write(values[0] > 3, subfiletype=4, photometric="mask", compression="zlib", metadata=None)
+            file.write(values[0], metadata=None)
+        contents.append(stream.getvalue())
+    return contents
 
 
 def _image(path: Path) -> None:
@@ -124,7 +140,7 @@ READERS = {
     "tiff": Reader(
         "x.tif",
         [encoded("TIFF"), encoded("TIFF", "F"), encoded("TIFF", compression="tiff_lzw"),
-         encoded("TIFF", "L", compression="tiff_deflate")],
+         encoded("TIFF", "L", compression="tiff_deflate"), *_other_tiffs()],
         _image,
     ),
     "bmp": Reader("x.bmp", [encoded("BMP"), encoded("BMP", "P")], _image),

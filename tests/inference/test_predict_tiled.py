@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import tifffile
 from PIL import Image, TiffImagePlugin, TiffTags
 
 from convlora.errors import InputError
 from convlora.inference import reduced
 from convlora.inference.files import coordinates_lost, plan
+from convlora.inference.left_out import parts_left_out
 from convlora.inference.predict import run_jobs
 from convlora.inference.windows import Tiles
 from tests.inference.local_model import local_segmenter, noise
@@ -120,7 +122,7 @@ def test_points_without_a_coordinate_system_are_kept_too(tmp_path, number):
     Image.fromarray(noise(70, 83)).save(tmp_path / "b.png")
     results = segment(local_segmenter(), [tmp_path / "a.tif", tmp_path / "b.png"], tmp_path / "out")
     assert [Path(result["mask"]).name for result in results] == ["a.tif", "b.png"]
-    from convlora.inference.gdal import gdal
+    from convlora.data.gdal import gdal
 
     with gdal(), rasterio.open(tmp_path / "out" / "a.tif") as mask:
         found, crs = mask.gcps
@@ -128,11 +130,19 @@ def test_points_without_a_coordinate_system_are_kept_too(tmp_path, number):
         assert crs is None
 
 
-def test_pixels_without_data_have_no_class(tmp_path):
+@pytest.mark.parametrize("marked", ["value", "alpha", "mask band"])
+def test_pixels_without_data_have_no_class(tmp_path, marked):
     rasterio = pytest.importorskip("rasterio")
     segmenter, pixels = local_segmenter("per-pixel"), noise(70, 83) // 2 + 1
     pixels[:, :40] = 0
-    write_geo_tiff(tmp_path / "a.tif", pixels, nodata=0)
+    alpha = np.where(np.arange(83) < 40, 0, 255).astype(np.uint8) * np.ones((70, 1), np.uint8)
+    if marked == "alpha":
+        write_geo_tiff(tmp_path / "a.tif", np.dstack([pixels, alpha]), photometric="rgb", alpha="yes")
+    else:
+        write_geo_tiff(tmp_path / "a.tif", pixels, **({"nodata": 0} if marked == "value" else {}))
+    if marked == "mask band":
+        with rasterio.open(tmp_path / "a.tif", "r+") as image:
+            image.write_mask(alpha)
     (result,) = segment(segmenter, [tmp_path / "a.tif"], tmp_path / "out", overlay=True)
     expected = segmenter.predict_tiled(pixels)
     with rasterio.open(tmp_path / "out" / "a.tif") as mask:
@@ -268,6 +278,19 @@ def test_plain_results_hold_the_classes_for_every_reader(convlora, trained_run, 
     assert convlora(*arguments, "--output", tmp_path / "plain", "--resume")[0] == 0
     with Image.open(tmp_path / "plain" / "a.png") as image:
         assert image.mode == "P"
+
+
+def test_the_command_says_what_it_leaves_out(convlora, trained_run, tmp_path):
+    for name, channels in (("stack", 1), ("bands", 5)):
+        values = np.moveaxis(np.dstack([noise(40, 40)] * 3)[..., : max(channels, 4)], -1, 0)
+        planar = {"planarconfig": "separate"} if channels > 1 else {}
+        tifffile.imwrite(tmp_path / f"{name}.tif", values, photometric="minisblack", metadata=None, **planar)
+    images = [tmp_path / "stack.tif", tmp_path / "bands.tif"]
+    code, _, err = convlora("predict", trained_run, *images, "--output", tmp_path / "out", "--device", "cpu")
+    assert code == 0
+    assert f"Note: {images[0]} has 4 pages or frames, of which only the first is segmented. " in err
+    assert f"{images[1]} has 2 channels that are not looked at." in err
+    assert parts_left_out([Image.fromarray(noise(40, 40))]) is None
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Images read by rows against images read whole."""
 
+import struct
 import sys
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
+from convlora.data.gdal import gdal
 from convlora.data.images import read_image
 from convlora.errors import InputError
 from convlora.inference.rows import WholeImage, is_read_by_rows, open_rows
@@ -209,6 +212,83 @@ def test_values_that_mean_no_data_are_black_and_outside_the_range(tmp_path):
         assert rows.read(0, HEIGHT).max() == 2, "fractions up to 2 are scaled by 255"
 
 
+TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
+FULL = {"u1": 255, "i1": 127, "i2": 32767, "f2": 1, "f4": 1, "f8": 255}
+CHANNELS = [
+    ({"photometric": "minisblack"}, 1),
+    ({"photometric": "miniswhite"}, 1),
+    *[
+        (
+            {"photometric": photometric, "planarconfig": planar, "extrasamples": ["unspecified"] * extra},
+            3 + extra - grey,
+        )
+        for photometric, grey in (("minisblack", 2), ("rgb", 0))
+        for planar in ("contig", "separate")
+        for extra in (0, 1, 2, 4)
+        if extra >= grey // 2
+    ],
+    ({"photometric": "rgb", "planarconfig": "contig", "extrasamples": ["unassalpha"]}, 4),
+    ({"photometric": "rgb", "planarconfig": "contig", "extrasamples": ["assocalpha"]}, 4),
+    ({"photometric": "rgb", "planarconfig": "separate", "extrasamples": ["assocalpha", "unspecified"]}, 5),
+    ({"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}, 2),
+    ({"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["assocalpha"]}, 2),
+]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_both_readers_see_the_same_in_every_layout(tmp_path, kind):
+    pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    for options, channels in CHANNELS:
+        values = (rng.random((HEIGHT, WIDTH, channels)) * FULL.get(kind, 65535)).astype(kind)
+        if "alpha" in str(options):
+            values[:5] = values[:5] * (np.arange(channels) < 3 - 2 * (channels == 2))  # alpha 0
+        stored = values if options.get("planarconfig") == "contig" else np.moveaxis(values, -1, 0)
+        tifffile.imwrite(path, stored if channels > 1 else values[..., 0], metadata=None, **options)
+        for intensity in ("type", "image"):
+            pixels, reader = in_pieces(path, intensity)
+            assert reader is not WholeImage
+            assert np.array_equal(pixels, np.asarray(read_image(path, intensity))), (options, intensity)
+        assert pixels.max() >= (127 if kind in ("i1", "i2") else 250), options
+
+
+def by_alpha(values, outside):
+    alpha = np.where(outside, 0, 255).astype(values.dtype)
+    return {"bands": np.concatenate([values, alpha[None]]), "photometric": "rgb", "alpha": "yes"}
+
+
+def by_value(values, outside):
+    return {"bands": np.where(outside, 0, values.clip(1)), "nodata": 0}
+
+
+def by_mask_band(values, outside):
+    return {"bands": values, "mask": ~outside}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("marked", [by_alpha, by_value, by_mask_band])
+def test_where_there_is_data_is_what_rasterio_says(tmp_path, marked, inside):
+    rasterio = pytest.importorskip("rasterio")
+    outside = np.zeros((HEIGHT, WIDTH), bool)
+    outside[:, :20] = True
+    how = marked(np.moveaxis(colours(3), -1, 0), outside)
+    bands, mask = how.pop("bands"), how.pop("mask", None)
+    layout = {"driver": "GTiff", "count": len(bands), "height": HEIGHT, "width": WIDTH, "dtype": bands.dtype}
+    with gdal(GDAL_TIFF_INTERNAL_MASK=inside), rasterio.open(tmp_path / "a.tif", "w", **layout, **how) as new:
+        new.write(bands)
+        if mask is not None:
+            new.write_mask(mask)
+    with gdal(), rasterio.open(tmp_path / "a.tif") as dataset:
+        expected = dataset.dataset_mask() != 0
+    assert np.array_equal(expected, ~outside)
+    with open_rows(tmp_path / "a.tif") as rows:
+        assert np.array_equal(np.concatenate([rows.known(0, 9), rows.known(9, HEIGHT)]), expected)
+    for intensity in ("type", "image"):
+        pixels, _ = in_pieces(tmp_path / "a.tif", intensity)
+        assert not pixels[outside].any()
+        assert np.array_equal(pixels, np.asarray(read_image(tmp_path / "a.tif", intensity)))
+
+
 def test_a_pixel_with_data_in_one_band_is_known(tmp_path):
     values = np.moveaxis(colours(3), -1, 0).copy()
     values[:, 0, 0] = 0
@@ -252,11 +332,13 @@ def test_a_large_tiff_names_the_extra(tmp_path, without_rasterio, monkeypatch):
         in_pieces(tmp_path / "a.tif")
 
 
-def test_an_unusual_tiff_names_the_extra(tmp_path, monkeypatch):
+def test_an_unusual_tiff_is_read_whole_without_the_extra(tmp_path, monkeypatch):
     write_tiff(tmp_path / "a.tif", rng.random((3, HEIGHT, WIDTH)).astype(np.float32))
+    by_rows, _ = in_pieces(tmp_path / "a.tif")
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(InputError, match=r"a kind that Pillow does not know\. Install .* 'convlora\[geo\]'\."):
-        in_pieces(tmp_path / "a.tif")
+    whole, reader = in_pieces(tmp_path / "a.tif")
+    assert reader is WholeImage
+    assert np.array_equal(whole, by_rows)
 
 
 def test_other_large_files_are_to_be_converted(tmp_path, monkeypatch):
@@ -303,6 +385,37 @@ def test_complex_numbers(tmp_path):
     write_tiff(tmp_path / "a.tif", np.ones((1, HEIGHT, WIDTH), np.complex64))
     with pytest.raises(InputError, match=r"a\.tif holds complex numbers.*Convert it"):
         in_pieces(tmp_path / "a.tif")
+
+
+def header(width, height):
+    """A TIFF file that states a size, of one tile that is not there."""
+    entries = [
+        (256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1),
+        (322, 4, -(-width // 16) * 16), (323, 4, -(-height // 16) * 16), (324, 4, 0), (325, 4, 0),
+    ]  # fmt: skip
+    packed = [struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries]
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(packed) + bytes(4)
+
+
+@pytest.mark.parametrize(("width", "height"), [(400_000_000, 1), (100_000, 100_000), (2_000_000_000, 1)])
+def test_a_small_file_of_many_pixels_is_refused_before_memory_is_taken(tmp_path, width, height):
+    pytest.importorskip("rasterio")
+    (tmp_path / "a.tif").write_bytes(header(width, height))
+    message = rf"a\.tif says that it holds {width} x {height} pixels with 1 channel of 8-bit .* cannot be in a file of "
+    with pytest.raises(InputError, match=message), open_rows(tmp_path / "a.tif"):
+        pass
+
+
+def test_one_piece_of_too_many_pixels(tmp_path):
+    pytest.importorskip("rasterio")
+    (tmp_path / "a.tif").write_bytes(header(20_000, 20_000) + bytes(1 << 16))
+    with (
+        pytest.raises(
+            InputError, match=r"a\.tif stores 20000 x 20000 pixels in one piece.* tiled TIFF: gdal_translate"
+        ),
+        open_rows(tmp_path / "a.tif"),
+    ):
+        pass
 
 
 def test_a_damaged_tiff(tmp_path):

@@ -166,3 +166,32 @@ def test_another_sam_does_not_fit(tmp_path, trained_run):
     tiny_sam(hidden_size=48).save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match=r"does not fit the run.*--model"):
         Segmenter.from_run(trained_run, model=tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"device": "gpu"}, "'gpu' is no device"),
+        ({"device": "mps"}, "mps was asked for"),
+        ({"precision": "float16"}, "'float16' is no precision"),
+        ({"precision": "int8"}, "'int8' is no precision"),
+        ({"device": "cpu", "precision": "fp16"}, "fp16 needs a GPU"),
+    ],
+)
+def test_a_device_or_precision_that_there_is_not_is_no_other_one(trained_run, given, words):
+    if given.get("device") == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(InputError, match=words):
+        Segmenter.from_run(trained_run, **given)
+
+
+def test_devices_by_pytorchs_names_and_objects(trained_run):
+    for device in ("cpu", "cpu:0", torch.device("cpu")):
+        assert Segmenter.from_run(trained_run, device=device).device == torch.device("cpu")
+
+
+def test_a_segmenter_of_ones_own_knows_its_precisions_too(trained_run):
+    there = Segmenter.from_run(trained_run, device="cpu")
+    assert Segmenter(there.model, there.classes, there.image_size, precision="auto").precision == "fp32"
+    with pytest.raises(InputError, match="'half' is no precision"):
+        Segmenter(there.model, there.classes, there.image_size, precision="half")

@@ -72,7 +72,7 @@ def test_results_too_large_for_pillow_are_known_as_own_ones(tmp_path, monkeypatc
 @pytest.mark.parametrize(("number", "kind"), [(3, "uint8"), (300, "uint16")])
 def test_a_geo_tiff_is_tiled_compressed_and_coloured(tmp_path, number, kind):
     rasterio = pytest.importorskip("rasterio")
-    from convlora.inference.gdal import gdal
+    from convlora.data.gdal import gdal
 
     classes = rng.integers(0, number, (600, 530)).astype(kind)
     colours = default_colours(number)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from convlora.losses import LOSSES, balanced_bce_loss, structure_loss, structure_loss_mean_bce
+from convlora.losses import BALANCED_LOSSES, LOSSES, balanced_bce_loss, structure_loss, structure_loss_mean_bce
 from convlora.losses.functional import _border_weight, _prepare
 from tests.helpers.tolerances import BY_DTYPE, REFERENCE
 
@@ -59,8 +59,9 @@ def slow_border_weight(target):
     return weight
 
 
-def slow_loss(name, logits, target, valid):
+def slow_loss(name, logits, target, valid, class_weights=(1.0, 1.0)):
     """The formulas over lists of valid pixels, in float64; arrays (B, H, W)."""
+    low, high = class_weights
     target = np.where(valid, target, 0.0)
     images = []  # per image with a valid pixel: weights, targets, probabilities, cross entropies
     for x, t, v in zip(logits, target, valid):
@@ -71,6 +72,8 @@ def slow_loss(name, logits, target, valid):
         return 0.0
     all_targets = np.concatenate([t for _, t, _, _ in images])
     all_entropies = np.concatenate([entropy for *_, entropy in images])
+    all_weights = low + (high - low) * all_targets
+    entropy_of_all = (all_weights * all_entropies).sum() / all_weights.sum()
     if name == "balanced-bce":
         all_probabilities = np.concatenate([p for _, _, p, _ in images])
         P, N = all_targets.sum() + 1e-10, (1 - all_targets).sum()
@@ -78,11 +81,12 @@ def slow_loss(name, logits, target, valid):
         return P / (P + N) * terms.mean()
     ious = [1 - ((w * p * t).sum() + 1) / ((w * (p + t)).sum() - (w * p * t).sum() + 1) for w, t, p, _ in images]
     if name == "structure":
-        return np.mean([(w * entropy).sum() / w.sum() for w, _, _, entropy in images]) + np.mean(ious)
+        both = [(w * (low + (high - low) * t), entropy) for w, t, _, entropy in images]
+        return np.mean([(w * entropy).sum() / w.sum() for w, entropy in both]) + np.mean(ious)
     if name == "structure-mean-bce":
-        return all_entropies.mean() + np.mean(ious)
+        return entropy_of_all + np.mean(ious)
     dices = [1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1) for _, t, p, _ in images]
-    return all_entropies.mean() + np.mean(dices)
+    return entropy_of_all + np.mean(dices)
 
 
 @st.composite
@@ -105,6 +109,16 @@ def test_agrees_with_slow_formula(name, batch):
     logits, target, valid = batch
     value = LOSSES[name](logits, target, valid)
     expected = slow_loss(name, *(x[:, 0].numpy() for x in batch))
+    torch.testing.assert_close(value.item(), float(expected), **BY_DTYPE[torch.float64]._asdict())
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in BALANCED_LOSSES])
+@settings(max_examples=15, deadline=None)
+@given(batch=batches(), weights=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)))
+def test_weighted_classes_agree_with_slow_formula(name, batch, weights):
+    logits, target, valid = batch
+    value = LOSSES[name](logits, target, valid, torch.tensor(weights, dtype=torch.float64))
+    expected = slow_loss(name, *(x[:, 0].numpy() for x in batch), weights)
     torch.testing.assert_close(value.item(), float(expected), **BY_DTYPE[torch.float64]._asdict())
 
 

@@ -48,3 +48,13 @@ def test_example_in_the_docstring():
     result = doctest.testmod(registry)
     assert result.attempted
     assert not result.failed
+
+
+def test_weights_reach_the_loss_and_are_refused_where_they_would_cancel():
+    labels = torch.tensor([[[0, 1, 255]]])
+    logits = torch.tensor([[[[1.0, -2.0, float("nan")]]]])
+    weights = torch.tensor([0.5, 4.0])
+    weighted = segmentation_loss("bce-dice", logits, labels, class_weights=weights)
+    assert weighted > segmentation_loss("bce-dice", logits, labels), "the worse answer is that of the foreground"
+    with pytest.raises(ValueError, match="'balanced-bce' weighs both classes alike already"):
+        segmentation_loss("balanced-bce", logits, labels, class_weights=weights)

@@ -4,7 +4,7 @@ import torch
 from convlora.inference.evaluate import autocast
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
-from convlora.models.detail import DetailBranch, StandardizedConv2d
+from convlora.models.detail import DetailBranch
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from tests.helpers.models import tiny_sam
 from tests.helpers.tolerances import BY_DTYPE
@@ -85,16 +85,6 @@ def test_features_times_kernels_are_finer_mask_features():
     expected = torch.einsum("bnc,bchw->bnhw", kernels, features)
     found = torch.einsum("bnc,bchw->bnhw", branch.kernels(kernels), fine)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_kernels_are_standardised():
-    convolution = StandardizedConv2d(8, 4, 3)
-    seen = []
-    convolution._conv_forward = lambda x, weight, bias: seen.append(weight)
-    convolution(torch.randn(1, 8, 5, 5))
-    (weight,) = seen
-    torch.testing.assert_close(weight.mean((1, 2, 3)), torch.zeros(4), rtol=0, atol=1e-6)
-    torch.testing.assert_close(weight.square().sum((1, 2, 3)), torch.ones(4), rtol=1e-3, atol=1e-3)
 
 
 def test_an_image_does_not_depend_on_its_batch():

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from convlora import Segmenter
+from convlora.data.sources import open_data
 from convlora.errors import InputError
 from convlora.training.folder import last_checkpoint
 from convlora.training.reporting import Silent
@@ -72,10 +73,14 @@ def test_the_command_has_no_scores_to_show(make_whole, convlora, tmp_path):
 
 
 def test_what_has_no_effect_then(make_whole, blobs, tmp_path):
-    config = make_whole(patience=3)
-    with pytest.raises(InputError, match=r"training\.patience counts validations"):
-        train(config, tmp_path / "run")
+    for setting in ("training.patience=3", "data.split_seed=4"):
+        config = make_whole()
+        config.override([setting])
+        with pytest.raises(InputError, match=f"{setting} has no effect with data.val_fraction=0"):
+            train(config, tmp_path / "run")
     config = make_whole()
     config.data.path = str(blobs)
-    with pytest.raises(InputError, match=re.escape(f"trains on everything, but {blobs} has a val split.")):
+    with pytest.raises(InputError, match=r"data\.val_fraction=0\.0 has no effect on data with a validation split"):
         train(config, tmp_path / "run")
+    with pytest.raises(InputError, match=re.escape(f"trains on everything, but {blobs} has a val split.")):
+        open_data(blobs).train_val(0, 0.0)

@@ -7,7 +7,7 @@ from torch import nn
 from convlora.errors import InputError
 from convlora.training.checkpoint import load_state
 from convlora.training.folder import last_checkpoint
-from convlora.training.rates import check_rates, give_rates, setting_of
+from convlora.training.rates import give_rates, setting_of
 from convlora.training.run import train
 from tests.training.test_run import log_of
 
@@ -75,14 +75,6 @@ def test_a_part_without_a_rate_learns_as_the_rest():
     assert [group["params"] for group in optimizer.param_groups] == before
     give_rates(optimizer, model, {"lr_decoder": 0.1})
     assert names_by_rate(model, optimizer)[0] == (1.0, 0.5, ["vision_encoder.weight", "mask_decoder.detail.weight"])
-
-
-def test_a_rate_of_what_is_not_trained_is_refused():
-    model = Named()
-    check_rates(model, {"lr_decoder": 1.0, "lr_detail": 1.0})
-    model.mask_decoder.detail.requires_grad_(False)
-    with pytest.raises(InputError, match=r"training\.lr_detail is for a detail branch, which this model does not have"):
-        check_rates(model, {"lr_decoder": 1.0, "lr_detail": 1.0})
 
 
 def test_a_run_without_a_detail_branch_says_so_before_it_begins(make_config, tmp_path):

@@ -38,12 +38,14 @@ from convlora.training.validation import check_settings
 )
 def test_trainer_arguments(assignment, name, value, tmp_path):
     config = RunConfig()
-    config.override(["precision=fp32", assignment])
+    config.override(["precision=fp32", "epochs=20", assignment])
     assert getattr(trainer_arguments(config, tmp_path, torch.device("cpu"), 4), name) == value
 
 
 def test_the_schedule_and_what_is_off(tmp_path):
-    arguments = trainer_arguments(RunConfig(), tmp_path, torch.device("cpu"), 4)
+    config = RunConfig()
+    config.override(["epochs=20", "warmup_steps=0"])
+    arguments = trainer_arguments(config, tmp_path, torch.device("cpu"), 4)
     assert (arguments.lr_scheduler_type, arguments.warmup_steps) == ("polynomial", 0)
     assert arguments.lr_scheduler_kwargs == {"lr_end": 0.0, "power": 1.0}
     assert arguments.ddp_find_unused_parameters is False

@@ -99,13 +99,15 @@ def test_the_size_is_256_if_none_is_given_and_follows_the_rule_of_a_sam(blobs, t
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("model.source=tiny", "--model has no effect on the method unet"),
+        ("model.source=tiny", "--model tiny has no effect on the method unet"),
         ("head=mask-classification", "model.head=mask-classification has no effect"),
-        ("num_mask_tokens=4", "num_mask_tokens has no effect"),
-        ("attention=sdpa", "attention has no effect"),
-        ("detail=half", "detail has no effect"),
+        ("num_mask_tokens=4", "num_mask_tokens=4 has no effect"),
+        ("attention=sdpa", "attention=sdpa has no effect"),
+        ("detail=half", "--detail half has no effect"),
         ("cache=true", "--cache has no effect"),
-        ("activation_checkpointing=true", "activation_checkpointing has no effect"),
+        ("activation_checkpointing=true", "activation_checkpointing=true has no effect"),
+        ("lr_decoder=1e-3", "lr_decoder=0.001 has no effect"),
+        ("set_loss_weights=[1,1,1]", "set_loss_weights=.* has no effect"),
         ("adapt_last=1", "Leave out --adapt-last"),
         ("width=12", "method.width must be one of 8, 16, 32, 64, 128, got 12"),
         ("method.r=3", "no option 'r'"),
@@ -127,7 +129,7 @@ def test_settings_made_for_a_sam_can_be_used(trained_run, convlora, tmp_path):
     assert RunConfig.load(tmp_path / "run" / "config.yaml").model.image_size == 64
     code, _, told = convlora(*common, "--output", tmp_path / "other", "--model", "tiny")
     assert code == 2
-    assert "--model has no effect" in told
+    assert "--model tiny has no effect" in told
 
 
 @pytest.mark.parametrize(("key", "value"), [("width", 4096), ("width", 32), ("depth", 9)])

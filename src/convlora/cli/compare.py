@@ -117,7 +117,7 @@ def compare(
     for section, entries in given.items():
         settings.update({section: entries}, origin="the command line")
     settings.override(set_ or [])
-    check_length(settings.training.budget_seconds, epochs=epochs, max_steps=max_steps)
+    check_length(settings.training.budget_seconds, max_steps)
     if settings.data.path is None:
         raise InputError("No data are named. Give a data set: convlora compare DATA --output DIR.")
     settings.data.path, settings.model.source = absolute(settings.data.path), absolute(settings.model.source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from convlora.cli.console import out, print_json
-from convlora.cli.options import Json
+from convlora.cli.console import loading_libraries, out, print_json
+from convlora.cli.options import Json, parse_image_size
+from convlora.cli.training_options import DetailName
 from convlora.errors import InputError
 
 if TYPE_CHECKING:
+    from convlora.data.reach import Reach
     from convlora.data.report import CheckReport
 
+_PATCH = 16  # of SAM, in pixels
 _MOST_CLASSES = 50  # in the table: more would push the findings off the screen
 
 app = typer.Typer(no_args_is_help=True, help="Look after data sets.", rich_markup_mode="rich")
@@ -29,20 +33,37 @@ def group() -> None:
 @app.command("check")
 def check(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data set, as for 'train'.", show_default=False)],
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Size (or HxW) to tell of what it can reach at best. [dim]\\[default: some common sizes][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    detail: DetailName = None,
     json: Json = False,
 ) -> None:
     """Read every image and mask once and list each problem with its file.
+
+    It also tells what an image size can reach at best: the masks are reduced to the grid that the model draws on, and
+    enlarged again.
 
     Exit code 0: fit for training; 2: there are errors.
     """
     from convlora.cli.progress import track
     from convlora.data.check import check_data
+    from convlora.data.fitness import unfit_for_training
     from convlora.data.sources import open_data
 
+    size = None if image_size is None else as_pair(image_size)
     source = open_data(data)
     report = check_data(source, full=True, progress=track)
+    report.problems += unfit_for_training(source, report)
+    sentence, reached = (None, []) if report.errors else _reach(report, size, detail)
     if json:
-        print_json({"data": data, **report.to_dict()})
+        reachable = [{"image_size": list(one.size), "iou": one.iou} for one in reached]
+        print_json({"data": data, **report.to_dict(), "reachable": reachable})
         raise typer.Exit(2 if report.errors else 0)
 
     for problem in report.problems:
@@ -57,6 +78,8 @@ def check(
         small, large = report.image_sizes.smallest, report.image_sizes.largest
         sizes = f"{small[1]}x{small[0]}" + (f" to {large[1]}x{large[0]}" if small != large else "")
         out.print(f"Image size (width x height): {sizes}", markup=False)
+    if sentence is not None:
+        out.print(sentence, markup=False, soft_wrap=True)
     errors, warnings = len(report.errors), len(report.warnings)
     out.print(
         "No problems found." if not errors + warnings else f"{errors} errors, {warnings} warnings.",
@@ -115,6 +138,37 @@ def prepare(
         markup=False,
         soft_wrap=True,
     )
+
+
+def as_pair(image_size: str) -> tuple[int, int]:
+    """(height, width) of what was given for `--image-size`.
+
+    Raises:
+        InputError: If it is no size that a model can work at.
+    """
+    size = parse_image_size(image_size)
+    height, width = (size, size) if isinstance(size, int) else size
+    if height % _PATCH or width % _PATCH or not min(height, width):
+        raise InputError(f"--image-size must be divisible by {_PATCH}, got {image_size}.")
+    return height, width
+
+
+def _reach(report: CheckReport, size: tuple[int, int] | None, detail: str | None) -> tuple[str | None, Sequence[Reach]]:
+    """What image sizes can reach at best on the images to train on: a sentence, and the figures."""
+    with loading_libraries():
+        from convlora.data.reach import CELL, describe_size, describe_sizes
+        from convlora.data.sources import ALL
+        from convlora.models.detail import AUTO
+
+    detail = AUTO if detail in (None, "auto") else detail
+    if detail not in CELL:
+        raise InputError(f"--detail must be one of auto, {', '.join(CELL)}, got '{detail}'.")
+    samples = report.splits.get("train") or report.splits.get(ALL, [])
+    if report.classes is None or not samples:
+        return None, []
+    if size is None:
+        return describe_sizes(samples, report.classes, CELL[detail])
+    return describe_size(samples, report.classes, size, CELL[detail])
 
 
 def _shares(report: CheckReport) -> Table:

@@ -78,6 +78,7 @@ def predict(
         from accelerate.utils import gather_object
 
         from convlora.cli.progress import progress_bar, window_bar
+        from convlora.inference.left_out import parts_left_out
         from convlora.inference.passed_over import passed_over
         from convlora.inference.predict import add_shares, run_jobs
         from convlora.inference.resuming import DoneList, fingerprint
@@ -97,7 +98,8 @@ def predict(
         sweep(output, {path.stem for job in jobs for path in (job.mask, job.overlay) if path is not None})
         if not resume:
             done.forget()
-        for note in (passed_over(images, found, output), coordinates_lost(jobs, tiled=tiles is not None)):
+        lost = coordinates_lost(jobs, tiled=tiles is not None)
+        for note in (passed_over(images, found, output), lost, parts_left_out(found)):
             if note is not None:
                 err.print(f"Note: {note}", markup=False, soft_wrap=True)
     processes.wait_for_everyone()  # nobody has written yet

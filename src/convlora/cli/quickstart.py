@@ -21,8 +21,12 @@ def quickstart(
         ),
     ] = None,
     domain: Annotated[
-        str, typer.Option(help="What is drawn: cells, cracks, leaves, or town (five classes).")
-    ] = "leaves",
+        str | None,
+        typer.Option(
+            help="What is drawn: cells, cracks, leaves, or town (five classes). [dim]\\[default: leaves][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     on_bad_image: OnBadImage = None,
     json: Json = False,
 ) -> None:
@@ -36,6 +40,11 @@ def quickstart(
         from convlora.errors import InputError
         from convlora.quickstart import DOMAINS, NEXT_STEPS, run_quickstart
 
+    if data is not None and domain is not None:
+        raise InputError("--domain says what is drawn, and with --data nothing is. Leave one out.")
+    if data is None and on_bad_image is not None:
+        raise InputError("--on-bad-image is for your own images, and without --data some are drawn. Leave it out.")
+    domain = domain or "leaves"
     if domain not in DOMAINS:
         raise InputError(f"--domain must be one of {', '.join(DOMAINS)}, got '{domain}'.")
     with RunProgress() as progress:

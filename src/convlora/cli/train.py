@@ -124,7 +124,7 @@ def train(
     for section, entries in given.items():
         settings.update({section: entries}, origin="the command line")
     settings.override(set_ or [])
-    check_length(settings.training.budget_seconds, epochs=epochs, max_steps=max_steps)
+    check_length(settings.training.budget_seconds, max_steps)
 
     with RunProgress() as progress:
         metrics = run_training(settings, output, resume=resume, reporter=progress)

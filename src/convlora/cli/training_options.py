@@ -220,19 +220,19 @@ def training_settings(
     return {section: {k: v for k, v in entries.items() if v is not None} for section, entries in given.items()}
 
 
-def check_length(budget_seconds: float | None, *, epochs: int | None, max_steps: int | None) -> None:
-    """Refuses options that have no effect on a run of given seconds.
+def check_length(budget_seconds: float | None, max_steps: int | None) -> None:
+    """Refuses a number of steps beside the seconds that a run may take, which decide on it.
+
+    A file may hold both: those of a run that was timed.
 
     Args:
         budget_seconds: Of the settings, wherever they come from.
-        epochs: As given on the command line, as is `max_steps`.
-        max_steps: See `epochs`.
+        max_steps: As given on the command line.
 
     Raises:
-        InputError: If one was given.
+        InputError: If both were given.
     """
-    for name, value in (("--epochs", epochs), ("--max-steps", max_steps)):
-        if budget_seconds is not None and value is not None:
-            raise InputError(
-                f"--budget-seconds (here {budget_seconds:g}) and {name} both say how long to train. Leave one out."
-            )
+    if budget_seconds is not None and max_steps is not None:
+        raise InputError(
+            f"--budget-seconds (here {budget_seconds:g}) and --max-steps both say how long to train. Leave one out."
+        )

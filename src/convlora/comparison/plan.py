@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -170,8 +169,11 @@ def make_plan(
         raise InputError(
             "Options of a method stand beside its name: --methods lora:r=8. Leave method.* out of --set and --config."
         )
+    _check_base(base, rates)
     base.method = MethodSettings()
-    base.data.split_seed = 0 if base.data.split_seed is None else base.data.split_seed  # the same images for all seeds
+    if base.data.split_seed is None:  # the same images for all seeds
+        base.data.split_seed = 0
+        base.settled.add("data.split_seed")
     variants = _with_sizes([Variant.parse(text) for text in methods if text.strip()], base)
     if not variants:
         raise InputError("--methods names no method. Write for example --methods lora,conv-lora.")
@@ -198,6 +200,25 @@ def make_plan(
     return plan
 
 
+def _check_base(base: RunConfig, rates: Sequence[float]) -> None:
+    """Refuses settings that a comparison makes itself for each of its runs."""
+    default = RunConfig()
+    idle = {
+        "method.name": (base.method.name != default.method.name, "--methods names them"),
+        "training.seed": (base.training.seed != default.training.seed, "--seeds counts them from 0"),
+        "data.train_fraction": (base.data.train_fraction != default.data.train_fraction, "--train-fraction lists them"),
+        "training.lr": (base.training.lr is not None and bool(rates), "--lr-search lists them"),
+    }
+    for key, (is_given, instead) in idle.items():
+        if is_given:
+            section, _, name = key.partition(".")
+            value = getattr(getattr(default, section), name)
+            raise InputError(
+                f"{key} has no effect on a comparison, which sets it for each run: {instead}. Leave it out, or take it "
+                f"back with --set {key}={'null' if value is None else value}."
+            )
+
+
 def _with_sizes(variants: Sequence[Variant], base: RunConfig) -> tuple[Variant, ...]:
     """The variants; networks see the images at the size of the SAM that they are compared with."""
     is_network = [find_method(variant.method).network is not None for variant in variants]
@@ -212,7 +233,7 @@ def _with_sizes(variants: Sequence[Variant], base: RunConfig) -> tuple[Variant, 
 
 def shared_settings(base: RunConfig) -> dict[str, dict[str, object]]:
     """The settings that must stay the same when a comparison is resumed."""
-    settings = dataclasses.asdict(base)
+    settings = base.to_dict()
     settings.pop("method", None)
     settings["training"].pop("seed", None)
     return settings

@@ -17,6 +17,7 @@ from convlora.inference.runs import read_metrics
 from convlora.methods.registry import resolve_options
 from convlora.storage import make_folder, write_text
 from convlora.training.config import IN_OLDER_VERSIONS, RunConfig
+from convlora.training.effects import check_effects
 from convlora.training.usable_data import load_data
 from convlora.untrusted import UnreadableError, parse_json, read_text, read_yaml
 
@@ -48,7 +49,10 @@ def run_plan(
     resolve_precision(plan.base.training.precision, resolve_device(plan.base.training.device))
     if plan.base.data.val_fraction == 0:
         raise InputError("A comparison needs validation images, which data.val_fraction=0 leaves out. Raise it.")
-    load_data(plan.base, tell=lambda _: None)
+    data = load_data(plan.base, tell=lambda _: None)
+    for variant in plan.variants:
+        planned = PlannedRun(variant, 1.0, None, 0).config(plan.base)
+        check_effects(planned, num_classes=data.classes.num_classes, has_val=bool(data.source.splits.get("val")))
     _check_folder(plan, output)
     runner = runner or train_in_own_process
     chosen: dict[str, list[PlannedRun]] = {}

@@ -10,8 +10,9 @@ from convlora.data.classes import ClassTable
 from convlora.data.classes_file import NamedClasses, read_classes_json
 from convlora.data.colours import without_grey
 from convlora.data.facts import MOST_VALUES, Facts, Progress, in_threads, read_headers, read_values, read_whole
+from convlora.data.header_warnings import inverted_storage, turned_images, unused_parts
 from convlora.data.images import Intensity
-from convlora.data.mask_warnings import different_palettes, lossy_masks
+from convlora.data.mask_warnings import different_palettes, inverted_masks, lossy_masks
 from convlora.data.meaning import resolve_classes, table_for
 from convlora.data.problem import Problem, Severity
 from convlora.data.report import CheckReport, ImageSizes
@@ -92,7 +93,10 @@ def check_data(
     )
     if classes is not None:
         problems += _mixed_masks(classes, used, source)
-    problems += lossy_masks(used) + different_palettes(used)
+    problems += lossy_masks(used) + different_palettes(used) + inverted_storage(used)
+    problems += unused_parts(used) + turned_images(used)
+    if classes is not None and classes.num_classes == 2 and _is_told_by_values(source, known):
+        problems += inverted_masks(classes, used)
     if full:
         problems += _duplicate_images(used)
         problems += _dark_images(used)
@@ -102,6 +106,11 @@ def check_data(
             problems += _absent_classes(report, classes, source)
             problems += _ignored_masks(classes, used, source)
     return report
+
+
+def _is_told_by_values(source: DataSource, known: ClassTable | None) -> bool:
+    """Whether nobody has said which of two values is the foreground."""
+    return source.classes is None and source.classes_json is None and known is None
 
 
 def _can_be_left_out(problem: Problem) -> bool:
@@ -170,7 +179,7 @@ def _is_open(values: set[int], named: NamedClasses | None) -> bool:
     values = without_grey(values)
     if named is None:
         return len(values) < 2
-    stated = named.states_ignore_index and named.ignore_index == 255
+    stated = named.states_ignored and named.ignored == (255,)
     return len(named.names) == 2 and 255 in values and values <= {0, 255} and stated
 
 

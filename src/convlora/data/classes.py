@@ -9,6 +9,7 @@ import numpy as np
 
 from convlora.data.classes_file import parse_classes
 from convlora.data.colours import Colour, colour_value, describe_value, grey_of, is_colour, listed
+from convlora.data.mask_values import count_values, row_pieces
 from convlora.errors import InputError
 
 DEFAULT_IGNORE_INDEX = 255
@@ -16,6 +17,7 @@ BACKGROUND_NAMES = ("background", "_background_", "bg", "void", "unlabeled", "un
 MOST_CLASSES = 4096  # counts of pairs of classes take 8 bytes each
 _MOST_LISTED = 10
 _MOST_COLOURS = 256
+_MOST_COUNTED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class ClassTable:
         names: One name per class, background included; the position is the class index.
         ignore_index: Label of pixels that count neither in the loss nor in the metrics; outside 0..K-1.
         label_map: Pairs (value on disk, class index or `ignore_index`) when the masks are not plain class indices, such
-            as `((0, 0), (255, 1))`. A value named here means its class even if it equals `ignore_index`. Colours are
-            values too, see `convlora.data.colours`.
+            as `((0, 0), (255, 1))`. A value named here means its class even if it equals `ignore_index`. If it names
+            values that are ignored, these are all of them; else the value `ignore_index` is, too. Colours are values
+            as well, see `convlora.data.colours`.
         colors: An RGB colour per class, to draw it in.
     """
 
@@ -55,6 +58,11 @@ class ClassTable:
             return 0
         return None
 
+    @property
+    def _stated_ignored(self) -> list[int]:
+        """The values on disk that `label_map` says are ignored."""
+        return [value for value, index in self.label_map or () if index == self.ignore_index]
+
     @cached_property
     def _pairs(self) -> dict[int, int]:
         """Class index by value on disk, the ignore value included.
@@ -63,7 +71,8 @@ class ClassTable:
         data set may be stored with one channel here and with three there.
         """
         pairs = dict(self.label_map) if self.label_map else {index: index for index in range(self.num_classes)}
-        if not any(map(is_colour, pairs)):  # where colours mean something, an ignored one has to be stated
+        # Where colours mean something, an ignored one has to be stated.
+        if not self._stated_ignored and not any(map(is_colour, pairs)):
             pairs.setdefault(self.ignore_index, self.ignore_index)
         for value, index in list(pairs.items()):
             grey = grey_of(value)
@@ -85,7 +94,8 @@ class ClassTable:
 
     @property
     def _label_type(self) -> type[np.integer]:
-        return np.uint8 if max(self.num_classes - 1, self.ignore_index) <= np.iinfo(np.uint8).max else np.int64
+        largest = max(self.num_classes - 1, self.ignore_index)
+        return next(kind for kind in (np.uint8, np.int32, np.int64) if largest <= np.iinfo(kind).max)
 
     def values_outside(self, values: Iterable[int]) -> list[int]:
         """Returns those of `values` that stand neither for a class nor for ignored pixels, sorted."""
@@ -99,23 +109,29 @@ class ClassTable:
             path: The mask file or whatever names the mask, for the message.
 
         Returns:
-            Class indices and `ignore_index`, (H, W), uint8 where these fit and int64 otherwise.
+            Class indices and `ignore_index`, (H, W), uint8 where these fit, else int32.
 
         Raises:
             InputError: A value stands for no class and is not the ignore value.
         """
         if mask.dtype == np.uint8:
             if not self._is_known[mask].all():
-                outside = [int(value) for value in np.unique(mask) if not self._is_known[value]]
-                raise InputError(self.outside_message(outside, path, np.unique(mask).tolist()))
+                raise self._outside_error(mask, path)
             return self._lookup[mask]
         known = np.array(sorted(self._pairs), dtype=np.int64)
-        wide = mask.astype(np.int64)
-        place = np.searchsorted(known, wide).clip(max=len(known) - 1)
-        if (known[place] != wide).any():
-            outside = [int(value) for value in np.unique(mask[known[place] != wide])]
-            raise InputError(self.outside_message(outside, path, np.unique(mask).tolist()))
-        return np.array([self._pairs[value] for value in known.tolist()], dtype=self._label_type)[place]
+        meant = np.array([self._pairs[value] for value in known.tolist()], dtype=self._label_type)
+        labels = np.empty(mask.shape, self._label_type)
+        for rows in row_pieces(mask):  # all at once would take many times the mask
+            wide = mask[rows].astype(np.int64)
+            place = np.searchsorted(known, wide).clip(max=len(known) - 1)
+            if (known[place] != wide).any():
+                raise self._outside_error(mask, path)
+            labels[rows] = meant[place]
+        return labels
+
+    def _outside_error(self, mask: np.ndarray, path: object) -> InputError:
+        found = sorted(count_values(mask, _MOST_COUNTED))
+        return InputError(self.outside_message(self.values_outside(found), path, found))
 
     def outside_message(self, outside: Iterable[int], path: object, found: Iterable[int] = ()) -> str:
         """Says which values of a mask mean nothing, what would, and what to do.
@@ -134,16 +150,23 @@ class ClassTable:
         )
 
     def _ignored(self) -> str:
-        if not any(is_colour(value) for value, _ in self.label_map or ()):
-            return f" and not the ignore value {self.ignore_index}"
-        ignored = [value for value, index in self.label_map or () if index == self.ignore_index]
-        return f" and not ignored ({', '.join(map(describe_value, ignored))})" if ignored else ""
+        ignored = self._stated_ignored
+        if len(ignored) == 1 and not is_colour(ignored[0]):
+            return f" and not the ignore value {ignored[0]}"
+        if ignored:
+            more = ", ..." if len(ignored) > _MOST_LISTED else ""
+            return f" and not ignored ({', '.join(map(describe_value, ignored[:_MOST_LISTED]))}{more})"
+        in_colour = any(is_colour(value) for value, _ in self.label_map or ())
+        return "" if in_colour else f" and not the ignore value {self.ignore_index}"
 
     def _remedy(self, outside: list[int]) -> str:
         if any(map(is_colour, outside)):
             missing = "the missing colours" if self.colors else "the colours of the classes"
             return f'Correct the mask, or add {missing} to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].'
-        return 'Correct the mask, or name the classes in classes.json, with "values" if they are not numbered from 0.'
+        return (
+            'Correct the mask, or name the classes in classes.json, with "values" if they are not numbered from 0. Its '
+            '"ignore_index" lists the values that do not count.'
+        )
 
     def _meanings(self) -> str:
         pairs = self.label_map or tuple((index, index) for index in range(self.num_classes))
@@ -172,6 +195,8 @@ class ClassTable:
         """Rebuilds a table from what `to_dict` returned; a missing `label_map` means plain indices."""
         named = parse_classes(fields, "The class table")
         names, ignore_index, label_map = named.names, named.ignore_index, fields.get("label_map")
+        if named.ignored != (ignore_index,):
+            raise InputError("The class table has an ignore_index that is no label beside those of the classes.")
         if label_map is None:
             return cls(names, ignore_index, colors=named.colors)
         try:

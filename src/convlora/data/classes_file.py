@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from convlora.untrusted import UnreadableError, read_text, unique_keys
 
 _DEFAULT_IGNORE_INDEX = 255
 _LARGEST_VALUE = 65535  # masks are 8 or 16 bits deep
+_MOST_VALUES_SHOWN = 10
 _COLOUR_KEYS = ("colors", "colours", "palette")
 _KEYS = ("classes", "ignore_index", "ignore_color", "ignore_colour", "values", "label_map", *_COLOUR_KEYS)
 EXAMPLE = 'It should look like {"classes": ["background", "crack"], "ignore_index": 255}.'
@@ -26,26 +28,33 @@ class NamedClasses(NamedTuple):
 
     Attributes:
         names: One name per class.
-        ignore_index: Label of pixels that do not count; 255 if the file is silent.
-        states_ignore_index: Whether it is not silent.
+        ignored: Values in the masks of pixels that do not count; 255 if the file is silent.
+        states_ignored: Whether it is not silent.
         colors: RGB colour of each class, if given.
-        ignore_color: RGB colour of pixels that do not count, if given.
+        ignored_colors: RGB colours of pixels that do not count, if given.
         values: Value of each class in the masks, if given; else its position.
     """
 
     names: tuple[str, ...]
-    ignore_index: int = _DEFAULT_IGNORE_INDEX
-    states_ignore_index: bool = False
+    ignored: tuple[int, ...] = (_DEFAULT_IGNORE_INDEX,)
+    states_ignored: bool = False
     colors: tuple[Colour, ...] | None = None
-    ignore_color: Colour | None = None
+    ignored_colors: tuple[Colour, ...] = ()
     values: tuple[int, ...] | None = None
+
+    @property
+    def ignore_index(self) -> int:
+        """Label of pixels that do not count: the value that they have in the masks if that is no label of a class."""
+        if len(self.ignored) == 1 and self.ignored[0] >= len(self.names):
+            return self.ignored[0]
+        return _DEFAULT_IGNORE_INDEX if len(self.names) <= _DEFAULT_IGNORE_INDEX else _LARGEST_VALUE
 
 
 def read_classes_json(path: Path | str) -> NamedClasses:
     """Reads a file such as `{"classes": ["background", "crack"], "ignore_index": 255}`.
 
-    Optional are `"colors"`, one `[R, G, B]` or `"#rrggbb"` per class, `"ignore_color"`, and `"values"`, the number of
-    each class in the masks where these are not numbered from 0.
+    Optional are `"colors"`, one `[R, G, B]` or `"#rrggbb"` per class, and `"values"`, the number of each class in the
+    masks where these are not numbered from 0. `"ignore_index"` and `"ignore_color"` may also be lists.
 
     Args:
         path: The file.
@@ -67,7 +76,13 @@ def read_classes_json(path: Path | str) -> NamedClasses:
         ) from error
     except RecursionError as error:  # brackets without end
         raise InputError(f"{path} is not valid JSON. {EXAMPLE}") from error
-    return parse_classes(fields, str(path))
+    named = parse_classes(fields, str(path))
+    if fields.get("label_map") is not None:
+        raise InputError(
+            f'{path} has a "label_map", which is for runs. State the value of each class as "values", and those that '
+            'do not count as "ignore_index".'
+        )
+    return named
 
 
 def parse_classes(fields: Any, where: str) -> NamedClasses:
@@ -96,24 +111,56 @@ def parse_classes(fields: Any, where: str) -> NamedClasses:
     if repeated:
         raise InputError(f"{where} names the class {quoted(repeated[0])} more than once. Give each class its own name.")
     _check_keys(fields, where)
+    values = _values(fields.get("values"), len(names), where)
     stated = fields.get("ignore_index") is not None
-    ignore_index = fields["ignore_index"] if stated else _DEFAULT_IGNORE_INDEX
-    if not _is_value(ignore_index):
+    ignored = _ignored(fields["ignore_index"], values, names, where) if stated else (_DEFAULT_IGNORE_INDEX,)
+    if not stated and values is None and len(names) > _DEFAULT_IGNORE_INDEX:
         raise InputError(
-            f'{where} has "ignore_index": {quoted(ignore_index)}; it must be a whole number from 0 to 65535.'
-        )
-    if ignore_index < len(names):
-        raise InputError(
-            f"{where} has {len(names)} classes, so the ignore value {ignore_index} is also a class. "
+            f"{where} has {len(names)} classes, so the ignore value {_DEFAULT_IGNORE_INDEX} is also a class. "
             f'State an "ignore_index" of {len(names)} or more.'
         )
     colors = _colours(fields, len(names), where)
-    ignored = fields.get("ignore_color", fields.get("ignore_colour"))
-    ignore_color = None if ignored is None else _colour(ignored, where)
-    if colors is not None and ignore_color in colors:
-        raise InputError(f'{where} has "ignore_color": {quoted(ignored)}, which is also the colour of a class.')
-    values = _values(fields.get("values"), len(names), where)
-    return NamedClasses(tuple(names), ignore_index, stated, colors, ignore_color, values)
+    ignored_colors = _ignored_colours(fields.get("ignore_color", fields.get("ignore_colour")), colors, where)
+    return NamedClasses(tuple(names), ignored, stated, colors, ignored_colors, values)
+
+
+def _ignored(given: Any, values: Sequence[int] | None, names: list[str], where: str) -> tuple[int, ...]:
+    """The values that do not count; they are compared with the values of the classes, not with their positions."""
+    ignored = given if isinstance(given, list) else [given]
+    if not ignored or not all(map(_is_value, ignored)):
+        raise InputError(
+            f'{where} has "ignore_index": {quoted(given)}; it must be a whole number from 0 to 65535, or a list of '
+            "them."
+        )
+    both = sorted(set(ignored) & set(range(len(names)) if values is None else values))
+    if not both:
+        return tuple(dict.fromkeys(ignored))
+    if values is not None:
+        raise InputError(
+            f'{where} gives the value {both[0]} to a class in "values" and ignores it in "ignore_index". Leave it out '
+            "of one of them."
+        )
+    raise InputError(
+        f"{where} ignores the value {both[0]}, which is also that of the class {quoted(names[both[0]])}. State a value "
+        f'for each class that is none of the ignored ones, such as "values": {_next_values(ignored, len(names))}.'
+    )
+
+
+def _next_values(ignored: Sequence[int], count: int) -> str:
+    """The first numbers that are not ignored, as JSON."""
+    free = (value for value in itertools.count() if value not in ignored)
+    shown = list(itertools.islice(free, min(count, _MOST_VALUES_SHOWN)))
+    return "[" + ", ".join(map(str, shown)) + (", ..." if count > len(shown) else "") + "]"
+
+
+def _ignored_colours(given: Any, colors: tuple[Colour, ...] | None, where: str) -> tuple[Colour, ...]:
+    if given is None:
+        return ()
+    several = isinstance(given, list) and all(isinstance(one, (list, str)) for one in given)
+    ignored = tuple(_colour(one, where) for one in (given if several else [given]))
+    if set(ignored) & set(colors or ()):
+        raise InputError(f'{where} has "ignore_color": {quoted(given)}, which is also the colour of a class.')
+    return ignored
 
 
 def is_readable(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from convlora.data.classes_file import is_readable
 from convlora.data.coco_files import LARGEST_COCO
 from convlora.data.colours import Colour
 from convlora.data.images import read_image_size
+from convlora.data.listing import find_written
+from convlora.data.mask_values import row_pieces
 from convlora.data.polygons import clip_polygon
 from convlora.data.problem import Problem
 from convlora.data.run_length import run_length_mask
@@ -230,8 +231,8 @@ def read_coco(
         problems.append(Problem("wrong-ids", str(annotations.path), message, severity))
     ids: dict[Path, str] = {}
     for entry in annotations.images:
-        # Path.is_file would raise for names that are too long.
-        image = next((path for folder in folders if os.path.isfile(path := folder / entry["file_name"])), None)  # noqa: PTH113
+        found_in = (find_written(folder, entry["file_name"]) for folder in folders)
+        image = next((path for path in found_in if path is not None), None)
         if image is None:
             message = (
                 f"{annotations.path} lists {entry['file_name']}, which is in none of the folders "
@@ -397,17 +398,20 @@ class PanopticMask:
         try:
             with Image.open(ordinary(self.png), formats=("PNG",)) as opened:
                 _refuse_other_size(self, self.file, (opened.height, opened.width))
-                colours = np.asarray(opened.convert("RGB"), dtype=np.int64)
+                colours = np.asarray(opened.convert("RGB"))
         except InputError:
             raise
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(damaged(str(self.png))) from error
-        numbers, place = np.unique(colours @ np.array([1, 256, 65536]), return_inverse=True)
-        unknown = [int(number) for number in numbers if number and number not in self.kinds]
-        if unknown:
-            raise InputError(f"{self.png} holds the segment {unknown[0]}, which {self.path} does not list.")
-        kinds = np.array([self.kinds.get(int(number), self.nothing) for number in numbers])
-        return Image.fromarray(kinds[place].reshape(colours.shape[:2]).astype(np.uint16 if self.deep else np.uint8))
+        kinds = np.empty(colours.shape[:2], np.uint16 if self.deep else np.uint8)
+        for rows in row_pieces(colours):  # all at once would take many times the map
+            numbers, place = np.unique(colours[rows] @ np.array([1, 256, 65536], np.int32), return_inverse=True)
+            unknown = [int(number) for number in numbers if number and number not in self.kinds]
+            if unknown:
+                raise InputError(f"{self.png} holds the segment {unknown[0]}, which {self.path} does not list.")
+            known = np.array([self.kinds.get(int(number), self.nothing) for number in numbers], kinds.dtype)
+            kinds[rows] = known[place].reshape(kinds[rows].shape)
+        return Image.fromarray(kinds)
 
 
 def _refuse_other_size(mask: CocoMask | PanopticMask, file: Path, stated: tuple[int, int]) -> None:
@@ -431,14 +435,15 @@ def _panoptic(
     for entry in segments:
         name = str(entry.get("file_name", ""))
         for folder in _png_folders(path):
-            if name and os.path.isfile(folder / name):  # noqa: PTH113 - Path.is_file raises for names that are too long
+            png = find_written(folder, name) if name else None
+            if png is not None:
                 unlisted = [one["category_id"] for one in entry["segments_info"] if one["category_id"] not in index]
                 if unlisted:
                     raise InputError(f"{path} uses the category {unlisted[0]} for {name}, which is not listed.")
                 kinds = {one["id"]: index[one["category_id"]] for one in entry["segments_info"]}
                 nothing = 0 if classes.background == 0 and 0 not in index.values() else classes.ignore_index
                 deep = max(classes.num_classes - 1, classes.ignore_index) > 255
-                return PanopticMask(path, image, folder / name, kinds, nothing, deep)
+                return PanopticMask(path, image, png, kinds, nothing, deep)
     return None
 
 

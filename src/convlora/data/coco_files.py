@@ -8,10 +8,12 @@ from pathlib import Path
 
 from convlora.data.folder import SPLITS
 from convlora.data.listing import entries
+from convlora.errors import InputError, shown_list
 from convlora.untrusted import read_text
 
 LARGEST_COCO = 4 << 30  # bytes; the largest in use has half a gigabyte
 
+_MOST_FILES = 20  # that are opened to find one
 _OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _KINDS = ("panoptic", "instances")  # panoptic files label more
 
@@ -59,6 +61,27 @@ def find_annotations(root: Path) -> dict[str, Path]:
         if path is not None:
             found["all"] = path
     return found
+
+
+def any_annotations(root: Path) -> dict[str, Path]:
+    """The one annotation file of a folder or its `annotations`, whatever it is called, as undivided data.
+
+    Label Studio calls it `result.json`.
+
+    Raises:
+        InputError: If there are several.
+    """
+    folders = [folder for folder in (root, root / "annotations") if folder.is_dir()]
+    files = [path for folder in folders for path in entries(folder) if path.suffix.lower() == ".json"]
+    if len(files) > _MOST_FILES:  # one for each image, of another tool
+        return {}
+    found = [path for path in files if is_coco(path)]
+    if len(found) > 1:
+        raise InputError(
+            f"{root} holds several files of COCO annotations: {shown_list([path.name for path in found])}. Name one of "
+            "them itself, or call them train.json, val.json and test.json."
+        )
+    return {"all": found[0]} if found else {}
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:

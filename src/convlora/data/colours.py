@@ -24,8 +24,9 @@ def colour_values(pixels: np.ndarray) -> np.ndarray:
     Returns:
         `(H, W)` int32.
     """
-    red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
-    values: np.ndarray = _COLOURED | red << 16 | green << 8 | blue
+    values = np.full(pixels.shape[:2], _COLOURED, np.int32)
+    for channel, shift in enumerate((16, 8, 0)):
+        values |= pixels[..., channel].astype(np.int32) << shift
     return values
 
 

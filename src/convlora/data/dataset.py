@@ -1,6 +1,7 @@
 """Samples as tensors for training, in an order and with augmentations that depend on nothing but the seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from PIL import Image
 
 from convlora.data.augmentation import Augmentation
 from convlora.data.classes import ClassTable
-from convlora.data.images import Intensity, read_for_size, read_image, read_mask
+from convlora.data.images import Intensity, read_for_size, read_image, read_image_size, read_mask
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.transforms import normalize, prepare_mask, resize_image
 from convlora.errors import InputError
@@ -39,18 +40,33 @@ def read_sample(
     if sample.mask is None:
         raise SampleInputError(f"{sample.image} has no mask. Add one to train on it or to evaluate with it.")
     try:
+        _compare_sizes(sample)
+        labels = classes.encode(read_mask(sample.mask), sample.mask)  # first, while no image is in memory
         if size is None:
             image = read_image(sample.image, intensity)
             image_size = (image.height, image.width)
         else:
             image, image_size = read_for_size(sample.image, size, intensity)
-        mask = read_mask(sample.mask)
-        mask_size = (mask.shape[0], mask.shape[1])
+        mask_size = (labels.shape[0], labels.shape[1])
         if image_size != mask_size:
             raise InputError(size_mismatch_message(sample, image_size, mask_size))
-        return image, classes.encode(mask, sample.mask)
+        return image, labels
     except InputError as error:
         raise SampleInputError(str(error)) from error
+
+
+def _compare_sizes(sample: Sample) -> None:
+    """Compares what the headers of large files say, before memory is taken for their pixels.
+
+    Raises:
+        InputError: The mask has another size, in either direction.
+    """
+    if not (isinstance(sample.image, Path) and isinstance(sample.mask, Path)):
+        return  # others would have to be loaded for it
+    image_size, mask_size = read_image_size(sample.image), read_image_size(sample.mask)
+    # The orientation of a PNG file may stand behind its pixels, where the header does not show it.
+    if mask_size not in (image_size, image_size[::-1]):
+        raise InputError(size_mismatch_message(sample, image_size, mask_size))
 
 
 class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):

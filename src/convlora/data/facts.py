@@ -16,16 +16,19 @@ import numpy as np
 from convlora.cores import usable_cores
 from convlora.data.colours import is_colour
 from convlora.data.images import (
+    Header,
     Intensity,
     brightest_of_sixteen_bits,
     full_scale_of_fractions,
     is_deep,
     read_for_size,
+    read_header,
     read_image,
     read_image_size,
     read_mask,
 )
 from convlora.data.mask_files import MaskFile, read_mask_file
+from convlora.data.mask_values import count_values
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.stored import ImageSource, LoadedOnce, content_of
@@ -47,6 +50,8 @@ class Facts:
     split: str
     sample: Sample
     image_size: tuple[int, int] | None = None
+    image_header: Header | None = None
+    mask_header: Header | None = None
     values: Counter[int] | None = None  # pixels per value on disk
     digest: str | None = None
     brightest: int | None = None  # of a 16-bit image
@@ -79,10 +84,12 @@ def in_threads(read: Callable[[Facts], None], facts: Sequence[Facts], track: Pro
 def read_headers(fact: Facts) -> None:
     """Compares the sizes that the headers state."""
     sample = fact.sample
-    fact.image_size = _reading(fact, read_image_size, sample.image)
+    fact.image_header = _reading(fact, read_header, sample.image)
+    fact.image_size = None if fact.image_header is None else fact.image_header.size
     if sample.mask is None:
         return
-    mask_size = _reading(fact, read_image_size, sample.mask)
+    fact.mask_header = _reading(fact, read_header, sample.mask)
+    mask_size = None if fact.mask_header is None else fact.mask_header.size
     if fact.image_size is not None and mask_size != fact.image_size and mask_size == fact.image_size[::-1]:
         # The orientation of a PNG file may stand behind its pixels, where the header does not show it.
         fact.image_size = _decoded_size(fact)
@@ -119,6 +126,7 @@ def _read_mask(fact: Facts, path: ImageSource, most_values: int) -> np.ndarray |
     source = path if isinstance(path, Path) else LoadedOnce(path)
     mask: np.ndarray | None = _reading(fact, read_mask, source)
     if mask is not None:
+        fact.mask_header = _reading(fact, read_header, source)
         _count_values(fact, mask, most_values)
         fact.mask_file = _reading(fact, lambda stored: read_mask_file(stored, fact.values or ()), source)
     return mask
@@ -128,6 +136,7 @@ def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> N
     sample = fact.sample
     fact.image_size = _decoded_size(fact, intensity)
     if fact.image_size is not None:
+        fact.image_header = _reading(fact, read_header, sample.image)
         fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
         # Of values whose range is unknown there is more to say than that they are dark.
         if intensity != "image" and not fact.problems and is_deep(sample.image):
@@ -187,18 +196,14 @@ def _compare_sizes(fact: Facts, mask_size: tuple[int, int] | None) -> None:
 
 
 def _count_values(fact: Facts, mask: np.ndarray, most_values: int) -> None:
-    if mask.dtype == np.uint8:  # counted without being sorted
-        every = np.bincount(mask.ravel(), minlength=256)
-        values = np.flatnonzero(every)
-        counts = every[values]
-    else:
-        values, counts = np.unique(mask, return_counts=True)
-    if len(values) > most_values:
-        noun = "colours" if is_colour(int(values[-1])) else "values"
+    counts = count_values(mask, most_values)
+    if len(counts) > most_values:
+        noun = "colours" if is_colour(max(counts)) else "values"
+        about = "" if sum(counts.values()) == mask.size else "at least "
         message = (
-            f"{fact.sample.mask} holds {len(values):,} different {noun}, so it is a photograph or JPEG-compressed, and "
-            f"no map of classes. Save masks as PNG with one {noun[:-1]} per class."
+            f"{fact.sample.mask} holds {about}{len(counts):,} different {noun}, so it is a photograph or "
+            f"JPEG-compressed, and no map of classes. Save masks as PNG with one {noun[:-1]} per class."
         )
         fact.add("values", fact.sample.mask, message)
         return
-    fact.values = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    fact.values = counts

@@ -12,6 +12,7 @@ from convlora.errors import InputError
 SPLITS = ("train", "val", "test")
 _OTHER_MASK_NAMES = ("masks", "labels", "annotations", "mask", "label", "gt", "targets")
 _OTHER_IMAGE_NAMES = ("images", "image", "imgs", "img", "pictures", "photos")
+_TEXT = (".txt", ".json", ".xml")
 _SPLIT_WORDS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "eval": "val", "evaluation": "val", "test": "test", "testing": "test",
@@ -81,9 +82,7 @@ def read_pairs(folder: Path, need_masks: bool) -> tuple[list[Sample], list[Probl
     """
     masks_folder = folder / "masks"
     if need_masks and not masks_folder.is_dir():
-        other = _alike(folder, _OTHER_MASK_NAMES)
-        remedy = f"Rename {other} to masks." if other else "Add one mask per image there, of the same stem."
-        raise InputError(f"{folder} has no folder called masks. {remedy}")
+        raise InputError(f"{folder} has no folder called masks. {_masks_remedy(folder)}")
     images, problems = list_images(folder / "images")
     masks: dict[str, Path] = {}
     if masks_folder.is_dir():
@@ -109,6 +108,20 @@ def read_pairs(folder: Path, need_masks: bool) -> tuple[list[Sample], list[Probl
             message = f"{mask} has no image. Add an image of that stem to {folder / 'images'} or remove the mask."
             problems.append(Problem("missing-pair", str(mask), message))
     return samples, problems
+
+
+def _masks_remedy(folder: Path) -> str:
+    """Where the masks of a folder may be."""
+    for other in _all_alike(folder, _OTHER_MASK_NAMES):
+        if list_images(other)[0]:
+            return f"Rename {other} to masks."
+        text = next((path for path in entries(other) if path.suffix.lower() in _TEXT), None)
+        if text is not None:
+            return (
+                f"{text} is no mask; YOLO, LabelMe and VOC write such outlines. Export them in COCO's format as "
+                f"{folder / 'annotations.json'}, or as one PNG per image into {folder / 'masks'}."
+            )
+    return "Add one mask per image there, of the same stem."
 
 
 def _likeness(stem: str) -> str:
@@ -138,22 +151,33 @@ def holds_images(folder: Path) -> bool:
         return False
 
 
-def _alike(parent: Path, names: Sequence[str]) -> Path | None:
-    """The folder inside that has the first of some names, in whatever case."""
+def _all_alike(parent: Path, names: Sequence[str]) -> list[Path]:
+    """The folders inside that have some names, in whatever case, in the order of the names."""
     found = [path for path in subfolders(parent) if path.name.casefold() in names]
-    return min(found, key=lambda path: names.index(path.name.casefold()), default=None)
+    return sorted(found, key=lambda path: names.index(path.name.casefold()))
+
+
+def _alike(parent: Path, names: Sequence[str]) -> Path | None:
+    """The first of [`_all_alike`]."""
+    return next(iter(_all_alike(parent, names)), None)
 
 
 def images_above_splits(root: Path) -> Path | None:
-    """The first of `images/train`, `images/val` and `images/test`, if there is one."""
-    return next((root / "images" / split for split in SPLITS if (root / "images" / split).is_dir()), None)
+    """The first folder of a split in `images`, if there is one: `images/train`, or ADE20K's `images/training`."""
+    found = {likely_split(path.name): path for path in reversed(subfolders(root / "images"))}
+    return next((found[split] for split in SPLITS if split in found), None)
 
 
 def layout_remedy(root: Path) -> str | None:
     """What to rename or move where a folder nearly has a known layout; None if nothing looks like it."""
     above = images_above_splits(root)
     if above is not None:
-        return f"Move {above} to {root / above.name / 'images'}, and the other splits and the masks likewise."
+        split = likely_split(above.name) or above.name
+        move = f"Move {above} to {root / split / 'images'}"
+        masks = _alike(root, _OTHER_MASK_NAMES)
+        if masks is not None and (masks / above.name).is_dir():
+            return f"{move}, {masks / above.name} to {root / split / 'masks'}, and the other splits likewise."
+        return f"{move}, and the other splits and the masks likewise."
     for place in (root / split for split in SPLITS):
         other = _alike(place, _OTHER_IMAGE_NAMES)
         if other is not None:

@@ -4,20 +4,25 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import psutil
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from convlora.data.colours import colour_values
-from convlora.data.depth import depth_of, stored_grey
+from convlora.data.depth import depth_of
 from convlora.data.intensities import PIECE, Intensity, find_range, scale_by_type, scale_of, scaled
-from convlora.data.no_data import known_of
+from convlora.data.mask_values import values_of
+from convlora.data.no_data import known_of, turned
+from convlora.data.other_tiff import OtherTiff, other_tiff
 from convlora.data.signatures import HEAD_LENGTH, damaged, why_no_image
 from convlora.data.stored import StoredImage
-from convlora.data.tiff_tags import tags_of
+from convlora.data.tiff_decoding import file_of, mask_of_image
+from convlora.data.tiff_header import number_of_pages
+from convlora.data.tiff_layout import TiffLayout
+from convlora.data.tiff_tags import orientation, tags_of, zero_is_white
 from convlora.errors import InputError
 from convlora.untrusted import open_ordinary, ordinary
 
@@ -27,10 +32,9 @@ Source = Path | str | bytes | StoredImage
 
 # Pillow knows many more formats, some of which start other programs (PostScript).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+_MANY, _BYTES = 1 << 25, 8  # pixels, and what each takes while it is decoded and converted
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF orientations
-_SAVE_MASK = "Save it as an 8-bit or 16-bit PNG of class indices."
-_LARGEST_VALUE = 2**24  # of a mask with one channel; numbers from here on stand for colours
 
 # Pillow's warnings name no file, and what they are about is either harmless or an error a moment later.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -46,9 +50,8 @@ def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> I
     """Reads an image as 8-bit RGB, upright.
 
     Of a file with several pages or frames the first is read. An alpha channel is dropped and the colours under it
-    kept: in photographs and micrographs it is opaque or marks pixels without data, and putting the image on a white
-    ground would add bright areas that no camera saw. Pixels that a GeoTIFF file marks as without data are black, and
-    their values count in no range.
+    kept: putting the image on a white ground would add bright areas that no camera saw. Pixels that a TIFF file marks
+    as without data, by a value, by alpha 0 or by a mask, are black, and their values count in no range.
 
     Args:
         source: A file, the bytes of one, an image stored elsewhere, or one that Pillow has already opened.
@@ -97,16 +100,21 @@ def _read(
         raise InputError(f"data.intensity is {intensity!r}; it must be 'type' or 'image'.")
     name = _name(source)
     with open_image(source) as opened, _decoding(name):
+        if isinstance(opened, OtherTiff):
+            return opened.rgb(intensity), opened.layout.size
         own = None
         if size is not None and intensity == "type" and opened is not source:
             own = _shrink(opened, size)
+        tags, mask = tags_of(opened), mask_of_image(opened, name)
+        is_inverted, mask = zero_is_white(tags), None if mask is None else turned(mask, orientation(tags))
         upright = _upright(opened, source)
         own = (upright.height, upright.width) if own is None else own
-        known = known_of(opened, upright)
+        known = known_of(opened, upright, mask)
         is_deep = upright.mode in _DEEP_MODES
         pixels = upright if is_deep else _to_rgb(upright)
         if is_deep or intensity == "image":
-            return Image.fromarray(_to_eight_bits(np.asarray(pixels), intensity, name, known)).convert("RGB"), own
+            eight = _to_eight_bits(np.asarray(pixels), intensity, name, known, is_deep and is_inverted)
+            return Image.fromarray(eight).convert("RGB"), own
         return (pixels if known is None else _blackened(pixels, known)), own
 
 
@@ -125,37 +133,71 @@ def _shrink(opened: Image.Image, size: tuple[int, int]) -> tuple[int, int] | Non
     return (width, height) if is_turned else (height, width)
 
 
-def read_image_size(source: Source) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Header:
+    """What can be told of an image without decoding it.
+
+    Attributes:
+        size: (height, width) in pixels, after any EXIF orientation.
+        orientation: The number that EXIF states; 1: stored upright.
+        pages: Pages of a TIFF file or frames of an animation, of which the first is read.
+        unused_channels: Channels of a TIFF file that are not read.
+        zero_is_white: Whether a TIFF file says that grey values grow towards black.
+    """
+
+    size: tuple[int, int]
+    orientation: int = 1
+    pages: int = 1
+    unused_channels: int = 0
+    zero_is_white: bool = False
+
+
+def read_header(source: Source) -> Header:
     """Reads only the header.
 
     Args:
         source: A file, the bytes of one, or an image stored elsewhere.
 
     Returns:
-        (height, width) in pixels, after any EXIF orientation, except one that a PNG file states after its pixels.
+        What it says. An orientation that a PNG file states after its pixels is not seen.
 
     Raises:
         InputError: The file is missing or not an image.
     """
     with open_image(source) as opened, _decoding(_name(source)):
+        if isinstance(opened, OtherTiff):
+            own, pages = opened.layout, number_of_pages(opened.content)
+            return Header(own.size, own.orientation, pages, own.left_out, own.is_inverted)
         width, height = opened.size
-        # Of PNG files the subclass would decode all pixels to look for more tags behind them.
-        exif = Image.Image.getexif(opened) if opened.format == "PNG" else opened.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
         if opened.format == "TIFF":
             # Whether `size` is already turned has changed between Pillow versions, so the stored tags are asked.
-            tags = opened.tag_v2  # type: ignore[attr-defined]
-            width, height = tags[256], tags[257]
-            orientation = tags.get(ExifTags.Base.Orientation, 1)
-        return (width, height) if orientation in _QUARTER_TURNS else (height, width)
+            tags, file = tags_of(opened), file_of(opened)
+            layout = TiffLayout.of(tags)
+            size = (tags[257], tags[256])
+            turn, pages = orientation(tags), 1 if file is None else number_of_pages(file)
+            unused = 0 if layout is None or layout.needs_pillow else layout.left_out
+            return Header(size[::-1] if turn in _QUARTER_TURNS else size, turn, pages, unused, zero_is_white(tags))
+        # Of PNG files the subclass would decode all pixels to look for more tags behind them.
+        exif = Image.Image.getexif(opened) if opened.format == "PNG" else opened.getexif()
+        turn = exif.get(ExifTags.Base.Orientation, 1)
+        frames = getattr(opened, "n_frames", 1) if opened.format in ("PNG", "WEBP") else 1  # phones add to JPEG files
+        return Header((width, height) if turn in _QUARTER_TURNS else (height, width), turn, frames)
+
+
+def read_image_size(source: Source) -> tuple[int, int]:
+    """The (height, width) of [`read_header`] alone."""
+    return read_header(source).size
 
 
 def read_mask(source: Source | Image.Image) -> np.ndarray:
     """Reads a mask without changing its values.
 
+    What the file stores counts, not how it is shown: the indices of a palette, and grey values as they are even where
+    the file says that 0 is white.
+
     Args:
-        source: A file, the bytes of one, an image stored elsewhere, or one that Pillow has already opened. Grey values
-            of 1 to 32 bits, the indices (not the colours) of a palette, or colours.
+        source: A file, the bytes of one, an image stored elsewhere, or one that Pillow has already opened. Grey values,
+            the indices of a palette, or colours.
 
     Returns:
         Integers (H, W), upright. Colours become numbers of their own, see `convlora.data.colours`.
@@ -165,58 +207,27 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
     """
     name = _name(source)
     with open_image(source) as opened, _decoding(name):
-        depth = depth_of(opened)
-        upright = _upright(opened, source)
-        mode = upright.mode
-        values = np.asarray(upright)
-    if values.ndim == 3 and depth > 8:  # Pillow has dropped the lower bytes, in which indices stand
-        raise InputError(
-            f"{name} is a mask of several channels of {depth} bits, of which just the upper 8 can be read. {_SAVE_MASK}"
-        )
-    if mode == "L":
-        return stored_grey(values, depth)
-    if mode == "1":
-        return values.astype(np.uint8)
-    if mode in ("P", "I;16", "I;16B", "I;16L", "I;16N"):
-        # A mask in big-endian order would be refused by torch, so it is put into the machine's own order.
-        return values.astype(values.dtype.newbyteorder("="))
-    if mode in ("LA", "PA"):
-        return values[..., 0]
-    if mode in ("I", "F"):
-        return _whole_numbers(values, name)
-    if mode in ("RGB", "RGBA"):
-        return colour_values(values)
-    raise InputError(f"{name} is a mask in the colour space {mode}, but masks must be grey or RGB. {_SAVE_MASK}")
-
-
-def _whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
-    """Values of 32 bits as class indices, if they can be such."""
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"{name} is a mask with NaN or infinite values, but masks must hold class indices. {_SAVE_MASK}"
-        )
-    if not np.array_equal(values, np.rint(values)):
-        raise InputError(f"{name} is a mask with fractions, but masks must hold class indices. {_SAVE_MASK}")
-    low, high = values.min(), values.max()
-    if low < 0 or high >= _LARGEST_VALUE:
-        raise InputError(
-            f"{name} is a mask with the value {low if low < 0 else high:.0f}, but class indices lie between 0 and "
-            f"65535. {_SAVE_MASK}"
-        )
-    return values.astype(np.int64)
+        if isinstance(opened, OtherTiff):
+            return opened.mask()
+        depth, is_inverted = depth_of(opened), zero_is_white(tags_of(opened))
+        return values_of(_upright(opened, source), depth, is_inverted, name)
 
 
 def is_deep(source: Source) -> bool:
     """Whether an image has values of more than 8 bits, by its header."""
     with open_image(source) as opened, _decoding(_name(source)):
+        if isinstance(opened, OtherTiff):
+            return opened.layout.dtype.itemsize > 1
         return opened.mode in _DEEP_MODES
 
 
 def brightest_of_sixteen_bits(source: Source) -> int | None:
     """Returns the largest value of an integer image deeper than 8 bits; `None` for others, and without data."""
-    with open_image(source) as opened, _decoding(_name(source)):
+    with open_image(source) as opened, _decoding(name := _name(source)):
+        if isinstance(opened, OtherTiff):
+            return opened.brightest()
         if opened.mode in _DEEP_MODES and opened.mode != "F":
-            known = known_of(opened, opened)
+            known = known_of(opened, opened, mask_of_image(opened, name))
             values = np.asarray(opened) if known is None else np.asarray(opened)[known]
             return int(values.max()) if values.size else None
     return None
@@ -225,12 +236,14 @@ def brightest_of_sixteen_bits(source: Source) -> int | None:
 def full_scale_of_fractions(source: Source) -> int | None:
     """Returns by what `read_image` divides the values of a float image; `None` for any other, or one that is black."""
     with open_image(source) as opened, _decoding(name := _name(source)):
+        if isinstance(opened, OtherTiff):
+            return opened.full_scale()
         if opened.mode != "F":
             return None
-        known = known_of(opened, opened)
+        known = known_of(opened, opened, mask_of_image(opened, name))
         values = np.asarray(opened) if known is None else np.asarray(opened)[known]
         found = find_range([values], name)
-        return int(scale_by_type(found, True, name).full) if found.high > 0 else None
+        return int(scale_by_type(found, values.dtype, name).full) if found.high > 0 else None
 
 
 def _name(source: Source | Image.Image) -> str:
@@ -240,8 +253,11 @@ def _name(source: Source | Image.Image) -> str:
 
 
 @contextmanager
-def open_image(source: Source | Image.Image) -> Iterator[Image.Image]:
+def open_image(source: Source | Image.Image) -> Iterator[Image.Image | OtherTiff]:
     """Opens an image of the formats that are read, without decoding it.
+
+    Yields:
+        The image by Pillow, or a TIFF file that Pillow does not know or takes for something else.
 
     Raises:
         InputError: The file is missing or not an image.
@@ -252,14 +268,10 @@ def open_image(source: Source | Image.Image) -> Iterator[Image.Image]:
     name = _name(source)
     with _decoding(name):
         content = source.load() if isinstance(source, StoredImage) else source
-        if isinstance(content, Image.Image):
-            image = content
-        else:
-            stream: Any = io.BytesIO(content) if isinstance(content, bytes) else ordinary(content)
-            try:
-                image = Image.open(stream, formats=_FORMATS)
-            except UnidentifiedImageError as error:
-                raise InputError(why_no_image(name, _head(content))) from error
+        image = content if isinstance(content, Image.Image) else _opened(content, name)
+        if isinstance(image, OtherTiff):
+            yield image
+            return
         if tags_of(image).get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS:
             # Pillow maps the grey pixels of a file into memory as if they stood upright; those of a stream it decodes.
             image.filename = ""  # type: ignore[attr-defined]
@@ -267,15 +279,29 @@ def open_image(source: Source | Image.Image) -> Iterator[Image.Image]:
         yield image
 
 
+def _opened(content: bytes | Path | str, name: str) -> Image.Image | OtherTiff:
+    stored = content if isinstance(content, bytes) else Path(content)
+    other = other_tiff(stored, name)
+    if other is not None:
+        return other
+    try:
+        return Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else ordinary(stored), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise InputError(why_no_image(name, _head(stored), TiffLayout.of_file(stored))) from error
+
+
 def _upright(image: Image.Image, source: Source | Image.Image) -> Image.Image:
     """Turned as EXIF says; what a caller opened himself stays as it is."""
+    pixels = image.width * image.height
+    if pixels > _MANY and _BYTES * pixels > psutil.virtual_memory().available:
+        raise MemoryError  # the system would not refuse it, but end the process when it is used
     if image is source:
         return ImageOps.exif_transpose(image)
     ImageOps.exif_transpose(image, in_place=True)  # without the copy
     return image
 
 
-def _head(content: bytes | Path | str) -> bytes:
+def _head(content: bytes | Path) -> bytes:
     if isinstance(content, bytes):
         return content[:HEAD_LENGTH]
     with open_ordinary(content) as file:
@@ -322,7 +348,9 @@ def _blackened(image: Image.Image, known: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str, known: np.ndarray | None) -> np.ndarray:
+def _to_eight_bits(
+    values: np.ndarray, intensity: Intensity, name: str, known: np.ndarray | None, is_inverted: bool
+) -> np.ndarray:
     """Values (H, W) or (H, W, C) as 8 bits, some rows at a time: all at once would take many times the image."""
     step = max(1, PIECE // values[:1].size)
     pieces = [slice(top, top + step) for top in range(0, len(values), step)]
@@ -334,5 +362,7 @@ def _to_eight_bits(values: np.ndarray, intensity: Intensity, name: str, known: n
         if known is not None:
             piece = piece.copy()
             piece[~known[rows]] = scale.low  # they may lie far outside the range
-        result[rows] = scaled(piece, scale)
+        result[rows] = 255 - scaled(piece, scale) if is_inverted else scaled(piece, scale)
+        if known is not None:
+            result[rows][~known[rows]] = 0
     return result

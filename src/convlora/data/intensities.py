@@ -54,7 +54,7 @@ def scale_of(pieces: Iterable[np.ndarray], kind: np.dtype, intensity: Intensity,
     Args:
         pieces: The values that decide; gone through only if they have to.
         kind: Their data type.
-        intensity: See `convlora.data.images.read_image`; `"type"` only of types deeper than 8 bits.
+        intensity: See `convlora.data.images.read_image`; `"type"` only of other types than uint8.
         name: Of the image, for messages.
 
     Raises:
@@ -64,15 +64,15 @@ def scale_of(pieces: Iterable[np.ndarray], kind: np.dtype, intensity: Intensity,
         return scale_by_range(find_range(pieces, name))
     # Sixteen bits without a sign always fit; of other types the values decide.
     found = None if kind.kind == "u" and kind.itemsize == 2 else find_range(pieces, name)
-    return scale_by_type(found, kind.kind == "f", name)
+    return scale_by_type(found, kind, name)
 
 
-def scale_by_type(found: Range | None, is_float: bool, name: str) -> Scale:
-    """The scale by which values of a data type deeper than 8 bits become intensities.
+def scale_by_type(found: Range | None, kind: np.dtype, name: str) -> Scale:
+    """The scale by which values of another data type than uint8 become intensities.
 
     Args:
         found: The range of the image's values; None if it cannot but fit.
-        is_float: Whether they are fractions.
+        kind: Their data type.
         name: Of the image, for the message.
 
     Raises:
@@ -84,8 +84,8 @@ def scale_by_type(found: Range | None, is_float: bool, name: str) -> Scale:
             f"{name} has values from {low:g} to {high:g}, whose full range is unknown. Scale them to 0 to 65535, or "
             "train with --set data.intensity=image, which stretches each image's own range."
         )
-    if not is_float:
-        return Scale(0.0, 65535.0)
+    if kind.kind != "f":
+        return Scale(0.0, 255.0 if kind.itemsize == 1 else 65535.0)
     return Scale(0.0, 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0)
 
 

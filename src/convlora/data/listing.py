@@ -88,6 +88,23 @@ def entries(folder: Path) -> list[Path]:
         raise InputError(f"The folder {folder} cannot be read ({error.strerror}). Check its permissions.") from error
 
 
+def find_written(folder: Path, written: str) -> Path | None:
+    """The file that a table or annotation names, or None if there is none.
+
+    Names come from Windows, with backslashes, and from systems that write letters with accents in the other way.
+
+    Args:
+        folder: What the name is relative to, unless it is absolute.
+        written: The name.
+    """
+    for name in dict.fromkeys((written, written.replace("\\", "/"))):
+        for spelt in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+            path = folder / spelt
+            if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
+                return path
+    return None
+
+
 def _is_text(name: str) -> bool:
     try:
         name.encode()

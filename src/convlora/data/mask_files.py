@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image
 
 from convlora.data.colours import Colour
 from convlora.data.images import open_image
+from convlora.data.other_tiff import OtherTiff
 from convlora.data.signatures import is_lossy_webp
 from convlora.data.stored import ImageSource, content_of
 
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
+_LOSSY_COMPRESSION = (6, 7, 34892, 50001)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ def read_mask_file(source: ImageSource, used: Iterable[int]) -> MaskFile:
         InputError: It cannot be read after all.
     """
     with open_image(source) as opened:
+        if isinstance(opened, OtherTiff):
+            return MaskFile(opened.layout.compression in _LOSSY_COMPRESSION, _used(opened.layout.palette, used))
         return MaskFile(_is_lossy(opened, source), _palette(opened, used))
 
 
@@ -53,6 +58,9 @@ def _is_lossy(opened: Image.Image, source: ImageSource) -> bool:
 def _palette(opened: Image.Image, used: Iterable[int]) -> dict[int, Colour]:
     if opened.mode not in ("P", "PA"):
         return {}
-    parts = opened.getpalette("RGB") or []
-    colours = list(zip(parts[::3], parts[1::3], parts[2::3], strict=False))
-    return {index: colours[index] for index in sorted(used) if index < len(colours)}
+    return _used(np.reshape(opened.getpalette("RGB") or [], (-1, 3)), used)
+
+
+def _used(palette: np.ndarray | None, used: Iterable[int]) -> dict[int, Colour]:
+    colours = [] if palette is None else palette.astype(int).tolist()
+    return {index: (*colours[index],) for index in sorted(used) if index < len(colours)}

@@ -56,15 +56,17 @@ def table_for(named: NamedClasses, values: set[int]) -> ClassTable:
     Stated colours mean the classes wherever a mask is stored in colour. In masks with one channel they do if all of
     them are grey and explain the values; otherwise they are just for drawing.
     """
-    plain = ClassTable(named.names, named.ignore_index, colors=named.colors)
-    if named.values is not None:
-        pairs = tuple((value, index) for index, value in enumerate(named.values))
-        plain = ClassTable(named.names, named.ignore_index, pairs, named.colors)
+    label = named.ignore_index
+    plain = ClassTable(named.names, label, colors=named.colors)
+    if named.values is not None or named.ignored != (label,):
+        pairs = tuple((value, index) for index, value in enumerate(named.values or range(len(named.names))))
+        if named.states_ignored:
+            pairs += tuple((value, label) for value in named.ignored)
+        plain = ClassTable(named.names, label, pairs, named.colors)
     if named.colors is None:
         return plain
     pairs = tuple((colour_value(colour), index) for index, colour in enumerate(named.colors))
-    if named.ignore_color is not None:
-        pairs = (*pairs, (colour_value(named.ignore_color), named.ignore_index))
+    pairs += tuple((colour_value(colour), label) for colour in named.ignored_colors)
     coloured = ClassTable(named.names, named.ignore_index, pairs, named.colors)
     if any(map(is_colour, values)):
         # Indices saved with three channels are no colours of classes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from convlora.data.tiff_layout import TiffLayout
+
 HEAD_LENGTH = 512
 
 _READ = "PNG, JPEG, TIFF, BMP or WebP"
@@ -19,16 +21,23 @@ _OTHERS = (
     (4, b"ftypmif1", "a HEIC file"),
     (128, b"DICM", "a DICOM file"),
 )
-_OURS = ((b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"), (b"RIFF", "WebP"))
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OURS = (
+    (b"\x89PNG", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+    (b"RIFF", "WebP"),
+    *((start, "TIFF") for start in _TIFF),
+)
 
 
-def why_no_image(name: str, head: bytes) -> str:
+def why_no_image(name: str, head: bytes, layout: TiffLayout | None = None) -> str:
     """Says what a file is that no decoder takes for an image, and what to do.
 
     Args:
         name: The file, for the message.
         head: Its first `HEAD_LENGTH` bytes.
+        layout: Of a TIFF file, as far as its header can be read.
 
     Returns:
         Two sentences.
@@ -45,10 +54,10 @@ def why_no_image(name: str, head: bytes) -> str:
     for offset, signature, what in _OTHERS:
         if head[offset:].startswith(signature):
             return f"{name} is {what}. Save it as {_READ}."
-    if head.startswith(_TIFF):
+    if head.startswith(_TIFF) and layout is not None and layout.needs_pillow:
         return (
-            f"{name} is a TIFF file that is damaged, or of a kind that is not read: more than four channels, or "
-            "colours of 16 bits. Replace the file, or save it with 8 bits per channel."
+            f"{name} is a TIFF file in the colour space {layout.space} with {layout.describe()}, which is damaged or "
+            "of a kind that is not read. Save it as grey or RGB."
         )
     for signature, kind in _OURS:
         if head.startswith(signature):

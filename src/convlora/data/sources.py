@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from convlora.data.classes import ClassTable
-from convlora.data.coco_files import find_annotations
+from convlora.data.coco_files import any_annotations, find_annotations
 from convlora.data.folder import (
     SPLITS,
     images_above_splits,
@@ -177,6 +177,10 @@ def _open_folder(root: Path, need_masks: bool) -> DataSource | None:
     if is_split_layout(root):
         splits, problems = read_splits(root, need_masks)
         return _with_unused(_source(root, "folder", splits, problems, root), root, need_masks)
+    if need_masks and not (root / "masks").is_dir():  # nothing else could be meant
+        annotations = any_annotations(root)
+        if annotations:
+            return _from_coco(root, annotations)
     if is_single_layout(root) and images_above_splits(root) is None:
         samples, found = read_pairs(root, need_masks)
         source = _source(root, "images", {ALL: samples}, [problem.of(ALL) for problem in found], root)

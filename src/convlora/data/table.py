@@ -3,9 +3,9 @@
 import csv
 import io
 import os
-import unicodedata
 from pathlib import Path
 
+from convlora.data.listing import find_written
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample, unique_names
 from convlora.errors import InputError, shown, shown_list
@@ -55,7 +55,7 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
     problems: list[Problem] = []
     pairs: list[tuple[Path, Path | None]] = []
     lines: dict[Path, int] = {}
-    split_column = next((name for name in _SPLIT_COLUMNS if name in header), "")
+    split_column = next((name for name in _SPLIT_COLUMNS if name in header), None)
     splits: set[str] = set()
     images_of: dict[Path, set[Path]] = {}
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -65,7 +65,8 @@ def read_table(path: Path, need_masks: bool) -> tuple[list[Sample], list[Problem
             if not any(cell.strip() for cell in row):
                 continue
             cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
-            splits.add(cells.get(split_column, ""))
+            if split_column is not None:
+                splits.add(cells.get(split_column, ""))
             where = f"{path} line {reader.line_num}"
             image = _file(cells.get("image", ""), "image", where, path, problems)
             mask = None
@@ -145,11 +146,9 @@ def _file(cell: str, column: str, where: str, table: Path, problems: list[Proble
         message = f"{where} ends a cell that goes over several lines. Close the quote, or remove it."
         problems.append(Problem("missing-pair", str(table), message))
         return None
-    # Tables come from Windows, and from systems that write letters with accents in the other way.
-    for written in (cell, cell.replace("\\", "/"), *(unicodedata.normalize(form, cell) for form in ("NFC", "NFD"))):
-        path = table.parent / written  # an absolute cell replaces the folder
-        if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
-            return path
+    found = find_written(table.parent, cell)  # an absolute cell replaces the folder
+    if found is not None:
+        return found
     path = table.parent / cell
     readable = table.parent / shown(cell)
     is_folder = os.path.isdir(path)  # noqa: PTH112 - as above

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 BITS, PHOTOMETRIC = 258, 262
-_EXTRA_SAMPLES, _NO_DATA = 338, 42113
+_ORIENTATION, _NO_DATA = 274, 42113
 
 
 def tags_of(image: Image.Image) -> Mapping[int, Any]:
@@ -28,10 +28,10 @@ def zero_is_white(tags: Mapping[int, Any]) -> bool:
     return tags.get(PHOTOMETRIC) == 0
 
 
-def premultiplied(tags: Mapping[int, Any]) -> bool:
-    """Whether the colours of a file have been multiplied by its alpha channel."""
-    extra = tags.get(_EXTRA_SAMPLES, ())
-    return (extra[0] if isinstance(extra, tuple) and extra else extra) == 1
+def orientation(tags: Mapping[int, Any]) -> int:
+    """How the pixels are turned and mirrored, by the numbers of EXIF."""
+    stated = tags.get(_ORIENTATION, 1)
+    return stated if isinstance(stated, int) else 1
 
 
 def states_no_data(tags: Mapping[int, Any]) -> bool:

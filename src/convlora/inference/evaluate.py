@@ -41,8 +41,12 @@ class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a model computes in `"fp32"`, `"bf16"` or `"fp16"`."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    """The context in which a model computes in `"fp32"`, `"bf16"` or `"fp16"`.
+
+    Raises:
+        KeyError: If it is none of them.
+    """
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 

@@ -12,9 +12,9 @@ from PIL.PngImagePlugin import PngImageFile
 
 from convlora.data.images import IMAGE_SUFFIXES, is_image_file
 from convlora.data.stored import ImageSource
+from convlora.data.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 from convlora.errors import InputError
 from convlora.inference.rows import INSTALL, has_rasterio, reference_of
-from convlora.inference.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 from convlora.untrusted import ordinary
 
 SOFTWARE = "convlora"  # written into every result
@@ -77,9 +77,8 @@ def is_own_result(path: Path) -> bool:
         made_by = read_tags(path).get(SOFTWARE_TAG, "")
     else:
         try:
-            with PngImageFile(
-                ordinary(path)
-            ) as image:  # Image.open would refuse results of very large images for their size
+            # Image.open would refuse results of very large images for their size.
+            with PngImageFile(ordinary(path)) as image:
                 made_by = image.info.get("Software", "")
         except (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error):  # no PNG, or a damaged one
             return False

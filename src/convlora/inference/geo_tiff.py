@@ -14,9 +14,9 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from convlora.data.colours import Colour
+from convlora.data.gdal import gdal
 from convlora.errors import RunError
 from convlora.inference.files import SOFTWARE
-from convlora.inference.gdal import gdal
 from convlora.inference.geo import GeoReference
 
 _BLOCK = 256  # pixels, the side of the file's own tiles

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from convlora.data.images import Intensity, read_image
 from convlora.data.stored import ImageSource
+from convlora.data.tiff_decoding import INSTALL
+from convlora.data.tiff_header import in_plain_colours, is_tiff, read_tags
 from convlora.errors import InputError
 from convlora.inference.geo import GeoReference
-from convlora.inference.tiff_header import in_plain_colours, is_tiff, read_tags
-
-INSTALL = "pip install 'convlora[geo]'"
 
 
 class Rows(Protocol):
@@ -107,12 +106,10 @@ def _decoded(source: ImageSource | Image.Image | bytes, intensity: Intensity) ->
         return read_image(source, intensity)
     except InputError as error:
         too_large = isinstance(error.__cause__, Image.DecompressionBombError)
-        unknown = isinstance(error.__cause__, UnidentifiedImageError)
-        if isinstance(source, Path) and (too_large or unknown) and is_tiff(source) and not has_rasterio():
-            reason = (
-                "is too large to be decoded whole" if too_large else "is a TIFF of a kind that Pillow does not know"
-            )
-            raise InputError(f"{source} {reason}. Install what reads TIFF files piece by piece: {INSTALL}.") from error
+        if isinstance(source, Path) and too_large and is_tiff(source) and not has_rasterio():
+            raise InputError(
+                f"{source} is too large to be decoded whole. Install what reads TIFF files piece by piece: {INSTALL}."
+            ) from error
         if too_large:
             name = "The image given" if isinstance(source, (bytes, Image.Image)) else source
             raise InputError(

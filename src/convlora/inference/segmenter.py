@@ -72,10 +72,13 @@ class Segmenter:
         classes: The classes it tells apart.
         image_size: (height, width) the model works at.
         intensity: How 16-bit images become 8-bit, as in training.
-        precision: `"fp32"`, `"bf16"` or `"fp16"`.
+        precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
         tta: Test-time augmentation: the probabilities of an image and its three flips are averaged, which takes four
             times as long.
+
+    Raises:
+        InputError: If there is no such precision, or the model's device does not have it.
 
     Attributes:
         tta: May be changed at any time.
@@ -103,7 +106,7 @@ class Segmenter:
         self.classes = classes
         self.image_size = image_size
         self.intensity: Intensity = intensity
-        self.precision = precision
+        self.precision = resolve_precision(precision, self.device)
         self.tta = tta
         self._answers = Answers(recorder_for(self.device, compile), lambda: autocast(self.device, self.precision))
         self._batches = FittingBatches(sys.maxsize)  # all images that it is given at once, until memory runs out
@@ -114,7 +117,7 @@ class Segmenter:
         run: str | os.PathLike[str],
         *,
         model: str | os.PathLike[str] | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         tta: bool = False,
     ) -> Segmenter:

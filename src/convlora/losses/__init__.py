@@ -13,9 +13,10 @@ from convlora.losses.functional import (
 from convlora.losses.labels import check_labels
 from convlora.losses.mask_classification import SetLossSettings, set_loss
 from convlora.losses.per_pixel import per_pixel_loss
-from convlora.losses.registry import LOSSES, segmentation_loss
+from convlora.losses.registry import BALANCED_LOSSES, LOSSES, segmentation_loss
 
 __all__ = [
+    "BALANCED_LOSSES",
     "LOSSES",
     "SetLossSettings",
     "balanced_bce_loss",

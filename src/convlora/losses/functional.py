@@ -14,6 +14,7 @@ from torch import Tensor
 
 BORDER_WINDOW = 31  # pixels a side: the neighbourhood that decides how close to a border a pixel is
 BORDER_GAIN = 5.0  # a pixel that disagrees entirely with its neighbourhood weighs 1 + 5
+_LEAST = 1e-6  # a sum of weights to divide by: less than any valid pixel weighs
 
 
 class _Pixels(NamedTuple):
@@ -22,9 +23,12 @@ class _Pixels(NamedTuple):
     logits: Tensor  # (B, 1, H, W) float32 or float64; 0 at ignored pixels
     target: Tensor  # the same; 0 (background) at ignored pixels
     counted: Tensor  # the same; 1 for a valid pixel, 0 for an ignored one
+    weight: Tensor  # the same; of each pixel in the cross entropy: that of its class, 0 for an ignored one
 
 
-def structure_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+def structure_loss(
+    logits: Tensor, target: Tensor, valid: Tensor | None = None, class_weights: Tensor | None = None
+) -> Tensor:
     """Border-weighted cross entropy plus border-weighted IoU, averaged over the images.
 
     With `l` the cross entropy of each pixel, `p = sigmoid(logits)` and `t` the target::
@@ -41,6 +45,7 @@ def structure_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) 
         logits: `(B, 1, H, W)` or `(B, H, W)`, any floating type.
         target: The same shape, values in [0, 1]; soft targets are allowed.
         valid: The same shape, boolean: the pixels to count. Default: all of them.
+        class_weights: `(2,)` weights of background and foreground in the cross entropy. Default: 1 for both.
 
     Returns:
         A scalar, float32 (float64 for float64 logits). 0 with zero gradients if no pixel is valid.
@@ -53,15 +58,17 @@ def structure_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) 
         al., "Convolution Meets LoRA", ICLR 2024. Published implementations differ from this formula, see
         `structure_loss_mean_bce`.
     """
-    pixels = _prepare(logits, target, valid)
-    weight = _border_weight(pixels)
-    cross_entropy = (weight * _cross_entropy(pixels)).sum((1, 2, 3))
-    # A valid pixel weighs at least 1, so the clamp acts on images without any, where the numerator is 0.
-    weighted_bce = cross_entropy / weight.sum((1, 2, 3)).clamp(min=1)
-    return _mean_over_images(weighted_bce + _weighted_iou_loss(pixels, weight), pixels)
+    pixels = _prepare(logits, target, valid, class_weights)
+    border = _border_weight(pixels)
+    cross_entropy = (border * _cross_entropy(pixels)).sum((1, 2, 3))
+    # The clamp acts on images without a valid pixel, where the numerator is 0.
+    weighted_bce = cross_entropy / (border * pixels.weight).sum((1, 2, 3)).clamp(min=_LEAST)
+    return _mean_over_images(weighted_bce + _weighted_iou_loss(pixels, border), pixels)
 
 
-def structure_loss_mean_bce(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+def structure_loss_mean_bce(
+    logits: Tensor, target: Tensor, valid: Tensor | None = None, class_weights: Tensor | None = None
+) -> Tensor:
     """Plain mean cross entropy plus border-weighted IoU: what published code computes under the name structure loss.
 
     The widespread implementation asks for the cross entropy with an obsolete argument that makes it one mean over the
@@ -72,6 +79,7 @@ def structure_loss_mean_bce(logits: Tensor, target: Tensor, valid: Tensor | None
         logits: `(B, 1, H, W)` or `(B, H, W)`, any floating type.
         target: The same shape, values in [0, 1]; soft targets are allowed.
         valid: The same shape, boolean: the pixels to count. Default: all of them.
+        class_weights: `(2,)` weights of background and foreground in the cross entropy. Default: 1 for both.
 
     Returns:
         A scalar, float32 (float64 for float64 logits). 0 with zero gradients if no pixel is valid.
@@ -82,7 +90,7 @@ def structure_loss_mean_bce(logits: Tensor, target: Tensor, valid: Tensor | None
     Source:
         The training code of Zhong et al., "Convolution Meets LoRA", ICLR 2024.
     """
-    pixels = _prepare(logits, target, valid)
+    pixels = _prepare(logits, target, valid, class_weights)
     weighted_iou = _weighted_iou_loss(pixels, _border_weight(pixels))
     return _mean_over_pixels(_cross_entropy(pixels), pixels) + _mean_over_images(weighted_iou, pixels)
 
@@ -122,7 +130,9 @@ def balanced_bce_loss(logits: Tensor, target: Tensor, valid: Tensor | None = Non
     return _mean_over_pixels(foreground_term + background_term, pixels)
 
 
-def bce_dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+def bce_dice_loss(
+    logits: Tensor, target: Tensor, valid: Tensor | None = None, class_weights: Tensor | None = None
+) -> Tensor:
     """Mean cross entropy over all pixels plus soft Dice loss, the latter per image and then averaged.
 
     With `l` the cross entropy of each pixel, `p = sigmoid(logits)` and `t` the target::
@@ -136,6 +146,7 @@ def bce_dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) -
         logits: `(B, 1, H, W)` or `(B, H, W)`, any floating type.
         target: The same shape, values in [0, 1]; soft targets are allowed.
         valid: The same shape, boolean: the pixels to count. Default: all of them.
+        class_weights: `(2,)` weights of background and foreground in the cross entropy. Default: 1 for both.
 
     Returns:
         A scalar, float32 (float64 for float64 logits). 0 with zero gradients if no pixel is valid.
@@ -146,7 +157,7 @@ def bce_dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) -
     Source:
         Dice as a loss: Milletari et al., "V-Net", 3DV 2016 (there with squared terms in the denominator).
     """
-    pixels = _prepare(logits, target, valid)
+    pixels = _prepare(logits, target, valid, class_weights)
     probability = pixels.logits.sigmoid() * pixels.counted
     overlap = (probability * pixels.target).sum((1, 2, 3))
     size = (probability + pixels.target).sum((1, 2, 3))
@@ -154,7 +165,7 @@ def bce_dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) -
     return _mean_over_pixels(_cross_entropy(pixels), pixels) + _mean_over_images(dice, pixels)
 
 
-def _prepare(logits: Tensor, target: Tensor, valid: Tensor | None) -> _Pixels:
+def _prepare(logits: Tensor, target: Tensor, valid: Tensor | None, class_weights: Tensor | None = None) -> _Pixels:
     if logits.ndim not in (3, 4) or (logits.ndim == 4 and logits.shape[1] != 1):
         raise ValueError(f"logits must have shape (B, 1, H, W) or (B, H, W), not {tuple(logits.shape)}")
     if target.shape != logits.shape:
@@ -174,12 +185,16 @@ def _prepare(logits: Tensor, target: Tensor, valid: Tensor | None) -> _Pixels:
         counted = valid.to(dtype)
     if logits.ndim == 3:
         logits, target, counted = logits[:, None], target[:, None], counted[:, None]
-    return _Pixels(logits, target, counted)
+    weight = counted
+    if class_weights is not None:
+        background, foreground = class_weights.to(dtype)
+        weight = counted * (background + (foreground - background) * target)
+    return _Pixels(logits, target, counted, weight)
 
 
 def _cross_entropy(pixels: _Pixels) -> Tensor:
-    """Cross entropy of each pixel, (B, 1, H, W); 0 at ignored pixels."""
-    return F.binary_cross_entropy_with_logits(pixels.logits, pixels.target, reduction="none") * pixels.counted
+    """Cross entropy of each pixel times its weight, (B, 1, H, W); 0 at ignored pixels."""
+    return F.binary_cross_entropy_with_logits(pixels.logits, pixels.target, reduction="none") * pixels.weight
 
 
 def _border_weight(pixels: _Pixels) -> Tensor:
@@ -200,8 +215,8 @@ def _weighted_iou_loss(pixels: _Pixels, weight: Tensor) -> Tensor:
 
 
 def _mean_over_pixels(values: Tensor, pixels: _Pixels) -> Tensor:
-    """Mean over the valid pixels of the batch; `values` must be 0 at the ignored ones."""
-    return values.sum() / pixels.counted.sum().clamp(min=1)
+    """Mean over the valid pixels of the batch; `values` must be times their weights."""
+    return values.sum() / pixels.weight.sum().clamp(min=_LEAST)
 
 
 def _mean_over_images(values: Tensor, pixels: _Pixels) -> Tensor:

@@ -12,10 +12,19 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "balanced-bce": balanced_bce_loss,
     "bce-dice": bce_dice_loss,
 }
-"""Name to loss function `(logits, target, valid) -> scalar`."""
+"""Name to loss function `(logits, target, valid, class_weights) -> scalar`; balanced ones take no weights."""
+
+BALANCED_LOSSES = ("balanced-bce",)
+"""Losses in which both classes weigh the same whatever their weights are: these would cancel."""
 
 
-def segmentation_loss(name: str, logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
+def segmentation_loss(
+    name: str,
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Apply the loss called `name` to binary logits and integer labels.
 
     Args:
@@ -24,12 +33,13 @@ def segmentation_loss(name: str, logits: Tensor, labels: Tensor, ignore_index: i
         labels: `(B, H, W)` integers: 0 background, 1 foreground, `ignore_index` for pixels that do not count. Not
             checked, see `convlora.losses.check_labels`: any other value is learnt as background.
         ignore_index: The label of the pixels to leave out of value and gradient; any integer but 0 and 1.
+        class_weights: `(2,)` weights of background and foreground in the cross entropy.
 
     Returns:
         A scalar, float32 (float64 for float64 logits). 0 with zero gradients if every pixel is ignored.
 
     Raises:
-        ValueError: If the name is unknown or the shapes do not fit.
+        ValueError: If the name is unknown, the shapes do not fit, or there are weights for a balanced loss.
 
     Example:
         >>> import torch
@@ -46,6 +56,9 @@ def segmentation_loss(name: str, logits: Tensor, labels: Tensor, ignore_index: i
         raise ValueError(
             f"expected logits (B, 1, H, W) and labels (B, H, W), not {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
+    if class_weights is not None and name in BALANCED_LOSSES:
+        raise ValueError(f"the loss {name!r} weighs both classes alike already; leave class_weights out")
+    weights = {} if class_weights is None else {"class_weights": class_weights}
     foreground = labels == 1
     valid = labels != ignore_index
-    return LOSSES[name](logits, foreground[:, None].to(logits.dtype), valid[:, None])
+    return LOSSES[name](logits, foreground[:, None].to(logits.dtype), valid[:, None], **weights)

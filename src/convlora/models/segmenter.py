@@ -291,9 +291,9 @@ class SamForSemanticSegmentation(PreTrainedModel):
             output: An output object.
             labels: As for `forward`, but not checked.
         """
-        if not isinstance(output, MultiClassOutput) or output.mask_logits is None:
-            return segmentation_loss(self.config.loss, output.logits, labels, self.config.ignore_index)
         common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
+        if not isinstance(output, MultiClassOutput) or output.mask_logits is None:
+            return segmentation_loss(self.config.loss, output.logits, labels, **common)
         if output.class_logits is None:
             return per_pixel_loss(output.mask_logits, labels, **common)
         return set_loss(output.mask_logits, output.class_logits, labels, settings=self.set_loss_settings, **common)

@@ -148,7 +148,7 @@ class UNetForSemanticSegmentation(PreTrainedModel):
             output: An output object.
             labels: As for `forward`, but not checked.
         """
-        ignore_index = self.config.ignore_index
+        common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
         if not isinstance(output, MultiClassOutput) or output.mask_logits is None:
-            return segmentation_loss(self.config.loss, output.logits, labels, ignore_index)
-        return per_pixel_loss(output.mask_logits, labels, ignore_index=ignore_index, class_weights=self.class_weights)
+            return segmentation_loss(self.config.loss, output.logits, labels, **common)
+        return per_pixel_loss(output.mask_logits, labels, **common)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from convlora.data.images import read_image, read_mask
+from convlora.data.mask_values import count_values, row_pieces
 from convlora.data.stored import StoredImage
 from convlora.errors import InputError
 from convlora.prepare.catalogue import Entry
@@ -31,10 +32,11 @@ def convert_mask(source: StoredImage, entry: Entry) -> bytes:
     if entry.masks == "index":
         values = read_mask(source)
     else:
-        values = np.asarray(read_image(source)).astype(np.int64).sum(axis=-1)  # three times the mean, without rounding
+        values = _sums(read_image(source))
         if entry.masks == "binary":
             brightest = int(values.max())
-            values = np.where(2 * values > brightest, 255, 0) if brightest > 3 * _DARK else np.zeros_like(values)
+            is_bright = values > brightest // 2 if brightest > 3 * _DARK else np.zeros(values.shape, bool)
+            values = is_bright * np.uint8(255)
         else:
             values = _by_mean(values, entry, str(source))
     limit = 256 if entry.masks == "binary" else len(entry.classes)
@@ -45,9 +47,19 @@ def convert_mask(source: StoredImage, entry: Entry) -> bytes:
     return written.getvalue()
 
 
+def _sums(image: Image.Image) -> np.ndarray:
+    """Three times the mean of the channels, without rounding, `(H, W)` uint16."""
+    sums = np.empty((image.height, image.width), np.uint16)
+    for rows in row_pieces(sums):  # all at once would take many times the mask
+        band = image.crop((0, rows.start, image.width, min(rows.stop, image.height)))
+        sums[rows] = np.asarray(band).sum(axis=-1, dtype=np.uint16)
+    return sums
+
+
 def _by_mean(sums: np.ndarray, entry: Entry, name: str) -> np.ndarray:
-    known = 3 * np.asarray(entry.means)
-    unknown = np.setdiff1d(sums, known)
-    if unknown.size:
+    index_of = {3 * mean: index for index, mean in reversed([*enumerate(entry.means)])}
+    unknown = sorted(set(count_values(sums, sums.size)) - set(index_of))
+    if unknown:
         raise InputError(f"{name} has the mean value {unknown[0] / 3:g}, which stands for none of its classes.")
-    return np.argmax(sums[..., None] == known, axis=-1)
+    table = np.array([index_of.get(total, 0) for total in range(3 * 255 + 1)], np.uint8)
+    return table[sums]

@@ -17,6 +17,7 @@ from convlora.training.config import RunConfig
 from convlora.training.defaults import default_warm_up
 from convlora.training.memory import batches_of, uses_fsdp
 
+ENDLESS = 10**9  # steps
 MOST_VALIDATIONS = 20  # of a run of given seconds, in which they are not counted
 
 
@@ -62,6 +63,7 @@ def trainer_arguments(
     # Weights that are spread over processes take the same batches everywhere, so there is no trying out.
     scored = batch_size if uses_fsdp() else max(batch_size, default_batch(device))
     on_gpu = device.type == "cuda"
+    select_by = t.select_by or "iou"  # settled in a run
     steps = planned_steps(config, images, processes)
     if t.warmup_steps is not None and t.warmup_steps >= steps:
         raise InputError(
@@ -88,8 +90,8 @@ def trainer_arguments(
         activation_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="epoch",
         save_strategy="epoch",
-        metric_for_best_model=t.select_by,
-        greater_is_better=HIGHER_IS_BETTER[t.select_by],
+        metric_for_best_model=select_by,
+        greater_is_better=HIGHER_IS_BETTER[select_by],
         logging_steps=t.logging_steps,
         logging_nan_inf_filter=False,
         seed=t.seed,
@@ -112,10 +114,12 @@ def planned_steps(config: RunConfig, images: int, processes: int) -> int:
     t = config.training
     if t.budget_seconds is not None and t.max_steps is not None:
         return t.max_steps
-    if t.epochs is None:
-        if t.max_steps is None:
+    if t.epochs is None and t.max_steps is None:
+        if t.budget_seconds is None:
             raise ValueError("Neither the epochs nor the steps are settled.")
-        return t.max_steps
+        return ENDLESS  # while some are timed
+    if t.epochs is None:
+        return t.max_steps or 0
     steps = steps_per_epoch(config, images, processes) * t.epochs
     return steps if t.max_steps is None else min(steps, t.max_steps)
 

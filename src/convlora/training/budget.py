@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from convlora.training.arguments import DeviceArguments
+from convlora.training.arguments import ENDLESS, DeviceArguments
 from convlora.training.health import Health
 from convlora.training.reporting import Silent
 from convlora.training.trainer import SegmentationTrainer
@@ -19,7 +19,6 @@ from convlora.training.trainer import SegmentationTrainer
 WARM_UP_STEPS = 3  # buffers are allocated, kernels chosen, passes recorded and readers started in them
 FEWEST_STEPS = 3
 SHARE = 0.05  # of the budget is spent on timing: so much more than readers have in store at the beginning
-_ENDLESS = 10**9  # steps
 
 
 class Pace(TrainerCallback):
@@ -78,7 +77,7 @@ def steps_within(
         **trainer: What else [`SegmentationTrainer`] is made of, as in the run.
     """
     tell("Timing some steps.")
-    args.max_steps, args.eval_strategy, args.save_strategy = _ENDLESS, IntervalStrategy.NO, SaveStrategy.NO
+    args.max_steps, args.eval_strategy, args.save_strategy = ENDLESS, IntervalStrategy.NO, SaveStrategy.NO
     args.report_to = []
     silent, pace = Silent(), Pace(SHARE * seconds, clock)
     weights = {key: value.detach().to("cpu", copy=True) for key, value in _changing(model)}

@@ -90,7 +90,7 @@ class TrainingSettings:
 
     Attributes:
         loss: Of binary tasks: "structure" (the published one), "balanced-bce" (for shadows), "bce-dice" or
-            "structure-mean-bce"; null: chosen.
+            "structure-mean-bce"; null: chosen, or with several classes that of the head.
         epochs: Passes over the training images; null: chosen by their number.
         max_steps: Stop after this many optimizer steps; null: after the epochs.
         budget_seconds: Train for about so long in the place of epochs: some steps are timed before training, and
@@ -105,8 +105,8 @@ class TrainingSettings:
         ema: Decay of an exponential moving average of the trained weights, such as 0.99. The average is what is
             validated and kept. 0: none; null: chosen.
         patience: Stop after so many validations in a row without a better `select_by`; null: never.
-        class_weights: Whether rare classes of a task with several weigh more: by the square root of how much rarer than
-            the mean they are, at most tenfold.
+        class_weights: Whether rare classes weigh more: by the square root of how much rarer than the mean they are, at
+            most tenfold.
         set_loss_weights: With mask classification, the weights of the loss over classes, of the masks' cross-entropy
             and of their Dice loss; in the cost of a match too.
         weight_decay: Of AdamW; biases and norms are left out.
@@ -125,7 +125,8 @@ class TrainingSettings:
         compile: "auto" records the steps once and replays them on a GPU, which then does not wait for the host; "none"
             starts every operation by itself, as on a CPU.
         seed: Of everything that is drawn.
-        select_by: The score on the validation images that picks the best epoch.
+        select_by: The score on the validation images that picks the best epoch; null: "iou", or "miou" with several
+            classes.
         logging_steps: Optimizer steps between two lines of the log.
         report_to: Loggers of transformers, such as "tensorboard" or "wandb".
     """
@@ -154,7 +155,7 @@ class TrainingSettings:
     device: str = "auto"
     compile: Literal["auto", "none"] = "auto"
     seed: int = 0
-    select_by: str = "iou"
+    select_by: str | None = None
     logging_steps: int = 1
     report_to: list[str] = field(default_factory=list)
 
@@ -166,12 +167,17 @@ class TrainingSettings:
 
 @dataclass
 class RunConfig:
-    """All settings of a run, as in `RUN/config.yaml`."""
+    """All settings of a run, as in `RUN/config.yaml`.
+
+    Attributes:
+        settled: Settings, such as "training.loss", that nobody asked for: runs fill them in, with or without effect.
+    """
 
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    settled: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:
@@ -194,9 +200,12 @@ class RunConfig:
         if not isinstance(values, dict):
             raise InputError(f"The configuration {path} is empty or no table of settings. Compare a RUN/config.yaml.")
         config = cls()
-        if set(_SECTIONS) <= values.keys():  # a whole run's, maybe of an older version
+        is_whole = set(_SECTIONS) <= values.keys()  # a run's, maybe of an older version
+        if is_whole:
             config.update(IN_OLDER_VERSIONS, origin=str(path))
         config.update(values, origin=str(path))
+        if is_whole:
+            config.settled = {key for key in _FILLED_IN if config.is_filled_in(key)}
         return config
 
     def save(self, path: Path) -> None:
@@ -207,9 +216,15 @@ class RunConfig:
         """The settings as YAML, in the order of this file."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
+    def is_filled_in(self, key: str) -> bool:
+        """Whether a setting has a value that runs fill in where it has no effect."""
+        section, _, name = key.partition(".")
+        return getattr(getattr(self, section), name) in _FILLED_IN.get(key, ())
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as nested dictionaries; the options of the method stand beside its name."""
         values = dataclasses.asdict(self)
+        del values["settled"]
         method = values["method"]
         values["method"] = {"name": method["name"], **method["options"]}
         return values
@@ -230,7 +245,7 @@ class RunConfig:
                 raise InputError(
                     f"'{section}' in {origin} must hold settings, such as: {', '.join(_SECTIONS[section])}."
                 )
-            # First what resets others: another method's options do not apply, nor the steps of another budget.
+            # First what resets others: another method's options do not apply, nor another length of the run.
             for key, value in sorted(entries.items(), key=lambda entry: entry[0] not in ("name", "budget_seconds")):
                 self._set(section, str(key), value, origin)
 
@@ -267,13 +282,16 @@ class RunConfig:
 
     def _set(self, section: str, key: str, value: Any, origin: str) -> None:
         settings = getattr(self, section)
+        self.settled.discard(f"{section}.{key}")
         if section == "method" and key != "name":
             settings.options[key] = value
             return
         if section == "method" and value != settings.name:
             settings.options = {}
         if key == "budget_seconds" and value != settings.budget_seconds:
-            settings.max_steps = None
+            settings.epochs = settings.max_steps = None
+        if key == "detail" and value == "none":
+            self.training.lr_detail = None
         if key not in _SECTIONS[section]:
             raise InputError(_unknown(f"{section}.{key}", _all_keys(), origin))
         kind = typing.get_type_hints(type(settings))[key]
@@ -291,10 +309,18 @@ IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
     "training": {"lr_decoder": None, "lr_detail": None, "warmup_steps": 0, "ema": 0.0, "patience": None},
 }
 
+# What runs write into their `config.yaml` although it may have no effect: the loss and the epochs were defaults of
+# older versions, and comparisons hold out the same images for all seeds.
+_FILLED_IN: dict[str, tuple[Any, ...]] = {
+    "training.loss": ("structure", "bce-dice"),
+    "training.epochs": (20,),
+    "data.split_seed": (0,),
+}
+
 _SECTIONS: dict[str, list[str]] = {
     section.name: [entry.name for entry in dataclasses.fields(kind) if entry.name != "options"]
     for section, kind in zip(
-        dataclasses.fields(RunConfig), (DataSettings, ModelSettings, MethodSettings, TrainingSettings)
+        dataclasses.fields(RunConfig)[:4], (DataSettings, ModelSettings, MethodSettings, TrainingSettings), strict=True
     )
 }
 

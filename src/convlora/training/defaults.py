@@ -51,8 +51,7 @@ def default_warm_up(steps: int) -> int:
 def settle_choices(config: RunConfig) -> None:
     """Fills in what depends on neither model nor data, if it was left open."""
     t = config.training
-    if config.data.augmentation is None:
-        config.data.augmentation = AUGMENTATION
+    config.data.augmentation = config.data.augmentation or AUGMENTATION
     if t.loss is None:
         t.loss = LOSS
     if t.ema is None:

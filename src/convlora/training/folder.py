@@ -155,8 +155,6 @@ def _fill_in(config: RunConfig, saved: RunConfig) -> None:
     if config.training.memory == "auto":  # the choice was made when the run began
         for name in ("memory", "batch_size", "grad_accum", "activation_checkpointing"):
             setattr(config.training, name, getattr(saved.training, name))
-    if config.training.select_by == "iou" and saved.training.select_by == "miou":  # the default of several classes
-        config.training.select_by = saved.training.select_by
     if config.model.num_mask_tokens == "auto":
         config.model.num_mask_tokens = saved.model.num_mask_tokens
     if config.model.detail == "auto":
@@ -168,6 +166,7 @@ def _fill_in(config: RunConfig, saved: RunConfig) -> None:
         for field in dataclasses.fields(new):
             if getattr(new, field.name) is None:
                 setattr(new, field.name, getattr(old, field.name))
+    config.settled |= {key for key in saved.settled if config.is_filled_in(key)}
     if config.method.name == saved.method.name:
         for key, value in saved.method.options.items():
             if config.method.options.get(key) is None:

@@ -43,7 +43,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
     task = f"Segments {named[1]} from {named[0]}." if binary else f"Tells apart {', '.join(named)}."
     per_pixel = config.model.head == "per-pixel" or network is not None
     loss = "cross-entropy and Dice" if per_pixel else "set loss of mask classification"
-    loss = config.training.loss if binary else loss
+    loss = str(config.training.loss) if binary else loss
     shown = _SHOWN if len(classes) == 2 else _SHOWN_OF_SEVERAL
     lines = [
         "---",

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from convlora.errors import InputError
-
 DECODER, DETAIL = "lr_decoder", "lr_detail"  # the settings
-_CALLED = {DECODER: "a mask decoder", DETAIL: "a detail branch"}
 
 
 def setting_of(name: str) -> str | None:
@@ -23,25 +20,6 @@ def setting_of(name: str) -> str | None:
     if "detail" in places:
         return DETAIL
     return DECODER if "mask_decoder" in places else None
-
-
-def check_rates(model: nn.Module, rates: Mapping[str, float]) -> None:
-    """Refuses a learning rate of a part that is not trained.
-
-    Args:
-        model: The model to be trained.
-        rates: By setting.
-
-    Raises:
-        InputError: If nothing in the model learns at one of the rates.
-    """
-    used = {setting_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
-    for setting in rates:
-        if setting not in used:
-            raise InputError(
-                f"training.{setting} is for {_CALLED[setting]}, which this model does not have or does not train. "
-                "Leave it out."
-            )
 
 
 def give_rates(optimizer: torch.optim.Optimizer, model: nn.Module, rates: Mapping[str, float]) -> None:

@@ -23,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from convlora.cores import peak_resident_bytes
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
+from convlora.data.reach import CELL, describe_size
 from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
 from convlora.devices import free_cached_memory, resolve_device, resolve_precision, set_matmul_precision, use_device
@@ -52,6 +53,7 @@ from convlora.training.cache import end_cache, start_cache
 from convlora.training.callbacks import FewerValidations, Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import Precision, RunConfig
 from convlora.training.defaults import default_warm_up, settle_choices, settle_epochs, settle_rates
+from convlora.training.effects import check_effects
 from convlora.training.folder import check_folder, check_resumed, keep_new_adapter, last_checkpoint, new_adapter
 from convlora.training.health import Health
 from convlora.training.memory import settle_batches
@@ -120,6 +122,7 @@ def _train(
     set_matmul_precision(device, precision)
     data = load_data(config, reporter.message, reporter.track)
     source, classes = data.source, data.classes
+    check_effects(config, num_classes=classes.num_classes, has_val=bool(source.splits.get("val")))
     if checkpoint is not None:
         _check_classes(output, classes)
         check_skipped(output, data)
@@ -136,6 +139,7 @@ def _train(
         reporter.message(note)
 
     settle_choices(config)
+    augmentation = str(config.data.augmentation)
     settle_epochs(config, len(train_samples), reporter.message)
     settle_task(config, classes, [*train_samples, *val_samples], reporter.message, data.values)
     splits = {"train": train_samples, "val": val_samples}
@@ -155,13 +159,18 @@ def _train(
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)
+    if checkpoint is None and process.is_main_process:
+        cell = CELL[config.model.detail] if find_method(config.method.name).network is None else 1
+        sentence, _ = describe_size(train_samples, classes, image_size, cell)
+        if sentence is not None:
+            reporter.message(sentence)
     halve_frozen_weights(model.base_model.model.vision_encoder, precision)
     settle_batches(config.training, model, image_size, device, precision, reporter.message)
     if config.training.cache:
         start_cache(
             model.base_model.model,
             output,
-            augmentation=config.data.augmentation,
+            augmentation=augmentation,
             train_images=len(train_samples),
             val_images=len(val_samples),
             tell=reporter.message,
@@ -171,7 +180,7 @@ def _train(
         train_samples,
         classes,
         image_size,
-        augmentation=config.data.augmentation,
+        augmentation=augmentation,
         seed=config.training.seed,
         intensity=config.data.intensity,
     )
@@ -303,7 +312,7 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
             config.model.source,
             num_classes=classes.num_classes,
             image_size=config.model.image_size,
-            loss=config.training.loss,
+            **({} if config.training.loss is None else {"loss": config.training.loss}),  # None: that of the head
             ignore_index=classes.ignore_index,
             attention=config.model.attention,
             head=config.model.head,
@@ -404,7 +413,9 @@ def _finish(
     set_peft_model_state_dict(model, load_peft_weights(str(adapter_folder(output)), device="cpu"))
     best = max(
         trainer.history if trainer.val_samples else trainer.history[-1:],
-        key=lambda entry: entry.get(config.training.select_by, 0) * (1 if trainer.args.greater_is_better else -1),
+        key=lambda entry: (
+            entry.get(trainer.args.metric_for_best_model, 0) * (1 if trainer.args.greater_is_better else -1)
+        ),
         default=None,
     )
     trainable, total = count_parameters(model)
@@ -427,7 +438,7 @@ def _finish(
             write_text(output / "images.jsonl", "".join(json.dumps({"split": split, **one}) + "\n" for one in images))
         if isinstance(scores, MultiClassScores) and trainer.is_world_process_zero():
             write_confusion(output, classes.names, scores.confusion)  # of the test images where there are any
-        reporter.validate_end(None, metrics[split], config.training.select_by, False)
+        reporter.validate_end(None, metrics[split], trainer.args.metric_for_best_model, False)
     metrics |= {
         "params": {"trainable": trainable, "total": total},
         "seconds_per_step": timer.median if timer.seconds else earlier.get("seconds_per_step"),

@@ -12,10 +12,10 @@ from convlora.data.classes import ClassTable
 from convlora.data.images import read_mask
 from convlora.data.sample import Sample
 from convlora.errors import InputError
-from convlora.methods.registry import find_method
 from convlora.metrics import MULTI_CLASS_SCORES
 from convlora.models.detail import AUTO
 from convlora.training.config import RunConfig
+from convlora.training.effects import Situation
 
 Values = Mapping[int, Mapping[int, int]]  # pixels per value on disk of a mask, by the `id` of its sample
 
@@ -44,18 +44,20 @@ def settle_task(
     """
     if config.model.detail == "auto":
         config.model.detail = AUTO
-    several = classes.num_classes > 2 or config.model.head not in ("auto", "binary")
-    if classes.num_classes == 2:
-        if config.training.select_by in set(MULTI_CLASS_SCORES) - {"accuracy"}:
-            raise InputError(f"training.select_by={config.training.select_by} is for several classes; use iou.")
-    elif config.training.select_by == "iou":
-        config.training.select_by = "miou"
-    elif config.training.select_by not in MULTI_CLASS_SCORES:
+    select_by = config.training.select_by
+    if select_by is None:
+        config.training.select_by = "iou" if classes.num_classes == 2 else "miou"
+    elif classes.num_classes == 2 and select_by in set(MULTI_CLASS_SCORES) - {"accuracy"}:
+        raise InputError(f"training.select_by={select_by} is for several classes; use iou.")
+    elif classes.num_classes > 2 and select_by not in MULTI_CLASS_SCORES:
         raise InputError(
-            f"training.select_by={config.training.select_by} is for binary tasks; with {classes.num_classes} classes "
-            f"use one of {', '.join(MULTI_CLASS_SCORES)}."
+            f"training.select_by={select_by} is for binary tasks; with {classes.num_classes} classes use one of "
+            f"{', '.join(MULTI_CLASS_SCORES)}."
         )
-    if not several or config.model.head == "per-pixel" or find_method(config.method.name).network is not None:
+    head = Situation(config, classes.num_classes).head
+    if head != "binary":
+        config.training.loss = None  # that of the head
+    if head != "mask-classification":
         config.model.num_mask_tokens = None
         return
     counts = [classes_in(sample, classes, values) for sample in samples if sample.mask is not None]

@@ -22,7 +22,7 @@ from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
 from convlora.training.callbacks import EpochOrder
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
 from convlora.training.passes import Passes
-from convlora.training.rates import check_rates, give_rates
+from convlora.training.rates import give_rates
 from convlora.training.reporting import Reporter
 from convlora.training.resumable import ResumableTrainer
 from convlora.training.sharding import is_sharded, trained_weights, whole_number
@@ -88,7 +88,6 @@ class SegmentationTrainer(ResumableTrainer):
     ) -> None:
         self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed)
         self.ema, self.patience, self.rates = ema, patience, rates or {}
-        check_rates(kwargs["model"], self.rates)  # before a folder is made
         super().__init__(train_dataset=train_dataset, eval_dataset=train_dataset, **kwargs)
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if self.is_deepspeed_enabled or (plugin is not None and plugin.fsdp_version != 2):

@@ -11,7 +11,8 @@ from convlora.errors import InputError
 from convlora.losses import LOSSES
 from convlora.methods.registry import check_method, find_method, resolve_options
 from convlora.metrics import HIGHER_IS_BETTER
-from convlora.training.config import ModelSettings, RunConfig
+from convlora.training.config import ModelSettings, RunConfig, TrainingSettings
+from convlora.training.effects import check_effects
 
 _MOST_WORKERS = 256  # each is a process, and no machine has that many cores to spare
 
@@ -22,7 +23,10 @@ def check_settings(config: RunConfig) -> None:
     Raises:
         InputError: With every problem found.
     """
-    _check_network(config)
+    check_effects(config)
+    network = find_method(config.method.name).network
+    if network is not None:  # it takes the place of the SAM
+        config.model.source, config.model.detail = network, "none"
     t, d = config.training, config.data
     problems = []
     for name, value, least in (
@@ -70,14 +74,12 @@ def check_settings(config: RunConfig) -> None:
         problems.append(f"training.set_loss_weights must be three numbers from 0, got {t.set_loss_weights}")
     if t.loss is not None and t.loss not in LOSSES:
         problems.append(f"training.loss must be one of {', '.join(LOSSES)}, got '{t.loss}'")
-    if t.select_by not in HIGHER_IS_BETTER:
+    if t.select_by is not None and t.select_by not in HIGHER_IS_BETTER:
         problems.append(f"training.select_by must be one of {', '.join(HIGHER_IS_BETTER)}, got '{t.select_by}'")
     if d.augmentation is not None and d.augmentation not in AUGMENTATIONS:
         problems.append(f"data.augmentation must be one of {', '.join(AUGMENTATIONS)}, got '{d.augmentation}'")
     if not 0 <= d.val_fraction < 1:
         problems.append(f"data.val_fraction must be at least 0 and below 1, got {d.val_fraction}")
-    if d.val_fraction == 0 and t.patience is not None:
-        problems.append("training.patience counts validations, and with data.val_fraction=0 there are none")
     if not 0 < d.train_fraction <= 1:
         problems.append(f"data.train_fraction must be above 0 and at most 1, got {d.train_fraction}")
     if d.workers is not None and not 0 <= d.workers <= _MOST_WORKERS:
@@ -94,26 +96,5 @@ def leave_out_sam(config: RunConfig) -> None:
     head = "auto" if model.head == "mask-classification" else model.head
     config.model = ModelSettings(image_size=model.image_size, head=head)
     training.adapt_last, training.cache, training.activation_checkpointing = None, False, False
-
-
-def _check_network(config: RunConfig) -> None:
-    """Refuses settings of a SAM where a network of another kind is trained; the network takes the place of the SAM."""
-    method, model, t = find_method(config.method.name), config.model, config.training
-    if method.network is None:
-        return
-    default = ModelSettings()
-    idle = {
-        "--model": model.source not in (default.source, method.network),
-        "model.attention": model.attention != default.attention,
-        "model.num_mask_tokens": model.num_mask_tokens not in (default.num_mask_tokens, None),
-        "model.detail": model.detail not in (default.detail, "none"),
-        "model.head=mask-classification": model.head == "mask-classification",
-        "--cache": t.cache,
-        "training.activation_checkpointing": t.activation_checkpointing,
-    }
-    for name, is_given in idle.items():
-        if is_given:
-            raise InputError(
-                f"{name} has no effect on the method {method.name}, which trains a network without SAM. Leave it out."
-            )
-    model.source, model.detail = method.network, "none"
+    training.lr_decoder = training.lr_detail = None
+    training.set_loss_weights = TrainingSettings().set_loss_weights

@@ -135,9 +135,9 @@ def fill_together(
         return None
     rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
     # Room for the softness of the border, as in `fill`.
-    box = tuple(
-        slice(max(int(places[0]) - 3, 0), min(int(places[-1]) + 4, side))
-        for places, side in ((rows, height), (columns, width))
+    box = (
+        slice(max(int(rows[0]) - 3, 0), min(int(rows[-1]) + 4, height)),
+        slice(max(int(columns[0]) - 3, 0), min(int(columns[-1]) + 4, width)),
     )
     return whole[box], box
 

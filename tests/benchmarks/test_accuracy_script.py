@@ -1,0 +1,54 @@
+import json
+import sys
+
+import accuracy
+import pytest
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Runs the script with trainings that take no time, and tells which were made."""
+    made = []
+
+    def train(config, output):
+        if "stop" in made:
+            raise KeyboardInterrupt
+        made.append((config.method.name, config.training.seed))
+        score = 0.5 + 0.1 * (config.method.name != "unet") + 0.01 * config.training.seed
+        scores = {config.training.select_by: score}
+        return {"test": scores, "val": scores, "steps": 3, "epochs": 1, "best_epoch": 1, "seconds_per_step": 0.1,
+                "params": {"trainable": 5}}  # fmt: skip
+
+    monkeypatch.setattr(accuracy, "train", train)
+
+    def run(*arguments):
+        made.clear()
+        command = ["accuracy.py", "--output", str(tmp_path / "results.jsonl"), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        accuracy.main()
+        return list(made)
+
+    return run
+
+
+def test_every_run_is_made_once_and_written_at_once(script, tmp_path, capsys):
+    chosen = ("--rows", "12 epochs/cells", "--seeds")
+    assert script(*chosen, 0) == [("unet", 0), ("conv-lora", 0)]
+    assert script(*chosen, 0, 1) == [("unet", 1), ("conv-lora", 1)]
+    assert script(*chosen, 0, 1, "--table") == []
+    assert "| 12 epochs/cells | conv-lora | 2 | 0.605 (0.600 to 0.610) | +0.100 |" in capsys.readouterr().out
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert all("training.epochs=12" in record["settings"] for record in records)
+    assert len(records) == 4
+
+
+def test_other_settings_are_other_runs(script):
+    chosen = ("--rows", "12 epochs/cells", "--contenders", "conv-lora", "--seeds", 0)
+    assert len(script(*chosen)) == 1
+    assert len(script(*chosen, "--set", "training.ema=0.9")) == 1
+    assert len(script(*chosen)) == 0
+
+
+def test_photographs_must_be_given(script):
+    with pytest.raises(SystemExit, match="--data"):
+        script("--rows", "12 epochs/nuclei", "--seeds", 0)
