@@ -315,7 +315,7 @@ def test_as_many_classes_as_nobody_has(run):
     (run / "classes.json").write_text(
         json.dumps({"classes": [f"class {n}" for n in range(20_000)], "ignore_index": 65535})
     )
-    assert "There are 20,000 classes, and at most 4,096 can be told apart" in refused(run)
+    assert "There are 20,000 classes, and at most 8,192 can be told apart" in refused(run)
 
 
 def test_an_answer_that_cannot_fit_is_not_begun(run, monkeypatch):

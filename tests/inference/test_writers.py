@@ -90,7 +90,7 @@ def test_a_geo_tiff_is_tiled_compressed_and_coloured(tmp_path, number, kind):
 
 def test_a_plain_geo_tiff_has_no_colours(tmp_path):
     rasterio = pytest.importorskip("rasterio")
-    from convlora.inference.gdal import gdal
+    from convlora.data.gdal import gdal
 
     classes = rng.integers(0, 3, (60, 50)).astype(np.uint8)
     write(tmp_path / "a.tif", classes, default_colours(3), 70, plain=True)

@@ -14,7 +14,7 @@ from convlora.errors import InputError
 
 DEFAULT_IGNORE_INDEX = 255
 BACKGROUND_NAMES = ("background", "_background_", "bg", "void", "unlabeled", "unlabelled", "none", "other", "others")
-MOST_CLASSES = 4096  # counts of pairs of classes take 8 bytes each
+MOST_CLASSES = 8192  # counts of pairs of classes, of 8 bytes each, take half a gigabyte then
 _MOST_LISTED = 10
 _MOST_COLOURS = 256
 _MOST_COUNTED = 1 << 16
