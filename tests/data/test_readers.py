@@ -16,14 +16,14 @@ class Numbers(Dataset):
         return {"pixel_values": torch.full((3, 40, 50), index, dtype=torch.uint8), "changes": torch.zeros(0)}
 
 
-def no_room(self):
+def no_room(self, *arguments):
     raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
 
 
 def batches(workers):
     loader = DataLoader(Numbers(), batch_size=2, num_workers=workers)
     shield_readers(loader)
-    loader.timeout = 30 if workers else 0  # without the mend it would wait for ever
+    loader.timeout = 10 if workers else 0  # without the mend it would wait for ever
     return list(loader)
 
 
@@ -31,7 +31,7 @@ def batches(workers):
 def test_batches_arrive_without_shared_memory(monkeypatch, room):
     """As in a container, whose /dev/shm has 64 MB; another program may fill it between the question and the attempt."""
     monkeypatch.setattr(readers, "_room", lambda: room)
-    monkeypatch.setattr(torch.Tensor, "share_memory_", no_room)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", no_room)
     # The default one shares what it stacks by itself.
     monkeypatch.setattr(torch.utils.data._utils.collate, "default_collate_fn_map", {torch.Tensor: stacked})
     found = batches(workers=2)
@@ -53,7 +53,7 @@ def test_where_there_is_room_it_is_shared(monkeypatch):
 
 
 def test_without_readers_nothing_is_handed_over(monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "share_memory_", no_room)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", no_room)
     assert len(batches(workers=0)) == 3
 
 
