@@ -100,6 +100,7 @@ def adapted(base: nn.Module, kind: Kind, precision: str, device: torch.device) -
     model = apply_method(base, kind.method, {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE)
     if kind.direct_experts:
         use_direct_experts(model)
+    base.logits_in_training = False  # as in a run
     halve_frozen_weights(base.vision_encoder, precision)
     model = model.to(device).train()
     if kind.checkpointing:

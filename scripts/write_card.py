@@ -1,6 +1,6 @@
 """Puts a pretrained SAM into the package, with its model card.
 
-python scripts/write_card.py tiny/model --log tiny/log.jsonl --nuclei DATA
+python scripts/write_card.py tiny/model --log tiny/log.jsonl --nuclei DATA --accuracy benchmarks/results/accuracy.jsonl
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+import statistics
 from pathlib import Path
 
 import torch
@@ -20,6 +20,8 @@ from transformers import SamModel
 from convlora.models.bundled import BUNDLED
 from convlora.storage import replacing_folder
 
+CONTENDERS = ("conv-lora", "conv-lora, random frozen SAM", "unet")
+
 
 def main() -> None:
     """Scores the model beside an untrained one and writes folder and card."""
@@ -28,7 +30,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--template", type=Path, default=Path(__file__).parent / "tiny_card.md")
     parser.add_argument("--nuclei", type=Path, help="a binary data folder of things that do not touch much")
-    parser.add_argument("--comparison", type=Path, nargs="*", default=[], help="what compare_start.py wrote")
+    parser.add_argument("--accuracy", type=Path, required=True, help="what benchmarks/accuracy.py wrote")
     parser.add_argument("--scenes", type=int, default=200)
     options = parser.parse_args()
     trained = SamModel.from_pretrained(options.model, dtype=torch.float32)
@@ -48,23 +50,30 @@ def main() -> None:
     log = [json.loads(line) for line in options.log.read_text(encoding="utf-8").splitlines()]
     card = options.template.read_text(encoding="utf-8")
     card = card.replace("{scores}", "\n".join(lines)).replace("{steps}", f"{log[-1]['step']:,}")
-    card = card.replace("{comparison}", comparison_table(options.comparison))
+    card = card.replace("{comparison}", comparison_table(options.accuracy))
     with replacing_folder(BUNDLED["tiny"]) as folder:
-        for name in ("config.json", "model.safetensors"):
+        for name in ("config.json", "model.safetensors", "detail.safetensors"):
             shutil.copy(options.model / name, folder / name)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def comparison_table(files: Sequence[Path]) -> str:
-    """Test IoU after fine-tuning from this model and from random weights, mean and range over the seeds."""
-    lines = ["| data | from this model | from random weights |", "|---|---|---|"]
-    for file in files:
-        for data, starts in json.loads(file.read_text(encoding="utf-8")).items():
-            cells = [
-                f"{starts[start]['mean']:.3f} ({min(starts[start]['all']):.3f} to {max(starts[start]['all']):.3f})"
-                for start in ("pretrained", "random")
-            ]
-            lines.append(f"| {data} | {cells[0]} | {cells[1]} |")
+def comparison_table(file: Path) -> str:
+    """Test scores after fine-tuning from this model, from random weights, and of a U-Net; mean and range over seeds."""
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for record in records:  # later runs replace earlier ones
+        found.setdefault(record["row"], {}).setdefault(record["contender"], {})[record["seed"]] = record["test"]
+    lines = ["| data | from this model | from random frozen weights | U-Net |", "|---|---|---|---|"]
+    for row, contenders in found.items():
+        if any(name not in contenders for name in CONTENDERS):
+            continue
+        seeds = set.intersection(*(set(contenders[name]) for name in CONTENDERS))
+        cells = []
+        for name in CONTENDERS:
+            values = [contenders[name][seed] for seed in sorted(seeds)]
+            cells.append(f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
+        epochs, _, data = row.partition("/")
+        lines.append(f"| {data}, {epochs}, seeds {', '.join(map(str, sorted(seeds)))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

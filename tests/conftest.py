@@ -54,7 +54,7 @@ def make_config(tiny_sam_folder, blobs):
         from convlora.training.config import RunConfig
 
         config = RunConfig()
-        settings = {"lr": 1e-2, "batch_size": 2, "grad_accum": 1, "device": "cpu"} | training
+        settings = {"lr": 1e-2, "warmup_steps": 0, "batch_size": 2, "grad_accum": 1, "device": "cpu"} | training
         if "budget_seconds" not in settings:
             settings.setdefault("epochs", 2)
         sections = {"data": {"path": str(blobs)}, "model": {"source": str(tiny_sam_folder)}, "training": settings}

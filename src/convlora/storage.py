@@ -6,6 +6,7 @@ A rename may reach the disk before the content of the renamed file does, so that
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from convlora.errors import InputError
+from convlora.links import is_link
 
 _UNFINISHED = ".unfinished-"  # part of every temporary name, so that what a killed process left can be told
+_LONGEST_STEM = 64  # bytes of it in temporary names: together they must not be longer than file names may be
 
 
 @contextlib.contextmanager
@@ -29,7 +32,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_UNFINISHED}", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{_short(path.stem)}{_UNFINISHED}", suffix=path.suffix
+        )
     except OSError as error:
         raise InputError(f"Cannot write into {path.parent}: {error.strerror}. Choose another --output.") from error
     os.close(handle)
@@ -46,9 +51,14 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path` to fill, and puts it in the place of `path` when all went well."""
+    """Yields a temporary folder beside `path` to fill, and puts it in the place of `path` when all went well.
+
+    Raises:
+        InputError: If `path` is a link.
+    """
+    _refuse_link(path)
     make_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_UNFINISHED}"))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{_short(path.name)}{_UNFINISHED}"))
     try:
         yield temporary
         mask = _umask()
@@ -65,7 +75,12 @@ def swap_folder(new: Path, path: Path) -> None:
 
     No system call exchanges two folders everywhere, so there is a moment without `path`; [`recover_folder`] mends what
     a process that died in it leaves behind.
+
+    Raises:
+        InputError: If one of them is a link.
     """
+    _refuse_link(new)
+    _refuse_link(path)
     for written in (*new.rglob("*"), new):
         send_to_disk(written)
     old = old_folder(path)
@@ -75,6 +90,11 @@ def swap_folder(new: Path, path: Path) -> None:
     new.rename(path)
     send_to_disk(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_link(folder: Path) -> None:
+    if is_link(folder):
+        raise InputError(f"{folder} is a link, which no folder can replace. Remove it, or choose another --output.")
 
 
 def send_to_disk(path: Path) -> None:
@@ -99,13 +119,26 @@ def sweep(folder: Path, stems: Collection[str] | None = None) -> None:
         folder: Where they wrote.
         stems: Names without suffix of what may be removed; nobody else may be writing it. Default: everything.
     """
+    short = None if stems is None else {_short(stem) for stem in stems}
     for left_behind in folder.glob(f".*{_UNFINISHED}*"):
-        if stems is not None and left_behind.name[1:].rpartition(_UNFINISHED)[0] not in stems:
+        if short is not None and left_behind.name[1:].rpartition(_UNFINISHED)[0] not in short:
             continue
-        if left_behind.is_dir():
+        if left_behind.is_dir() and not is_link(left_behind):
             shutil.rmtree(left_behind, ignore_errors=True)
         else:
             left_behind.unlink(missing_ok=True)
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether something is called like what is being written."""
+    return name.startswith(".") and _UNFINISHED in name
+
+
+def _short(stem: str) -> str:
+    """A stem that fits into a temporary name; different stems stay different."""
+    if len(os.fsencode(stem)) <= _LONGEST_STEM:
+        return stem
+    return hashlib.blake2b(os.fsencode(stem), digest_size=_LONGEST_STEM // 2).hexdigest()
 
 
 def recover_folder(path: Path) -> None:

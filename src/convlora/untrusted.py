@@ -239,8 +239,13 @@ def read_lines(path: Path, largest: int = 1 << 30) -> list[dict[str, Any]]:
         OSError: If it cannot be read.
         UnreadableError: If it is too large.
     """
+    return parse_lines(_text(path, largest, errors="replace"))
+
+
+def parse_lines(text: str) -> list[dict[str, Any]]:
+    """The JSON objects of a text that holds one a line, see [`read_lines`]."""
     entries = []
-    for line in _text(path, largest, errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             entry = parse_json(line)
         except UnreadableError:

@@ -321,3 +321,17 @@ def test_a_comparison_of_an_older_version_is_not_mixed_with_other_settings(base,
     runner = Runner()
     run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=runner)
     assert not runner.trained
+
+
+@pytest.mark.parametrize("name", ["runs", "runs/decoder", "runs/lora/seed-1"])
+def test_runs_do_not_lie_behind_a_link(base, tmp_path, name):
+    (tmp_path / "outside").mkdir()
+    link = tmp_path / "c" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "outside")
+    (tmp_path / "c" / "comparison.yaml").write_text("{}")
+    runner = Runner()
+    with pytest.raises(InputError, match=f"{name} is a link"):
+        run_plan(plan(base), tmp_path / "c", say=lambda text: None, runner=runner)
+    assert not runner.trained
+    assert not list((tmp_path / "outside").iterdir())

@@ -36,7 +36,7 @@ _PARTS = {  # what is called in the middle of each part of a run, and how often 
     "in a step": (SegmentationTrainer, "compute_loss", 5),
     "in an update": (torch.optim.AdamW, "step", 5),
     "in an evaluation": (BinaryScores, "update", 5),
-    "in a checkpoint": (SegmentationTrainer, "_save_rng_state", 2),
+    "in a checkpoint": (SegmentationTrainer, "_write_random_state", 2),
 }
 
 

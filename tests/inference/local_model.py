@@ -1,7 +1,5 @@
 """Segmenters whose answer at a pixel depends on a few pixels around it only."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
 from PIL import Image
@@ -11,6 +9,7 @@ from convlora.data.classes import ClassTable
 from convlora.data.transforms import resize_image
 from convlora.inference.outputs import blendable_scores
 from convlora.inference.segmenter import Segmenter
+from convlora.models.outputs import BinaryOutput, MultiClassOutput
 
 RADIUS = 2
 
@@ -24,13 +23,13 @@ class LocalModel(nn.Module):
         self.classes = None if num_classes is None else nn.Parameter(torch.randn(tokens, num_classes + 1))
         self.calls: list[int] = []
 
-    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+    def forward(self, pixel_values: torch.Tensor) -> BinaryOutput | MultiClassOutput:
         self.calls.append(len(pixel_values))
         maps = self.convolution(pixel_values)
         if maps.shape[1] == 1:
-            return SimpleNamespace(logits=maps, mask_logits=None, class_logits=None)
+            return BinaryOutput.of(maps)
         classes = None if self.classes is None else self.classes.expand(len(maps), *self.classes.shape)
-        return SimpleNamespace(logits=None, mask_logits=maps, class_logits=classes)
+        return MultiClassOutput(mask_logits=maps, class_logits=classes)
 
 
 def local_segmenter(kind: str = "binary", window: tuple[int, int] = (32, 32)) -> Segmenter:

@@ -1,4 +1,7 @@
+import json
+import os
 import re
+import unicodedata
 
 import pytest
 from PIL import Image
@@ -105,3 +108,57 @@ def test_clashing_names_are_refused_before_anything_is_written(folder, tmp_path)
         plan([folder / "a.jpg", folder / "sub" / "a.png"], tmp_path / "out", with_overlay=False)
     with pytest.raises(InputError, match="would replace it"):
         plan([folder / "b.png"], folder, with_overlay=False)
+
+
+ONE_IS_THE_OTHER = [("A", "a"), ("stra\u00dfe", "STRASSE"), ("caf\u00e9", "cafe\u0301")]
+
+
+@pytest.mark.parametrize(("one", "other"), ONE_IS_THE_OTHER)
+def test_names_that_are_one_on_some_disks(tmp_path, monkeypatch, one, other):
+    for folder, name in (("x", one), ("y", other)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / folder / f"{name}.PNG")
+    images = [tmp_path / "x" / f"{one}.PNG", tmp_path / "y" / f"{other}.PNG"]
+    (tmp_path / "probe").mkdir()
+    (tmp_path / "probe" / one).touch()
+    if not (tmp_path / "probe" / other).exists():
+        assert len(plan(images, tmp_path / "out", with_overlay=True)) == 2
+
+    def exists(self):  # as on a disk that ignores case, and takes letters and their accents for one
+        names = [unicodedata.normalize("NFKC", entry.name).casefold() for entry in self.parent.iterdir()]
+        return unicodedata.normalize("NFKC", self.name).casefold() in names
+
+    monkeypatch.setattr("pathlib.Path.exists", exists)
+    words = f"{re.escape(str(images[0]))} and {re.escape(str(images[1]))} would both be written to {one} in .*out"
+    with pytest.raises(InputError, match=words):
+        plan(images, tmp_path / "out", with_overlay=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["probe", "x", "y"], "nothing is left of the trial"
+
+
+def test_a_result_that_is_no_ordinary_file_is_not_ours(folder, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "a.png").symlink_to(folder / "b.png")
+    os.mkfifo(output / "b.png")
+    for name in ("a.jpg", "b.png"):
+        with pytest.raises(InputError, match="exists and was not made by convlora"):
+            plan([folder / name], output, with_overlay=False)
+
+
+def test_a_name_that_is_too_long_does_not_stop_the_others(convlora, trained_run, tmp_path):
+    """Of a result, or of the file that it is written to at first."""
+    for stem in ("a", "\u56fe" * 80, "\u56fe" * 83):  # 240 and 249 bytes; with _overlay.png 261
+        Image.new("RGB", (20, 20)).save(tmp_path / f"{stem}.png")
+    output = tmp_path / "out"
+    arguments = ["predict", trained_run, tmp_path, "--output", output, "--device", "cpu", "--overlay", "--json"]
+    for extra in ([], ["--tile"]):
+        code, out, err = convlora(*arguments, *extra)
+        assert code == 1
+        assert "would have too long a name" in " ".join(err.split())
+        assert len(json.loads(out)["images"]) == 2
+        written = {path.name for path in output.iterdir() if not path.name.startswith(".")}
+        stems = {"a", "\u56fe" * 80}
+        assert written == {"shares.json", *(f"{stem}{end}" for stem in stems for end in (".png", "_overlay.png"))}
+        assert json.loads((output / "shares.json").read_text())["images"].keys() == stems
+    code, out, _ = convlora(*[argument for argument in arguments if argument != "--overlay"])
+    assert code == 0, "without overlays all names fit"

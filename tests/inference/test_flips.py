@@ -55,7 +55,7 @@ def test_it_is_the_mean_of_the_scores(kind):
     for axes in FLIPS:
         pixels = torch.from_numpy(np.flip(image, axes).copy()).permute(2, 0, 1)[None]
         output = segmenter.forward(pixels)
-        maps = output.logits if kind == "binary" else output.mask_logits
+        maps = output.foreground if kind == "binary" else output.mask_logits
         if kind == "binary":
             score = torch.cat([1 - maps[0].sigmoid(), maps[0].sigmoid()])
         elif kind == "per-pixel":

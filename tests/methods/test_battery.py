@@ -1,6 +1,7 @@
 """Every method must pass the same checks on the segmenter; a new method takes part by being registered."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -144,6 +145,61 @@ def test_a_copy_has_weights_of_its_own(name, pixels):
                 parameter.mul_(0.5)
         assert not torch.allclose(other(pixels).logits, expected, atol=1e-3)
         torch.testing.assert_close(model(pixels).logits, expected, **BY_DTYPE[torch.float32]._asdict())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_threads_share_a_model(name, pixels):
+    """At many places inside of one pass another thread makes a whole one with another image."""
+    model, other = disturb(adapted(name)).eval(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, expected_of_other = model(pixels).logits, model(other).logits
+    thread, answers, is_inside = ThreadPoolExecutor(1), [], [False]
+
+    @torch.no_grad()
+    def pass_of_another_thread():
+        answers.append(model(other).logits)
+
+    def interrupt(module, args):
+        if not is_inside[0]:
+            is_inside[0] = True
+            thread.submit(pass_of_another_thread).result()
+            is_inside[0] = False
+
+    parts = model.base_model.model
+    encoder = parts.network if parts.vision_encoder is None else parts.vision_encoder
+    places = [
+        module
+        for name, module in encoder.named_modules()
+        if isinstance(module, torch.nn.Conv2d) or name.endswith(("attn", "qkv", "qkv.base_layer", "mlp"))
+    ]
+    hooks = [module.register_forward_pre_hook(interrupt) for module in places]
+    with torch.no_grad():
+        found = model(pixels).logits
+    for hook in hooks:
+        hook.remove()
+    thread.shutdown()
+    assert len(answers) >= 5
+    assert torch.equal(found, expected)
+    assert all(torch.equal(answer, expected_of_other) for answer in answers)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.network is None])
+def test_passes_may_overlap_in_training(name, pixels):
+    """Two forward passes before one backward pass, blocks computed again: each batch keeps what is its own."""
+    others, found = torch.randn(2, 3, 64, 64), []
+    for overlapping in (False, True):
+        torch.manual_seed(0)
+        model = disturb(adapted(name)).train()
+        model.base_model.model.activation_checkpointing_enable({"use_reentrant": False})
+        if overlapping:
+            (loss_of(model, pixels) + loss_of(model, others)).backward()
+        else:
+            for batch in (pixels, others):
+                loss_of(model, batch).backward()
+        found.append({key: p.grad for key, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for key, grad in found[0].items():
+        torch.testing.assert_close(found[1][key], grad, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", METHODS)

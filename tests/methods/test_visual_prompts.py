@@ -4,7 +4,7 @@ from peft import get_peft_model
 
 from convlora.methods.visual_prompts import VisualPromptConfig
 from convlora.models import SamForSemanticSegmentation
-from convlora.models.attention import lay_out, relative_bias
+from convlora.models.attention import lay_out, relative_bias, set_attention
 from tests.helpers.models import tiny_sam
 
 
@@ -48,11 +48,17 @@ def test_tokens_are_keys_and_values_without_a_position(block):
     theirs = torch.autograd.grad((expected * weights).sum(), [hidden, tokens])
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
-    assert layer.base_layer.prompt_tokens is None, "nothing is left behind"
 
 
-def test_attention_that_reads_no_tokens_is_refused():
-    with pytest.raises(ValueError, match="attention that reads `prompt_tokens`"):
+def test_attention_that_takes_no_tokens_is_refused():
+    with pytest.raises(ValueError, match="attention that takes `prompt_tokens`"):
         prompted(attention="sdpa")
     with pytest.raises(ValueError, match="from 1 up"):
         VisualPromptConfig(num_tokens=0)
+
+
+def test_a_form_that_takes_no_tokens_is_not_used_in_silence():
+    model = prompted()
+    set_attention(model.vision_encoder, "sdpa")
+    with pytest.raises(TypeError, match="prompt_tokens"):
+        model(torch.randn(1, 3, 64, 64))

@@ -100,13 +100,65 @@ def test_whole_models_agree(form, size):
             torch.testing.assert_close(a.grad / scale, b.grad / scale, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_half_precision():
-    model = SamForSemanticSegmentation.from_sam(tiny_sam(), attention="blocks").eval()
-    pixels = torch.randn(1, 3, 64, 64)
-    expected = model(pixels).logits
-    with torch.autocast("cpu", torch.bfloat16):
-        actual = model(pixels).logits
-    assert (actual - expected).abs().max() < 0.1 * expected.abs().max()
+class Given(torch.nn.Module):
+    """Stands in for the fused projection: its output is given."""
+
+    def __init__(self, qkv):
+        super().__init__()
+        self.qkv, self.out_features = qkv, qkv.shape[-1]
+
+    def forward(self, hidden_states):
+        return self.qkv
+
+
+@pytest.mark.parametrize("scores", [37, 1 << 21], ids=lambda n: f"{n} scores at a time")
+@pytest.mark.parametrize("size", [(14, 14), (6, 9)])
+def test_blocks_in_half_precision_round_nothing_but_their_result(size, scores, monkeypatch):
+    """Queries, keys and values in bf16; eager attention on the same numbers in double precision is the judge."""
+    monkeypatch.setattr(attention, "BLOCK_SCORES", scores)
+    judge, x = layer(size), torch.empty(3, *size, 24)
+    qkv, probe = torch.randn(3, *size, 72).bfloat16(), torch.randn(3, *size, 24).bfloat16()
+    judge.proj = torch.nn.Identity()
+    ours = copy.deepcopy(judge)
+    ours.__class__, ours.form = RelativeAttention, "blocks"
+    found = []
+    for module, dtype in ((judge.double(), torch.float64), (ours, torch.bfloat16)):
+        module.qkv = Given(qkv.to(dtype).requires_grad_())
+        leaves = [module.qkv.qkv, module.rel_pos_h, module.rel_pos_w]
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            out, _ = module(x)
+        found.append([out.detach(), *torch.autograd.grad(out, leaves, probe.to(dtype))])
+    half = 2**-8  # twice what rounding to bf16 may change
+    for name, expected, value in zip(("output", "qkv", "rows", "columns"), *found, strict=True):
+        rtol = half if value.dtype is torch.bfloat16 else 1e-5
+        atol = 1e-5 * expected.detach().abs().max().item()
+        torch.testing.assert_close(
+            value.double(), expected, rtol=rtol, atol=atol, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def test_autocast_changes_nothing_in_blocks_not_even_around_the_backward_pass():
+    shapes = [(1, 2, 6, 3)] * 3 + [(1, 2, 6, 2), (1, 2, 6, 3)]
+    inputs, found = [torch.randn(shape, requires_grad=True) for shape in shapes], []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = attention.attend_in_blocks(*inputs, 0.5)
+            found.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    assert all(torch.equal(one, other) for one, other in zip(*found))
+
+
+def test_whole_models_in_half_precision_are_no_worse_than_transformers():
+    pixels, errors = torch.randn(2, 3, 64, 64), {}
+    exact = SamForSemanticSegmentation.from_sam(tiny_sam(), attention="eager").double().eval()
+    with torch.no_grad():
+        expected = exact.get_image_embeddings(pixels.double())
+        for form in ("eager", "blocks", "vectors"):
+            model = SamForSemanticSegmentation.from_sam(tiny_sam(), attention=form).eval()
+            with torch.autocast("cpu", torch.bfloat16):
+                actual = model.get_image_embeddings(pixels)
+            errors[form] = float((actual.double() - expected).norm() / expected.norm())
+    assert errors["eager"] < 0.02
+    assert max(errors.values()) < 1.1 * errors["eager"]
 
 
 def test_maps_too_wide_for_fused_kernels_go_in_blocks(monkeypatch):

@@ -85,7 +85,7 @@ def test_equals_segment_anything(judge, tmp_path):
         # A random decoder's logits are small: they are held to their own size.
         scale = upsampled.std()
         assert scale > 0
-        torch.testing.assert_close(model(pixels[i : i + 1]).logits / scale, upsampled / scale, **MODEL._asdict())
+        torch.testing.assert_close(model(pixels[i : i + 1]).foreground / scale, upsampled / scale, **MODEL._asdict())
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def test_wrapped_weights_load(judge, tmp_path, wrapper):
     weights = {f"module.{k}": v for k, v in judge.state_dict().items()} if wrapper else judge.state_dict()
     torch.save({wrapper: weights, "epoch": 3} if wrapper else weights, tmp_path / "sam.pth")
     model = SamForSemanticSegmentation.from_pretrained(tmp_path / "sam.pth", image_size=32)
-    assert model(torch.randn(1, 3, 32, 32)).logits.shape == (1, 1, 32, 32)
+    assert model(torch.randn(1, 3, 32, 32)).logits.shape == (1, 2, 32, 32)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
@@ -93,13 +94,18 @@ def test_images_that_never_come_again_are_not_kept(tmp_path):
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
-def test_a_damaged_entry_is_made_anew(tmp_path):
+@pytest.mark.parametrize("damage", ["cut short", "of another size", "of another name"])
+def test_a_damaged_entry_is_made_anew(tmp_path, damage):
     model, base = adapted([3])
     base.frozen_block_cache = FrozenBlockCache(base.vision_encoder, tmp_path, training_images=True)
     pixels = torch.randn(1, 3, 64, 64)
     first, _ = run(model.train(), pixels)
     (entry,) = tmp_path.rglob("*.safetensors")
-    entry.write_bytes(entry.read_bytes()[:100])
+    if damage == "cut short":
+        entry.write_bytes(entry.read_bytes()[:100])
+    else:
+        hidden = load_file(entry)["hidden"]
+        save_file({"hidden": hidden[:, :1]} if damage == "of another size" else {"other": hidden}, entry)
     again, _ = run(model, pixels)
     assert torch.equal(first, again)
 

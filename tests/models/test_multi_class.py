@@ -27,7 +27,7 @@ def test_all_tokens_begin_as_sams_own_mask():
     assert masks.shape == (2, 5, 16, 16)
     for token in range(1, 5):
         torch.testing.assert_close(masks[:, token], masks[:, 0], **exact())
-    assert binary(pixels).logits.shape == (2, 1, 64, 64)
+    assert binary(pixels).logits.shape == (2, 2, 64, 64)
 
 
 @pytest.mark.parametrize("head", ["mask-classification", "per-pixel"])

@@ -19,8 +19,8 @@ def adapted(method):
     return model
 
 
-def values_and_gradients(method, precision, halve):
-    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+def values_and_gradients(method, precision, halve, seed=2):
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
     model = adapted(method).train()
     if halve:
         halve_frozen_weights(model.base_model.model.vision_encoder, precision)
@@ -42,15 +42,21 @@ def test_halved_projections_change_no_bit_of_values_and_gradients(method):
 
 @pytest.mark.parametrize("method", ["lora", "conv-lora", "bitfit", "ssf"])
 def test_half_precision_from_block_to_block_errs_no_more_than_half_precision_does(method):
-    exact, exact_grads = values_and_gradients(method, "fp32", False)
     errors = []
-    for halve in (False, True):
-        logits, grads = values_and_gradients(method, "bf16", halve)
-        wanted = torch.cat([exact_grads[name].flatten() for name in grads])
-        found = torch.cat([grad.flatten() for grad in grads.values()])
-        errors.append(((logits - exact).norm() / exact.norm(), (found - wanted).norm() / wanted.norm()))
-    for before, after in zip(*errors):
-        assert after < 3 * before, errors  # one more rounding at each of the sums between blocks
+    for seed in (
+        2,
+        3,
+        4,
+    ):  # some batches are near a kink of the decoder, where any rounding moves the gradients by 10 %
+        exact, exact_grads = values_and_gradients(method, "fp32", False, seed)
+        for halve in (False, True):
+            logits, grads = values_and_gradients(method, "bf16", halve, seed)
+            wanted = torch.cat([exact_grads[name].flatten() for name in grads])
+            found = torch.cat([grad.flatten() for grad in grads.values()])
+            distances = (logits - exact).norm() / exact.norm(), (found - wanted).norm() / wanted.norm()
+            errors.append([float(distance.detach()) for distance in distances])
+    before, after = (torch.tensor(errors[start::2]).median(dim=0).values for start in (0, 1))
+    assert (after < 2 * before).all(), errors  # one more rounding at each of the sums between blocks
 
 
 def test_blocks_pass_on_bf16():

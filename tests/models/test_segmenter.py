@@ -47,7 +47,7 @@ def test_equals_transformers(sam_folder, pixels, attention):
         masks = judge(pixel_values=pixels, multimask_output=False).pred_masks[:, 0]
         upsampled = F.interpolate(masks, size=(64, 64), mode="bilinear", align_corners=False)
         scale = upsampled.std()  # a random decoder's logits are small
-        torch.testing.assert_close(model(pixels).logits / scale, upsampled / scale, **MODEL._asdict())
+        torch.testing.assert_close(model(pixels).foreground / scale, upsampled / scale, **MODEL._asdict())
         torch.testing.assert_close(model.image_positional_embeddings(), judge.get_image_wide_positional_embeddings())
 
 
@@ -96,12 +96,12 @@ def test_other_sizes_equal_sams_own_interpolation(size):
         torch.testing.assert_close(model.get_image_embeddings(pixels), expected, **MODEL._asdict())
         masks = judge(pixel_values=pixels, multimask_output=False).pred_masks[:, 0]
         upsampled = F.interpolate(masks, size=(size, size), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(model(pixels).logits, upsampled, **MODEL._asdict())
+        torch.testing.assert_close(model(pixels).foreground, upsampled, **MODEL._asdict())
 
 
 def test_oblong_images():
     model = SamForSemanticSegmentation.from_sam(tiny_sam(), image_size=(48, 80))
-    assert model(torch.randn(2, 3, 48, 80)).logits.shape == (2, 1, 48, 80)
+    assert model(torch.randn(2, 3, 48, 80)).logits.shape == (2, 2, 48, 80)
     with pytest.raises(ValueError, match="48"):
         model(torch.randn(1, 3, 80, 48))
 
@@ -123,7 +123,7 @@ def test_own_folder_of_an_oblong_model_and_its_resizing(tmp_path):
     loaded = SamForSemanticSegmentation.from_pretrained(tmp_path)
     assert_same(loaded(pixels).logits, model(pixels).logits)
     resized = SamForSemanticSegmentation.from_pretrained(tmp_path, image_size=32)
-    assert resized(torch.randn(1, 3, 32, 32)).logits.shape == (1, 1, 32, 32)
+    assert resized(torch.randn(1, 3, 32, 32)).logits.shape == (1, 2, 32, 32)
 
 
 def test_loss_is_the_named_one_and_tuples_work(pixels):
@@ -131,7 +131,7 @@ def test_loss_is_the_named_one_and_tuples_work(pixels):
     labels = torch.randint(0, 2, (2, 64, 64))
     labels[:, :8] = 255
     loss, logits = model(pixels, labels=labels, return_dict=False)
-    torch.testing.assert_close(loss, segmentation_loss("bce-dice", logits, labels, 255))
+    torch.testing.assert_close(loss, segmentation_loss("bce-dice", logits[:, 1:], labels, 255))
     (only,) = model(pixels, return_dict=False)
     assert torch.equal(only, logits)
 

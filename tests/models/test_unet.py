@@ -26,8 +26,8 @@ def test_the_binary_loss_is_that_of_the_settings(loss):
     labels = (pixels[:, 0] > 0).long()
     labels[0, :5] = 255
     output = model(pixels, labels=labels)
-    assert output.logits.shape == (2, 1, 32, 48)
-    torch.testing.assert_close(output.loss, segmentation_loss(loss, output.logits, labels, 255))
+    assert output.logits.shape == (2, 2, 32, 48)
+    torch.testing.assert_close(output.loss, segmentation_loss(loss, output.foreground, labels, 255))
     with pytest.raises(ValueError, match="7"):
         model(pixels, labels=labels.masked_fill(labels == 1, 7))
 
@@ -42,7 +42,9 @@ def test_classes_that_compete(classes):
     torch.testing.assert_close(output.logits, output.mask_logits.log_softmax(dim=1), atol=1e-5, rtol=1e-5)
     expected = per_pixel_loss(output.mask_logits, labels, class_weights=model.class_weights)
     torch.testing.assert_close(output.loss, expected)
-    assert model.train()(pixels).logits is None
+    assert torch.equal(model.train()(pixels).logits, output.logits)
+    model.logits_in_training = False
+    assert model(pixels).logits is None
 
 
 def test_an_image_is_segmented_alike_alone_and_among_others():

@@ -240,7 +240,7 @@ def test_the_average_changes_no_step(averaged_run, make_config, tmp_path):
     without_time = [[{**json.loads(line), "seconds": 0} for line in log] for log in logs]
     assert without_time[0] == without_time[1]
     assert not list(last_checkpoint(tmp_path / "plain").glob("averaged*"))
-    one, other = (json.loads((run / "metrics.json").read_text())["val"]["iou"] for run in (folder, tmp_path / "plain"))
+    one, other = (json.loads((run / "metrics.json").read_text())["val"]["mae"] for run in (folder, tmp_path / "plain"))
     assert one != other, "or the test before would see nothing"
 
 

@@ -105,7 +105,7 @@ def test_pipes_in_a_checkpoint_are_not_waited_for(run, file):
     os.mkfifo(path)
     config = RunConfig.load(run / "config.yaml")
     config.override(["epochs=3"])
-    with pytest.raises(InputError, match=r"checkpoint-6.*damaged .*it is no ordinary file"):
+    with pytest.raises(InputError, match=r"checkpoint-6.*is no ordinary file"):
         train(config, run, resume=True)
 
 
@@ -115,7 +115,7 @@ def test_a_pipe_in_the_place_of_the_log(run):
     os.mkfifo(run / "log.jsonl")
     config = RunConfig.load(run / "config.yaml")
     config.override(["epochs=3"])
-    with pytest.raises(OSError, match="it is no ordinary file"):
+    with pytest.raises(InputError, match=r"log\.jsonl is no ordinary file"):
         train(config, run, resume=True)
 
 

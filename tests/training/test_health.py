@@ -68,6 +68,31 @@ def test_a_step_without_a_finite_loss_changes_nothing(make_config, tmp_path, spo
     assert [name for name in after_one if not torch.equal(after_one[name], after_two[name])] == []
 
 
+def test_a_scaler_that_sees_no_clipping_skips_such_a_step_too(make_config, tmp_path, spoil, monkeypatch):
+    """As with fp16 on a GPU: the gradients of step 2 of three are nan, and the Trainer does not clip."""
+    whole, scalers = SegmentationTrainer.__init__, []
+
+    def with_scaler(self, **settings):
+        whole(self, **settings)
+        self.precision, self.accelerator.native_amp = "fp16", True
+        self.accelerator.state._mixed_precision = "fp16"
+        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        scalers.append(self.accelerator.scaler)
+
+    monkeypatch.setattr(SegmentationTrainer, "__init__", with_scaler)
+    norms = []
+    for max_grad_norm in (1e9, 0.0):
+        config = make_config(epochs=1, max_steps=3, max_grad_norm=max_grad_norm)
+        spoil({2})
+        metrics = train(config, tmp_path / str(max_grad_norm))
+        assert metrics["skipped_steps"] == 1
+        assert scalers[-1].get_scale() == 4.0, "it saw the step"
+        norms.append([line["grad_norm"] for line in log_of(tmp_path / str(max_grad_norm))])
+    assert norms[0][0] == pytest.approx(norms[1][0])
+    assert norms[0][2] == pytest.approx(norms[1][2])
+    assert norms[0][2] < 8
+
+
 def test_gradients_may_be_at_fault_too(make_config, tmp_path, monkeypatch):
     """A finite loss whose gradient is not."""
     whole = SamForSemanticSegmentation.loss_of

@@ -308,9 +308,14 @@ def test_a_cache_that_the_disk_cannot_hold_is_refused(make_config, tmp_path, mon
 
 def test_a_filled_cache_needs_no_more_room_and_goes_even_if_turned_off(make_config, tmp_path, monkeypatch):
     output = tmp_path / "run"
-    settings = {"adapt_last": 1, "batch_size": 1}
+
+    def make(**cache):
+        config = make_config(adapt_last=1, batch_size=1, **cache)
+        config.data.augmentation = "none"  # one version of each image: the first epoch has them all
+        return config
+
     monkeypatch.setattr("convlora.training.run._finish", lambda *_: {})
-    train(make_config(**settings, cache=True), output)
+    train(make(cache=True), output)
     entries = list((output / "cache").rglob("*.safetensors"))
     assert entries
     (output / "cache" / "notes.txt").write_text("mine")
@@ -319,10 +324,10 @@ def test_a_filled_cache_needs_no_more_room_and_goes_even_if_turned_off(make_conf
     free = sum(entry.stat().st_size for entry in entries) // 2
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free})())
     with pytest.raises(InputError, match="--no-cache"):
-        train(make_config(**settings, cache=True), tmp_path / "new")
-    train(make_config(**settings, cache=True), tmp_path / "copy", resume=True)
+        train(make(cache=True), tmp_path / "new")
+    train(make(cache=True), tmp_path / "copy", resume=True)
     assert [path.name for path in (tmp_path / "copy" / "cache").iterdir()] == ["notes.txt"]
-    train(make_config(**settings, cache=False), output, resume=True)
+    train(make(cache=False), output, resume=True)
     assert [path.name for path in (output / "cache").iterdir()] == ["notes.txt"]
 
 

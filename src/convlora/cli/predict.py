@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -80,9 +81,11 @@ def predict(
         from convlora.cli.progress import progress_bar, window_bar
         from convlora.inference.left_out import parts_left_out
         from convlora.inference.passed_over import passed_over
-        from convlora.inference.predict import add_shares, run_jobs
-        from convlora.inference.resuming import DoneList, fingerprint
+        from convlora.inference.predict import run_jobs, shares_of
+        from convlora.inference.resuming import PRESENCE, DoneList, fingerprint
         from convlora.inference.segmenter import Segmenter
+        from convlora.inference.shares import add_shares, check_shares
+        from convlora.locking import among_others
         from convlora.models.bundled import absolute
         from convlora.storage import sweep
 
@@ -92,40 +95,47 @@ def predict(
     how: list[Any] = [tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision]
     how += [name for name, is_given in (("tta", tta), ("plain", plain)) if is_given]
     done = DoneList(output, fingerprint(run, *how), processes.process_index)
-    earlier = done.earlier(jobs) if resume else {}
-    processes.wait_for_everyone()  # all have read it
-    if processes.is_main_process:
-        sweep(output, {path.stem for job in jobs for path in (job.mask, job.overlay) if path is not None})
-        if not resume:
-            done.forget()
-        lost = coordinates_lost(jobs, tiled=tiles is not None)
-        for note in (passed_over(images, found, output), lost, parts_left_out(found)):
-            if note is not None:
-                err.print(f"Note: {note}", markup=False, soft_wrap=True)
-    processes.wait_for_everyone()  # nobody has written yet
-    own = [job for job in jobs if job not in earlier][processes.process_index :: processes.num_processes]
-    with progress_bar() as bar:
-        task = bar.add_task("Predicting", total=len(own), note="")
-        images_done = partial(bar.advance, task)
-        shown = None if tiles is None else window_bar(bar)
-        new = run_jobs(
-            segmenter,
-            own,
-            batch_size=batch_size,
-            tiles=tiles,
-            plain=plain,
-            progress=images_done,
-            windows=shown,
-            done=done,
-        )
-        results = gather_object(list(new))
-    if not processes.is_main_process:
-        return
-    order = {str(job.image): place for place, job in enumerate(jobs)}
-    results = sorted([*earlier.values(), *results], key=lambda result: order[result["image"]])
-    add_shares(output, segmenter.classes, results)
-    if not any("error" in result for result in results):  # else the others are kept for when these are mended
-        done.forget()
+    with among_others(output, PRESENCE) if processes.is_main_process else nullcontext() as presence:
+        earlier = done.earlier(jobs) if resume else {}
+        processes.wait_for_everyone()  # all have read it
+        if presence is not None:
+            stems = {path.stem for job in jobs for path in (job.mask, job.overlay) if path is not None}
+            check_shares(output, segmenter.classes, (job.mask.stem for job in jobs))
+            with presence.alone() as is_alone:
+                if is_alone:  # or it might be what another prediction is writing
+                    sweep(output, stems)
+                if is_alone and not resume:
+                    done.forget()
+            lost = coordinates_lost(jobs, tiled=tiles is not None)
+            for note in (passed_over(images, found, output), lost, parts_left_out(found)):
+                if note is not None:
+                    err.print(f"Note: {note}", markup=False, soft_wrap=True)
+        processes.wait_for_everyone()  # nobody has written yet
+        own = [job for job in jobs if job not in earlier][processes.process_index :: processes.num_processes]
+        with progress_bar() as bar:
+            task = bar.add_task("Predicting", total=len(own), note="")
+            images_done = partial(bar.advance, task)
+            shown = None if tiles is None else window_bar(bar)
+            new = run_jobs(
+                segmenter,
+                own,
+                batch_size=batch_size,
+                tiles=tiles,
+                plain=plain,
+                progress=images_done,
+                windows=shown,
+                done=done,
+            )
+            results = gather_object(list(new))
+        if presence is None:
+            return
+        order = {str(job.image): place for place, job in enumerate(jobs)}
+        results = sorted([*earlier.values(), *results], key=lambda result: order[result["image"]])
+        add_shares(output, segmenter.classes, shares_of(results))
+        if not any("error" in result for result in results):  # else the others are kept for when these are mended
+            with presence.alone() as is_alone:
+                if is_alone:
+                    done.forget()
     if earlier:
         err.print(f"{len(earlier)} of {len(jobs)} images were done before.")
     failed = [result for result in results if "error" in result]

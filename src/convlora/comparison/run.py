@@ -14,6 +14,7 @@ from convlora.comparison.plan import Plan, PlannedRun, Variant, shared_settings
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import read_metrics
+from convlora.links import check_own
 from convlora.methods.registry import resolve_options
 from convlora.storage import make_folder, write_text
 from convlora.training.config import IN_OLDER_VERSIONS, RunConfig
@@ -22,6 +23,7 @@ from convlora.training.usable_data import load_data
 from convlora.untrusted import UnreadableError, parse_json, read_text, read_yaml
 
 SETTINGS = "comparison.yaml"
+_OWN = {SETTINGS, "runs", "compare.json", "compare.csv", "report.html"}
 
 
 Runner = Callable[[RunConfig, Path], None]
@@ -123,6 +125,7 @@ def train_in_own_process(config: RunConfig, folder: Path) -> None:
 
 
 def _check_folder(plan: Plan, output: Path) -> None:
+    check_own(output, _OWN.__contains__)
     settings, path = shared_settings(plan.base), output / SETTINGS
     if not path.is_file() or not any(output.glob("runs/**/config.yaml")):  # nothing was trained yet
         if not path.is_file() and (output.is_file() or (output.is_dir() and any(output.iterdir()))):

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.utils import load_peft_weights
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from convlora.errors import InputError
 from convlora.inference.runs import first_line
@@ -18,8 +18,9 @@ from convlora.methods.registry import method_config
 from convlora.models import SegmentationModel
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.weight_files import read_shapes
-from convlora.untrusted import UnreadableError, read_json
+from convlora.untrusted import UnreadableError, ordinary, read_json
 
+WEIGHTS = "adapter_model.safetensors"  # as PEFT calls them
 _LARGEST_CONFIG = 1 << 20  # bytes
 
 
@@ -46,26 +47,62 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
         base, str(method["name"]), options, targets=sam_layers, modules_to_save=MODULES_TO_SAVE, blocks=blocks
     )
     _compare(folder / "adapter_config.json", config)
-    weights = folder / "adapter_model.safetensors"
+    weights = folder / WEIGHTS
     found = _shapes(weights)
     _compare_rank(weights, found, config)
     config.inference_mode = True
     with torch.device("meta"):  # whose tensors take no memory, whatever size is claimed
         outline = get_peft_model(type(base)(cast("Any", base.config)), copy.deepcopy(config))
-        # PEFT would ask the Hub about a vocabulary, even that of a bundled SAM; there is none.
-        outlined = get_peft_model_state_dict(outline, save_embedding_layers=False)
-        needed = {name: list(value.shape) for name, value in outlined.items()}
-    different = sorted(name for name in needed.keys() | found.keys() if needed.get(name) != found.get(name))
-    if different:  # PEFT would leave what is missing as it was drawn
-        first = different[0]
+        needed = _needed(outline)
+    different = difference(found, needed)
+    if different is not None:
         raise InputError(
-            f"{weights} does not fit the run: {len(different)} of {len(needed)} tensors are missing, unknown or of "
-            f"another size ({first[:120]}: {found.get(first)} instead of {needed.get(first)}). Restore the file, or "
-            "give the SAM it was trained from with --model."
+            f"{weights} does not fit the run: {different}. Restore the file, or give the SAM it was trained from with "
+            "--model."
         )
     adapted = get_peft_model(base, config)
-    set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+    set_peft_model_state_dict(adapted, load_file(ordinary(weights), device="cpu"))
     return adapted
+
+
+def load_weights(model: PeftModel, weights: Path) -> None:
+    """Puts the weights in a file into a model that has its adapter already.
+
+    PEFT's and transformers' own loaders take whatever they find in a folder: other files, pickles among them, and
+    weights that replace those of the SAM.
+
+    Args:
+        model: The model.
+        weights: A safetensors file as PEFT writes it. The sizes in it are compared before anything else is read.
+
+    Raises:
+        OSError: If it cannot be read.
+        SafetensorError: If it is damaged.
+        ValueError: If it does not fit.
+    """
+    different = difference(read_shapes(weights), _needed(model))
+    if different is not None:  # PEFT would leave what is missing as it was drawn
+        raise ValueError(f"{weights.name} does not fit: {different}")
+    set_peft_model_state_dict(model, load_file(ordinary(weights), device="cpu"))
+
+
+def _needed(model: PeftModel) -> dict[str, list[int]]:
+    """Names and sizes of what is saved of a model."""
+    # PEFT would ask the Hub about a vocabulary, even that of a bundled SAM; there is none.
+    saved = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: list(value.shape) for name, value in saved.items()}
+
+
+def difference(found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) -> str | None:
+    """In which tensors, by their names and sizes, something differs from what it should be, in words; None: in none."""
+    different = sorted(name for name in needed.keys() | found.keys() if needed.get(name) != found.get(name))
+    if not different:
+        return None
+    first = different[0]
+    return (
+        f"{len(different)} of {len(needed)} tensors are missing, unknown or of another size ({first[:120]}: "
+        f"{found.get(first)} instead of {needed.get(first)})"
+    )
 
 
 def _compare(path: Path, config: PeftConfig) -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import glob
+import os
 import struct
+import tempfile
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 
 from PIL.PngImagePlugin import PngImageFile
@@ -15,6 +21,7 @@ from convlora.data.stored import ImageSource
 from convlora.data.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 from convlora.errors import InputError
 from convlora.inference.rows import INSTALL, has_rasterio, reference_of
+from convlora.links import is_plain_file
 from convlora.untrusted import ordinary
 
 SOFTWARE = "convlora"  # written into every result
@@ -95,9 +102,11 @@ def plan(images: Sequence[Path], output: Path, with_overlay: bool, tiled: bool =
         tiled: Whether images are segmented in windows; the result of a GeoTIFF is then one too, `STEM.tif`.
 
     Raises:
-        InputError: If two images would have the same name, or a result would replace an image.
+        InputError: If two images would have the same name, also on a disk that ignores case, or a result would replace
+            an image or something else that is not ours.
     """
     owners: dict[Path, Path] = {}
+    alike: dict[str, list[Path]] = defaultdict(list)
     jobs = []
     for image in images:
         suffix = GEO_SUFFIX if tiled and reference_of(image) is not None else ".png"
@@ -114,11 +123,54 @@ def plan(images: Sequence[Path], output: Path, with_overlay: bool, tiled: bool =
                 )
             if target.resolve() == image.resolve():
                 raise InputError(f"The result for {image} would replace it. Choose another --output.")
-            if target.exists() and not is_own_result(target):
+            if os.path.lexists(target) and not (is_plain_file(target) and is_own_result(target)):
                 raise InputError(f"{target} exists and was not made by convlora. Choose another --output.")
             owners[stem] = image
+            alike[unicodedata.normalize("NFKC", stem.name).casefold()].append(stem)
         jobs.append(job)
+    for stems in alike.values():
+        for one, other in combinations(stems, 2):
+            if _are_one(one, other):
+                raise InputError(
+                    f"{owners[one]} and {owners[other]} would both be written to {one.name} in {output}, because its "
+                    "disk takes their names for the same. Predict them into different folders."
+                )
     return jobs
+
+
+def _are_one(one: Path, other: Path) -> bool:
+    """Whether a disk takes two names in a folder for the same, as those of Windows and macOS do with a and A."""
+    try:
+        with tempfile.TemporaryDirectory(dir=_nearest(one.parent), prefix=".names-") as place:
+            (Path(place) / one.name).touch()
+            return (Path(place) / other.name).exists()
+    except OSError:  # whoever writes there will say what is wrong
+        return False
+
+
+def check_name(job: Job) -> None:
+    """Checks that the disk takes the names of the results.
+
+    Raises:
+        InputError: If one is too long.
+    """
+    for path in (job.mask, job.overlay):
+        if path is not None and len(os.fsencode(path.name)) > _longest_name(_nearest(path.parent)):
+            raise InputError(f"The result of {job.image} would have too long a name, {path.name}. Rename the image.")
+
+
+@lru_cache
+def _longest_name(folder: Path) -> int:
+    """Bytes of the longest name that a folder takes."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return 255
+
+
+def _nearest(folder: Path) -> Path:
+    """A folder, or the nearest one above it that exists."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
 
 
 def coordinates_lost(jobs: Sequence[Job], tiled: bool) -> str | None:

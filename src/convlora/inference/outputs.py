@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from convlora.errors import RunError
 from convlora.inference.flips import mean_bands, mean_logit, views_of
+from convlora.models.outputs import BinaryOutput
 from convlora.models.semantic_maps import bands
 
 
@@ -29,7 +30,7 @@ def foreground_probability(output: Any, index: int, size: tuple[int, int]) -> to
 
 def foreground_logit(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
     """The logit of [`foreground_probability`], `(1, height, width)` float32."""
-    logits = [view.logits[index][None].float() for view in views_of(output)]
+    logits = [view.foreground[index][None].float() for view in views_of(output)]
     return mean_logit([F.interpolate(one, size=size, mode="bilinear", align_corners=False)[0] for one in logits])
 
 
@@ -43,7 +44,7 @@ def check_finite(output: Any, precision: str) -> None:
     Raises:
         RunError: If there is a number that is none.
     """
-    values = [view.logits if is_binary(view) else view.mask_logits for view in views_of(output)]
+    values = [view.foreground if is_binary(view) else view.mask_logits for view in views_of(output)]
     if not bool(torch.stack([torch.isfinite(one).all() for one in values]).all()):
         advice = "Try --precision fp32." if precision != "fp32" else "Its weights are damaged, or were trained badly."
         raise RunError(f"The model's answer holds values that are no numbers. {advice}")
@@ -51,7 +52,7 @@ def check_finite(output: Any, precision: str) -> None:
 
 def is_binary(output: Any) -> bool:
     """Whether a model told the foreground by one logit map."""
-    return getattr(views_of(output)[0], "mask_logits", None) is None
+    return isinstance(views_of(output)[0], BinaryOutput)
 
 
 def own_map(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:

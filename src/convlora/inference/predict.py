@@ -10,18 +10,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from convlora.data.classes import ClassTable
 from convlora.data.images import read_image
 from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
 from convlora.inference.background import in_background
-from convlora.inference.files import Job
+from convlora.inference.files import Job, check_name
 from convlora.inference.outcome import Outcome
 from convlora.inference.palette import class_colours, indexed_image
 from convlora.inference.pictures import picture, save_png
 from convlora.inference.resuming import DoneList
 from convlora.inference.segmenter import SeenImage, Segmenter
-from convlora.inference.shares import read_shares, write_shares
+from convlora.inference.shares import add_shares, check_shares
 from convlora.inference.tiled_job import segment_in_windows
 from convlora.inference.windows import Tiles
 from convlora.storage import make_folder
@@ -40,8 +39,9 @@ def run_jobs(
 ) -> Iterator[dict[str, Any]]:
     """Segments images and writes the results, yielding a description of each.
 
-    An image that cannot be read does not stop the others. At the end `shares.json` is written beside the results,
-    unless `done` keeps account of the images; then the caller writes it for all of them.
+    An image that cannot be read, or whose result cannot have its name, does not stop the others. At the end
+    `shares.json` is written beside the results, unless `done` keeps account of the images; then the caller checks and
+    writes it for all of them.
 
     Args:
         segmenter: The model.
@@ -60,8 +60,8 @@ def run_jobs(
     if batch_size is None:
         batch_size = default_batch(segmenter.device)
     results: list[dict[str, Any]] = []
-    if jobs:
-        read_shares(jobs[0].mask.parent, segmenter.classes)  # or there is a file of that name which is not ours
+    if done is None and jobs:
+        check_shares(jobs[0].mask.parent, segmenter.classes, (job.mask.stem for job in jobs))
     if tiles is None:
         outcomes = _whole(segmenter, jobs, batch_size, plain)
     else:
@@ -85,15 +85,12 @@ def run_jobs(
             done.add(job, result)
         yield result
     if done is None and jobs:
-        add_shares(jobs[0].mask.parent, segmenter.classes, results)
+        add_shares(jobs[0].mask.parent, segmenter.classes, shares_of(results))
 
 
-def add_shares(output: Path, classes: ClassTable, results: Sequence[dict[str, Any]]) -> None:
-    """Writes `shares.json` beside the results, with what stands there of other images."""
-    shares = read_shares(output, classes)
-    shares |= {Path(result["mask"]).stem: result["shares"] for result in results if "shares" in result}
-    if shares:
-        write_shares(output, classes, shares)
+def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The shares of what [`run_jobs`] yielded, by the names under which `shares.json` knows the images."""
+    return {Path(result["mask"]).stem: result["shares"] for result in results if "shares" in result}
 
 
 def _whole(
@@ -106,6 +103,7 @@ def _whole(
 
 def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
     try:
+        check_name(job)
         image = segmenter.see(job.image)
     except InputError as error:
         return job, error
@@ -145,6 +143,7 @@ def _in_windows(
 ) -> Outcome | InputError:
     make_folder(job.mask.parent)  # what is wrong with the folder is wrong for every image
     try:
+        check_name(job)
         return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, plain=plain, progress=windows)
     except InputError as error:
         return error

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convlora.errors import InputError
 from convlora.inference.files import Job
+from convlora.links import open_own
 from convlora.storage import make_folder
-from convlora.untrusted import open_ordinary, read_lines
+from convlora.untrusted import open_ordinary, parse_lines
+
+PRESENCE = ".predicting"  # stands in the folder of results while somebody writes there
 
 
 def fingerprint(run: Path, *how: object) -> str:
@@ -46,15 +47,13 @@ class DoneList:
         """The results that are there already, of images that have not changed since.
 
         Raises:
-            InputError: If one of the hidden files is a link, as in a folder of somebody else.
+            InputError: If one of the hidden files is a link or a pipe, as in a folder of somebody else.
         """
         entries: dict[str, dict[str, Any]] = {}
         for path in sorted(self.output.glob(".done-*.jsonl")):
-            if path.is_symlink():
-                raise _is_link(path)
-            if not path.is_file():  # a pipe would be waited for
-                continue
-            for entry in read_lines(path):
+            with open_own(path, "rb") as file:
+                text = file.read().decode("utf-8", errors="replace")
+            for entry in parse_lines(text):
                 if _is_ours(entry) and entry["made_by"] == self.made_by:
                     entries[entry["key"]] = entry
         found = {}
@@ -70,31 +69,17 @@ class DoneList:
         """Writes down that an image is done; its files are there.
 
         Raises:
-            InputError: If the hidden file is a link.
+            InputError: If the hidden file is a link or a pipe.
         """
         make_folder(self.output)
         entry = {"key": _state(job.image), "made_by": self.made_by, "made": _made(job), "result": result}
-        with open_ordinary(self._own, "a", encoding="utf-8", opener=_not_through_links) as file:
+        with open_own(self._own, "a") as file:
             file.write("\n" + json.dumps(entry) + "\n")  # a process that was killed may have left half a line
 
     def forget(self) -> None:
         """Forgets everything, because all is done or all is to be done again. For one process alone."""
         for path in self.output.glob(".done-*.jsonl"):
             path.unlink(missing_ok=True)
-
-
-def _not_through_links(name: str, flags: int) -> int:
-    # A folder of somebody else may hold a link of that name to anything.
-    try:
-        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError as error:
-        if Path(name).is_symlink():
-            raise _is_link(Path(name)) from error
-        raise
-
-
-def _is_link(path: Path) -> InputError:
-    return InputError(f"{path} is a link, and what it leads to would be written to. Remove it, or leave out --resume.")
 
 
 def _made(job: Job) -> list[str]:

@@ -154,6 +154,7 @@ class Segmenter:
                 image_size=settings["model"]["image_size"],
                 attention=settings["model"]["attention"],
                 num_classes=classes.num_classes,
+                id2label=dict(enumerate(classes.names)),
                 head=settings["model"].get("head", "auto"),
                 num_mask_tokens=settings["model"].get("num_mask_tokens"),
                 detail=settings["model"].get("detail", "none"),  # runs of older versions have none

@@ -2,52 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from convlora.data.classes import ClassTable
-from convlora.errors import InputError
+from convlora.errors import InputError, shown
 from convlora.inference.files import SOFTWARE
 from convlora.inference.palette import class_colours
+from convlora.links import is_link
+from convlora.locking import only_one
 from convlora.storage import write_json
 from convlora.untrusted import read_json
 
 NAME = "shares.json"
+_LOCK = ".shares.lock"
+_LARGEST = 1 << 30  # bytes; a million images take a tenth of it
 
 
-def read_shares(output: Path, classes: ClassTable) -> dict[str, dict[str, float]]:
-    """The shares that earlier predictions of the same classes left in a folder.
+def check_shares(output: Path, classes: ClassTable, images: Iterable[str]) -> None:
+    """Checks before a prediction that its shares can be added to what is in a folder.
 
     Args:
         output: The folder of the results.
         classes: The classes.
+        images: Names of the images that are about to be predicted.
 
-    Returns:
-        Share of each class by the name of the image; empty if there is no file, or one of other classes.
+    Raises:
+        InputError: If there is a file of that name which is none of ours, or shares of other classes would be lost.
+    """
+    named, earlier = _read(output)
+    lost = [] if named in (None, list(classes.names)) else sorted(earlier.keys() - set(images))
+    if lost:
+        raise InputError(
+            f"{output / NAME} has shares of other classes, also for images that are not predicted now, such as "
+            f"{shown(lost[0])}. Choose another --output."
+        )
+
+
+def add_shares(output: Path, classes: ClassTable, shares: Mapping[str, Mapping[str, float]]) -> None:
+    """Writes the file: the classes with their colours, and the shares, which sum to 1, by the name of the image.
+
+    What stands there of other images and the same classes stays, also if other processes write at the same time.
 
     Raises:
         InputError: If there is a file of that name which is none of ours.
     """
+    if not shares:
+        return
+    with only_one(output, _LOCK, wait=True):
+        named, earlier = _read(output)
+        kept = earlier if named == list(classes.names) else {}
+        content: dict[str, Any] = {
+            "software": SOFTWARE,
+            "classes": list(classes.names),
+            "colors": [list(colour) for colour in class_colours(classes)],
+            "images": dict(sorted({**kept, **shares}.items())),
+        }
+        write_json(output / NAME, content)
+
+
+def _read(output: Path) -> tuple[list[str] | None, dict[str, Mapping[str, float]]]:
+    """Classes and shares that earlier predictions left in a folder."""
     path = output / NAME
-    if not path.exists():
-        return {}
+    if not path.exists() and not is_link(path):
+        return None, {}
     try:
-        content = read_json(path, largest=1 << 30)
+        if is_link(path):
+            raise ValueError("a link")
+        content = read_json(path, _LARGEST)
         if not str(content["software"]).startswith(SOFTWARE):
             raise ValueError("not made by convlora")
-        same = content["classes"] == list(classes.names)
-        return dict(content["images"]) if same else {}
+        return list(content["classes"]), dict(content["images"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} exists and was not made by convlora. Choose another --output.") from error
-
-
-def write_shares(output: Path, classes: ClassTable, shares: Mapping[str, Mapping[str, float]]) -> None:
-    """Writes the file: the classes with their colours, and the shares, which sum to 1, by the name of the image."""
-    content: dict[str, Any] = {
-        "software": SOFTWARE,
-        "classes": list(classes.names),
-        "colors": [list(colour) for colour in class_colours(classes)],
-        "images": dict(sorted(shares.items())),
-    }
-    write_json(output / NAME, content)

@@ -9,6 +9,8 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
+from convlora.methods.cards import tell_how_to_load
+
 
 @dataclass
 class WrappingConfig(PeftConfig):
@@ -23,6 +25,11 @@ class WrappingConfig(PeftConfig):
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to wrap."})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out."})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules trained in full."})
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Writes the configuration, and into the card beside it how the adapter is loaded."""
+        super().save_pretrained(save_directory, **kwargs)
+        tell_how_to_load(save_directory)
 
     def require_positive(self, name: str) -> None:
         """Checks that a setting is a whole number from 1 up.
@@ -66,11 +73,13 @@ class WrappingTuner(BaseTuner):
     ) -> None:
         if isinstance(target, self.tuner_layer_cls):
             target.update_layer(adapter_name, peft_config)
+            target.train(target.training)  # what is new in it
             return
         try:
             layer = self.tuner_layer_cls(target, adapter_name, peft_config)
         except ValueError as error:
             raise ValueError(f"{error} (`target_modules` matches '{current_key}'.)") from error
+        layer.train(target.training)  # a model in evaluation mode stays there
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)

@@ -11,7 +11,8 @@ precision. Here it is never written out. Both forms are exact:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -36,14 +37,19 @@ class RelativeAttention(SamVisionAttention):
 
     form: str = "auto"
     _laid_out: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
-    prompt_tokens: torch.Tensor | None = None  # (n, C) that every map sees too, see `convlora.methods.visual_prompts`
 
-    def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False) -> tuple[torch.Tensor, None]:
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        output_attentions: bool = False,
+        prompt_tokens: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, None]:
         """Attends within each map.
 
         Args:
             hidden_states: `(B, H, W, C)`.
             output_attentions: Ignored: the attention matrix never exists.
+            prompt_tokens: `(n, C)` that every map sees too, see `convlora.methods.visual_prompts`.
 
         Returns:
             `(B, H, W, C)`, and None in the place of the attention matrix.
@@ -55,20 +61,28 @@ class RelativeAttention(SamVisionAttention):
             self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
         form = self._form(hidden_states, height + width)
-        # The scores of the fused kernels are scaled with the bias in them, so the bias is divided beforehand.
-        share = 1.0 if form == "blocks" else 1.0 / self.scale
-        if self.use_rel_pos:
-            rows, columns = relative_bias(query, *self._bias_tables((height, width), query.dtype, share))
-        else:
-            rows = query.new_zeros(batch, heads, height * width, height)
-            columns = query.new_zeros(batch, heads, height * width, width)
+        if prompt_tokens is not None:  # the blocks know cells only
+            form = "vectors"
         if form == "blocks":
-            out = attend_in_blocks(query, key, value, rows, columns, self.scale)
+            with torch.autocast(query.device.type, enabled=False):  # which would round every product
+                q, k, v = (at_least_single(part) for part in (query, key, value))
+                rows, columns = self._bias(q, (height, width), 1.0)
+                out = attend_in_blocks(q, k, v, rows, columns, self.scale).to(value.dtype)
         else:
-            tokens = self.prompt_tokens
-            more = None if tokens is None else self._keys_and_values(tokens.to(hidden_states.dtype), batch)
+            more = None
+            if prompt_tokens is not None:
+                more = self._keys_and_values(prompt_tokens.to(hidden_states.dtype), batch)
+            # The scores of the fused kernels are scaled with the bias in them, so the bias is divided beforehand.
+            rows, columns = self._bias(query, (height, width), 1.0 / self.scale)
             out = attend_with_vectors(query, key, value, rows, columns, self.scale, more)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1)), None
+
+    def _bias(self, query: torch.Tensor, size: tuple[int, int], share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The two parts of the bias, times `share`, see [`relative_bias`]."""
+        if self.use_rel_pos:
+            return relative_bias(query, *self._bias_tables(size, query.dtype, share))
+        rows, columns = (query.new_zeros(*query.shape[:3], side) for side in size)
+        return rows, columns
 
     def _bias_tables(
         self, size: tuple[int, int], dtype: torch.dtype, share: float
@@ -78,11 +92,12 @@ class RelativeAttention(SamVisionAttention):
         if any(table.requires_grad for table in tables) or torch.compiler.is_compiling():
             return lay_out(tables[0], size[0], dtype, share), lay_out(tables[1], size[1], dtype, share)
         key = (size, dtype, share, *((table.data_ptr(), table._version) for table in tables))
-        if self._laid_out is None or self._laid_out[0] != key:
+        laid_out = self._laid_out  # looked up once: another thread may replace it meanwhile
+        if laid_out is None or laid_out[0] != key:
             with torch.inference_mode(False), torch.no_grad():  # made in a prediction, they must serve in training too
                 both = lay_out(tables[0], size[0], dtype, share), lay_out(tables[1], size[1], dtype, share)
-            self._laid_out = key, both
-        return self._laid_out[1]
+            self._laid_out = laid_out = key, both
+        return laid_out[1]
 
     def _keys_and_values(self, tokens: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of tokens `(n, C)`, each `(B, heads, n, d)`."""
@@ -90,8 +105,6 @@ class RelativeAttention(SamVisionAttention):
         return key.transpose(0, 1).expand(batch, -1, -1, -1), value.transpose(0, 1).expand(batch, -1, -1, -1)
 
     def _form(self, hidden_states: torch.Tensor, bias_channels: int) -> str:
-        if self.prompt_tokens is not None:  # the blocks know cells only
-            return "vectors"
         if self.form != "auto":
             return self.form
         if hidden_states.device.type == "cpu":
@@ -229,21 +242,40 @@ def attend_in_blocks(
     """Attention for some queries at a time; arguments and result as of [`attend_with_vectors`], but the bias as it is.
 
     Nothing of the size of the attention matrix is kept: the backward pass computes the blocks again, from the logarithm
-    of each query's soft-max denominator.
+    of each query's soft-max denominator. All is computed in the type of the arguments, under autocast too. It should be
+    single precision at least, see [`at_least_single`]: scores rounded to half move the probabilities by percents.
 
     Source: Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021; Dao et al., "FlashAttention", 2022.
     """
-    shape = value.shape
-    flat = [t.flatten(0, 1).float() if t.dtype in (torch.float16, torch.bfloat16) else t.flatten(0, 1)
-            for t in (query, key, value, rows, columns)]  # fmt: skip
+    flat = [part.flatten(0, 1) for part in (query, key, value, rows, columns)]
     out: torch.Tensor = _BlockAttention.apply(*flat, scale)
-    return out.to(value.dtype).view(shape)
+    return out.view(value.shape)
+
+
+def at_least_single(part: torch.Tensor) -> torch.Tensor:
+    """A tensor in single precision if it is in half, and as it is otherwise."""
+    return part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
+
+
+def _without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A step of an autograd function whose operations keep the type of their arguments.
+
+    The backward pass may run within a user's autocast, so it does not suffice that the forward pass does not.
+    """
+
+    @wraps(function)
+    def step(ctx: Any, first: torch.Tensor, *others: Any) -> Any:
+        with torch.autocast(first.device.type, enabled=False):
+            return function(ctx, first, *others)
+
+    return step
 
 
 class _BlockAttention(torch.autograd.Function):
     """Attention of `(M, N, d)` queries, keys and values with implicit bias `(M, N, H)` and `(M, N, W)`."""
 
     @staticmethod
+    @_without_autocast
     def forward(
         ctx: Any,
         query: torch.Tensor,
@@ -269,6 +301,7 @@ class _BlockAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @_without_autocast
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, rows, columns, out, log_sum = ctx.saved_tensors
         (grad_out,) = grads

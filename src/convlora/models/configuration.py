@@ -1,12 +1,13 @@
 """Configuration of SAM as a semantic segmenter."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import SamConfig
 
 from convlora.losses import LOSSES
 from convlora.models.detail import FINEST
+from convlora.models.labels import COUNTS, take_names
 
 IMAGE_MULTIPLE = 16  # SAM's patch size in pixels
 LARGEST_SIDE = 4096  # pixels; attention to all of a larger image at once takes hours
@@ -20,7 +21,8 @@ class SamSegmentationConfig(SamConfig):
     Args:
         image_size: Size of the images the model sees, (height, width) in pixels or one side of a square, divisible by
             the patch size (16). Default: the size of the vision encoder's configuration.
-        num_classes: Number of classes, background included.
+        num_classes: Number of classes, background included; transformers' `num_labels` is the same. `id2label` names
+            them. Default: 2.
         head: How classes are told apart: `"binary"`, one logit map, for two classes; `"mask-classification"` or
             `"per-pixel"` for more, see `convlora.models.mask_decoder`. `"auto"`: binary for two classes and mask
             classification for more.
@@ -34,9 +36,10 @@ class SamSegmentationConfig(SamConfig):
     """
 
     model_type = "convlora_sam"
+    attribute_map: ClassVar[dict[str, str]] = {"num_classes": "num_labels"}
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["mask_logits", "class_logits"]  # the Trainer's predictions
 
     image_size: int | list[int] | tuple[int, int] | None = None
-    num_classes: int = 2
     head: str = "auto"
     num_mask_tokens: int | str | None = None
     ignore_index: int = 255
@@ -44,8 +47,12 @@ class SamSegmentationConfig(SamConfig):
     attention: str = "auto"
     detail: str = "none"
 
+    if TYPE_CHECKING:
+        num_classes: int
+
     def __post_init__(self, **kwargs: Any) -> None:
-        """Brings the sizes of all parts in line with `image_size`."""
+        """Brings the sizes of all parts in line with `image_size`, and the names of the classes with their number."""
+        settle_names(self, kwargs)
         super().__post_init__(**kwargs)
         vision, prompt = self.vision_config, self.prompt_encoder_config
         patch = vision.patch_size
@@ -91,6 +98,22 @@ class SamSegmentationConfig(SamConfig):
         """Cells of the image embedding, (height, width)."""
         height, width = as_size(self.image_size)
         return height // self.vision_config.patch_size, width // self.vision_config.patch_size
+
+
+def settle_names(config: Any, settings: dict[str, Any]) -> None:
+    """Gives a configuration that is being made the names of its classes.
+
+    Args:
+        config: The configuration, whose fields are set.
+        settings: Everything else that it was made from; what concerns the classes is taken out.
+
+    Raises:
+        ValueError: If two settings contradict each other.
+    """
+    counts = {key: settings.pop(key, None) for key in COUNTS}
+    names = take_names({**counts, "id2label": config.id2label, "label2id": config.label2id})
+    config.id2label = names if names is not None else {0: "LABEL_0", 1: "LABEL_1"}
+    config.label2id = {name: number for number, name in config.id2label.items()}
 
 
 def as_size(image_size: Any) -> tuple[int, int]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
@@ -66,12 +66,12 @@ class FrozenBlockCache:
         name = hashlib.blake2b(raw.view(torch.uint8).numpy().data, digest_size=20, key=half.encode()).hexdigest()
         path = self.folder / name[:2] / f"{name}.safetensors"
         try:
-            return load_file(ordinary(path), device=str(device))["hidden"]
+            return _read(path, self._size(encoder, image), str(device))
         except (
             FileNotFoundError,
             NotOrdinaryError,
             SafetensorError,
-            KeyError,
+            ValueError,
         ):  # not there, or cut short by a full disk: made anew
             hidden = self._run(encoder, image)
         if self.writable:
@@ -87,6 +87,11 @@ class FrozenBlockCache:
             self.writable = False
             self.tell(f"The cache takes no more images ({error}); the run goes on without keeping new ones.")
 
+    @staticmethod
+    def _size(encoder: SamVisionEncoder, image: torch.Tensor) -> list[int]:
+        patch, channels = encoder.config.patch_size, encoder.config.hidden_size
+        return [1, image.shape[-2] // patch, image.shape[-1] // patch, channels]
+
     def _run(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             hidden: torch.Tensor = encoder.patch_embed(pixel_values)
@@ -94,6 +99,15 @@ class FrozenBlockCache:
                 hidden = hidden + encoder.pos_embed
             for layer in encoder.layers[: self.blocks]:
                 hidden = layer(hidden)
+        return hidden
+
+
+def _read(path: Path, size: list[int], device: str) -> torch.Tensor:
+    """An entry; its size is compared first, because the folder may be somebody else's."""
+    with safe_open(ordinary(path), framework="pt", device=device) as file:
+        if file.get_slice("hidden").get_shape() != size:
+            raise ValueError(f"{path} is of another size")
+        hidden: torch.Tensor = file.get_tensor("hidden")
         return hidden
 
 

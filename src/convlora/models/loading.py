@@ -34,7 +34,7 @@ def load_model(
         attention: Of a SAM, see [`SamForSemanticSegmentation.from_pretrained`], as for `num_mask_tokens`.
         num_mask_tokens: Of a SAM.
         detail: Of a SAM.
-        **task: `num_classes`, `head`, `loss` and `ignore_index`.
+        **task: `num_classes`, `id2label`, `head`, `loss` and `ignore_index`.
 
     Raises:
         InputError: If an option of the method does not fit, or the SAM cannot be read.

@@ -159,7 +159,7 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
     def from_binary(
         cls, decoder: SemanticMaskDecoder, *, num_classes: int, num_mask_tokens: int, head: str
     ) -> MultiClassMaskDecoder:
-        """Takes over the modules of a binary decoder; tokens and classifier are new.
+        """Takes over the modules of a binary decoder, or of one for other classes; tokens and classifier are new.
 
         The published tokens start as copies. Equal tokens predict equal masks, the cheapest match changes from step to
         step, and no token ever settles on a class: three classes that differ in colour were not told apart after 200
@@ -168,7 +168,7 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
         several = cls(decoder.config, num_classes=num_classes, num_mask_tokens=num_mask_tokens, head=head)
         first = decoder.mask_tokens.weight[0].detach()
         for name, module in decoder.named_children():
-            if name != "mask_tokens":
+            if name not in ("mask_tokens", "classifier"):
                 setattr(several, name, module)
         with torch.no_grad():
             apart = 0.5 * torch.randn(num_mask_tokens, len(first)) * first.std().clamp(min=1e-3)

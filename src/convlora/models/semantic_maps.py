@@ -23,7 +23,8 @@ def class_scores(mask_logits: torch.Tensor, class_logits: torch.Tensor | None) -
     """
     if class_logits is None:
         return mask_logits.softmax(dim=-3)
-    return torch.einsum("...nk,...nhw->...khw", class_logits.softmax(dim=-1)[..., :-1], mask_logits.sigmoid())
+    with torch.autocast(mask_logits.device.type, enabled=False):  # which would round the sums
+        return torch.einsum("...nk,...nhw->...khw", class_logits.softmax(dim=-1)[..., :-1], mask_logits.sigmoid())
 
 
 def bands(

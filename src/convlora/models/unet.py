@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from convlora.losses import LOSSES, check_labels, per_pixel_loss, segmentation_loss
-from convlora.models.configuration import IMAGE_MULTIPLE, checked_size
-from convlora.models.segmenter import MultiClassOutput
+from convlora.models.configuration import IMAGE_MULTIPLE, checked_size, settle_names
+from convlora.models.outputs import BinaryOutput, MultiClassOutput
 from convlora.models.semantic_maps import class_scores
 
 IMAGE_SIZE = 256  # side in pixels, where none is given: a U-Net has no size of its own
@@ -28,7 +26,8 @@ class UNetSegmentationConfig(PreTrainedConfig):
         image_size: Size of the images the model sees, (height, width) in pixels or one side of a square, divisible by
             16, as for a SAM. Default: 256.
         width: Channels at full resolution, divisible by 8; they double at each of the four levels below.
-        num_classes: Number of classes, background included.
+        num_classes: Number of classes, background included; transformers' `num_labels` is the same. `id2label` names
+            them. Default: 2.
         head: `"binary"`, one logit map, for two classes; `"per-pixel"` for any number. `"auto"`: binary for two
             classes and per pixel for more.
         ignore_index: Label of pixels that count nowhere.
@@ -36,16 +35,21 @@ class UNetSegmentationConfig(PreTrainedConfig):
     """
 
     model_type = "convlora_unet"
+    attribute_map: ClassVar[dict[str, str]] = {"num_classes": "num_labels"}
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["mask_logits", "class_logits"]  # the Trainer's predictions
 
     image_size: int | list[int] | tuple[int, int] | None = None
     width: int = 16
-    num_classes: int = 2
     head: str = "auto"
     ignore_index: int = 255
     loss: str = "structure"
 
+    if TYPE_CHECKING:
+        num_classes: int
+
     def __post_init__(self, **kwargs: Any) -> None:
         """Checks the values."""
+        settle_names(self, kwargs)
         super().__post_init__(**kwargs)
         self.image_size = checked_size(IMAGE_SIZE if self.image_size is None else self.image_size, IMAGE_MULTIPLE)
         if self.width < GROUPS or self.width % GROUPS:
@@ -81,6 +85,8 @@ class UNetForSemanticSegmentation(PreTrainedModel):
     base_model_prefix = "unet"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
+    accepts_loss_kwargs = False  # the loss is a mean over the batch
+    class_weights: torch.Tensor | None
     vision_encoder = None  # nothing of it is pretrained or stays frozen
     frozen_block_cache = None
 
@@ -96,7 +102,8 @@ class UNetForSemanticSegmentation(PreTrainedModel):
             features=(width, 2 * width, 4 * width, 8 * width, 16 * width, width),
             norm=("group", {"num_groups": GROUPS}),
         )
-        self.class_weights: torch.Tensor | None = None  # of a training run
+        self.register_buffer("class_weights", None, persistent=False)  # of a training run, as is this
+        self.logits_in_training = True
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -110,19 +117,18 @@ class UNetForSemanticSegmentation(PreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         return_dict: bool | None = None,
-        **kwargs: Any,
-    ) -> SemanticSegmenterOutput | tuple[torch.Tensor, ...]:
+    ) -> BinaryOutput | MultiClassOutput | tuple[torch.Tensor, ...]:
         """Segments a batch of images.
 
         Args:
             pixel_values: Images `(B, 3, H, W)` with ImageNet's mean and standard deviation taken out.
             labels: Class of each pixel, `(B, H, W)` integers, `ignore_index` where it is not known.
-            return_dict: Return an output object (the default) or a tuple.
+            return_dict: Return an output object or a tuple. Default: what the configuration says, an object.
 
         Returns:
-            The loss, if labels are given, and the logits at the input's size: for the head `"binary"` those of the
-            foreground, `(B, 1, H, W)`. For several classes `mask_logits` `(B, K, H, W)`, and in the place of logits,
-            when not in training, the logarithm of the class scores, `(B, K, H, W)`.
+            The loss, if labels are given, and the logits at the input's size: for the head `"binary"` those of both
+            classes, `(B, 2, H, W)`, see [`BinaryOutput`]. For several classes the logarithm of the class scores,
+            `(B, K, H, W)`, and `mask_logits`, from which they are made.
 
         Raises:
             ValueError: If a label is neither a class nor `ignore_index`.
@@ -131,17 +137,19 @@ class UNetForSemanticSegmentation(PreTrainedModel):
             check_labels(labels, self.config.num_classes, self.config.ignore_index)
         # The loss in single precision: half precision cannot tell probabilities near 1 apart.
         logits = self.network(pixel_values).float()
-        output: SemanticSegmenterOutput
+        output: BinaryOutput | MultiClassOutput
         if self.config.head_in_use == "binary":
-            output = SemanticSegmenterOutput(logits=logits)
+            output = BinaryOutput.of(logits)
         else:
-            scores = None if self.training else class_scores(logits, None).clamp(min=1e-12).log()
+            wanted = self.logits_in_training or not self.training
+            scores = class_scores(logits, None).clamp(min=1e-12).log() if wanted else None
             output = MultiClassOutput(logits=scores, mask_logits=logits)
         if labels is not None:
-            output = replace(output, loss=self.loss_of(output, labels))
-        return output if return_dict is not False else output.to_tuple()
+            output = type(output)(loss=self.loss_of(output, labels), **output)
+        as_object = self.config.return_dict if return_dict is None else return_dict
+        return output if as_object else output.to_tuple()
 
-    def loss_of(self, output: SemanticSegmenterOutput, labels: torch.Tensor) -> torch.Tensor:
+    def loss_of(self, output: BinaryOutput | MultiClassOutput, labels: torch.Tensor) -> torch.Tensor:
         """The loss of what [`forward`] returned, a scalar in single precision; nothing waits for the device.
 
         Args:
@@ -149,6 +157,8 @@ class UNetForSemanticSegmentation(PreTrainedModel):
             labels: As for `forward`, but not checked.
         """
         common: dict[str, Any] = {"ignore_index": self.config.ignore_index, "class_weights": self.class_weights}
-        if not isinstance(output, MultiClassOutput) or output.mask_logits is None:
-            return segmentation_loss(self.config.loss, output.logits, labels, **common)
+        if isinstance(output, BinaryOutput):
+            return segmentation_loss(self.config.loss, output.foreground.contiguous(), labels, **common)
+        if output.mask_logits is None:
+            raise ValueError("this output has no masks")
         return per_pixel_loss(output.mask_logits, labels, **common)

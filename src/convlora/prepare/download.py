@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from convlora.errors import InputError, RunError
+from convlora.links import open_own
 from convlora.prepare.catalogue import RemoteFile
 from convlora.storage import make_folder, write_json
 from convlora.untrusted import open_ordinary, read_json
@@ -131,7 +132,7 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> None:
         etag = answer.headers.get("ETag") or ""
         validator = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
         write_json(_notes(part), {"url": url, "validator": validator})
-        with open_ordinary(part, "ab" if start else "wb") as stream:
+        with open_own(part, "ab" if start else "wb") as stream:
             while chunk := answer.read(_CHUNK):
                 stream.write(chunk)
                 start += len(chunk)

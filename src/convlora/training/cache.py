@@ -12,11 +12,13 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from convlora.data.augmentation import VERSIONS
 from convlora.errors import InputError
+from convlora.links import below, is_plain_file
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.frozen_blocks import FrozenBlockCache
 from convlora.storage import make_folder
 
 FOLDER = "cache"
+_ENTRY = re.compile(r"[0-9a-f]{16}/[^/]+/[^/]+\.safetensors")
 
 
 def start_cache(
@@ -71,16 +73,17 @@ def start_cache(
 
 def end_cache(output: Path) -> None:
     """Deletes the cache of a run, also one of an earlier start. For one process, when no other reads it any more."""
-    for entry in _entries(output / FOLDER):
+    root = output / FOLDER
+    for entry in _entries(root):
         entry.unlink(missing_ok=True)
-    for folder in sorted((output / FOLDER).glob("**/"), reverse=True):
+    for folder in [*reversed([path for path in below(root) if not is_plain_file(path)]), root]:
         with contextlib.suppress(OSError):  # what is not ours stays
             folder.rmdir()
 
 
 def _entries(root: Path) -> list[Path]:
-    """The files of a cache, and nothing else that may lie in its folder."""
-    return [path for path in root.glob("*/*/*.safetensors") if re.fullmatch(r"[0-9a-f]{16}", path.parent.parent.name)]
+    """The files of a cache, and nothing else that may lie in its folder or that a link in it leads to."""
+    return [path for path in below(root) if _ENTRY.fullmatch(path.relative_to(root).as_posix()) and is_plain_file(path)]
 
 
 def _size(entry: Path) -> int:

@@ -8,7 +8,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from convlora.errors import RunError
+from convlora.links import open_own
 from convlora.storage import finite, write_text
 from convlora.training.reporting import Reporter
-from convlora.untrusted import open_ordinary, read_lines
+from convlora.untrusted import parse_lines
 
 PATIENCE = 30.0  # seconds that a run which is to end waits for images
 WARM_UP_STEPS = 2  # not counted in the time per step: buffers are allocated and kernels chosen in them
@@ -93,7 +94,8 @@ class LogFile(TrainerCallback):
             return
         kept = []
         if state.global_step and self.path.exists():
-            kept = [entry for entry in read_lines(self.path) if _is_line(entry, state.global_step)]
+            with open_own(self.path, "r") as file:
+                kept = [entry for entry in parse_lines(file.read()) if _is_line(entry, state.global_step)]
             self._seconds_before = kept[-1]["seconds"] if kept else 0.0
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._begin = time.perf_counter()
@@ -119,7 +121,7 @@ class LogFile(TrainerCallback):
             "grad_norm": logs.get("grad_norm"),
             "seconds": round(seconds, 3),
         }
-        with open_ordinary(self.path, "a", encoding="utf-8") as file:
+        with open_own(self.path, "a") as file:
             file.write(json.dumps(finite(entry)) + "\n")
 
 
@@ -153,6 +155,20 @@ class ProgressReport(TrainerCallback):
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
         if state.is_world_process_zero:
             self.reporter.train_end()
+
+
+class OnTrainBegin(TrainerCallback):
+    """Calls something when model and optimizer are ready, before the first step.
+
+    Args:
+        call: What.
+    """
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        self.call()
 
 
 class EpochOrder(TrainerCallback):

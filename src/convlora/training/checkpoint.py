@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,18 @@ def save_state(path: Path, state: Any) -> None:
     save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path, {"tree": json.dumps(tree)})
 
 
-def load_state(path: Path) -> Any:
-    """Reads what [`save_state`] wrote; tensors come to the CPU."""
+def load_state(path: Path, check: Callable[[Any], None] = lambda outline: None) -> Any:
+    """Reads what [`save_state`] wrote; tensors come to the CPU.
+
+    Args:
+        path: The file.
+        check: Called first with the outline of the state, in which tensors and arrays have their sizes and no content
+            (they are on PyTorch's `meta` device); what it raises ends the reading before memory is taken.
+    """
     with safe_open(ordinary(path), framework="pt", device="cpu") as file:
         tree = json.loads(file.metadata()["tree"])
-        return _put_together(tree, file)
+        check(_put_together(tree, lambda name: torch.empty(file.get_slice(name).get_shape(), device="meta")))
+        return _put_together(tree, file.get_tensor)
 
 
 def random_state() -> dict[str, Any]:
@@ -76,15 +84,16 @@ def _take_apart(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     raise TypeError(f"cannot save a {type(value).__name__} in a checkpoint")
 
 
-def _put_together(tree: Any, file: Any) -> Any:
+def _put_together(tree: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
     if not isinstance(tree, dict):
         return tree
     if "tensor" in tree:
-        return file.get_tensor(tree["tensor"])
+        return tensor(tree["tensor"])
     if "array" in tree:
-        return _put_together(tree["array"], file).numpy().astype(tree["type"])
+        values: torch.Tensor = _put_together(tree["array"], tensor)
+        return values if values.is_meta else values.numpy().astype(tree["type"])
     if "list" in tree:
-        return [_put_together(entry, file) for entry in tree["list"]]
+        return [_put_together(entry, tensor) for entry in tree["list"]]
     if "tuple" in tree:
-        return tuple(_put_together(entry, file) for entry in tree["tuple"])
-    return {_put_together(key, file): _put_together(entry, file) for key, entry in tree["dict"]}
+        return tuple(_put_together(entry, tensor) for entry in tree["tuple"])
+    return {_put_together(key, tensor): _put_together(entry, tensor) for key, entry in tree["dict"]}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from convlora.errors import InputError
 from convlora.inference.runs import SAM
+from convlora.links import check_own
 from convlora.locking import LOCK
-from convlora.storage import forget_old_folder, recover_folder, swap_folder, sweep
+from convlora.storage import forget_old_folder, is_unfinished, old_folder, recover_folder, swap_folder, sweep
 from convlora.training.config import RunConfig
 from convlora.training.origin import SAMPLES
 
@@ -27,7 +28,17 @@ _LEFT_BY_A_FALSE_START = {
 }
 
 _ADAPTER = "adapter"
-_OWN = {*_LEFT_BY_A_FALSE_START, _ADAPTER, "metrics.json", "images.jsonl"}
+_OWN = {
+    *_LEFT_BY_A_FALSE_START,
+    _ADAPTER,
+    old_folder(Path(_ADAPTER)).name,
+    LOCK,
+    "metrics.json",
+    "images.jsonl",
+    "report.html",
+    "confusion.csv",
+    "confusion.svg",
+}
 
 # What may change when a run goes on. Anything else would make it another run.
 _MAY_CHANGE = {
@@ -59,9 +70,7 @@ def check_folder(output: Path, resume: bool) -> str | None:
         InputError: If the folder holds something else, or a run that was not asked to be resumed.
     """
     names = {path.name for path in output.iterdir()} - {LOCK} if output.exists() else set()
-    link = next((name for name in sorted(names & _OWN) if (output / name).is_symlink()), None)
-    if link is not None:
-        raise InputError(f"{output / link} is a link, and a run may lead nowhere else. Put the files themselves there.")
+    check_own(output, _is_own)
     recover_folder(output / _ADAPTER)
     forget_old_folder(output / _ADAPTER)
     sweep(output)
@@ -78,6 +87,11 @@ def check_folder(output: Path, resume: bool) -> str | None:
         go_on = ", or --resume to go on with its run" if "config.yaml" in names else ""
         raise InputError(f"The folder {output} is not empty. Give another --output{go_on}.")
     return None
+
+
+def _is_own(name: str) -> bool:
+    """Whether something in a run folder is written, removed or read again by training."""
+    return name in _OWN or name.startswith(f".{_ADAPTER}-") or is_unfinished(name)
 
 
 def new_adapter(output: Path, step: int) -> Path:

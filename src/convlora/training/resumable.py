@@ -6,18 +6,21 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
+import torch
 from safetensors import SafetensorError
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from convlora.errors import InputError, RunError, is_out_of_memory, quoted, shown
+from convlora.inference.adapters import WEIGHTS, load_weights
 from convlora.storage import send_to_disk, swap_folder
 from convlora.training.averaging import WeightAverage
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
+from convlora.training.expected import check_alike, check_optimizer, check_random_state, check_weights, trained_names
 from convlora.training.health import Health
 from convlora.training.patience import why_stop
 from convlora.training.sharding import (
@@ -97,6 +100,7 @@ class ResumableTrainer(Trainer):
     patience: int | None
     average: WeightAverage | None = None
     on_checkpoint: Callable[[], None]
+    _checkpoint: Path | None = None  # that is resumed
 
     def is_complete(self, checkpoint: Path) -> bool:
         """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
@@ -118,14 +122,27 @@ class ResumableTrainer(Trainer):
         """The model has the weights meanwhile that are validated and kept: the average if there is one."""
         return nullcontext() if self.average is None else self.average.in_place()
 
-    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+        """The Trainer's; what is missing in its checkpoints is taken over when it is ready to begin."""
+        self._checkpoint = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def take_over(self) -> None:
+        """Takes over what the Trainer knows nothing of, when model and optimizer are in their last place."""
+        if self._checkpoint is not None:
+            self._take_over_history()
         if self.ema:
-            self.average = WeightAverage(self.model, self.optimizer, self.ema)  # of weights in their last place
-            if resume_from_checkpoint is not None:
-                with reading(Path(resume_from_checkpoint)):
-                    self.average.load_state_dict(load_state(Path(resume_from_checkpoint) / _AVERAGE_NAME))
-        return prepared
+            self.average = WeightAverage(self.model, self.optimizer, self.ema)
+            if self._checkpoint is not None:
+                self._load_average(self.average, self._checkpoint)
+
+    def _load_average(self, average: WeightAverage, checkpoint: Path) -> None:
+        def check(outline: Any) -> None:
+            check_alike(outline["updates"], torch.zeros(()))
+            check_weights(outline["weights"], self.model, trained_names(self.model))
+
+        with reading(checkpoint):
+            average.load_state_dict(load_state(checkpoint / _AVERAGE_NAME, check))
 
     def check_processes(self, checkpoint: Path) -> None:
         """Refuses a checkpoint of another number of processes, whose steps were of another number of images.
@@ -145,7 +162,7 @@ class ResumableTrainer(Trainer):
     def restore_state(self, checkpoint: Path) -> None:
         """Takes over the progress and the history of a checkpoint without training."""
         self.state = _progress(checkpoint)
-        self._load_callback_state()
+        self._take_over_history()
         if self.is_world_process_zero():
             self.keep_only(checkpoint)  # a process that was killed right after writing it may have left more
 
@@ -169,7 +186,7 @@ class ResumableTrainer(Trainer):
                 shutil.rmtree(left_behind, ignore_errors=True)
             unfinished.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        self._save_rng_state(str(unfinished))
+        self._write_random_state(unfinished)
         sharded = is_sharded(self.model)
         weights = trained_weights(self.model) if sharded else None
         optimizer = optimizer_state(self.model, self.optimizer) if sharded else self.optimizer.state_dict()
@@ -182,7 +199,7 @@ class ResumableTrainer(Trainer):
             save_state(unfinished / _STATE_NAME, {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()})
             if average is not None:
                 save_state(unfinished / _AVERAGE_NAME, average)
-            self._save_scaler(str(unfinished))
+            self._write_scaler(unfinished)
             kept = {
                 "history": self.history,
                 **self.account.state_dict(),
@@ -207,9 +224,11 @@ class ResumableTrainer(Trainer):
             if old.name != checkpoint.name:
                 shutil.rmtree(old, ignore_errors=True)
 
+    # ---- what the Trainer would read with its own loaders, which take whatever lies in the folder ----
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         checkpoint, sharded = Path(resume_from_checkpoint), is_sharded(self.model)
-        names = {True: _WEIGHTS_NAME, False: SAFETENSORS_WEIGHTS_NAME}
+        names = {True: _WEIGHTS_NAME, False: WEIGHTS}
         if not (checkpoint / names[sharded]).is_file() and (checkpoint / names[not sharded]).is_file():
             raise InputError(
                 f"The checkpoint {checkpoint} was saved {'without' if sharded else 'with'} FSDP, and can only be "
@@ -217,15 +236,21 @@ class ResumableTrainer(Trainer):
             )
         with reading(checkpoint):
             if sharded:
-                load_trained_weights(self.model, load_state(checkpoint / _WEIGHTS_NAME))
+                check = partial(check_weights, model=self.model, needed=trained_names(self.model))
+                load_trained_weights(self.model, load_state(checkpoint / _WEIGHTS_NAME, check))
             else:
-                super()._load_from_checkpoint(resume_from_checkpoint, model)
+                load_weights(self.model, checkpoint / WEIGHTS)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
+        names = {id(value): name for name, value in self.model.named_parameters()} if is_sharded(self.model) else None
+
+        def check(outline: Any) -> None:
+            check_optimizer(outline["optimizer"], self.optimizer, names)
+
         with reading(Path(checkpoint)):
-            state = load_state(Path(checkpoint) / _STATE_NAME)
+            state = load_state(Path(checkpoint) / _STATE_NAME, check)
             for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
                 # What belongs to the program and not to the run: older versions used other kernels.
                 saved.update({name: group[name] for name in ("foreach", "fused") if name in group})
@@ -242,37 +267,39 @@ class ResumableTrainer(Trainer):
             group["lr"] = rate
         schedule._last_lr = rates
 
-    def _save_scaler(self, output_dir: str) -> None:
-        scaler = getattr(self.accelerator, "scaler", None)
-        if scaler is not None:
-            save_state(Path(output_dir) / _SCALER_NAME, scaler.state_dict())
-
     def _load_scaler(self, checkpoint: str | None) -> None:
         scaler = getattr(self.accelerator, "scaler", None)
         if checkpoint is not None and scaler is not None and (Path(checkpoint) / _SCALER_NAME).exists():
             with reading(Path(checkpoint)):
-                scaler.load_state_dict(load_state(Path(checkpoint) / _SCALER_NAME))
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        save_state(self._rng_path(output_dir), random_state())
+                check = partial(check_alike, own=scaler.state_dict())
+                scaler.load_state_dict(load_state(Path(checkpoint) / _SCALER_NAME, check))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        path = self._rng_path(checkpoint)
+        path = self._random_state_path(Path(checkpoint))
         if path.exists():  # a run resumed with more processes than it was saved with has none for the new ones
             with reading(Path(checkpoint)):
-                restore_random_state(load_state(path))
+                restore_random_state(load_state(path, check_random_state))
 
-    def _rng_path(self, folder: str) -> Path:
-        return Path(folder) / f"random_state_{self.args.process_index}.safetensors"
+    # ---- what goes with them ----
 
-    def _load_callback_state(self) -> None:
-        stored = self.state.stateful_callbacks.pop("history", None)
+    def _write_scaler(self, folder: Path) -> None:
+        scaler = getattr(self.accelerator, "scaler", None)
+        if scaler is not None:
+            save_state(folder / _SCALER_NAME, scaler.state_dict())
+
+    def _write_random_state(self, folder: Path) -> None:
+        save_state(self._random_state_path(folder), random_state())
+
+    def _random_state_path(self, folder: Path) -> Path:
+        return folder / f"random_state_{self.args.process_index}.safetensors"
+
+    def _take_over_history(self) -> None:
+        stored = self.state.stateful_callbacks.get("history")
         if stored:
             with reading(Path(self.args.output_dir)):
                 self.history = stored["attributes"].get("history", self.history)
                 self.account.load_state_dict(stored["attributes"])
                 if "health" in stored["attributes"]:
                     self.health.load_state_dict(stored["attributes"]["health"])
-        super()._load_callback_state()

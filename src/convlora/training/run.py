@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from peft import PeftModel, set_peft_model_state_dict
-from peft.utils import load_peft_weights
+from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
@@ -28,7 +28,8 @@ from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
 from convlora.devices import free_cached_memory, resolve_device, resolve_precision, set_matmul_precision, use_device
 from convlora.errors import InputError, RunError
-from convlora.inference.runs import SAM, adapter_folder, check_sam, read_classes, read_metrics
+from convlora.inference.adapters import WEIGHTS, load_weights
+from convlora.inference.runs import SAM, adapter_folder, check_sam, first_line, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
 from convlora.locking import LOCK, only_one
 from convlora.losses import SetLossSettings
@@ -155,6 +156,7 @@ def _train(
     model = adapt(base, config)
     if config.training.class_weights:
         model.base_model.model.class_weights = class_weights(train_samples, classes, data.values).to(device)
+    model.base_model.model.logits_in_training = False  # they are as large as all masks, and nobody reads them
     model.base_model.model.set_loss_settings = SetLossSettings.weighted(*config.training.set_loss_weights)
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
@@ -311,6 +313,7 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
             config.method.options,
             config.model.source,
             num_classes=classes.num_classes,
+            id2label=dict(enumerate(classes.names)),
             image_size=config.model.image_size,
             **({} if config.training.loss is None else {"loss": config.training.loss}),  # None: that of the head
             ignore_index=classes.ignore_index,
@@ -410,7 +413,7 @@ def _finish(
         model = build_model(config, classes)
         halve_frozen_weights(model.base_model.model.vision_encoder, trainer.precision)
         model.to(trainer.args.device)
-    set_peft_model_state_dict(model, load_peft_weights(str(adapter_folder(output)), device="cpu"))
+    _load_best(model, adapter_folder(output) / WEIGHTS)
     best = max(
         trainer.history if trainer.val_samples else trainer.history[-1:],
         key=lambda entry: (
@@ -455,6 +458,13 @@ def _finish(
         card = model_card(config, list(classes.names), metrics)
         write_text(output / "adapter" / "README.md", card)
     return metrics
+
+
+def _load_best(model: PeftModel, weights: Path) -> None:
+    try:
+        load_weights(model, weights)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{weights} is damaged ({first_line(error)}). Restore it from a copy.") from error
 
 
 def _earlier_metrics(output: Path) -> dict[str, Any]:

@@ -30,8 +30,13 @@ def trained_weights(model: nn.Module) -> dict[str, Any]:
 
 
 def load_trained_weights(model: nn.Module, weights: dict[str, Any]) -> None:
-    """Puts whole weights into a model, each process its part."""
-    set_model_state_dict(model, weights, options=_WHOLE)
+    """Puts whole trained weights into a model, each process its part.
+
+    What is frozen stays as it came with the SAM, buffers too, whatever else is among the weights: the file may be
+    somebody else's.
+    """
+    trained = {name: value for name, value in weights.items() if _is_trained(model, name)}
+    set_model_state_dict(model, trained, options=_WHOLE)
 
 
 def optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Any]:
@@ -59,6 +64,16 @@ def reshard(model: nn.Module) -> None:
 def whole_number(value: Any) -> Any:
     """A scalar that may be spread over processes, as a plain tensor."""
     return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def _is_trained(model: nn.Module, name: str) -> bool:
+    """Whether a weight, or the module of a buffer, is trained."""
+    owner, _, last = name.rpartition(".")
+    module = model.get_submodule(owner)
+    own: Any = getattr(module, last)
+    if isinstance(own, nn.Parameter):
+        return own.requires_grad
+    return ".modules_to_save." in name or any(one.requires_grad for one in module.parameters(recurse=False))
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:

@@ -19,7 +19,7 @@ from convlora.inference.evaluate import autocast, score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
-from convlora.training.callbacks import EpochOrder
+from convlora.training.callbacks import EpochOrder, OnTrainBegin
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
 from convlora.training.passes import Passes
 from convlora.training.rates import give_rates
@@ -95,10 +95,6 @@ class SegmentationTrainer(ResumableTrainer):
                 "Weights can be spread over processes by FSDP version 2 only: take docs/configs/fsdp.yaml, or leave "
                 "DeepSpeed and FSDP out of the configuration of accelerate."
             )
-        # The loss is a mean over the batch, to be divided by the number of batches accumulated. The Trainer would
-        # take it for one that is normalised already, because the segmenter's forward has keyword arguments.
-        self.model_accepts_loss_kwargs = False
-        self.loss_is_scaled_for_ga = False
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
         self.reporter, self.health, self.passes, self.compile = reporter, health, passes, compile
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
@@ -110,6 +106,7 @@ class SegmentationTrainer(ResumableTrainer):
         self._step_sums: list[Any] = [0.0, 0.0]  # losses of this optimizer step, on the device
         self._step_passes = 0
         self.add_callback(EpochOrder(self._sampler))
+        self.add_callback(OnTrainBegin(self.take_over))
 
     # ---- data ----
 
@@ -122,11 +119,6 @@ class SegmentationTrainer(ResumableTrainer):
         shield_readers(getattr(loader, "base_dataloader", loader))  # accelerate wraps it
         return loader
 
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        """What the readers hand over, on the device, made into what the model takes."""
-        dataset: Any = self.train_dataset
-        return dataset.model_inputs(super()._prepare_inputs(inputs))
-
     # ---- steps ----
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -137,16 +129,13 @@ class SegmentationTrainer(ResumableTrainer):
             give_rates(optimizer, self.model if model is None else model, self.rates)
         return optimizer
 
-    def _get_learning_rate(self) -> float:
-        """The base rate, also where everything that is trained has another."""
-        rate, first = super()._get_learning_rate(), self.lr_scheduler.base_lrs[0]
-        return rate if first == self.args.learning_rate else rate / first * self.args.learning_rate
-
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The task's loss plus the load-balancing loss of the same forward pass."""
         # Given the labels, the model would check them, and so wait for the device. The reader has checked them.
+        dataset: Any = self.train_dataset
+        inputs = dataset.model_inputs(inputs)  # which are on the device, as the readers handed them over
         outputs, balance = self.passes(model, inputs["pixel_values"])
         task_loss = self.model.base_model.model.loss_of(outputs, inputs["labels"])
         balance = balance.to(task_loss.device)
@@ -184,8 +173,8 @@ class SegmentationTrainer(ResumableTrainer):
     def _maybe_log_save_evaluate(self, *args: Any, learning_rate: float | None = None, **kwargs: Any) -> None:
         """The Trainer's, which would wait for the loss of each step that is logged."""
         if self.control.should_log and self.state.global_step > self._globalstep_last_logged:
-            rate = self._get_learning_rate() if learning_rate is None else learning_rate
-            self._pending.add_line(self.state.epoch or 0.0, {"learning_rate": rate})
+            rate = self.lr_scheduler.get_last_lr()[0] if learning_rate is None else learning_rate
+            self._pending.add_line(self.state.epoch or 0.0, {"learning_rate": self._base_rate(rate)})
             self._globalstep_last_logged: int = self.state.global_step
         ends = self.control.should_training_stop or self.control.should_epoch_stop
         now = self.control.should_evaluate or self.control.should_save or ends
@@ -194,6 +183,11 @@ class SegmentationTrainer(ResumableTrainer):
         if now:
             self.store_flos()
         super()._maybe_log_save_evaluate(*args, learning_rate=learning_rate, **kwargs)
+
+    def _base_rate(self, rate: float) -> float:
+        """The base rate that goes with that of the first weights, where all that are trained may have another."""
+        first = self.lr_scheduler.base_lrs[0]
+        return rate if first == self.args.learning_rate else rate / first * self.args.learning_rate
 
     def _mean_over_processes(self, table: torch.Tensor) -> torch.Tensor:
         """The losses of steps averaged over processes, which agree on the rest, `(steps, 4)`."""

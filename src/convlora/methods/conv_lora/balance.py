@@ -11,6 +11,11 @@ from torch import nn
 
 from convlora.methods.conv_lora.gate import Gating, balance_loss
 
+_REENTRANT = (
+    "Conv-LoRA's load-balancing loss gets no gradient from reentrant checkpointing, so its gate would not learn. Use "
+    "the other kind: gradient_checkpointing_kwargs={'use_reentrant': False}, or checkpoint(..., use_reentrant=False)."
+)
+
 
 class BalanceRecord:
     """How evenly one adapter of one layer used its experts in its last forward pass.
@@ -22,6 +27,7 @@ class BalanceRecord:
         weight: Of the layer's share in the load-balancing loss.
         shares: `(2, n)` of each run of the layer in this forward pass, see [`Gating`].
         in_forward: Within a forward pass of the model that holds the layer.
+        has_had_graph: Whether a forward pass has ever left shares with a graph behind them.
         usage: `(n,)` choices of each expert, while they are counted.
     """
 
@@ -29,6 +35,7 @@ class BalanceRecord:
         self.weight = weight
         self.shares: list[torch.Tensor] = []
         self.in_forward = False
+        self.has_had_graph = False
         self.usage: torch.Tensor | None = None
 
     def store(self, gating: Gating, training: bool) -> None:
@@ -36,9 +43,16 @@ class BalanceRecord:
 
         Gradient checkpointing runs the forward pass again inside the backward pass. The loss of the first run is the
         one that was back-propagated; the second would keep its graph alive for nothing.
+
+        Raises:
+            RuntimeError: If the first run had no gradients and the second has, as with reentrant checkpointing. What
+                the gate was to learn from the load-balancing loss would be lost.
         """
         if in_backward():
+            if gating.shares.requires_grad and not self.has_had_graph and self.weight:
+                raise RuntimeError(_REENTRANT)
             return
+        self.has_had_graph = self.has_had_graph or gating.shares.requires_grad
         # A layer that runs several times in one pass counts each time.
         self.shares = [*self.shares, gating.shares] if self.in_forward else [gating.shares]
         if training and self.usage is not None:
@@ -68,7 +82,7 @@ class BalanceRecord:
         return BalanceRecord(self.weight)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"weight": self.weight, "shares": [], "in_forward": False, "usage": None}
+        return {"weight": self.weight, "shares": [], "in_forward": False, "has_had_graph": False, "usage": None}
 
 
 def load_balancing_loss(model: nn.Module) -> torch.Tensor:
@@ -101,7 +115,8 @@ def load_balancing_loss(model: nn.Module) -> torch.Tensor:
         for (weight, _), shares in alike.items()
     ]
     total = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
-    if total.requires_grad:
+    # Within a compiled function there are no hooks on values; the graph goes when the next forward pass begins.
+    if total.requires_grad and not torch.compiler.is_compiling():
 
         def release(grad: torch.Tensor) -> None:
             for record in records:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from peft import LoraConfig
 
+from convlora.methods.cards import tell_how_to_load
 from convlora.methods.peft_types import PeftTypeName
 
 PEFT_TYPE = PeftTypeName("CONV_LORA")
@@ -99,6 +100,11 @@ class ConvLoraConfig(LoraConfig):
         problems = self._problems()
         if problems:
             raise ValueError("ConvLoraConfig: " + "; ".join(problems) + ".")
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Writes the configuration, and into the card beside it how the adapter is loaded."""
+        super().save_pretrained(save_directory, **kwargs)
+        tell_how_to_load(save_directory)
 
     @property
     def scales(self) -> tuple[int, ...]:

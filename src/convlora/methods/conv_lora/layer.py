@@ -33,6 +33,39 @@ def refuse_merge() -> ValueError:
     return ValueError(_NOT_MERGEABLE)
 
 
+def refuse_delta_weight(adapter: str) -> torch.Tensor:
+    """Takes the place of a layer's `get_delta_weight`, which would give `B A` without the experts.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        f"The Conv-LoRA adapter '{adapter}' has no delta weight, because its update depends on the input. Call the "
+        "layer with and without the adapter (`disable_adapter`) to see what it changes."
+    )
+
+
+class Scalings(dict[str, float]):
+    """The scaling of each adapter of a layer, which stays a number.
+
+    PEFT makes a tensor of it to prepare a model for swapping compiled adapters, and then pads their ranks. The experts
+    have a kernel for each pair of ranks, which it does not pad.
+    """
+
+    def __setitem__(self, adapter: str, scaling: float) -> None:
+        """Sets a scaling.
+
+        Raises:
+            ValueError: If it is a tensor.
+        """
+        if isinstance(scaling, torch.Tensor):
+            raise ValueError(
+                "Conv-LoRA adapters cannot be prepared for hot-swapping, because their experts have no rank to be "
+                "padded. Load them beside each other, and switch with `set_adapter`."
+            )
+        super().__setitem__(adapter, scaling)
+
+
 @dataclass
 class LayerSettings:
     """How one adapter of one layer reads its input and chooses its experts."""
@@ -42,6 +75,7 @@ class LayerSettings:
     gate_noise: bool
     grid_size: tuple[int, int] | None
     num_prefix_tokens: int
+    layer: str = ""
 
 
 class ConvLoraVariant(LoraVariant):
@@ -66,6 +100,8 @@ class ConvLoraVariant(LoraVariant):
                 setattr(module, name, nn.ModuleDict())
             module.conv_lora_settings = {}
             module.conv_lora_balance = {}
+            module.scaling = Scalings(module.scaling)
+            module.get_delta_weight = refuse_delta_weight
         r = module.r[adapter_name]
         for name in ADAPTER_LAYER_NAMES:  # an adapter of the same name may have had others
             if adapter_name in getattr(module, name):
@@ -88,6 +124,7 @@ class ConvLoraVariant(LoraVariant):
             gate_noise=config.gate_noise,
             grid_size=config.grid_size,
             num_prefix_tokens=config.num_prefix_tokens,
+            layer=kwargs.get("layer", ""),
         )
         module.conv_lora_balance[adapter_name] = BalanceRecord(config.load_balancing_weight)
 
@@ -107,10 +144,10 @@ class ConvLoraVariant(LoraVariant):
             The sum, of the shape of `result`.
 
         Raises:
-            ValueError: If `x` cannot be read as feature maps; the message holds its shape.
+            ValueError: If `x` cannot be read as feature maps; the message holds its shape and the layer's name.
         """
         settings: LayerSettings = module.conv_lora_settings[active_adapter]
-        height, width, prefix = read_grid(x.shape, settings.grid_size, settings.num_prefix_tokens)
+        height, width, prefix = read_grid(x.shape, settings.grid_size, settings.num_prefix_tokens, settings.layer)
 
         z = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
         tokens = z if prefix == 0 else z[:, prefix:]
@@ -248,13 +285,16 @@ class _AddInPlace(torch.autograd.Function):
         return grad, grad_u, grad_matrix
 
 
-def read_grid(shape: torch.Size, grid_size: tuple[int, int] | None, num_prefix_tokens: int = 0) -> tuple[int, int, int]:
+def read_grid(
+    shape: torch.Size, grid_size: tuple[int, int] | None, num_prefix_tokens: int = 0, name: str = ""
+) -> tuple[int, int, int]:
     """Reads the shape of a layer's input as feature maps.
 
     Args:
         shape: `(B, H, W, C)` or `(B, L, C)`.
         grid_size: Stated (height, width) of the token grid, for `(B, L, C)`.
         num_prefix_tokens: Tokens in front of the grid, for `(B, L, C)`.
+        name: Of the layer, for messages.
 
     Returns:
         Height, width and the number of prefix tokens.
@@ -264,24 +304,25 @@ def read_grid(shape: torch.Size, grid_size: tuple[int, int] | None, num_prefix_t
     """
     if len(shape) == 4:
         return shape[1], shape[2], 0
+    layer = f"the layer '{name}'" if name else "a layer"
     if len(shape) != 3:
         raise ValueError(
-            f"Conv-LoRA needs feature maps (B, H, W, C) or token grids (B, L, C), but a layer received an input of "
-            f"shape {tuple(shape)}. Leave this layer out of `target_modules`."
+            f"Conv-LoRA needs feature maps (B, H, W, C) or token grids (B, L, C), but {layer} received an input of "
+            f"shape {tuple(shape)}. Leave it out of `target_modules`."
         )
     length = shape[1] - num_prefix_tokens
     if grid_size is not None:
         if grid_size[0] * grid_size[1] != length:
             raise ValueError(
                 f"Conv-LoRA was told of a grid of {grid_size[0]} x {grid_size[1]} tokens after {num_prefix_tokens} "
-                f"prefix tokens, but a layer received an input of shape {tuple(shape)}. Set `grid_size` and "
+                f"prefix tokens, but {layer} received an input of shape {tuple(shape)}. Set `grid_size` and "
                 "`num_prefix_tokens` to match it."
             )
         return grid_size[0], grid_size[1], num_prefix_tokens
     side = math.isqrt(max(length, 0))
     if length < 1 or side * side != length:
         raise ValueError(
-            f"Conv-LoRA cannot read an input of shape {tuple(shape)} as a square grid of tokens after "
+            f"Conv-LoRA cannot read the input of shape {tuple(shape)} of {layer} as a square grid of tokens after "
             f"{num_prefix_tokens} prefix tokens. Set `grid_size=(height, width)`, and `num_prefix_tokens` if class or "
             "register tokens come first."
         )

@@ -16,6 +16,7 @@ Nothing of the size of the enlarged map is ever computed, and nothing is approxi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -100,20 +101,24 @@ def axis_tables(scales: tuple[int, ...], size: int, dtype: torch.dtype, device: 
         device: Where they are kept.
     """
     key = (scales, size, dtype, device)
-    if key not in _TABLES:
-        if len(_TABLES) >= _MOST_TABLES:
-            del _TABLES[next(iter(_TABLES))]
-        _TABLES[key] = _make_tables(scales, size, dtype, device)
-    return _TABLES[key]
+    with _LOCK:  # threads may share a model, or have models of their own
+        tables = _TABLES.get(key)
+        if tables is None:
+            if len(_TABLES) >= _MOST_TABLES:
+                del _TABLES[next(iter(_TABLES))]
+            tables = _TABLES[key] = _make_tables(scales, size, dtype, device)
+    return tables
 
 
+_LOCK = Lock()
 _TABLES: dict[tuple[tuple[int, ...], int, torch.dtype, torch.device], AxisTables] = {}
 _MOST_TABLES = 64  # sizes of maps; a model of images of one size has two
 
 
 def tables_in_use() -> list[AxisTables]:
     """All tables there are. Whoever has recorded where they are in memory keeps them alive by this list."""
-    return list(_TABLES.values())
+    with _LOCK:
+        return list(_TABLES.values())
 
 
 def _make_tables(scales: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device) -> AxisTables:

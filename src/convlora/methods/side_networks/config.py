@@ -16,8 +16,8 @@ KINDS = ("ladder", "prompt-generator")
 class SideNetworkConfig(WrappingConfig):
     """Settings of a small network beside a frozen encoder.
 
-    The encoder must have `patch_embed` (pixels to maps `(B, h, w, C)`), a list `layers` of blocks that map such maps to
-    such maps, and a `neck` behind them.
+    The encoder must consist of `patch_embed` (pixels to maps `(B, h, w, C)`), a list `layers` of blocks that map such
+    maps to such maps, and a `neck` behind them. It may have `pos_embed`, which is added to the patches.
 
     Args:
         kind: `"ladder"`: a chain of small transformer blocks reads the output of every block, and what it ends with is

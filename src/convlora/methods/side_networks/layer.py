@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from convlora.methods.side_networks.config import SideNetworkConfig
 from convlora.methods.side_networks.networks import NETWORKS
 
 
 class SideNetworkLayer(nn.Module, BaseTunerLayer):
-    """Lets a network see and change what passes through an encoder, by hooks on its parts.
+    """Lets a network see and change what passes through an encoder.
+
+    The encoder's parts are called here, one after the other, so that what belongs to a batch is in the hands of its own
+    call. Several threads can then share a model, and passes may overlap.
 
     Args:
         base_layer: The encoder, see [`SideNetworkConfig`].
@@ -38,9 +41,6 @@ class SideNetworkLayer(nn.Module, BaseTunerLayer):
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name
-        # Hooks stay until the adapter is unloaded: with checkpointing blocks run again after the forward pass.
-        self._network: list[Any] = []  # in a list, so that it is no module of this one twice
-        self._hooks = self._attach()
         self.update_layer(adapter_name, config)
 
     def __getattr__(self, name: str) -> Any:
@@ -60,35 +60,35 @@ class SideNetworkLayer(nn.Module, BaseTunerLayer):
         this._move_adapter_to_device_of_base_layer(adapter_name)
         this.set_adapter(this.active_adapters, inference_mode=config.inference_mode)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> Any:
         """The encoder's output.
+
+        Args:
+            pixel_values: `(B, 3, H, W)`.
+            **kwargs: For the encoder; there must be none while a side network is active.
 
         Raises:
             ValueError: If more than one adapter is active.
+            TypeError: If the encoder's own pass was asked for something more.
         """
         this: Any = self
+        encoder = this.base_layer
         active = [name for name in this.active_adapters if name in self.side_networks]
         if len(active) > 1:
             raise ValueError("Only one side network can be active at a time. Choose one with `set_adapter`.")
-        self._network[:] = [self.side_networks[active[0]]] if active and not this.disable_adapters else []
-        return this.base_layer(*args, **kwargs)
-
-    def detach(self) -> None:
-        """Takes the hooks off the encoder."""
-        self._network.clear()
-        for hook in self._hooks:
-            hook.remove()
-
-    def _attach(self) -> list[Any]:
-        base: Any = self.base_layer
-        hooks = [
-            base.patch_embed.register_forward_hook(_Begin(self._network)),
-            base.neck.register_forward_pre_hook(_BeforeNeck(self._network)),
-        ]
-        for number, block in enumerate(base.layers):
-            hooks.append(block.register_forward_pre_hook(_BeforeBlock(self._network, number)))
-            hooks.append(block.register_forward_hook(_AfterBlock(self._network, number)))
-        return hooks
+        if not active or this.disable_adapters:
+            return encoder(pixel_values, **kwargs)
+        if kwargs:
+            raise TypeError(f"An encoder with a side network takes pixels alone, not {', '.join(kwargs)}.")
+        network: Any = self.side_networks[active[0]]
+        patches = encoder.patch_embed(pixel_values)
+        state = network.begin(pixel_values, patches)
+        positions = getattr(encoder, "pos_embed", None)
+        hidden = patches if positions is None else patches + positions
+        for number, block in enumerate(encoder.layers):
+            hidden = block(network.before_block(number, hidden, state))
+            state = network.after_block(number, hidden, state)
+        return BaseModelOutput(last_hidden_state=encoder.neck(network.before_neck(hidden, state)))
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Refuses: a network is no change of a weight."""
@@ -96,33 +96,3 @@ class SideNetworkLayer(nn.Module, BaseTunerLayer):
 
     def unmerge(self) -> None:
         """Nothing is ever merged."""
-
-
-@dataclass
-class _Hook:
-    """A hook that finds the network in use; an object and no function, so that a copied model gets its own."""
-
-    network: list[Any]
-    number: int = 0
-
-
-class _Begin(_Hook):
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], patches: torch.Tensor) -> None:
-        if self.network:
-            self.network[0].begin(inputs[0], patches)
-
-
-class _BeforeNeck(_Hook):
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-        return (self.network[0].before_neck(inputs[0]), *inputs[1:]) if self.network else None
-
-
-class _BeforeBlock(_Hook):
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-        return (self.network[0].before_block(self.number, inputs[0]), *inputs[1:]) if self.network else None
-
-
-class _AfterBlock(_Hook):
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if self.network:
-            self.network[0].after_block(self.number, output[0] if isinstance(output, tuple) else output)

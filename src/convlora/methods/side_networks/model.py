@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from convlora.methods.side_networks.layer import SideNetworkLayer
 from convlora.methods.wrapping_tuner import WrappingTuner
 
@@ -18,8 +16,3 @@ class SideNetworkModel(WrappingTuner):
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         # PEFT looks for the name at the end of a key, but here whole modules stand behind it.
         return key.replace(f".{cls.prefix}.{adapter_name}.", f".{cls.prefix}.")
-
-    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        if isinstance(child, SideNetworkLayer) and not isinstance(new_module, SideNetworkLayer):
-            child.detach()
-        super()._replace_module(parent, child_name, new_module, child)

@@ -1,4 +1,7 @@
-"""The networks beside the encoder. Each sees what passes: patches, every block's input and output, the neck's input."""
+"""The networks beside the encoder. Each sees what passes: patches, every block's input and output, the neck's input.
+
+What a network makes of a batch is its state, which it hands out and is handed back: nothing of it stays on the module.
+"""
 
 from __future__ import annotations
 
@@ -33,30 +36,29 @@ class LadderNetwork(nn.Module):
         self.up = nn.Linear(width, channels)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
-        self._state: torch.Tensor | None = None
 
-    def begin(self, pixels: torch.Tensor, patches: torch.Tensor) -> None:
-        """A forward pass begins."""
-        self._state = None
+    def begin(self, pixels: torch.Tensor, patches: torch.Tensor) -> torch.Tensor | None:
+        """The state of a new batch: the chain has not begun."""
+        return None
 
-    def before_block(self, number: int, hidden: torch.Tensor) -> torch.Tensor:
+    def before_block(self, number: int, hidden: torch.Tensor, state: torch.Tensor | None) -> torch.Tensor:
         """The blocks' inputs stay as they are."""
         return hidden
 
-    def after_block(self, number: int, hidden: torch.Tensor) -> None:
-        """Takes one step of the chain."""
+    def after_block(self, number: int, hidden: torch.Tensor, state: torch.Tensor | None) -> torch.Tensor:
+        """Takes one step of the chain; `(B, h, w, width)`."""
         down = self.downs[number]
         seen = down(hidden.detach().to(next(down.parameters()).dtype))
-        if self._state is not None:
+        if state is not None:
             gate = self.gates[number].sigmoid()
-            seen = gate * self._state + (1 - gate) * seen
+            seen = gate * state + (1 - gate) * seen
         else:
             seen = seen + 0 * self.gates[number]  # takes part, so that distributed training finds it used
-        self._state = self.blocks[number](seen)
+        after: torch.Tensor = self.blocks[number](seen)
+        return after
 
-    def before_neck(self, hidden: torch.Tensor) -> torch.Tensor:
+    def before_neck(self, hidden: torch.Tensor, state: torch.Tensor | None) -> torch.Tensor:
         """Adds what the chain ended with."""
-        state, self._state = self._state, None
         return hidden if state is None else hidden + self.up(state).to(hidden.dtype)
 
 
@@ -101,27 +103,24 @@ class PromptGenerator(nn.Module):
         self.up = nn.Linear(width, channels)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
-        self._features: torch.Tensor | None = None
 
-    def begin(self, pixels: torch.Tensor, patches: torch.Tensor) -> None:
-        """Makes the features of a new batch; they are kept for blocks that are computed again in the backward pass."""
+    def begin(self, pixels: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+        """The state of a new batch: its features, `(B, h, w, width)`."""
         dtype = self.of_frequencies.weight.dtype
-        sharp = self.of_frequencies(high_frequencies(pixels).to(dtype))
-        self._features = self.of_patches(patches.detach().to(dtype)) + sharp.permute(0, 2, 3, 1)
+        sharp: torch.Tensor = self.of_frequencies(high_frequencies(pixels).to(dtype))
+        features: torch.Tensor = self.of_patches(patches.detach().to(dtype))
+        return features + sharp.permute(0, 2, 3, 1)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is copied: not the features of the last batch, which belong to a graph."""
-        return {**self.__dict__, "_features": None}
-
-    def before_block(self, number: int, hidden: torch.Tensor) -> torch.Tensor:
+    def before_block(self, number: int, hidden: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Adds the block's prompt."""
-        prompt: torch.Tensor = self.up(F.gelu(self.tunes[number](self._features)))
+        prompt: torch.Tensor = self.up(F.gelu(self.tunes[number](state)))
         return hidden + prompt.to(hidden.dtype)
 
-    def after_block(self, number: int, hidden: torch.Tensor) -> None:
+    def after_block(self, number: int, hidden: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Nothing is read there."""
+        return state
 
-    def before_neck(self, hidden: torch.Tensor) -> torch.Tensor:
+    def before_neck(self, hidden: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Nothing is added there."""
         return hidden
 

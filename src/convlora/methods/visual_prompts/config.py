@@ -21,7 +21,7 @@ class VisualPromptConfig(WrappingConfig):
 
     Args:
         num_tokens: Tokens per layer.
-        target_modules: Names of attention modules that read `prompt_tokens`, as in PEFT.
+        target_modules: Names of attention modules that take `prompt_tokens`, as in PEFT.
         exclude_modules: Names of modules to leave out.
         modules_to_save: Modules trained in full and saved too.
 

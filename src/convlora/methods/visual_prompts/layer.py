@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from convlora.methods.visual_prompts.config import VisualPromptConfig
 
 
 class VisualPromptLayer(nn.Module, BaseTunerLayer):
-    """Gives its tokens to an attention module, which reads them from its attribute `prompt_tokens`.
+    """Gives its tokens to an attention module, as the argument `prompt_tokens` of its forward pass.
 
     Args:
         base_layer: The attention module.
@@ -20,16 +21,17 @@ class VisualPromptLayer(nn.Module, BaseTunerLayer):
         config: Its settings.
 
     Raises:
-        ValueError: If the module does not read prompt tokens, or its width is not known.
+        ValueError: If the module does not take prompt tokens, or its width is not known.
     """
 
     adapter_layer_names = ("visual_prompts",)
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: VisualPromptConfig) -> None:
         super().__init__()
-        if not hasattr(base_layer, "prompt_tokens") or not hasattr(base_layer, "qkv"):
+        takes_tokens = "prompt_tokens" in inspect.signature(base_layer.forward).parameters
+        if not takes_tokens or not hasattr(base_layer, "qkv"):
             raise ValueError(
-                f"Visual prompts need attention that reads `prompt_tokens`, not {type(base_layer).__name__}: "
+                f"Visual prompts need attention that takes `prompt_tokens`, not {type(base_layer).__name__}: "
                 "with SAM set model.attention to auto, blocks or vectors."
             )
         self.base_layer = base_layer
@@ -52,11 +54,9 @@ class VisualPromptLayer(nn.Module, BaseTunerLayer):
         """The attention module's output, with the tokens of all active adapters beside its input."""
         this: Any = self
         tokens = [self.visual_prompts[name] for name in this.active_adapters if name in self.visual_prompts]
-        this.base_layer.prompt_tokens = torch.cat(tokens) if tokens and not this.disable_adapters else None
-        try:
-            return this.base_layer(*args, **kwargs)
-        finally:
-            this.base_layer.prompt_tokens = None
+        if tokens and not this.disable_adapters:
+            kwargs["prompt_tokens"] = torch.cat(tokens)
+        return this.base_layer(*args, **kwargs)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Refuses: tokens are no change of a weight."""
