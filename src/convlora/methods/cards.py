@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from convlora.untrusted import ordinary
+
 _HEADING = "## How to Get Started with the Model"
 _UNFILLED = "[More Information Needed]"
 _TEXT = """This adapter needs the package `convlora`, which makes its method known to PEFT. Without the first line PEFT
@@ -14,8 +16,6 @@ stops with a `KeyError`.
 ```python
 import convlora  # noqa: F401
 from peft import PeftModel
-
-from convlora.untrusted import ordinary
 
 model = PeftModel.from_pretrained(base_model, "FOLDER OR REPOSITORY OF THIS ADAPTER")
 ```
