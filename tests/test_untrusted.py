@@ -1,11 +1,33 @@
 """Reading text files of strangers."""
 
+import ast
+import os
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
 from convlora import untrusted
-from convlora.untrusted import UnreadableError, parse_json, parse_yaml, read_text
+from convlora.data.classes import ClassTable
+from convlora.data.images import read_image, read_mask
+from convlora.data.stored import content_of
+from convlora.data.tiff_header import is_tiff
+from convlora.errors import InputError
+from convlora.inference.files import is_own_result
+from convlora.inference.shares import check_shares
+from convlora.locking import only_one
+from convlora.training.checkpoint import load_state
+from convlora.untrusted import (
+    NotOrdinaryError,
+    UnreadableError,
+    open_ordinary,
+    ordinary,
+    parse_json,
+    parse_yaml,
+    read_bytes,
+    read_lines,
+    read_text,
+)
 
 
 def test_memory_is_taken_for_what_is_there_not_for_what_may_be(tmp_path):
@@ -62,3 +84,98 @@ def test_numbers_that_are_not_the_same_to_all_readers(number, plain):
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("-0", 0), ("0x1f", 31), ("1_000", 1000), ("0.5", 0.5)])
 def test_numbers_that_are(text, value):
     assert parse_yaml(text) == value
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    path = tmp_path / "a.json"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_text,
+        read_bytes,
+        read_lines,
+        ordinary,
+        open_ordinary,
+        lambda path: open_ordinary(path, "a"),
+        lambda path: open_ordinary(path, "wb"),
+        read_image,
+        read_mask,
+        content_of,
+        load_state,
+    ],
+)
+def test_a_pipe_is_refused_where_it_would_be_waited_for(pipe, read):
+    with pytest.raises((OSError, InputError), match="it is no ordinary file"):
+        read(pipe)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+def test_a_pipe_that_somebody_reads_is_refused_too(pipe):
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(NotOrdinaryError):
+            open_ordinary(pipe, "a")
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+def test_pipes_in_the_place_of_results(pipe, tmp_path):
+    assert not is_own_result(pipe)
+    assert not is_tiff(pipe)
+    os.mkfifo(tmp_path / "shares.json")
+    with pytest.raises(InputError, match="was not made by convlora"):
+        check_shares(tmp_path, ClassTable(("a", "b")), ["a"])
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(InputError, match="is no ordinary file"), only_one(tmp_path):
+        pass
+
+
+# Each opens a file by its name and would wait at a pipe. The files read there lie in the package.
+OPENERS = {"open", "read_text", "read_bytes", "safe_open", "load_file", "ZipFile", "PngImageFile", "load_from_json"}
+IN_THE_PACKAGE = {"convlora/recipes/__init__.py", "convlora/prepare/catalogue.py"}
+
+
+def test_all_files_are_opened_by_one_opener():
+    """What is given to other openers has passed `ordinary`, is a temporary file just written, or holds no path."""
+    package = Path(untrusted.__file__).parent
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        place = path.relative_to(package.parent).as_posix()
+        if path == Path(untrusted.__file__) or place in IN_THE_PACKAGE:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in OPENERS:
+                call = ast.unparse(node)
+                if "ordinary(" not in call and "temporary" not in call and not call.startswith(ALLOWED):
+                    found.append(f"{place}: {call}")
+    assert found == []
+
+
+ALLOWED = (
+    "os.open(",  # of the lock, which does not wait, and of what is sent to the disk
+    "read_text(",  # ours
+    "read_bytes(",
+    "memory.open(",
+    "open(path, mode, encoding=None if 'b' in mode else 'utf-8', opener=_opener)",  # of `convlora.links`, stricter
+    "self._archive.open(",
+)
+
+
+@pytest.mark.parametrize("text", ["NaN", '{"a": [Infinity]}', "-Infinity"])
+def test_json_with_what_is_no_number(text):
+    with pytest.raises(UnreadableError, match="which is no number"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "9" * 5000, "{", "[1]", "3", '"a"', "\x00", '{"a": NaN}'])
+def test_lines_that_are_no_objects_are_left_out(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"a": 1}}\n{line}\n{{"b": 2}}\n', encoding="utf-8")
+    assert read_lines(path) == [{"a": 1}, {"b": 2}]

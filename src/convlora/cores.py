@@ -1,6 +1,13 @@
-"""The cores of a CPU that a process may use."""
+"""What a process may use of a machine's cores, how it waits on them, and what it has used of its memory."""
 
 import os
+import sys
+
+import psutil
+
+# A thread that waits for others looks so often whether they are done before it goes to sleep, one microsecond in all.
+# OpenMP's own 300,000 take the core from another process that runs on it, and every operation waits for that.
+SPINS = 1000
 
 
 def usable_cores() -> int:
@@ -9,3 +16,23 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         return os.cpu_count() or 1
+
+
+def wait_asleep() -> None:
+    """Lets the threads of OpenMP go to sleep soon when they wait for each other.
+
+    It has to be called before PyTorch is loaded, and concerns the GNU library of OpenMP, which PyTorch brings along on
+    Linux. Where `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT` is set, it does nothing.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that this process has had so far."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 2**10

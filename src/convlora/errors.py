@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 _MOST_SHOWN = 20
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of writing
 _OUT_OF_MEMORY = (  # in lower case
     "out of memory",  # "CUDA error: out of memory", "MPS backend out of memory", "HIP out of memory"
     "can't allocate memory",  # of a CPU
@@ -38,6 +40,29 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+def printable(text: str) -> str:
+    """Text with escapes in the place of signs that move or colour something on a terminal, or cannot be written.
+
+    Names of files and classes may hold any: an escape sequence can clear the screen, U+202E turns the rest of the line
+    round, and what stands for bytes that are no UTF-8 cannot be printed. Line breaks stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(ascii(sign)[1:-1] if _is_control(sign) else sign for sign in text)
+
+
+def _is_control(sign: str) -> bool:
+    if sign in "\n\t":
+        return False
+    return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in _DIRECTIONS
+
+
+def cell(text: str) -> str:
+    """Text as a cell of a CSV file; `'` stands before what a spreadsheet would take for a formula."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
 
 
 def shown(text: object, longest: int = 200) -> str:

@@ -5,7 +5,6 @@ It is fine-tuned twice, without and with the detail branch, to show what the bra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ from convlora.training.reporting import Reporter
 from convlora.training.run import Interrupted, build_model, train
 from convlora.training.task import settle_task
 from convlora.training.usable_data import UsableData, load_data
+from convlora.untrusted import read_lines
 
 DOMAINS = tuple(TASKS)
 EPOCHS = 12
@@ -226,8 +226,7 @@ def _write_report(
     page.table(["", *columns], rows)
     page.text("The last columns are answers that need no image. A score that is not above them says nothing.", True)
     page.heading("How the training went")
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    steps = [line for line in log if "task_loss" in line]
+    steps = [line for line in read_lines(run / "log.jsonl") if "task_loss" in line]
     losses = smoothed([line["task_loss"] for line in steps], max(1, len(steps) // 20))
     page.svg(
         line_plot(

@@ -1,13 +1,14 @@
-"""Reading text files of strangers: small enough, not too deep, and nothing but plain values."""
+"""Reading files of strangers: ordinary ones, and of text nothing but plain values, small enough and not too deep."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,8 +18,63 @@ LARGEST = 16 << 20  # bytes; class tables are a thousandth of it
 LARGEST_YAML = 1 << 20  # likewise of settings; reading YAML is slow
 
 
+AnyPath = TypeVar("AnyPath", bound=Path | str)
+
+
 class UnreadableError(ValueError):
     """The content is not what it should be; the message is a clause that tells why."""
+
+
+class NotOrdinaryError(OSError):
+    """A pipe, a socket or a device stands in the place of a file."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(errno.EINVAL, "it is no ordinary file", str(path))
+
+
+def ordinary(path: AnyPath) -> AnyPath:
+    """The path, for libraries that open files themselves: they would wait at a pipe for ever.
+
+    Raises:
+        NotOrdinaryError: If a pipe, a socket or a device stands there. What is missing, or a folder, is left to whoever
+            opens it.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - the path may be a text
+    except OSError:
+        return path
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise NotOrdinaryError(path)
+    return path
+
+
+def open_ordinary(path: Path | str, mode: str = "rb", **kwargs: Any) -> Any:
+    """Opens a file, but no pipe, socket or device.
+
+    Args:
+        path: The file.
+        mode: As of `open`.
+        **kwargs: For `open`.
+
+    Raises:
+        OSError: If it cannot be opened.
+        NotOrdinaryError: If it is no file.
+    """
+    given = kwargs.pop("opener", os.open)
+
+    def without_waiting(name: str, flags: int) -> int:
+        handle: int = given(name, flags | getattr(os, "O_NONBLOCK", 0))
+        return handle
+
+    try:
+        file = open(path, mode, opener=without_waiting, **kwargs)  # noqa: SIM115 - for the caller's own block
+    except OSError:
+        ordinary(str(path))  # a pipe that nobody reads cannot be opened for writing
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise NotOrdinaryError(path)
+    return file
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -104,17 +160,23 @@ def parse_json(text: str) -> Any:
     """Reads JSON.
 
     Raises:
-        UnreadableError: If it is none, or gives a key twice. For that texts of more than 16 million characters are not
-            searched, because they would take up to half as long again.
+        UnreadableError: If it is none, holds NaN or Infinity, or gives a key twice. For repeated keys texts of more
+            than 16 million characters are not searched, because they would take up to half as long again.
     """
     try:
-        return json.loads(text, object_pairs_hook=unique_keys if len(text) <= LARGEST else None)
+        hook = unique_keys if len(text) <= LARGEST else None
+        return json.loads(text, object_pairs_hook=hook, parse_constant=_no_number)
     except UnreadableError:
         raise
     except RecursionError as error:
         raise UnreadableError("it is nested too deeply") from error
     except ValueError as error:
         raise UnreadableError(str(error)) from error
+
+
+def _no_number(name: str) -> Any:
+    # Python reads and writes these, but JSON has none, and nobody reckons with them.
+    raise UnreadableError(f"it holds {name}, which is no number")
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -134,35 +196,67 @@ def _repeated(keys: Iterable[Any]) -> str:
     return "it gives a key twice"
 
 
-def read_text(path: Path, largest: int = LARGEST) -> str:
+def read_text(path: Path, largest: int = LARGEST, errors: str = "strict") -> str:
     """Reads a text file in UTF-8, with or without a byte order mark.
 
     Args:
-        path: The file; what is no ordinary file, such as a device without an end, is not read.
+        path: The file.
         largest: Its largest size in bytes.
+        errors: As of `bytes.decode`.
 
     Raises:
         OSError: If it cannot be read.
         UnicodeDecodeError: If it is no such text.
-        UnreadableError: If it is too large, or no file.
+        UnreadableError: If it is too large.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            raise UnreadableError("it is no ordinary file")
-        if state.st_size > largest:
+    with open_ordinary(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest:
             raise UnreadableError(f"it is larger than {largest >> 20} MB, the most that is read")
-        content = file.read(state.st_size)  # as much memory as is asked for is taken first, so not up to the limit
-    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        content: bytes = file.read(size)  # as much memory as is asked for is taken first, so not up to the limit
+    return content.decode("utf-8-sig", errors).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _without_waiting(name: str, flags: int) -> int:
-    # A pipe that nobody writes to would be waited for.
-    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with open_ordinary(path) as file:
+        content: bytes = file.read()
+    return content
 
 
-def _text(path: Path, largest: int) -> str:
+def read_lines(path: Path, largest: int = 1 << 30) -> list[dict[str, Any]]:
+    """The JSON objects of a file that holds one a line; what is none, as when a process was killed, is left out.
+
+    Args:
+        path: The file.
+        largest: Its largest size in bytes.
+
+    Raises:
+        OSError: If it cannot be read.
+        UnreadableError: If it is too large.
+    """
+    return parse_lines(_text(path, largest, errors="replace"))
+
+
+def parse_lines(text: str) -> list[dict[str, Any]]:
+    """The JSON objects of a text that holds one a line, see [`read_lines`]."""
+    entries = []
+    for line in text.splitlines():
+        try:
+            entry = parse_json(line)
+        except UnreadableError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
+
+
+def _text(path: Path, largest: int, errors: str = "strict") -> str:
     try:
-        return read_text(path, largest)
+        return read_text(path, largest, errors)
     except UnicodeDecodeError as error:
         raise UnreadableError("it is not UTF-8 text") from error

@@ -5,10 +5,12 @@ import re
 import pytest
 import torch
 import typer
+from PIL import Image
 
 from convlora.cli import failures
 from convlora.cli.main import run
 from convlora.errors import InputError, RunError
+from convlora.untrusted import NotOrdinaryError
 
 
 @pytest.fixture
@@ -191,3 +193,31 @@ def test_markup_in_a_path_is_text(fails, tmp_path):
     code, message = fails("inspect", tmp_path / "[bold]x")
     assert code == 2
     assert "[bold]x" in message
+
+
+def test_names_move_nothing_on_the_terminal(fails, convlora, tmp_path, trained_run):
+    """In errors, in what is printed, in tables, and in tracebacks."""
+    wild = "\x1b[31mred\x1b]0;title\x07\u202e"
+    for arguments in (["predict", trained_run, f"{tmp_path}/{wild}", "--output", tmp_path], ["data", "check", wild]):
+        code, message = fails(*map(str, arguments))
+        assert code == 2
+        assert r"\x1b[31mred\x1b]0;title\x07\u202e" in message
+        assert "\x1b" not in message
+    (tmp_path / wild).mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / wild / "a.png")
+    _, out, err = convlora(
+        "predict", str(trained_run), str(tmp_path / wild / "a.png"), "--output", str(tmp_path / wild)
+    )
+    _, debug_out, debug_err = convlora("data", "check", wild, "--debug")
+    assert not {"\x1b", "\x07", "\u202e"} & {*out, *err, *debug_out, *debug_err}
+    assert "Traceback" in debug_err
+
+
+def test_readers_that_are_lost_are_named():
+    for told in ("DataLoader worker (pid 7) is killed by signal: Killed.", "DataLoader timed out after 600 seconds"):
+        assert failures._is_lost_reader(RuntimeError(told))
+
+
+def test_a_pipe_in_the_place_of_a_file(capsys):
+    assert failures.exit_code_for(NotOrdinaryError("RUN/log.jsonl"), debug=False) == 2
+    assert "RUN/log.jsonl is a pipe, a socket or a device, and no file." in capsys.readouterr().err

@@ -264,6 +264,22 @@ def test_the_command(convlora, trained_run, tmp_path):
     assert found["tile"].keys() == found["plain"].keys()
 
 
+@pytest.mark.parametrize("options", [[], ["--tile"]])
+def test_plain_results_hold_the_classes_for_every_reader(convlora, trained_run, tmp_path, options):
+    """Readers such as OpenCV's make colours, or shades of grey, of a palette."""
+    Image.fromarray(noise(100, 130)).save(tmp_path / "a.png")
+    arguments = ["predict", trained_run, tmp_path / "a.png", "--device", "cpu", *options]
+    for name, more in (("palette", []), ("plain", ["--plain"])):
+        assert convlora(*arguments, "--output", tmp_path / name, *more)[0] == 0
+    with Image.open(tmp_path / "palette" / "a.png") as one, Image.open(tmp_path / "plain" / "a.png") as other:
+        assert (one.mode, other.mode) == ("P", "L")
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    # With --resume the other kind is not taken for what is asked for.
+    assert convlora(*arguments, "--output", tmp_path / "plain", "--resume")[0] == 0
+    with Image.open(tmp_path / "plain" / "a.png") as image:
+        assert image.mode == "P"
+
+
 def test_the_command_says_what_it_leaves_out(convlora, trained_run, tmp_path):
     for name, channels in (("stack", 1), ("bands", 5)):
         values = np.moveaxis(np.dstack([noise(40, 40)] * 3)[..., : max(channels, 4)], -1, 0)

@@ -19,6 +19,7 @@ from convlora.inference.resuming import DoneList, fingerprint
 from convlora.inference.windows import Tiles
 
 COMMAND = [sys.executable, "-m", "convlora.cli.main"]
+WAITING_AT = [sys.executable, "-m", "tests.helpers.wait_at"]
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
 
@@ -45,13 +46,8 @@ def same(one, other):
 
 def test_killed_and_gone_on_with(trained_run, photos, whole, tmp_path):
     output = tmp_path / "out"
-    # One image that nobody writes to: the process waits for it, with the others done.
-    slow = tmp_path / "photos"
-    shutil.copytree(photos, slow)
-    (slow / "train_005.png").unlink()
-    os.mkfifo(slow / "train_005.png")
-    arguments = ["predict", str(trained_run), str(slow / "*.png"), "--output", str(output), "--device", "cpu"]
-    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
+    arguments = ["predict", str(trained_run), str(photos), "--output", str(output), "--device", "cpu"]
+    process = subprocess.Popen([*WAITING_AT, "train_005", *arguments], stderr=subprocess.DEVNULL)
     for _ in range(1200):
         done = output / ".done-0.jsonl"
         if (output / "train_004.png").is_file() and sum(map(bool, done.read_text().splitlines())) == 5:
@@ -60,8 +56,6 @@ def test_killed_and_gone_on_with(trained_run, photos, whole, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (output / "shares.json").exists()
-    (slow / "train_005.png").unlink()
-    shutil.copy2(photos / "train_005.png", slow / "train_005.png")
     untouched = (output / "train_003.png").stat().st_mtime_ns
     result = subprocess.run([*COMMAND, *arguments, "--resume", "--json"], capture_output=True, text=True, check=True)
     assert "5 of 7 images were done before." in result.stderr
@@ -72,13 +66,10 @@ def test_killed_and_gone_on_with(trained_run, photos, whole, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_told_how_to_go_on(trained_run, photos, whole, tmp_path, number):
-    slow, output = tmp_path / "photos", tmp_path / "out"
-    shutil.copytree(photos, slow)
-    (slow / "train_001.png").unlink()
-    os.mkfifo(slow / "train_001.png")
-    arguments = ["predict", str(trained_run), str(slow / "*.png"), "--output", str(output), "--device", "cpu"]
+    output = tmp_path / "out"
+    arguments = ["predict", str(trained_run), str(photos), "--output", str(output), "--device", "cpu"]
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*WAITING_AT, "train_001", *arguments],
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which jobs in the background ignore
@@ -92,8 +83,6 @@ def test_interrupted_and_told_how_to_go_on(trained_run, photos, whole, tmp_path,
     assert process.returncode == 1
     assert "Interrupted. Go on with the same command and --resume." in told
     assert "Traceback" not in told
-    (slow / "train_001.png").unlink()
-    shutil.copy2(photos / "train_001.png", slow / "train_001.png")
     (output / ".train_003.unfinished-x.png").write_bytes(b"of a killed process")
     (output / ".other.unfinished-x.png").write_bytes(b"of another process, which may be at work")
     subprocess.run([*COMMAND, *arguments, "--resume"], capture_output=True, check=True)

@@ -1,3 +1,4 @@
+import io
 import re
 import shutil
 
@@ -40,7 +41,12 @@ def test_prediction_has_the_images_own_size(segmenter, photo):
 def test_any_kind_of_image_gives_the_same(segmenter, photo):
     image = Image.open(photo).convert("RGB")
     expected = segmenter.predict(photo)
-    for other in (str(photo), image, np.asarray(image)):
+    pixels = np.asarray(image)
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    content = photo.read_bytes()
+    at_its_end = io.BytesIO()
+    image.save(at_its_end, format="PNG")
+    for other in (str(photo), image, pixels, tensor, content, bytearray(content), io.BytesIO(content), at_its_end):
         assert np.array_equal(segmenter.predict(other).probabilities, expected.probabilities)
     grey = segmenter.predict(np.zeros((40, 30), np.uint8))
     assert grey.semantic_map.shape == (40, 30)
@@ -53,6 +59,38 @@ def test_any_kind_of_image_gives_the_same(segmenter, photo):
 def test_other_arrays_are_refused(segmenter, array):
     with pytest.raises(InputError, match=re.escape(str(array.shape))):
         segmenter.predict(array)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ([np.zeros((4, 4), np.uint8)], "is of the type list. Give several images to predict_batch."),
+        (None, "this is of the type NoneType."),
+        (7, "An image must be a path, the bytes of an image file or a file open for reading them, a PIL image"),
+        (io.StringIO("x"), "open for reading text. Open it for reading bytes"),
+        (torch.zeros(3, 8, 8), "must be (3, H, W) or (H, W) of uint8, but this is (3, 8, 8) of torch.float32"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), "but this is (8, 8, 3)"),
+        (np.zeros((0, 4), np.uint8), "this is (0, 4)"),
+        (b"", "The image given"),
+        (b"no image", "The image given"),
+    ],
+)
+def test_what_is_no_image_is_told_what_is(segmenter, image, words):
+    for predict in (segmenter.predict, segmenter.predict_tiled, lambda image: segmenter.predict_maps([image])):
+        with pytest.raises(InputError, match=re.escape(words)):
+            predict(image)
+
+
+def test_tiles_of_any_kind_of_image(segmenter, photo):
+    expected, content = segmenter.predict_tiled(photo), photo.read_bytes()
+    pixels = np.asarray(Image.open(photo).convert("RGB"))
+    for other in (content, io.BytesIO(content), torch.from_numpy(pixels.copy()).permute(2, 0, 1)):
+        assert np.array_equal(segmenter.predict_tiled(other), expected)
+
+
+def test_nothing_is_made_of_nothing(segmenter):
+    assert segmenter.predict_batch([]) == []
+    assert segmenter.predict_maps([]) == []
 
 
 def test_a_batch_of_several_sizes_equals_one_at_a_time(segmenter, blobs):

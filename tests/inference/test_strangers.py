@@ -8,14 +8,17 @@ import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
 from convlora.errors import InputError
+from convlora.inference.runs import read_metrics
 from convlora.inference.segmenter import Segmenter
 from convlora.models import SamForSemanticSegmentation
+from convlora.storage import write_json
 from tests.inference.test_saved_runs import SAVED
 
 VERSION = SAVED / "0.1.0"
@@ -93,6 +96,10 @@ def test_what_makes_no_difference_is_ignored(run, tmp_path, monkeypatch):
         ({"r": 10**9}, "method.r of conv-lora must be at most 4096, got 1000000000."),
         ({"num_experts": 5000}, "method.num_experts of conv-lora must be at most 4096"),
         ({"num_experts": 2, "expert_scales": [1, 10**9]}, "method.expert_scales of conv-lora must be at most 4096"),
+        ({"num_experts": 4096}, "`num_experts` must be at most 64, got 4096"),
+        ({"num_experts": 2, "expert_scales": [1, 4096]}, "`expert_scales` must be at most 64"),
+        ({"lora_alpha": float("nan")}, "method.lora_alpha"),
+        ({"load_balancing_weight": float("nan")}, "method.load_balancing_weight of conv-lora must be a finite number"),
         ({"r": 4000}, "says r='3', but config.yaml of the run means 4000"),
         ({"r": "__import__('os')"}, "method.r must be like its default, 3"),
         ({"name": "../../evil"}, "There is no method '../../evil'."),
@@ -133,7 +140,7 @@ def test_a_rank_that_is_a_single_number(run):
 
 
 @pytest.mark.parametrize(
-    "size", ["abc", [64], [64, 64, 64], 64.5, -64, 0, True, {"a": 1}, 64000, [64, 10**9], None, 65]
+    "size", ["abc", [64], [64, 64, 64], 64.5, -64, 0, True, {"a": 1}, 64000, 8192, [64, 10**9], None, 65]
 )
 def test_sizes_that_cannot_be(run, size):
     edit_settings(run, "model", image_size=size)
@@ -291,3 +298,55 @@ def test_large_files_are_not_read(run):
     shutil.copy(VERSION / "conv-lora" / "classes.json", run / "classes.json")
     (run / "adapter" / "adapter_config.json").write_text("[" * 100_000)
     assert "nested too deeply" in refused(run)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.uint8])
+def test_weights_of_an_adapter_that_are_no_floating_point_numbers(run, kind):
+    """PEFT would cast them."""
+    path = run / "adapter" / "adapter_model.safetensors"
+    weights = load_file(path)
+    first = next(iter(weights))
+    save_file(weights | {first: weights[first].to(kind)}, path)
+    assert "adapter_model.safetensors is missing or damaged (" in (told := refused(run))
+    assert "and no weight is" in told
+
+
+def test_as_many_classes_as_nobody_has(run):
+    (run / "classes.json").write_text(
+        json.dumps({"classes": [f"class {n}" for n in range(20_000)], "ignore_index": 65535})
+    )
+    assert "There are 20,000 classes, and at most 8,192 can be told apart" in refused(run)
+
+
+def test_an_answer_that_cannot_fit_is_not_begun(run, monkeypatch):
+    edit_settings(run, "model", image_size=4096)
+    memory = type("", (), {"available": 1 << 28})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    told = refused(run)
+    assert "One image of 4096 x 4096 pixels and 2 classes takes at least 0.5 GB, and 0.3 GB are free" in told
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"val": "x"},
+        {"val": 1.5},
+        {"val": {"iou": {}}},
+        {"test": {"iou": "\0"}},
+        {"test": {"trivial": 7}},
+        {"test": {"trivial": {"all": True}}},
+        {"test": {"per_class": {"a": {"iou": []}}}},
+        {"params": []},
+        {"params": {"trainable": "x", "total": 1}},
+        {"steps": True},
+        {"peak_memory_mb": [1]},
+    ],
+)
+def test_results_of_other_kinds(tmp_path, changes):
+    whole = {"steps": 1, "params": {"trainable": 1, "total": 2}, "best_epoch": None, "peak_memory_mb": 1.0}
+    scores = {"iou": 0.5, "per_class": {"a": {"iou": None}}, "trivial": {"all": {"iou": 0.1}}, "num_images": 2}
+    write_json(tmp_path / "metrics.json", whole | {"val": scores})
+    assert read_metrics(tmp_path)["val"]["iou"] == 0.5
+    write_json(tmp_path / "metrics.json", whole | changes)
+    with pytest.raises(InputError, match=r"metrics\.json is damaged \("):
+        read_metrics(tmp_path)

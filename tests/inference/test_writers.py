@@ -21,18 +21,20 @@ def write(path, classes, colours, step, **more):
             result.write(classes[top : top + step])
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("number", [2, 7, 256, 300])
 @pytest.mark.parametrize("step", [1, 10, 100])
-def test_a_png_in_pieces_equals_one_in_one_piece(tmp_path, number, step):
+def test_a_png_in_pieces_equals_one_in_one_piece(tmp_path, number, step, plain):
     classes = rng.integers(0, number, (37, 53)).astype(np.uint8 if number <= 256 else np.uint16)
     colours = default_colours(number)
-    write(tmp_path / "a.png", classes, colours, step)
+    write(tmp_path / "a.png", classes, colours, step, plain=plain)
     expected = io.BytesIO()
-    indexed_image(classes, colours).save(expected, format="PNG")
+    indexed_image(classes, colours, plain).save(expected, format="PNG")
     with Image.open(tmp_path / "a.png") as image, Image.open(expected) as whole:
         image.verify()
     with Image.open(tmp_path / "a.png") as image, Image.open(expected) as whole:
         assert image.mode == whole.mode
+        assert image.mode == ("I;16" if number > 256 else "L" if plain else "P")
         assert np.array_equal(np.asarray(image), np.asarray(whole))
         assert image.getpalette() == whole.getpalette()
     assert is_own_result(tmp_path / "a.png")
@@ -84,6 +86,17 @@ def test_a_geo_tiff_is_tiled_compressed_and_coloured(tmp_path, number, kind):
             assert [result.colormap(1)[index][:3] for index in range(number)] == list(colours)
     assert is_own_result(tmp_path / "a.tif")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_a_plain_geo_tiff_has_no_colours(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    from convlora.data.gdal import gdal
+
+    classes = rng.integers(0, 3, (60, 50)).astype(np.uint8)
+    write(tmp_path / "a.tif", classes, default_colours(3), 70, plain=True)
+    with gdal(), rasterio.open(tmp_path / "a.tif") as result:
+        assert np.array_equal(result.read(1), classes)
+        assert result.colorinterp[0].name == "gray"
 
 
 def test_a_geo_tiff_wastes_nothing_on_blocks_written_twice(tmp_path):

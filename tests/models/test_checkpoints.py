@@ -1,5 +1,7 @@
 """Meta's `.pth` files, judged by Meta's own package."""
 
+import zipfile
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -179,3 +181,31 @@ def test_the_size_that_a_sam_was_made_for(tiny_sam_folder, tmp_path):
     assert native_size(tmp_path / "own") == [48, 96]
     with pytest.raises(InputError, match="neither a local file"):
         native_size("nowhere/nothing")
+
+
+def test_one_number_that_stands_for_many(tmp_path):
+    """A file of a few kilobytes, whose tensors would take gigabytes as soon as they are copied."""
+    weights = meta_sam().state_dict()
+    weights["image_encoder.patch_embed.proj.bias"] = torch.zeros(1).expand(1 << 30)
+    torch.save(weights, tmp_path / "sam.pth")
+    with pytest.raises(InputError, match="bytes, but its tensors would take 4,"):
+        load_meta_checkpoint(tmp_path / "sam.pth")
+
+
+def test_a_compressed_checkpoint(tmp_path):
+    torch.save({"image_encoder.pos_embed": torch.zeros(1 << 20)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "sam.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert (tmp_path / "sam.pth").stat().st_size < 1 << 17
+    with pytest.raises(InputError, match="is compressed or damaged"):
+        load_meta_checkpoint(tmp_path / "sam.pth")
+
+
+def test_a_checkpoint_of_whole_numbers(tmp_path):
+    torch.save({name: value.long() for name, value in meta_sam().state_dict().items()}, tmp_path / "sam.pth")
+    with pytest.raises(InputError, match="weights are floating-point numbers"):
+        load_meta_checkpoint(tmp_path / "sam.pth")

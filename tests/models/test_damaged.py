@@ -105,3 +105,22 @@ def test_code_in_the_place_of_weights_is_not_run_nor_asked_for(folder, tmp_path)
 def test_settings_that_cannot_be(folder, section, values, words):
     settings(folder, section, **values)
     assert words in refused(folder)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_small_folder_that_describes_a_large_model(folder, tmp_path, own, monkeypatch):
+    """transformers would make all weights, here 13 GB, before it notices that they are missing."""
+    if own:
+        SamForSemanticSegmentation.from_pretrained(folder, num_classes=3).save_pretrained(tmp_path / "own")
+        folder = tmp_path / "own"
+    settings(folder, "vision_config", hidden_size=4096, mlp_dim=16384, num_hidden_layers=16)
+    monkeypatch.setattr("convlora.models.segmenter.load_whole", lambda *args, **kwargs: 1 / 0)
+    told = refused(folder)
+    assert "describes 3,2" in told
+    assert "weights, but the files beside it have" in told
+
+
+def test_weights_that_are_no_floating_point_numbers(folder):
+    weights = load_file(folder / "model.safetensors")
+    change(folder, {name: value.to(torch.int64) for name, value in weights.items()})
+    assert "of the type I64, and no weight is" in refused(folder)

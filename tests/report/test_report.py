@@ -101,3 +101,19 @@ def test_many_pictures_have_their_own_captions(tmp_path):
     text = (tmp_path / "page.html").read_text()
     assert text.count("<figcaption>") == 9
     assert "repeat(9, 1fr)" not in text
+
+
+def test_names_that_no_file_of_this_kind_may_hold(tmp_path):
+    """Formulas are calculated by spreadsheets, and an SVG with signs that XML forbids is not shown at all."""
+    names = ["=1+1", "a\ufffeb\x0c", "\udcff"]
+    write_confusion(tmp_path, names, np.ones((3, 3), int))
+    table = (tmp_path / "confusion.csv").read_text().splitlines()
+    assert table[0].split(",")[1] == "'=1+1"
+    assert table[1] == "'=1+1,1,1,1"
+    drawing = ElementTree.fromstring((tmp_path / "confusion.svg").read_text())  # noqa: S314
+    texts = [element.text for element in drawing.iter() if element.tag.endswith("text")]
+    assert texts.count("a\ufffdb\ufffd") == 2
+    ElementTree.fromstring(line_plot({names[1]: [(0, 1)]}, title=names[1], x_label=names[2]))  # noqa: S314
+    page = Page(names[2])
+    page.text(names[1])
+    page.write(tmp_path / "page.html")

@@ -1,6 +1,7 @@
 """What may be resumed, and which folders may be used."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -69,6 +70,52 @@ def test_damaged_checkpoints_are_named(run, file):
     config = RunConfig.load(run / "config.yaml")
     config.override(["epochs=3"])
     with pytest.raises(InputError, match=r"checkpoint-6.*damaged"):
+        train(config, run, resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state, kept: state.update(epoch={}),
+        lambda state, kept: state.update(global_step="x"),
+        lambda state, kept: kept.update(history={"a": 1}),
+        lambda state, kept: kept["history"][0].update(iou=None),
+        lambda state, kept: kept["history"][0].pop("epoch"),
+        lambda state, kept: kept.update(health=[1]),
+        lambda state, kept: kept["health"].pop("said"),
+        lambda state, kept: kept.update(since_log={"a": 1}),
+    ],
+)
+def test_checkpoints_with_values_of_other_kinds_are_named(run, change):
+    path = last_checkpoint(run) / "trainer_state.json"
+    state = json.loads(path.read_text())
+    change(state, state["stateful_callbacks"]["history"]["attributes"])
+    path.write_text(json.dumps(state))
+    config = RunConfig.load(run / "config.yaml")
+    config.override(["epochs=3"])
+    with pytest.raises(InputError, match=r"checkpoint.*damaged"):
+        train(config, run, resume=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.parametrize("file", ["optimizer_state.safetensors", "adapter_model.safetensors"])
+def test_pipes_in_a_checkpoint_are_not_waited_for(run, file):
+    path = last_checkpoint(run) / file
+    path.unlink()
+    os.mkfifo(path)
+    config = RunConfig.load(run / "config.yaml")
+    config.override(["epochs=3"])
+    with pytest.raises(InputError, match=r"checkpoint-6.*is no ordinary file"):
+        train(config, run, resume=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+def test_a_pipe_in_the_place_of_the_log(run):
+    (run / "log.jsonl").unlink()
+    os.mkfifo(run / "log.jsonl")
+    config = RunConfig.load(run / "config.yaml")
+    config.override(["epochs=3"])
+    with pytest.raises(InputError, match=r"log\.jsonl is no ordinary file"):
         train(config, run, resume=True)
 
 

@@ -221,3 +221,36 @@ def test_a_lock_that_is_a_link_is_not_written_to(tmp_path):
     with pytest.raises(InputError, match=r"\.lock is a link"), only_one(tmp_path / "run"):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "three years"
+
+
+def test_terminated_while_no_image_comes(make_config, tmp_path):
+    """A disk that does not answer: the step cannot be finished, and the signal ends the run all the same."""
+    config = make_config(epochs=20)
+    config.data.workers = 1
+    config.save(tmp_path / "config.yaml")
+    code = (
+        "import sys, time\n"
+        "from convlora.cli.main import run\n"
+        "from convlora.data.dataset import SegmentationDataset\n"
+        "from convlora.training import callbacks\n"
+        "callbacks.PATIENCE = 1\n"
+        "read = SegmentationDataset.__getitem__\n"
+        "def slow(self, key):\n"
+        "    if key >= len(self):  # in the second epoch\n"
+        "        open(sys.argv[1], 'w').close()\n"
+        "        time.sleep(1000)\n"
+        "    return read(self, key)\n"
+        "SegmentationDataset.__getitem__ = slow\n"
+        "run(sys.argv[2:])\n"
+    )
+    arguments = ["train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run"]
+    command = [sys.executable, "-c", code, tmp_path / "waits", *arguments]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if (tmp_path / "waits").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "because no image came for 1 seconds. Look at the disk with the data" in " ".join(told.split())

@@ -12,14 +12,26 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
+from convlora.errors import printable
 from convlora.storage import finite
 
 _PLAIN_WIDTH = 120  # of tables in files and pipes, which have no width of their own
 
 _width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PLAIN_WIDTH
-out = Console(highlight=False, emoji=False, width=_width)  # a name may hold :smile:
-err = Console(highlight=False, emoji=False, stderr=True)
+
+
+class _PlainConsole(Console):
+    """Prints names whatever they hold."""
+
+    def render_str(self, text: str, **kwargs: Any) -> Text:
+        """Makes a text of what is printed or stands in a table."""
+        return super().render_str(printable(text), **kwargs)
+
+
+out = _PlainConsole(highlight=False, emoji=False, width=_width)  # a name may hold :smile:
+err = _PlainConsole(highlight=False, emoji=False, stderr=True)
 
 
 def show_error(message: str) -> None:

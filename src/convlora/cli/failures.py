@@ -10,7 +10,8 @@ import traceback
 import typer
 
 from convlora.cli.console import show_error
-from convlora.errors import InputError, RunError, is_out_of_memory
+from convlora.errors import InputError, RunError, is_out_of_memory, printable
+from convlora.untrusted import NotOrdinaryError
 
 FAILURE, BAD_INPUT = 1, 2
 
@@ -40,7 +41,7 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(printable("".join(traceback.format_exception(error))))
     if hasattr(error, "format_message"):  # an error of Typer's, whose classes come from click or from a copy of click
         message = error.format_message().rstrip(".")
         if message:  # there is none where the help was shown instead
@@ -68,6 +69,9 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
             "make room and give the same command again (a training run with --resume)."
         )
         return FAILURE
+    if isinstance(error, NotOrdinaryError):
+        show_error(f"{error.filename} is a pipe, a socket or a device, and no file. Remove it, or give another path.")
+        return BAD_INPUT
     if isinstance(error, OSError) and error.filename is not None:
         show_error(
             f"{error.filename}: {error.strerror}. Check the path, its permissions and the space left on the disk."
@@ -77,6 +81,12 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
         show_error(
             "Another process of this run has ended, so that this one cannot go on. See what it said; when that is "
             "mended, go on with the same command and --resume."
+        )
+        return FAILURE
+    if _is_lost_reader(error):
+        show_error(
+            "A process that reads images did not answer or was ended, perhaps because memory ran out or a disk does "
+            "not answer. Look at both, or give --set data.workers=0; a training run goes on with --resume."
         )
         return FAILURE
     text = str(error).strip().splitlines()
@@ -105,6 +115,11 @@ def _is_full_disk(error: BaseException) -> bool:
             return True
         error = error.__cause__  # type: ignore[assignment]
     return False
+
+
+def _is_lost_reader(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("DataLoader worker" in text or "DataLoader timed out" in text)
 
 
 def _is_lost_process(error: BaseException) -> bool:

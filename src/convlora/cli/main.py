@@ -16,6 +16,7 @@ from convlora.cli.console import show_error
 from convlora.cli.failures import FAILURE, exit_code_for
 from convlora.cli.interruption import TYPERS_EXIT_CODE, interrupted_message, terminated_like_interrupted
 from convlora.cli.processes import leave_process_group
+from convlora.cores import wait_asleep
 
 app = typer.Typer(
     name="convlora",
@@ -71,6 +72,7 @@ def run(arguments: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     return_large_blocks()
+    wait_asleep()  # before PyTorch is loaded
     arguments = [argument for argument in arguments if argument != "--debug"]
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     try:

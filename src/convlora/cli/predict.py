@@ -29,6 +29,9 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write pictures of image and result.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Write grey images of the classes' numbers, without a palette.")
+    ] = False,
     model: MovedModel = None,
     tile: Annotated[
         bool, typer.Option("--tile", help="For large images: look at them in windows of the model's size.")
@@ -57,7 +60,8 @@ def predict(
     """Segment images with a trained run.
 
     For each image STEM.* it writes STEM.png: a palette image of the image's own size, whose pixel values are the
-    classes, in the colours of classes.json if it gives any. With --overlay also STEM_overlay.png, to be looked at.
+    classes, in the colours of classes.json if it gives any. OpenCV and scikit-image make colours of a palette; for them
+    there is --plain, which looks black. With --overlay also STEM_overlay.png, to be looked at.
     shares.json tells how much of each image is of which class.
 
     Of a folder the images in it are segmented, without those in its subfolders; a note tells what was passed over.
@@ -89,8 +93,7 @@ def predict(
     # Whoever is done first waits for the others, however long their images take.
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=timedelta(days=30))
     how: list[Any] = [tiles, overlay, None if model is None else absolute(str(model)), segmenter.precision]
-    if tta:
-        how.append("tta")
+    how += [name for name, is_given in (("tta", tta), ("plain", plain)) if is_given]
     done = DoneList(output, fingerprint(run, *how), processes.process_index)
     with among_others(output, PRESENCE) if processes.is_main_process else nullcontext() as presence:
         earlier = done.earlier(jobs) if resume else {}
@@ -114,7 +117,14 @@ def predict(
             images_done = partial(bar.advance, task)
             shown = None if tiles is None else window_bar(bar)
             new = run_jobs(
-                segmenter, own, batch_size=batch_size, tiles=tiles, progress=images_done, windows=shown, done=done
+                segmenter,
+                own,
+                batch_size=batch_size,
+                tiles=tiles,
+                plain=plain,
+                progress=images_done,
+                windows=shown,
+                done=done,
             )
             results = gather_object(list(new))
         if presence is None:

@@ -142,8 +142,12 @@ def _show(metrics: dict[str, Any], output: Path) -> None:
     params = metrics["params"]
     seconds = metrics["seconds_per_step"]
     splits = {split: metrics[split] for split in ("val", "test") if metrics.get(split)}
-    out.print(scores_table(splits, title=f"Scores of the best epoch ({metrics['best_epoch']})"))
-    last = list(splits.values())[-1]
+    if splits:
+        which = "best" if "val" in splits else "last"
+        out.print(scores_table(splits, title=f"Scores of the {which} epoch ({metrics['best_epoch']})"))
+    else:
+        out.print("There are no scores, because all images were trained on.")
+    last: dict[str, Any] = next(reversed(splits.values()), {})
     if "per_class" in last:
         out.print(classes_table(last["per_class"]))
     out.print(

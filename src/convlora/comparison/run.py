@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from convlora.storage import make_folder, write_text
 from convlora.training.config import IN_OLDER_VERSIONS, RunConfig
 from convlora.training.effects import check_effects
 from convlora.training.usable_data import load_data
-from convlora.untrusted import UnreadableError, read_yaml
+from convlora.untrusted import UnreadableError, parse_json, read_text, read_yaml
 
 SETTINGS = "comparison.yaml"
 _OWN = {SETTINGS, "runs", "compare.json", "compare.csv", "report.html"}
@@ -50,6 +49,8 @@ def run_plan(
         RunError: If a run failed or was interrupted.
     """
     resolve_precision(plan.base.training.precision, resolve_device(plan.base.training.device))
+    if plan.base.data.val_fraction == 0:
+        raise InputError("A comparison needs validation images, which data.val_fraction=0 leaves out. Raise it.")
     data = load_data(plan.base, tell=lambda _: None)
     for variant in plan.variants:
         planned = PlannedRun(variant, 1.0, None, 0).config(plan.base)
@@ -178,6 +179,6 @@ def read_images(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / "images.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [parse_json(line) for line in read_text(path, largest=1 << 32).splitlines()]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is missing or damaged. Delete {folder} and give the command again.") from error

@@ -12,7 +12,7 @@ from typing import Any
 from convlora.comparison.bootstrap import paired_difference
 from convlora.comparison.plan import Plan, PlannedRun, shared_settings
 from convlora.comparison.run import read_images, score_name
-from convlora.errors import InputError
+from convlora.errors import InputError, cell
 from convlora.inference.runs import read_metrics
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.storage import write_json, write_text
@@ -121,7 +121,8 @@ def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
         difference = row.get("difference", {})
         table.writerow(
             [
-                *(row[key] for key in ("method", "train_fraction", "trainable", "total")),
+                cell(row["method"]),
+                *(row[key] for key in ("train_fraction", "trainable", "total")),
                 *(row[key] for key in ("steps", "seconds_per_step", "peak_memory_mb")),
                 *(value for name in names for value in (row["mean"][name], row["spread"].get(name, ""))),
                 *(difference.get(key, "") for key in ("mean", "low", "high")),

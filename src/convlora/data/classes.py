@@ -14,6 +14,7 @@ from convlora.errors import InputError
 
 DEFAULT_IGNORE_INDEX = 255
 BACKGROUND_NAMES = ("background", "_background_", "bg", "void", "unlabeled", "unlabelled", "none", "other", "others")
+MOST_CLASSES = 8192  # counts of pairs of classes, of 8 bytes each, take half a gigabyte then
 _MOST_LISTED = 10
 _MOST_COLOURS = 256
 _MOST_COUNTED = 1 << 16
@@ -37,6 +38,13 @@ class ClassTable:
     ignore_index: int = DEFAULT_IGNORE_INDEX
     label_map: tuple[tuple[int, int], ...] | None = None
     colors: tuple[Colour, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.names) > MOST_CLASSES:
+            raise InputError(
+                f"There are {len(self.names):,} classes, and at most {MOST_CLASSES:,} can be told apart. Name fewer in "
+                "classes.json."
+            )
 
     @property
     def num_classes(self) -> int:

@@ -26,7 +26,7 @@ from convlora.data.run_length import run_length_mask
 from convlora.data.sample import Sample, size_mismatch_message, unique_names
 from convlora.data.signatures import damaged
 from convlora.errors import InputError, quoted, shown
-from convlora.untrusted import UnreadableError, read_text
+from convlora.untrusted import UnreadableError, ordinary, read_text
 
 BACKGROUND = "background"
 _WIDE = 65535  # ignore value where 255 is a class
@@ -396,7 +396,7 @@ class PanopticMask:
                 file does not list.
         """
         try:
-            with Image.open(self.png, formats=("PNG",)) as opened:
+            with Image.open(ordinary(self.png), formats=("PNG",)) as opened:
                 _refuse_other_size(self, self.file, (opened.height, opened.width))
                 colours = np.asarray(opened.convert("RGB"))
         except InputError:

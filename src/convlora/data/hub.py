@@ -12,6 +12,7 @@ from PIL import Image
 
 from convlora.data.sample import Sample
 from convlora.errors import InputError
+from convlora.untrusted import read_bytes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,7 +59,7 @@ class StoredRow:
                 return bytes(cell["bytes"])
             path = cell.get("path")
             if path and Path(path).is_file():
-                return Path(path).read_bytes()
+                return read_bytes(Path(path))
             raise InputError(f"{self} names the file {path}, which does not exist. Save the data set with its images.")
         if cell is None:
             raise InputError(f"{self} is empty. Fill it in or remove the row.")

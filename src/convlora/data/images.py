@@ -24,6 +24,7 @@ from convlora.data.tiff_header import number_of_pages
 from convlora.data.tiff_layout import TiffLayout
 from convlora.data.tiff_tags import orientation, tags_of, zero_is_white
 from convlora.errors import InputError
+from convlora.untrusted import open_ordinary, ordinary
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -284,7 +285,7 @@ def _opened(content: bytes | Path | str, name: str) -> Image.Image | OtherTiff:
     if other is not None:
         return other
     try:
-        return Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=_FORMATS)
+        return Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else ordinary(stored), formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise InputError(why_no_image(name, _head(stored), TiffLayout.of_file(stored))) from error
 
@@ -303,8 +304,8 @@ def _upright(image: Image.Image, source: Source | Image.Image) -> Image.Image:
 def _head(content: bytes | Path) -> bytes:
     if isinstance(content, bytes):
         return content[:HEAD_LENGTH]
-    with content.open("rb") as file:
-        return file.read(HEAD_LENGTH)
+    with open_ordinary(content) as file:
+        return bytes(file.read(HEAD_LENGTH))
 
 
 @contextmanager

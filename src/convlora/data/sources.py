@@ -85,20 +85,29 @@ class DataSource:
 
         Args:
             seed: Decides which samples are held out; the same seed always holds out the same ones.
-            val_fraction: Fraction of the samples to hold out, at least one sample.
+            val_fraction: Fraction of the samples to hold out, at least one sample; 0: none, all are trained on.
 
         Returns:
             The two lists, without overlap, each in the order of the source.
 
         Raises:
-            InputError: There is no train split, or it has too few samples to hold one out.
+            InputError: There is no train split, or it has too few samples to hold one out, or there is a val split
+                although nothing is to be validated.
         """
         if "train" not in self.splits and ALL not in self.splits:
             there_are = ", ".join(self.splits)
             raise InputError(f"{self.root} has no split 'train'; there are: {there_are}. Add one to train on.")
         samples = self.split("train" if "train" in self.splits else ALL)
         if self.splits.get("val"):
+            if val_fraction == 0:
+                raise InputError(
+                    f"data.val_fraction=0 trains on everything, but {self.root} has a val split. Leave that out, or "
+                    "move the images and masks of val into train."
+                )
             return samples, self.split("val")
+        if val_fraction == 0:
+            self._note(f"All {len(samples)} samples are trained on, and none is held out to tell the best epoch.")
+            return samples, []
         if len(samples) < 2:
             raise InputError(
                 f"{self.root} has {len(samples)} sample to train on and no val split. "
@@ -106,14 +115,16 @@ class DataSource:
             )
         count = min(len(samples) - 1, max(1, round(len(samples) * val_fraction)))
         held_out = set(np.random.default_rng(seed).permutation(len(samples))[:count].tolist())
-        note = (
+        self._note(
             f"{self.root} has no val split, so {count} of its {len(samples)} samples "
             f"{'is' if count == 1 else 'are'} held out for validation (seed {seed})."
         )
-        if note not in self.notes:
-            self.notes.append(note)
         train = [sample for index, sample in enumerate(samples) if index not in held_out]
         return train, [samples[index] for index in sorted(held_out)]
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:

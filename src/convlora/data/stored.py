@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
+from convlora.untrusted import read_bytes
+
 
 @runtime_checkable
 class StoredImage(Protocol):
@@ -41,7 +43,7 @@ class LoadedOnce:
 def content_of(source: ImageSource) -> bytes:
     """Bytes that are equal for equal images of the same source."""
     if isinstance(source, Path):
-        return source.read_bytes()
+        return read_bytes(source)
     loaded = source.load()
     if isinstance(loaded, bytes):
         return loaded

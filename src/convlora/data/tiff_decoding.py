@@ -17,6 +17,7 @@ from convlora.data.tiff_layout import TiffLayout
 from convlora.data.tiff_size import check_size
 from convlora.data.tiff_tags import tags_of
 from convlora.errors import InputError
+from convlora.untrusted import open_ordinary, ordinary
 
 INSTALL = "pip install 'convlora[geo]'"
 
@@ -89,7 +90,7 @@ def _by_tifffile(content: Path | bytes, layout: TiffLayout, page: int) -> np.nda
     """All channels of a page; None if tifffile lacks a decoder."""
     import tifffile
 
-    stream = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+    stream = io.BytesIO(content) if isinstance(content, bytes) else open_ordinary(content)
     with stream, tifffile.TiffFile(stream) as file:
         found: Any = file.pages[page]
         try:
@@ -120,5 +121,5 @@ def _opened(content: Path | bytes, why: str) -> Iterator[Any]:
             with rasterio.MemoryFile(content) as memory, memory.open(driver="GTiff") as dataset:
                 yield dataset
         else:
-            with rasterio.open(content, driver="GTiff") as dataset:
+            with rasterio.open(ordinary(content), driver="GTiff") as dataset:
                 yield dataset

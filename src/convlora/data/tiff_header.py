@@ -11,6 +11,8 @@ from typing import IO, Any
 from PIL import ExifTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from convlora.untrusted import open_ordinary
+
 SOFTWARE_TAG = int(ExifTags.Base.Software)
 
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of BigTIFF
@@ -32,9 +34,7 @@ def is_tiff(content: Path | bytes) -> bool:
     if isinstance(content, bytes):
         return content[:4] in _BEGINNINGS
     try:
-        if not content.is_file():  # a pipe would have to be waited for
-            return False
-        with content.open("rb") as stream:
+        with open_ordinary(content) as stream:
             return stream.read(4) in _BEGINNINGS
     except OSError:
         return False
@@ -45,7 +45,7 @@ def directories(content: Path | bytes) -> Iterator[Mapping[int, Any]]:
     if not is_tiff(content):
         return
     try:
-        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as stream:
+        with io.BytesIO(content) if isinstance(content, bytes) else open_ordinary(content) as stream:
             yield from _walk(stream)
     except Exception:  # damaged files make Pillow raise nearly anything
         return

@@ -12,6 +12,7 @@ from convlora.data.problem import Problem
 from convlora.data.sample import Sample
 from convlora.data.table import has_columns, read_table
 from convlora.errors import InputError
+from convlora.untrusted import open_ordinary
 
 
 def unused_splits(root: Path, kind: str, splits: Mapping[str, Sequence[Sample]], need_masks: bool) -> list[Problem]:
@@ -97,7 +98,7 @@ def _names_images(table: Path) -> bool:
     if not table.is_file():
         return False
     try:
-        with table.open("rb") as file:
+        with open_ordinary(table) as file:
             return b"image" in file.readline(1 << 16).lower()
     except OSError:
         return False

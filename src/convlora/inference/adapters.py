@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from convlora.errors import InputError
@@ -17,7 +17,8 @@ from convlora.inference.runs import first_line
 from convlora.methods.registry import method_config
 from convlora.models import SegmentationModel
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
-from convlora.untrusted import UnreadableError, read_json
+from convlora.models.weight_files import read_shapes
+from convlora.untrusted import UnreadableError, ordinary, read_json
 
 WEIGHTS = "adapter_model.safetensors"  # as PEFT calls them
 _LARGEST_CONFIG = 1 << 20  # bytes
@@ -52,7 +53,7 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
     config.inference_mode = True
     with torch.device("meta"):  # whose tensors take no memory, whatever size is claimed
         outline = get_peft_model(type(base)(cast("Any", base.config)), copy.deepcopy(config))
-        needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(outline).items()}
+        needed = _needed(outline)
     different = difference(found, needed)
     if different is not None:
         raise InputError(
@@ -60,7 +61,7 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
             "--model."
         )
     adapted = get_peft_model(base, config)
-    set_peft_model_state_dict(adapted, load_file(weights, device="cpu"))
+    set_peft_model_state_dict(adapted, load_file(ordinary(weights), device="cpu"))
     return adapted
 
 
@@ -79,11 +80,17 @@ def load_weights(model: PeftModel, weights: Path) -> None:
         SafetensorError: If it is damaged.
         ValueError: If it does not fit.
     """
-    needed = {name: list(value.shape) for name, value in get_peft_model_state_dict(model).items()}
-    different = difference(sizes_in(weights), needed)
+    different = difference(read_shapes(weights), _needed(model))
     if different is not None:  # PEFT would leave what is missing as it was drawn
         raise ValueError(f"{weights.name} does not fit: {different}")
-    set_peft_model_state_dict(model, load_file(weights, device="cpu"))
+    set_peft_model_state_dict(model, load_file(ordinary(weights), device="cpu"))
+
+
+def _needed(model: PeftModel) -> dict[str, list[int]]:
+    """Names and sizes of what is saved of a model."""
+    # PEFT would ask the Hub about a vocabulary, even that of a bundled SAM; there is none.
+    saved = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: list(value.shape) for name, value in saved.items()}
 
 
 def difference(found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) -> str | None:
@@ -131,16 +138,11 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)  # enumerations
 
 
-def sizes_in(path: Path) -> dict[str, list[int]]:
-    """Names and sizes of the tensors in a safetensors file, of which only the header is read."""
-    with safe_open(path, framework="pt", device="cpu") as file:
-        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
-
-
 def _shapes(path: Path) -> dict[str, list[int]]:
+    """Names and sizes of the tensors in a file."""
     try:
-        return sizes_in(path)
-    except (OSError, SafetensorError) as error:
+        return read_shapes(path)
+    except (OSError, SafetensorError, UnreadableError) as error:
         raise InputError(f"{path} is missing or damaged ({first_line(error)}). Restore it from a copy.") from error
 
 

@@ -22,6 +22,7 @@ from convlora.data.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, r
 from convlora.errors import InputError
 from convlora.inference.rows import INSTALL, has_rasterio, reference_of
 from convlora.links import is_plain_file
+from convlora.untrusted import ordinary
 
 SOFTWARE = "convlora"  # written into every result
 GEO_SUFFIX = ".tif"  # of results that say where on earth they lie
@@ -83,7 +84,8 @@ def is_own_result(path: Path) -> bool:
         made_by = read_tags(path).get(SOFTWARE_TAG, "")
     else:
         try:
-            with PngImageFile(path) as image:  # Image.open would refuse results of very large images for their size
+            # Image.open would refuse results of very large images for their size.
+            with PngImageFile(ordinary(path)) as image:
                 made_by = image.info.get("Software", "")
         except (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error):  # no PNG, or a damaged one
             return False

@@ -30,6 +30,7 @@ def open_geo_tiff(
     colours: Sequence[Colour],
     reference: GeoReference | None,
     nodata: int | None,
+    plain: bool = False,
 ) -> Iterator[GeoTiffMap]:
     """Opens a tiled and compressed GeoTIFF of one band, with a colour table if there are at most 256 classes.
 
@@ -40,6 +41,7 @@ def open_geo_tiff(
         colours: Of each class.
         reference: Where on earth it lies.
         nodata: The value of pixels that have no class.
+        plain: Whether there is no colour table in any case.
 
     Raises:
         RunError: If it cannot be written.
@@ -66,7 +68,7 @@ def open_geo_tiff(
     with _writing(path):
         dataset = rasterio.open(temporary, "w", **profile)
         dataset.update_tags(TIFFTAG_SOFTWARE=SOFTWARE)
-        if len(colours) <= 256:
+        if len(colours) <= 256 and not plain:
             dataset.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(colours)})
     try:
         geo_tiff = GeoTiffMap(dataset, path)

@@ -65,16 +65,19 @@ def _mixed(colour: Colour, other: int, share: float) -> Colour:
     return red, green, blue
 
 
-def indexed_image(semantic_map: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
+def indexed_image(semantic_map: np.ndarray, colours: Sequence[Colour], plain: bool = False) -> Image.Image:
     """An image whose pixel values are the classes: a palette image, or 16-bit grey above 256 classes.
 
     Args:
         semantic_map: `(H, W)` of classes.
         colours: Of each class.
+        plain: Whether it is grey in any case: many programs make colours of a palette.
     """
     if len(colours) > 256:
         return Image.fromarray(semantic_map.astype(np.uint16))
     image = Image.fromarray(semantic_map.astype(np.uint8)).convert("L")
+    if plain:
+        return image
     indexed = Image.frombytes("P", image.size, image.tobytes())
     rest = [(255, 255, 255)] * (256 - len(colours))
     indexed.putpalette([channel for colour in [*colours, *rest] for channel in colour])

@@ -32,6 +32,7 @@ def run_jobs(
     *,
     batch_size: int | None = None,
     tiles: Tiles | None = None,
+    plain: bool = False,
     progress: Callable[[int], None] | None = None,
     windows: Callable[[int, int], None] | None = None,
     done: DoneList | None = None,
@@ -47,6 +48,7 @@ def run_jobs(
         jobs: What to do.
         batch_size: Images at a time, or windows; fewer where memory runs out. Default: 8 on a GPU, 1 on a CPU.
         tiles: How to cut images into windows; default: each is seen at once.
+        plain: Whether results are grey, without the colours of the classes.
         progress: Called with the number of images just done.
         windows: Called with the number of windows of an image that are done, and of all.
         done: Keeps account of the images that are done.
@@ -61,9 +63,9 @@ def run_jobs(
     if done is None and jobs:
         check_shares(jobs[0].mask.parent, segmenter.classes, (job.mask.stem for job in jobs))
     if tiles is None:
-        outcomes = _whole(segmenter, jobs, batch_size)
+        outcomes = _whole(segmenter, jobs, batch_size, plain)
     else:
-        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, windows)) for job in jobs)
+        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, plain, windows)) for job in jobs)
     for job, outcome in outcomes:
         if progress is not None:
             progress(1)
@@ -91,10 +93,12 @@ def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return {Path(result["mask"]).stem: result["shares"] for result in results if "shares" in result}
 
 
-def _whole(segmenter: Segmenter, jobs: Sequence[Job], batch_size: int) -> Iterator[tuple[Job, Outcome | InputError]]:
+def _whole(
+    segmenter: Segmenter, jobs: Sequence[Job], batch_size: int, plain: bool
+) -> Iterator[tuple[Job, Outcome | InputError]]:
     threads, ahead = default_workers(segmenter.device, len(jobs)), 2 * batch_size
     seen = in_background(partial(_see, segmenter), jobs, threads, ahead)
-    return in_background(partial(_write, segmenter), _segmented(segmenter, seen, batch_size), threads, ahead)
+    return in_background(partial(_write, segmenter, plain), _segmented(segmenter, seen, batch_size), threads, ahead)
 
 
 def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
@@ -116,13 +120,13 @@ def _segmented(
 
 
 def _write(
-    segmenter: Segmenter, segmented: tuple[Job, SeenImage | InputError, np.ndarray | None]
+    segmenter: Segmenter, plain: bool, segmented: tuple[Job, SeenImage | InputError, np.ndarray | None]
 ) -> tuple[Job, Outcome | InputError]:
     job, image, semantic_map = segmented
     if isinstance(image, InputError) or semantic_map is None:
         return job, cast("InputError", image)
     make_folder(job.mask.parent)
-    save_png(indexed_image(semantic_map, class_colours(segmenter.classes)), job.mask)
+    save_png(indexed_image(semantic_map, class_colours(segmenter.classes), plain), job.mask)
     if job.overlay is not None:
         whole = read_image(job.image, segmenter.intensity) if image.whole is None else image.whole
         save_png(picture(whole, semantic_map, segmenter.classes), job.overlay)
@@ -130,12 +134,17 @@ def _write(
 
 
 def _in_windows(
-    segmenter: Segmenter, job: Job, tiles: Tiles, batch_size: int, windows: Callable[[int, int], None] | None
+    segmenter: Segmenter,
+    job: Job,
+    tiles: Tiles,
+    batch_size: int,
+    plain: bool,
+    windows: Callable[[int, int], None] | None,
 ) -> Outcome | InputError:
     make_folder(job.mask.parent)  # what is wrong with the folder is wrong for every image
     try:
         check_name(job)
-        return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, progress=windows)
+        return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, plain=plain, progress=windows)
     except InputError as error:
         return error
     except MemoryError:

@@ -11,6 +11,7 @@ from typing import Any
 from convlora.inference.files import Job
 from convlora.links import open_own
 from convlora.storage import make_folder
+from convlora.untrusted import open_ordinary, parse_lines
 
 PRESENCE = ".predicting"  # stands in the folder of results while somebody writes there
 
@@ -24,7 +25,7 @@ def fingerprint(run: Path, *how: object) -> str:
     """
     digest = hashlib.sha256(repr(how).encode())
     for name in ("adapter/adapter_model.safetensors", "config.yaml", "classes.json"):
-        with (run / name).open("rb") as file:
+        with open_ordinary(run / name) as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
@@ -51,18 +52,17 @@ class DoneList:
         entries: dict[str, dict[str, Any]] = {}
         for path in sorted(self.output.glob(".done-*.jsonl")):
             with open_own(path, "rb") as file:
-                lines = file.read().decode("utf-8", errors="replace").splitlines()
-            for line in lines:
-                entry = _parse(line)
-                if entry is not None and entry["made_by"] == self.made_by:
+                text = file.read().decode("utf-8", errors="replace")
+            for entry in parse_lines(text):
+                if _is_ours(entry) and entry["made_by"] == self.made_by:
                     entries[entry["key"]] = entry
         found = {}
         for job in jobs:
-            entry = entries.get(_state(job.image))
-            if entry is not None and entry["made"] == _made(job):  # or something else has written there since
+            known = entries.get(_state(job.image))
+            if known is not None and known["made"] == _made(job):  # or something else has written there since
                 paths = {"image": str(job.image), "mask": str(job.mask)}
                 paths |= {"overlay": str(job.overlay)} if job.overlay is not None else {}
-                found[job] = entry["result"] | paths  # as they are called now
+                found[job] = known["result"] | paths  # as they are called now
         return found
 
     def add(self, job: Job, result: dict[str, Any]) -> None:
@@ -97,10 +97,12 @@ def _state(file: object) -> str:
     return f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    # The last line of a process that was killed may be cut short.
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and {"key", "made_by", "made", "result"} <= entry.keys() else None
+def _is_ours(entry: dict[str, Any]) -> bool:
+    result = entry.get("result")
+    return (
+        isinstance(entry.get("key"), str)
+        and {"made_by", "made"} <= entry.keys()
+        and isinstance(result, dict)
+        and isinstance(result.get("shares"), dict)
+        and all(isinstance(share, float) for share in result["shares"].values())
+    )

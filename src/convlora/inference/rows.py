@@ -56,13 +56,13 @@ class WholeImage:
 
 
 @contextmanager
-def open_rows(source: ImageSource | Image.Image, intensity: Intensity = "type") -> Iterator[Rows]:
+def open_rows(source: ImageSource | Image.Image | bytes, intensity: Intensity = "type") -> Iterator[Rows]:
     """Opens an image for reading by rows.
 
     TIFF files are read piece by piece if rasterio is installed, everything else is decoded whole first.
 
     Args:
-        source: A file, an image stored elsewhere, or one that is open.
+        source: A file or its bytes, an image stored elsewhere, or one that is open.
         intensity: How values become 8 bits, see `convlora.data.images.read_image`. What depends on the image's largest
             or smallest value is decided for the whole image.
 
@@ -101,7 +101,7 @@ def has_rasterio() -> bool:
     return True
 
 
-def _decoded(source: ImageSource | Image.Image, intensity: Intensity) -> Image.Image:
+def _decoded(source: ImageSource | Image.Image | bytes, intensity: Intensity) -> Image.Image:
     try:
         return read_image(source, intensity)
     except InputError as error:
@@ -111,8 +111,9 @@ def _decoded(source: ImageSource | Image.Image, intensity: Intensity) -> Image.I
                 f"{source} is too large to be decoded whole. Install what reads TIFF files piece by piece: {INSTALL}."
             ) from error
         if too_large:
+            name = "The image given" if isinstance(source, (bytes, Image.Image)) else source
             raise InputError(
-                f"{source} is too large to be decoded whole. Convert it to a tiled TIFF in upright RGB, which is read "
+                f"{name} is too large to be decoded whole. Convert it to a tiled TIFF in upright RGB, which is read "
                 f"piece by piece (this needs {INSTALL})."
             ) from error
         raise

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from convlora.data.classes import ClassTable
-from convlora.errors import InputError, quoted
+from convlora.errors import InputError, quoted, shown
+from convlora.metrics import HIGHER_IS_BETTER
+from convlora.models.configuration import LARGEST_SIDE
 from convlora.models.fingerprint import same_weights
 from convlora.storage import old_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
 
 SAM = "sam.json"
 
-_LARGEST_SIDE = 8192  # pixels of what a model sees; the table of positions of ViT-B would already take 0.8 GB
 _MOST_TOKENS = 4096
 _MOST_BLOCKS = 1024
 
@@ -52,7 +53,7 @@ def _check(model: dict[str, Any], training: dict[str, Any], intensity: Any) -> N
     size, tokens, last = model["image_size"], model.get("num_mask_tokens"), training["adapt_last"]
     sides = size if isinstance(size, list) and len(size) == 2 else [size]
     may_be = {
-        f"model.image_size={quoted(size)}": all(_is_count(side, _LARGEST_SIDE) for side in sides),
+        f"model.image_size={quoted(size)}": all(_is_count(side, LARGEST_SIDE) for side in sides),
         f"model.num_mask_tokens={quoted(tokens)}": tokens in (None, "auto") or _is_count(tokens, _MOST_TOKENS),
         f"model.source={quoted(model['source'])}": isinstance(model["source"], str),
         f"model.attention={quoted(model['attention'])}": isinstance(model["attention"], str),
@@ -90,13 +91,34 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
     if not (run / "metrics.json").is_file():
         return None
     try:
-        metrics = read_json(run / "metrics.json", largest=1 << 30)
-        _ = metrics["steps"], metrics["params"], metrics["best_epoch"], metrics["peak_memory_mb"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        metrics: dict[str, Any] = read_json(run / "metrics.json", largest=1 << 30)
+        _check_metrics(metrics)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{run}/metrics.json is damaged ({first_line(error)}). Make it again with --resume."
         ) from error
     return metrics
+
+
+def _check_metrics(metrics: dict[str, Any]) -> None:
+    """Refuses what could not be shown or compared.
+
+    Raises:
+        KeyError: If something is missing.
+        TypeError: If something is of another kind.
+    """
+    numbers = {name: metrics[name] for name in ("steps", "best_epoch", "peak_memory_mb")}
+    numbers |= {name: metrics.get(name) for name in ("epochs", "seconds_per_step")}
+    numbers |= {name: metrics["params"][name] for name in ("trainable", "total")}
+    for split in ("val", "test"):
+        scores = metrics.get(split) or {}
+        numbers |= {f"{split}.{name}": scores.get(name) for name in (*HIGHER_IS_BETTER, "num_images")}
+        for group in ("trivial", "per_class"):
+            for name, values in (scores.get(group) or {}).items():
+                numbers |= {f"{split}.{group}.{name}.{key}": value for key, value in values.items()}
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise TypeError(f"{shown(name)}={quoted(value)} is no number")
 
 
 def check_sam(run: Path, weights: dict[str, float], source: str) -> None:

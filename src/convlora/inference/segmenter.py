@@ -24,6 +24,7 @@ from convlora.inference.answers import Answers, recorder_for
 from convlora.inference.evaluate import autocast
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.flips import answer_flips
+from convlora.inference.inputs import ImageLike, image_source
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.inference.rows import open_rows
 from convlora.inference.runs import adapter_folder, check_sam, first_line, read_classes, read_settings
@@ -34,8 +35,7 @@ from convlora.models.configuration import as_size
 from convlora.models.fingerprint import sample_weights
 from convlora.models.loading import load_model
 from convlora.models.parameters import halve_frozen_weights
-
-ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
+from convlora.models.room import check_room
 
 
 class Prediction(NamedTuple):
@@ -170,6 +170,7 @@ class Segmenter:
                 f"'{source}' cannot be made into what {run}/config.yaml says ({first_line(error)}). Restore that file "
                 "from a copy, or give the SAM it was trained from with --model."
             ) from error
+        check_room(base.config, chosen)
         sam = sample_weights(base.vision_encoder)  # before it is changed
         try:
             adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])
@@ -197,15 +198,17 @@ class Segmenter:
         """Segments one image of any size.
 
         Args:
-            image: A PIL image, a path, or an array `(H, W)` or `(H, W, 3)` of uint8 or uint16.
+            image: A path, the bytes of an image file, a file that is open for reading them, a PIL image, an array
+                `(H, W)` of uint8 or uint16, or `(H, W, 3)` of uint8, or a tensor `(3, H, W)` of uint8. Arrays and
+                tensors are RGB: what OpenCV has read is to be turned round, `image[..., ::-1]`.
 
         Raises:
-            InputError: If the image cannot be read.
+            InputError: If the image cannot be read, or is something else.
         """
         return self.predict_batch([image])[0]
 
     def predict_batch(self, images: Sequence[ImageLike]) -> list[Prediction]:
-        """Segments several images at once; they may have different sizes."""
+        """Segments several images at once; they may have different sizes. Of none, there is nothing to say: `[]`."""
         predictions = []
         seen = [self.see(image) for image in images]
         for (output, index), (_, size, _) in zip(self.outputs([each.pixels for each in seen]), seen):
@@ -225,9 +228,7 @@ class Segmenter:
         Raises:
             InputError: If the image cannot be read.
         """
-        if isinstance(image, np.ndarray):
-            image = _from_array(image)
-        source = image if isinstance(image, (Image.Image, StoredImage)) else Path(image)
+        source = image if isinstance(image, StoredImage) else image_source(image)
         opened, size = read_for_size(source, self.image_size, self.intensity)
         whole = opened if (opened.height, opened.width) == size else None
         return SeenImage(resize_image(opened, self.image_size), size, whole)
@@ -278,8 +279,7 @@ class Segmenter:
         Yields:
             Which rows, and their classes `(rows, W)`, from top to bottom.
         """
-        source = _from_array(image) if isinstance(image, np.ndarray) else image
-        with open_rows(source if isinstance(source, Image.Image) else Path(source), self.intensity) as rows:
+        with open_rows(image_source(image), self.intensity) as rows:
             yield from predict_bands(self, rows, Tiles(tile_size, overlap), batch_size=batch_size)
 
     def outputs(self, images: Sequence[torch.Tensor]) -> Iterator[tuple[Any, int]]:
@@ -301,15 +301,3 @@ class Segmenter:
         output = answer_flips(answer, pixel_values) if self.tta else answer(pixel_values)
         check_finite(output, self.precision)
         return output
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * 255
-    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
-    if not fits or array.dtype not in (np.uint8, np.uint16) or (array.ndim == 3 and array.dtype != np.uint8):
-        raise InputError(
-            f"An image array must be (H, W) of uint8 or uint16, or (H, W, 3) of uint8, but this is {array.shape} of "
-            f"{array.dtype}. Convert it first."
-        )
-    return Image.fromarray(array.squeeze(-1) if array.ndim == 3 and array.shape[2] == 1 else array)

@@ -22,6 +22,7 @@ from convlora.data.tiff_tags import states_no_data
 from convlora.data.tiff_values import Native, TiffValues
 from convlora.errors import InputError
 from convlora.inference.geo import GeoReference
+from convlora.untrusted import ordinary
 
 _MOST_READ = 1 << 27  # values to read at a time
 _LARGEST_BLOCK = 178_956_970  # pixels, as many as of images of other formats
@@ -36,7 +37,7 @@ def open_tiff(path: Path, intensity: Intensity = "type") -> Iterator[TiffRows]:
         InputError: If it is damaged, or its values have no known range.
     """
     with _reading(path):
-        dataset = rasterio.open(path, driver="GTiff")
+        dataset = rasterio.open(ordinary(path), driver="GTiff")
     with dataset:
         yield TiffRows(dataset, path, intensity)
 
@@ -44,7 +45,7 @@ def open_tiff(path: Path, intensity: Intensity = "type") -> Iterator[TiffRows]:
 def reference_of(path: Path) -> GeoReference | None:
     """Where on earth a TIFF file lies; None if it does not say so, or is damaged."""
     try:
-        with _reading(path), rasterio.open(path, driver="GTiff") as dataset:
+        with _reading(path), rasterio.open(ordinary(path), driver="GTiff") as dataset:
             return GeoReference.of(dataset)
     except InputError:
         return None  # whoever reads its pixels will complain

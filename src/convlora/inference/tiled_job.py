@@ -24,6 +24,7 @@ def segment_in_windows(
     tiles: Tiles,
     *,
     batch_size: int = 1,
+    plain: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Does one job in windows.
@@ -33,6 +34,7 @@ def segment_in_windows(
         job: The image and where the results go.
         tiles: How to cut it.
         batch_size: Windows at a time.
+        plain: Whether the result holds the classes alone, without their colours.
         progress: Called with the number of windows done and of all.
 
     Returns:
@@ -47,7 +49,7 @@ def segment_in_windows(
     with open_rows(job.image, segmenter.intensity) as source:
         size = (source.height, source.width)
         small = ReducedMap(size, classes.ignore_index) if job.overlay is not None else None
-        with open_map(job.mask, size, class_colours(classes), source.reference, nodata) as result:
+        with open_map(job.mask, size, class_colours(classes), source.reference, nodata, plain) as result:
             for rows, semantic_map in predict_bands(segmenter, source, tiles, batch_size=batch_size, progress=progress):
                 known = source.known(rows.start, rows.stop) if nodata is not None else None
                 if known is not None:

@@ -31,6 +31,7 @@ def open_map(
     colours: Sequence[Colour],
     reference: GeoReference | None = None,
     nodata: int | None = None,
+    plain: bool = False,
 ) -> Iterator[MapWriter]:
     """Opens the file of a semantic map: a GeoTIFF if it is called so, else a PNG.
 
@@ -42,16 +43,17 @@ def open_map(
         colours: Of each class; of more than 256 the file holds the classes alone, in 16 bits.
         reference: Where on earth it lies.
         nodata: The value of pixels that have no class, which only a GeoTIFF can name.
+        plain: Whether the file holds the classes alone in any case.
     """
     with replacing_file(path) as temporary:
         if path.suffix == GEO_SUFFIX:
             from convlora.inference.geo_tiff import open_geo_tiff
 
-            with open_geo_tiff(temporary, path, size, colours, reference, nodata) as geo_tiff:
+            with open_geo_tiff(temporary, path, size, colours, reference, nodata, plain) as geo_tiff:
                 yield geo_tiff
         else:
             with temporary.open("wb") as stream:
-                png = PngMap(stream, size, colours)
+                png = PngMap(stream, size, colours, plain)
                 yield png
                 png.finish()
 
@@ -62,14 +64,17 @@ class PngMap:
     Pillow can only write an image that it holds whole, so the chunks are made here.
     """
 
-    def __init__(self, stream: IO[bytes], size: tuple[int, int], colours: Sequence[Colour]) -> None:
+    def __init__(
+        self, stream: IO[bytes], size: tuple[int, int], colours: Sequence[Colour], plain: bool = False
+    ) -> None:
         self._stream, self._deflate = stream, zlib.compressobj(6)
         self._is_deep = len(colours) > 256
         height, width = size
         stream.write(b"\x89PNG\r\n\x1a\n")
         depth, grey, palette = (16 if self._is_deep else 8), 0, 3
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, grey if self._is_deep else palette, 0, 0, 0))
-        if not self._is_deep:
+        is_grey = self._is_deep or plain
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, grey if is_grey else palette, 0, 0, 0))
+        if not is_grey:
             filled = [*colours, *[(255, 255, 255)] * (256 - len(colours))]
             self._chunk(b"PLTE", bytes(channel for colour in filled for channel in colour))
         self._chunk(b"tEXt", b"Software\0" + SOFTWARE.encode("latin-1"))

@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from convlora.untrusted import ordinary
+
 _HEADING = "## How to Get Started with the Model"
 _UNFILLED = "[More Information Needed]"
 _TEXT = """This adapter needs the package `convlora`, which makes its method known to PEFT. Without the first line PEFT
@@ -28,7 +30,7 @@ def tell_how_to_load(folder: str | os.PathLike[str]) -> None:
     """
     for card in (Path(folder) / "README.md", Path(folder).parent / "README.md"):
         if card.is_file():
-            text = card.read_text(encoding="utf-8")
+            text = ordinary(card).read_text(encoding="utf-8")
             if "library_name: peft" in text and not re.search(r"^(import|from) convlora\b", text, re.MULTILINE):
                 card.write_text(_completed(text), encoding="utf-8")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -252,6 +253,8 @@ def check_method(name: str, options: Mapping[str, Any], *, chosen_blocks: bool =
         largest = max((one for one in numbers if isinstance(one, int)), default=0)
         if largest > LARGEST_OPTION:
             raise InputError(f"method.{key} of {name} must be at most {LARGEST_OPTION}, got {largest}.")
+        if any(isinstance(one, float) and not math.isfinite(one) for one in numbers):
+            raise InputError(f"method.{key} of {name} must be a finite number, got {value}.")
     if method.network is not None:
         return
     try:

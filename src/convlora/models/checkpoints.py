@@ -22,6 +22,7 @@ from transformers.utils import find_adapter_config_file
 from convlora.errors import InputError, is_out_of_memory, quoted, shown
 from convlora.models.bundled import resolve_bundled
 from convlora.models.configuration import as_size
+from convlora.models.weight_files import check_archive, check_tensors
 
 _META_SUFFIXES = {".pth", ".pt"}
 
@@ -30,7 +31,7 @@ _LARGEST = {"num_hidden_layers": 1024, "num_point_embeddings": 1024, "num_multim
 _DEEPEST = 8  # levels of a configuration; a SAM's has two
 
 # Parts that no prompt ever reaches here; exports leave them out. The last is the same as shared_image_embedding.
-_UNUSED = (
+UNUSED = (
     "prompt_encoder.point_embed.",
     "prompt_encoder.mask_embed.",
     "prompt_encoder.not_a_point_embed.",
@@ -181,7 +182,7 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
             f"The weights of '{source}' cannot be loaded ({reason}). Download them again, as safetensors, or give "
             "another SAM."
         ) from error
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith(_UNUSED))
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(UNUSED))
     if missing:
         raise InputError(
             f"'{source}' is incomplete: {len(missing)} of its weights are missing ({shown(missing[0])}, for one). "
@@ -312,6 +313,7 @@ def recognise_config(weights: dict[str, torch.Tensor]) -> SamConfig:
 def _read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     if not Path(path).is_file():
         raise InputError(f"There is no file '{path}'. Check the path given as the model.")
+    check_archive(path)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:
@@ -327,4 +329,5 @@ def _read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
             weights = weights[key]
     if not isinstance(weights, dict) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
         raise InputError(f"'{path}' does not hold a table of tensors. Give one of Meta's sam_vit_*.pth files.")
+    check_tensors(weights, path)
     return {key.removeprefix("module."): value for key, value in weights.items()}

@@ -10,6 +10,7 @@ from convlora.models.detail import FINEST
 from convlora.models.labels import COUNTS, take_names
 
 IMAGE_MULTIPLE = 16  # SAM's patch size in pixels
+LARGEST_SIDE = 4096  # pixels; attention to all of a larger image at once takes hours
 HEADS = ("binary", "mask-classification", "per-pixel")
 
 
@@ -131,9 +132,14 @@ def checked_size(image_size: Any, multiple: int) -> list[int]:
         multiple: What both sides must be divisible by, in pixels.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they are not, or one is above [`LARGEST_SIDE`].
     """
     height, width = as_size(image_size)
+    if max(height, width) > LARGEST_SIDE:
+        raise ValueError(
+            f"The image size must be at most {LARGEST_SIDE}, got {height} x {width}. Larger images are resized, or "
+            "looked at in windows (convlora predict --tile)."
+        )
     if height % multiple or width % multiple or min(height, width) < multiple:
         raise ValueError(
             f"The image size must be divisible by {multiple}, got {height} x {width}. "

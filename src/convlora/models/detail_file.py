@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 from convlora.errors import InputError, shown
 from convlora.models.detail import DetailBranch
+from convlora.models.weight_files import read_shapes
+from convlora.untrusted import UnreadableError, ordinary
 
 NAME = "detail.safetensors"
 _LEVEL = "finest"  # in the file's metadata
@@ -48,10 +50,10 @@ def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
         name: value for name, value in branch.state_dict().items() if not name.startswith(_FRESH)
     }
     try:
-        with safe_open(file, "pt") as weights:
+        with safe_open(ordinary(file), "pt") as weights:
             if (weights.metadata() or {}).get(_LEVEL) != str(branch.finest):
                 return False
-            shapes = {name: list(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+            shapes = read_shapes(file)
             wanted = {name: list(value.shape) for name, value in own.items()}
             wrong = sorted(name for name in shapes.keys() | wanted.keys() if shapes.get(name) != wanted.get(name))
             if wrong:
@@ -60,7 +62,7 @@ def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
                     "with a fresh detail branch."
                 )
             values = {name: weights.get_tensor(name).to(own[name]) for name in own}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, UnreadableError) as error:
         raise InputError(
             f"{file} is damaged ({shown(str(error))}). Restore it, or remove it to begin with a fresh detail branch."
         ) from error

@@ -14,6 +14,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from convlora.errors import InputError
 from convlora.storage import make_folder, replacing_file
+from convlora.untrusted import NotOrdinaryError, ordinary
 
 
 class FrozenBlockCache:
@@ -66,7 +67,12 @@ class FrozenBlockCache:
         path = self.folder / name[:2] / f"{name}.safetensors"
         try:
             return _read(path, self._size(encoder, image), str(device))
-        except (FileNotFoundError, SafetensorError, ValueError):  # not there, or cut short by a full disk: made anew
+        except (
+            FileNotFoundError,
+            NotOrdinaryError,
+            SafetensorError,
+            ValueError,
+        ):  # not there, or cut short by a full disk: made anew
             hidden = self._run(encoder, image)
         if self.writable:
             self._keep(path, hidden)
@@ -98,7 +104,7 @@ class FrozenBlockCache:
 
 def _read(path: Path, size: list[int], device: str) -> torch.Tensor:
     """An entry; its size is compared first, because the folder may be somebody else's."""
-    with safe_open(path, framework="pt", device=device) as file:
+    with safe_open(ordinary(path), framework="pt", device=device) as file:
         if file.get_slice("hidden").get_shape() != size:
             raise ValueError(f"{path} is of another size")
         hidden: torch.Tensor = file.get_tensor("hidden")

@@ -14,7 +14,13 @@ from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamProm
 from convlora.losses import SetLossSettings, check_labels, per_pixel_loss, segmentation_loss, set_loss
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
-from convlora.models.checkpoints import is_meta_checkpoint, load_meta_checkpoint, load_whole, read_model_type
+from convlora.models.checkpoints import (
+    UNUSED,
+    is_meta_checkpoint,
+    load_meta_checkpoint,
+    load_whole,
+    read_model_type,
+)
 from convlora.models.configuration import SamSegmentationConfig, as_size
 from convlora.models.detail import FINEST
 from convlora.models.detail_file import load_detail
@@ -24,6 +30,7 @@ from convlora.models.mask_decoder import Masks, MultiClassMaskDecoder, SemanticM
 from convlora.models.outputs import BinaryOutput, MultiClassOutput
 from convlora.models.positions import resize_vision_encoder
 from convlora.models.semantic_maps import class_scores
+from convlora.models.weight_files import check_claims
 
 
 class SamForSemanticSegmentation(PreTrainedModel):
@@ -129,12 +136,14 @@ class SamForSemanticSegmentation(PreTrainedModel):
             if isinstance(dtype, torch.dtype):
                 model = model.to(dtype)
         elif read_model_type(source, kwargs) == SamSegmentationConfig.model_type:
+            check_claims(cls, source, UNUSED, kwargs.get("subfolder", ""))
             new_head = kwargs.pop("ignore_mismatched_sizes", False)
             model = load_whole(super().from_pretrained, source, *model_args, **kwargs)
             model._change_head(task, new_head)
             if image_size is not None:
                 model.resize(image_size)
         else:
+            check_claims(SamModel, source, UNUSED, kwargs.get("subfolder", ""))
             sam = load_whole(SamModel.from_pretrained, source, *model_args, **kwargs)
             model = cls.from_sam(sam, image_size=image_size, **task)
             if model.mask_decoder.detail is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from convlora.errors import InputError, shown
+from convlora.untrusted import open_ordinary, ordinary, read_bytes
 
 LARGEST_MEMBER = 1 << 27  # bytes; the largest photographs of these sets would have 90 MB without any compression
 _ALWAYS_READ = 1 << 26  # bytes of an archive, however small it is
@@ -65,7 +66,7 @@ class ZipBundle:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._archive = zipfile.ZipFile(path)
+            self._archive = zipfile.ZipFile(ordinary(path))
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: a newer format
             raise InputError(
                 f"{path} {_what_it_is(path)}. Fetch it again, or give another file with --from."
@@ -147,7 +148,7 @@ class FolderBundle:
             if size > LARGEST_MEMBER:
                 raise InputError(f"{path} has {size >> 20} MB. No such image is read.")
             self._budget.spend(size)
-            return path.read_bytes()
+            return read_bytes(path)
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
 
@@ -173,7 +174,7 @@ def _limited(stream: IO[bytes], size: int, name: str) -> Iterator[bytes]:
 
 def _what_it_is(path: Path) -> str:
     with contextlib.suppress(OSError):
-        with path.open("rb") as stream:
+        with open_ordinary(path) as stream:
             start = stream.read(512).lstrip().lower()
         if start.startswith((b"<!doctype", b"<html")):
             return "is a web page and no archive (a page that asks for a login or a click, perhaps)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
-import json
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ from convlora.errors import InputError, RunError
 from convlora.links import open_own
 from convlora.prepare.catalogue import RemoteFile
 from convlora.storage import make_folder, write_json
+from convlora.untrusted import open_ordinary, read_json
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
@@ -112,7 +112,7 @@ def verify(path: Path, file: RemoteFile) -> None:
 
 def digest(path: Path, kind: str = "sha256") -> str:
     """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
+    with open_ordinary(path) as stream:
         return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
@@ -158,7 +158,7 @@ def _notes(part: Path) -> Path:
 
 def _read_notes(part: Path) -> dict[str, Any]:
     try:
-        notes = json.loads(_notes(part).read_text(encoding="utf-8"))
+        notes = read_json(_notes(part))
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}

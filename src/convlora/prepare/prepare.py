@@ -23,6 +23,7 @@ from convlora.prepare.download import Progress, digest, fetch
 from convlora.prepare.masks import convert_mask
 from convlora.prepare.pairs import Pair, Pairs, find_pairs
 from convlora.storage import replacing_folder
+from convlora.untrusted import read_json
 
 RECORD = "source.json"
 
@@ -122,7 +123,7 @@ def _already_there(entry: Entry, output: Path) -> Prepared | None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return None
     try:
-        name = json.loads((output / RECORD).read_text(encoding="utf-8"))["name"]
+        name = read_json(output / RECORD)["name"]
     except (OSError, ValueError, KeyError, TypeError):
         name = None
     if name != entry.name:

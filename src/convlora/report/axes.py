@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from convlora.report.markup import escaped
 
 # Okabe and Ito's colours, which people with colour-blindness can tell apart.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
@@ -47,7 +48,7 @@ class Axes:
 
     def drawing(self, title: str, x_label: str, inside: Sequence[str], width: int = WIDTH, height: int = HEIGHT) -> str:
         """The whole SVG, with room to the right and below if it is to be larger."""
-        parts = [f'<text x="{LEFT}" y="18" font-weight="600">{html.escape(title)}</text>']
+        parts = [f'<text x="{LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
         for tick in self.y_ticks:
             _, y = self.place(self.x_ticks[0], tick)
             parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
@@ -56,19 +57,17 @@ class Axes:
             x, _ = self.place(tick, self.y_ticks[0])
             text = short(tick) if self.x_log or tick >= 1e4 else f"{tick:g}"
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
-        parts.append(
-            f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{html.escape(x_label)}</text>'
-        )
+        parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escaped(x_label)}</text>')
         return (
             f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-size="12" '
-            f'font-family="system-ui, sans-serif" role="img" aria-label="{html.escape(title)}">'
+            f'font-family="system-ui, sans-serif" role="img" aria-label="{escaped(title)}">'
             f"{''.join([*parts, *inside])}</svg>"
         )
 
 
 def nothing(title: str) -> str:
     """What stands in the place of an empty plot."""
-    return f"<p>{html.escape(title)}: nothing to draw.</p>"
+    return f"<p>{escaped(title)}: nothing to draw.</p>"
 
 
 def short(number: float) -> str:

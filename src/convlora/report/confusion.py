@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from convlora.errors import cell
+from convlora.report.markup import escaped
 from convlora.storage import write_text
 
 _CELL, _LABELS = 34, 150
@@ -25,9 +26,9 @@ def write_confusion(folder: Path, names: Sequence[str], confusion: np.ndarray) -
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["truth \\ prediction", *names])
+    table.writerow(["truth \\ prediction", *map(cell, names)])
     for name, row in zip(names, confusion, strict=True):
-        table.writerow([name, *map(int, row)])
+        table.writerow([cell(name), *map(int, row)])
     write_text(folder / "confusion.csv", text.getvalue())
     write_text(folder / "confusion.svg", confusion_svg(names, confusion))
 
@@ -40,7 +41,7 @@ def confusion_svg(names: Sequence[str], confusion: np.ndarray) -> str:
     parts = []
     for row, name in enumerate(names):
         middle = row * _CELL + _CELL / 2
-        label = html.escape(name)
+        label = escaped(name)
         parts.append(f'<text x="{_LABELS - 6}" y="{_LABELS + middle + 4}" text-anchor="end">{label}</text>')
         parts.append(f'<text transform="translate({_LABELS + middle + 4} {_LABELS - 6}) rotate(-60)">{label}</text>')
         for column, share in enumerate(shares[row]):

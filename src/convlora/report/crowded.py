@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 
 from convlora.report.axes import COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axes, nothing, short
+from convlora.report.markup import escaped
 
 _LEGEND = 260  # pixels beside the plot
 _LETTERS = 35  # that fit there
@@ -55,7 +55,7 @@ def crowded_plot(
         name = name if len(name) + len(beyond) <= _LETTERS else f"{name[: _LETTERS - len(beyond)]}…"
         parts.append(
             f'<text x="{WIDTH + 14}" y="{TOP + 12 * number - 4}" font-size="11" fill="{colour}">'
-            f"{number} {html.escape(name)}{beyond}</text>"
+            f"{number} {escaped(name)}{beyond}</text>"
         )
     height = max(HEIGHT, TOP + 12 * len(finite) + 8)
     return axes.drawing(title, x_label, parts, width=WIDTH + _LEGEND, height=height)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from convlora.report.markup import escaped
 from convlora.storage import write_text
 
 MOST_COLUMNS = 8  # of pictures, before they become too small to judge
@@ -39,27 +39,27 @@ class Page:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._parts: list[str] = [f"<h1>{html.escape(title)}</h1>"]
+        self._parts: list[str] = [f"<h1>{escaped(title)}</h1>"]
 
     def heading(self, text: str) -> None:
         """A heading below the title's."""
-        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+        self._parts.append(f"<h2>{escaped(text)}</h2>")
 
     def text(self, text: str, small: bool = False) -> None:
         """A paragraph."""
-        inner = html.escape(text)
+        inner = escaped(text)
         self._parts.append(f"<p>{f'<small>{inner}</small>' if small else inner}</p>")
 
     def code(self, text: str) -> None:
         """Commands to copy."""
-        self._parts.append(f"<pre>{html.escape(text)}</pre>")
+        self._parts.append(f"<pre>{escaped(text)}</pre>")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; all columns but the first hold numbers."""
 
         def line(cells: Sequence[str], tag: str) -> str:
             return "".join(
-                f"<{tag}{' class=n' if number else ''}>{html.escape(cell)}</{tag}>" for number, cell in enumerate(cells)
+                f"<{tag}{' class=n' if number else ''}>{escaped(cell)}</{tag}>" for number, cell in enumerate(cells)
             )
 
         body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
@@ -74,15 +74,15 @@ class Page:
         if len(header) > MOST_COLUMNS:
             for row in rows:
                 figures = [
-                    f'<figure><img alt="{html.escape(name)}" src="{_embed(picture)}">'
-                    f"<figcaption>{html.escape(name)}</figcaption></figure>"
+                    f'<figure><img alt="{escaped(name)}" src="{_embed(picture)}">'
+                    f"<figcaption>{escaped(name)}</figcaption></figure>"
                     for name, picture in zip(header, row, strict=True)
                 ]
                 self._parts.append(f'<div class="pictures many">{"".join(figures)}</div>')
             return
-        cells = [f"<b>{html.escape(name)}</b>" for name in header]
+        cells = [f"<b>{escaped(name)}</b>" for name in header]
         cells += [
-            f'<img alt="{html.escape(name)}" src="{_embed(picture)}">'
+            f'<img alt="{escaped(name)}" src="{_embed(picture)}">'
             for row in rows
             for name, picture in zip(header, row, strict=True)
         ]
@@ -93,7 +93,7 @@ class Page:
         """Writes the page whole or not at all."""
         write_text(
             path,
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escaped(self.title)}</title>'
             f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
             + "\n".join(self._parts)
             + "\n</body></html>\n",

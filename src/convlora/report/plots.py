@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 
 from convlora.report.axes import COLOURS, HEIGHT, LEFT, WIDTH, Axes, nothing
 from convlora.report.crowded import crowded_plot
+from convlora.report.markup import escaped
 
 MOST_NAMES = 8  # that fit beside their points
 
@@ -48,7 +48,7 @@ def _names_below(names: Sequence[str]) -> tuple[list[str], int]:
         if left > LEFT and left + wide > WIDTH:
             left, level = LEFT, level + 18
         parts.append(f'<path d="M{left} {level - 4}h18" {_stroke(number)}/>')
-        parts.append(f'<text x="{left + 24}" y="{level}">{html.escape(name)}</text>')
+        parts.append(f'<text x="{left + 24}" y="{level}">{escaped(name)}</text>')
         left += wide
     return parts, level + 8
 
@@ -103,7 +103,7 @@ def point_plot(
         if level > top + 10:
             parts.append(f'<path d="M{left:.1f} {top:.1f}L{beside:.1f} {level - 4:.1f}" stroke="{colour}"/>')
         parts.append(
-            f'<text x="{beside:.1f}" y="{level:.1f}" text-anchor="{end}" fill="{colour}">{html.escape(name)}</text>'
+            f'<text x="{beside:.1f}" y="{level:.1f}" text-anchor="{end}" fill="{colour}">{escaped(name)}</text>'
         )
     return axes.drawing(title, x_label, parts)
 

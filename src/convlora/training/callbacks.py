@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from convlora.errors import RunError
 from convlora.links import open_own
 from convlora.storage import finite, write_text
 from convlora.training.reporting import Reporter
+from convlora.untrusted import parse_lines
 
+PATIENCE = 30.0  # seconds that a run which is to end waits for images
 WARM_UP_STEPS = 2  # not counted in the time per step: buffers are allocated and kernels chosen in them
 
 
@@ -92,12 +95,9 @@ class LogFile(TrainerCallback):
         kept = []
         if state.global_step and self.path.exists():
             with open_own(self.path, "r") as file:
-                for line in file.read().splitlines():
-                    entry = _parse(line)
-                    if entry is not None and entry["step"] <= state.global_step:
-                        kept.append(line)
-                        self._seconds_before = entry["seconds"]
-        write_text(self.path, "".join(line + "\n" for line in kept))
+                kept = [entry for entry in parse_lines(file.read()) if _is_line(entry, state.global_step)]
+            self._seconds_before = kept[-1]["seconds"] if kept else 0.0
+        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._begin = time.perf_counter()
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: D102
@@ -125,13 +125,10 @@ class LogFile(TrainerCallback):
             file.write(json.dumps(finite(entry)) + "\n")
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    # The last line of a killed run may be cut short.
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return entry if isinstance(entry, dict) and {"step", "seconds"} <= entry.keys() else None
+def _is_line(entry: dict[str, Any], last_step: int) -> bool:
+    """Whether an entry of the log is one of ours, up to a step."""
+    step, seconds = entry.get("step"), entry.get("seconds")
+    return isinstance(step, int) and step <= last_step and isinstance(seconds, (int, float))
 
 
 class ProgressReport(TrainerCallback):
@@ -207,7 +204,8 @@ class FewerValidations(TrainerCallback):
 class Interruption(TrainerCallback):
     """Ends the run cleanly on Ctrl-C or SIGTERM: the step is finished, a checkpoint is saved.
 
-    A second Ctrl-C ends it at once.
+    A second Ctrl-C ends it at once. So does the first signal where the step cannot be finished, because no image comes
+    for [`PATIENCE`] seconds: a disk does not answer, say.
 
     Args:
         reporter: Told of it.
@@ -220,6 +218,7 @@ class Interruption(TrainerCallback):
         self.requested = False
         self._handled = False
         self._at_epoch_end = False
+        self._waiting_since: float | None = None  # for the images of the next step
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -235,18 +234,39 @@ class Interruption(TrainerCallback):
             signal.signal(signal.SIGINT, before[signal.SIGINT])
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self.reporter.message("Finishing this step or validation, then saving. Ctrl-C again stops at once.")
+            if alarm is not None:
+                before[alarm] = signal.signal(alarm, self._give_up)
+                signal.setitimer(signal.ITIMER_REAL, PATIENCE / 10, PATIENCE / 10)
 
         for number in before:
             signal.signal(number, request)
+        alarm = getattr(signal, "SIGALRM", None)  # Windows has none
         try:
             yield
         finally:
+            if alarm in before:
+                signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _give_up(self, number: int, frame: Any) -> None:
+        since = self._waiting_since
+        if since is not None and not self._handled and time.monotonic() - since > PATIENCE:
+            raise RunError(
+                f"Interrupted before the step was finished, because no image came for {PATIENCE:.0f} seconds. Look at "
+                "the disk with the data, and go on from the last checkpoint with the same command and --resume."
+            )
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        self._waiting_since = time.monotonic()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: D102
+        self._waiting_since = None
 
     def on_step_end(  # noqa: D102
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
+        self._waiting_since = time.monotonic()
         if state.global_step >= state.max_steps:
             control.should_log = True  # the last step too, whatever the interval
         if args.world_size > 1 and state.global_step % self.every and not _is_epoch_end(state):
@@ -262,6 +282,7 @@ class Interruption(TrainerCallback):
     def on_epoch_end(  # noqa: D102
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
+        self._waiting_since = None
         if self._handled and not self._at_epoch_end:
             control.should_save = False  # it was, after the step
             control.should_evaluate = False

@@ -13,6 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from convlora.untrusted import ordinary
+
 
 def save_state(path: Path, state: Any) -> None:
     """Writes nested dictionaries, lists, tuples, numbers, texts and tensors to one safetensors file.
@@ -34,7 +36,7 @@ def load_state(path: Path, check: Callable[[Any], None] = lambda outline: None) 
         check: Called first with the outline of the state, in which tensors and arrays have their sizes and no content
             (they are on PyTorch's `meta` device); what it raises ends the reading before memory is taken.
     """
-    with safe_open(path, framework="pt", device="cpu") as file:
+    with safe_open(ordinary(path), framework="pt", device="cpu") as file:
         tree = json.loads(file.metadata()["tree"])
         check(_put_together(tree, lambda name: torch.empty(file.get_slice(name).get_shape(), device="meta")))
         return _put_together(tree, file.get_tensor)

@@ -32,7 +32,8 @@ class DataSettings:
         augmentation: "none", "flip" (the published one), "flips" or "strong"; null: chosen, see
             `convlora.training.defaults`.
         intensity: How 16-bit images become 8-bit: by the range of their "type", or of each "image".
-        val_fraction: Share of the training images held out if there is no validation split.
+        val_fraction: Share of the training images held out if there is no validation split. 0: none, so that all are
+            trained on; nothing is validated then, and the weights of the last epoch are kept.
         train_fraction: Share of the training images to train on; a smaller share is part of a larger one.
         split_seed: Decides which images are held out; null: the run's seed.
         workers: Processes that read images; null: by the cores that may be used, up to 8 on a GPU, none on a CPU,

@@ -90,6 +90,9 @@ _HELD_OUT = Condition(
     lambda now: None if now.has_val is None else not now.has_val,
     lambda now: "on data with a validation split, from which no image is held out",
 )
+_VALIDATED = Condition(
+    lambda now: now.config.data.val_fraction > 0, lambda now: "with data.val_fraction=0, as nothing is validated"
+)
 _NO_BUDGET = Condition(
     lambda now: now.config.training.budget_seconds is None,
     lambda now: "with --budget-seconds, which says how long to train",
@@ -108,7 +111,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "data.intensity": (),  # images that are predicted later may have 16 bits
     "data.val_fraction": (_HELD_OUT,),
     "data.train_fraction": (),
-    "data.split_seed": (_HELD_OUT,),
+    "data.split_seed": (_HELD_OUT, _VALIDATED),
     "data.workers": (),
     "data.on_bad_image": (),
     "model.source": (_SAM,),
@@ -129,7 +132,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "training.lr_detail": (_SAM, _DETAIL),
     "training.warmup_steps": (),
     "training.ema": (),
-    "training.patience": (),
+    "training.patience": (_VALIDATED,),
     "training.class_weights": (_NOT_BALANCED,),
     "training.set_loss_weights": (_SAM, _MASK_CLASSIFICATION),
     "training.weight_decay": (),

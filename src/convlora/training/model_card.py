@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from convlora import __version__
+from convlora.errors import printable
 from convlora.methods.registry import find_method
 from convlora.training.config import RunConfig
 
@@ -36,7 +39,8 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         "tags": ["convlora", *(["segment-anything", "sam"] if network is None else []), method["name"]],
     }
     binary = len(classes) == 2 and config.model.head in ("auto", "binary")
-    task = f"Segments {classes[1]} from {classes[0]}." if binary else f"Tells apart {', '.join(classes)}."
+    named = [_plain(one) for one in classes]
+    task = f"Segments {named[1]} from {named[0]}." if binary else f"Tells apart {', '.join(named)}."
     per_pixel = config.model.head == "per-pixel" or network is not None
     loss = "cross-entropy and Dice" if per_pixel else "set loss of mask classification"
     loss = str(config.training.loss) if binary else loss
@@ -46,7 +50,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         *yaml.safe_dump(header, sort_keys=False).splitlines(),
         "---",
         "",
-        f"# {name} fine-tuned with {method['name']}" if network is None else "# U-Net",
+        f"# {_plain(name)} fine-tuned with {method['name']}" if network is None else "# U-Net",
         "",
         f"{task} Made by convlora {__version__}.",
         "",
@@ -63,22 +67,27 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         "## Training",
         "",
         f"- Images resized to {size if isinstance(size, int) or size is None else f'{size[0]} x {size[1]}'} pixels.",
-        f"- Method: {', '.join(f'{key} {value}' for key, value in method.items())}.",
+        f"- Method: {', '.join(_plain(f'{key} {value}') for key, value in method.items())}.",
         f"- Loss: {loss}, learning rate {config.training.lr}, "
         f"{config.training.batch_size} x {config.training.grad_accum} images per step, seed {config.training.seed}.",
     ]
     if metrics is not None:
         lines += [
             f"- {metrics['steps']} steps in {metrics['epochs']:g} epochs.",
-            f"- Best epoch by {config.training.select_by}: {metrics['best_epoch']}.",
+            f"- Best epoch by {config.training.select_by}: {metrics['best_epoch']}."
+            if metrics.get("val")
+            else "- All images were trained on; these are the weights of the last epoch.",
             f"- Parameters trained: {metrics['params']['trainable']:,} of {metrics['params']['total']:,}.",
-            "",
-            "## Scores",
-            "",
-            "| split | " + " | ".join(shown) + " |",
-            "|---|" + "---|" * len(shown),
         ]
-        for split in ("val", "test"):
-            if metrics.get(split):
-                lines.append(f"| {split} | " + " | ".join(f"{metrics[split][name]:.4f}" for name in shown) + " |")
+        scores = {split: metrics[split] for split in ("val", "test") if metrics.get(split)}
+        if scores:
+            lines += ["", "## Scores", "", "| split | " + " | ".join(shown) + " |", "|---|" + "---|" * len(shown)]
+        for split, values in scores.items():
+            lines.append(f"| {split} | " + " | ".join(f"{values[name]:.4f}" for name in shown) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text that neither Markdown nor HTML makes anything of: a card is shown on the Hub."""
+    marked = re.sub(r"([\\`*\[\]|])", r"\\\1", printable(text))
+    return html.escape(marked, quote=False)

@@ -22,6 +22,8 @@ def why_stop(
         greater_is_better: Whether it rises.
         patience: After so many validations in a row without a better score; None: never.
     """
+    if patience is None:
+        return None
     best, best_epoch, since = -math.inf, None, 0
     for entry in history:
         value = entry[score] if greater_is_better else -entry[score]
@@ -29,7 +31,7 @@ def why_stop(
             best, best_epoch, since = value, entry["epoch"], 0
         else:
             since += 1
-    if patience is None or since < patience:
+    if since < patience:
         return None
     after = "" if best_epoch is None else f" since epoch {best_epoch}"
     return f"no better {score} on the validation images{after}, in {since} validations (training.patience={patience})"

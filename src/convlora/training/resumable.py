@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from convlora.errors import InputError, RunError, is_out_of_memory, shown
+from convlora.errors import InputError, RunError, is_out_of_memory, quoted, shown
 from convlora.inference.adapters import WEIGHTS, load_weights
 from convlora.storage import send_to_disk, swap_folder
 from convlora.training.averaging import WeightAverage
@@ -31,6 +31,7 @@ from convlora.training.sharding import (
     trained_weights,
 )
 from convlora.training.steps import StepAccount
+from convlora.untrusted import NotOrdinaryError, ordinary
 
 _WEIGHTS_NAME = "trained_weights.safetensors"  # where the model is spread over processes
 _AVERAGE_NAME = "averaged_weights.safetensors"
@@ -46,12 +47,37 @@ def reading(checkpoint: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (SafetensorError, FileNotFoundError, LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        FileNotFoundError,
+        NotOrdinaryError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         if is_out_of_memory(error):
             raise  # not the checkpoint's fault, and whoever reads that it is would delete it
         raise InputError(
             f"The checkpoint {checkpoint} is damaged ({shown(error)}). Delete that folder and start the run again."
         ) from error
+
+
+def _progress(checkpoint: Path) -> TrainerState:
+    for path in checkpoint.iterdir():
+        ordinary(path)  # what others read of it, too
+    state = TrainerState.load_from_json(str(ordinary(checkpoint / _TRAINER_STATE)))
+    history = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("history", [])
+    _ = [(entry["epoch"], entry["step"]) for entry in history]
+    for value in (
+        0 if state.epoch is None else state.epoch,
+        state.global_step,
+        *(value for entry in history for value in entry.values()),
+    ):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{quoted(value)} is no number")
+    return state
 
 
 class ResumableTrainer(Trainer):
@@ -79,7 +105,7 @@ class ResumableTrainer(Trainer):
     def is_complete(self, checkpoint: Path) -> bool:
         """Whether a checkpoint is the last of the run; the Trainer would make a step more before it notices."""
         with reading(checkpoint):
-            state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+            state = _progress(checkpoint)
             stored = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("history", [])
             return state.global_step >= self.args.max_steps or self.why_stop(stored) is not None
 
@@ -125,7 +151,7 @@ class ResumableTrainer(Trainer):
             InputError: If it is one, or damaged.
         """
         with reading(checkpoint):
-            state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+            state = _progress(checkpoint)
             before = state.stateful_callbacks.get("history", {"attributes": {}})["attributes"].get("processes")
         if before not in (None, self.args.world_size):
             raise InputError(
@@ -135,7 +161,7 @@ class ResumableTrainer(Trainer):
 
     def restore_state(self, checkpoint: Path) -> None:
         """Takes over the progress and the history of a checkpoint without training."""
-        self.state = TrainerState.load_from_json(str(checkpoint / _TRAINER_STATE))
+        self.state = _progress(checkpoint)
         self._take_over_history()
         if self.is_world_process_zero():
             self.keep_only(checkpoint)  # a process that was killed right after writing it may have left more
@@ -167,7 +193,7 @@ class ResumableTrainer(Trainer):
         average = None if self.average is None else self.average.state_dict()
         if self.is_world_process_zero():
             if weights is None:
-                self.model.save_pretrained(unfinished, safe_serialization=True)
+                self.model.save_pretrained(unfinished, safe_serialization=True, save_embedding_layers=False)
             else:
                 save_state(unfinished / _WEIGHTS_NAME, weights)
             save_state(unfinished / _STATE_NAME, {"optimizer": optimizer, "scheduler": self.lr_scheduler.state_dict()})
@@ -272,7 +298,8 @@ class ResumableTrainer(Trainer):
     def _take_over_history(self) -> None:
         stored = self.state.stateful_callbacks.get("history")
         if stored:
-            self.history = stored["attributes"].get("history", self.history)
-            self.account.load_state_dict(stored["attributes"])
-            if "health" in stored["attributes"]:
-                self.health.load_state_dict(stored["attributes"]["health"])
+            with reading(Path(self.args.output_dir)):
+                self.history = stored["attributes"].get("history", self.history)
+                self.account.load_state_dict(stored["attributes"])
+                if "health" in stored["attributes"]:
+                    self.health.load_state_dict(stored["attributes"]["health"])

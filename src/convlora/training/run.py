@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import resource
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from convlora.cores import peak_resident_bytes
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
 from convlora.data.reach import CELL, describe_size
@@ -46,6 +45,7 @@ from convlora.models.loading import load_model
 from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
 from convlora.models.replay import Recorder
+from convlora.models.room import check_room
 from convlora.report.confusion import write_confusion
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.arguments import epochs_between_validations, planned_steps, trainer_arguments
@@ -148,6 +148,7 @@ def _train(
         check_samples(output, splits, reporter.message)
     set_seed(config.training.seed)
     base = load_base(config, classes)
+    check_room(base.config, device)
     settle_rates(config, base)
     sam = sample_weights(base.vision_encoder)
     if checkpoint is not None:
@@ -388,7 +389,8 @@ def _save_adapter(
     weights: dict[str, torch.Tensor] | None,
 ) -> None:
     with replacing_folder(place) as folder:
-        model.save_pretrained(folder, safe_serialization=True, state_dict=weights)
+        # PEFT would ask the Hub about a vocabulary, which there is none of.
+        model.save_pretrained(folder, safe_serialization=True, state_dict=weights, save_embedding_layers=False)
         (folder / "README.md").write_text(model_card(config, list(classes.names), None), encoding="utf-8")
 
 
@@ -413,8 +415,10 @@ def _finish(
         model.to(trainer.args.device)
     _load_best(model, adapter_folder(output) / WEIGHTS)
     best = max(
-        trainer.history,
-        key=lambda entry: entry[trainer.args.metric_for_best_model] * (1 if trainer.args.greater_is_better else -1),
+        trainer.history if trainer.val_samples else trainer.history[-1:],
+        key=lambda entry: (
+            entry.get(trainer.args.metric_for_best_model, 0) * (1 if trainer.args.greater_is_better else -1)
+        ),
         default=None,
     )
     trainable, total = count_parameters(model)
@@ -424,7 +428,7 @@ def _finish(
         "epochs": round(trainer.state.epoch or 0.0, 4),
         "steps": trainer.state.global_step,
     }
-    splits = {"val": trainer.val_samples}
+    splits = {"val": trainer.val_samples} if trainer.val_samples else {}
     if source.splits.get("test"):
         splits["test"] = source.splits["test"]
     for split, samples in splits.items():
@@ -475,8 +479,7 @@ def peak_memory_mb(device: torch.device) -> float:
     """Most memory used so far in MB: allocated on a GPU, resident of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return peak_resident_bytes() / 2**20
 
 
 def _device_name(device: torch.device) -> str:

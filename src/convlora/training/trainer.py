@@ -50,7 +50,7 @@ class SegmentationTrainer(ResumableTrainer):
 
     Args:
         train_dataset: The training images.
-        val_samples: The validation images.
+        val_samples: The validation images; without any, the weights of the last epoch are kept.
         classes: What the values in the masks mean.
         precision: `"fp32"`, `"bf16"` or `"fp16"`, for validation; training's is in the arguments.
         reporter: Told of the progress of validation.
@@ -233,13 +233,13 @@ class SegmentationTrainer(ResumableTrainer):
         )
 
     def _answers_with_numbers(self) -> bool:
-        """Whether the weights, as they are, make something of the first validation image."""
+        """Whether the weights, as they are, make something of the first validation image, or training image."""
         dataset: Any = self.train_dataset
         try:
             with self.averaged():
                 score_samples(
                     self.model,
-                    self.val_samples[:1],
+                    (self.val_samples or dataset.samples)[:1],
                     self.classes,
                     image_size=dataset.image_size,
                     precision=self.precision,
@@ -254,6 +254,11 @@ class SegmentationTrainer(ResumableTrainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Scores the validation images, each process its share, and merges the scores."""
+        if not self.val_samples:
+            self.health.look_at_gate(expert_usage(self.model), self._epoch())
+            count_choices(self.model)
+            self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, {})
+            return {}
         needs_structure = self.args.metric_for_best_model in SLOW_SCORES
         self.reporter.validate_begin(len(self.val_samples), "validation")
         with self.averaged():
@@ -265,7 +270,7 @@ class SegmentationTrainer(ResumableTrainer):
         count_choices(self.model)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items() if name != "per_class"}
         self.log(dict(metrics))
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def score(
@@ -327,14 +332,14 @@ class SegmentationTrainer(ResumableTrainer):
         return [len(range(process, count, self.args.world_size)) for process in range(self.args.world_size)]
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        is_best = super()._determine_best_metric(metrics, trial)
+        is_best = not self.val_samples or super()._determine_best_metric(metrics, trial)
         scores = {name.removeprefix("eval_"): value for name, value in metrics.items()}
         epoch = self._epoch()
         self.history = [entry for entry in self.history if entry["step"] < self.state.global_step]
         self.history.append({"epoch": epoch, "step": self.state.global_step, **scores})
         if is_best:
             self._keep_best(scores)
-        if self.is_world_process_zero():
+        if self.is_world_process_zero() and self.val_samples:
             self.reporter.validate_end(epoch, scores, self.args.metric_for_best_model, is_best)
         reason = self.why_stopped_early()
         if reason is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from convlora.data.facts import Progress
 from convlora.data.sources import DataSource, open_data
 from convlora.errors import InputError
 from convlora.training.config import RunConfig
+from convlora.untrusted import read_json
 
 SKIPPED = "skipped.json"
 READ_WHOLE_UP_TO = 1000  # images; reading more before every start would be felt
@@ -92,8 +92,8 @@ def check_skipped(output: Path, data: UsableData) -> None:
     if data.skipped is None:
         return
     try:
-        text = (output / SKIPPED).read_text(encoding="utf-8") if (output / SKIPPED).exists() else "[]"
-        stored = [(str(entry["split"]), str(entry["path"])) for entry in json.loads(text)]
+        entries = read_json(output / SKIPPED, largest=1 << 30) if (output / SKIPPED).exists() else []
+        stored = [(str(entry["split"]), str(entry["path"])) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{output / SKIPPED} is damaged. Restore it, or start a new run with another --output."

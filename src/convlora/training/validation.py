@@ -78,8 +78,8 @@ def check_settings(config: RunConfig) -> None:
         problems.append(f"training.select_by must be one of {', '.join(HIGHER_IS_BETTER)}, got '{t.select_by}'")
     if d.augmentation is not None and d.augmentation not in AUGMENTATIONS:
         problems.append(f"data.augmentation must be one of {', '.join(AUGMENTATIONS)}, got '{d.augmentation}'")
-    if not 0 < d.val_fraction < 1:
-        problems.append(f"data.val_fraction must be between 0 and 1, got {d.val_fraction}")
+    if not 0 <= d.val_fraction < 1:
+        problems.append(f"data.val_fraction must be at least 0 and below 1, got {d.val_fraction}")
     if not 0 < d.train_fraction <= 1:
         problems.append(f"data.train_fraction must be above 0 and at most 1, got {d.train_fraction}")
     if d.workers is not None and not 0 <= d.workers <= _MOST_WORKERS:

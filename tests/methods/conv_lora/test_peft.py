@@ -255,6 +255,8 @@ def test_other_layers_are_refused():
     ("settings", "words"),
     [
         ({"num_experts": 0}, "`num_experts` must be at least 1"),
+        ({"num_experts": 65}, "`num_experts` must be at most 64"),
+        ({"expert_scales": [65] * 8}, "`expert_scales` must be at most 64"),
         ({"top_k": 9}, "`top_k` must be between 1 and num_experts=8"),
         ({"expert_scales": [1, 2]}, "one scale per expert"),
         ({"expert_scales": [0] * 8}, "whole numbers from 1 up"),

@@ -11,6 +11,7 @@ from convlora.methods.cards import tell_how_to_load
 from convlora.methods.peft_types import PeftTypeName
 
 PEFT_TYPE = PeftTypeName("CONV_LORA")
+MOST_EXPERTS = 64  # per layer, and the largest scale; the tables of more take minutes to make and gigabytes to hold
 
 # LoRA's own variants replace the very forward pass that Conv-LoRA replaces, so they cannot be combined with it.
 _OTHER_VARIANTS = (
@@ -41,10 +42,10 @@ class ConvLoraConfig(LoraConfig):
     Args:
         r: Rank of the update, and the number of channels the experts see.
         lora_alpha: The update is scaled by `lora_alpha / r`.
-        num_experts: Number of convolution experts per layer.
+        num_experts: Number of convolution experts per layer, at most 64.
         top_k: How many experts are used for each feature map.
-        expert_scales: Scale of each expert: expert `i` convolves the map enlarged `expert_scales[i]` times. Default:
-            1, 2, ..., `num_experts`.
+        expert_scales: Scale of each expert: expert `i` convolves the map enlarged `expert_scales[i]` times, at
+            most 64. Default: 1, 2, ..., `num_experts`.
         gate_scaling: `"none"` weighs the chosen experts by a soft-max among themselves, which is the constant 1 for
             `top_k = 1`: no task gradient reaches the gate, as published. `"softmax"` weighs them by their soft-max
             probability among all experts, so that the task teaches the gate too. `"average"` is no gate at all: every
@@ -120,6 +121,8 @@ class ConvLoraConfig(LoraConfig):
             problems.append(f"`gate_noise` must be True or False, got {self.gate_noise!r}")
         if not _is_int(self.num_experts) or self.num_experts < 1:
             problems.append(f"`num_experts` must be at least 1, got {self.num_experts!r}")
+        elif self.num_experts > MOST_EXPERTS:
+            problems.append(f"`num_experts` must be at most {MOST_EXPERTS}, got {self.num_experts}")
         elif not _is_int(self.top_k) or not 1 <= self.top_k <= self.num_experts:
             problems.append(f"`top_k` must be between 1 and num_experts={self.num_experts}, got {self.top_k!r}")
         if self.expert_scales is not None:
@@ -127,6 +130,8 @@ class ConvLoraConfig(LoraConfig):
                 _is_int(s) and s >= 1 for s in self.expert_scales
             ):
                 problems.append(f"`expert_scales` must be whole numbers from 1 up, got {self.expert_scales!r}")
+            elif max(self.expert_scales, default=0) > MOST_EXPERTS:
+                problems.append(f"`expert_scales` must be at most {MOST_EXPERTS}, got {self.expert_scales!r}")
             elif len(self.expert_scales) != self.num_experts:
                 problems.append(
                     f"`expert_scales` must name one scale per expert: {len(self.expert_scales)} scales for "

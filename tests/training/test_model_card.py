@@ -1,0 +1,19 @@
+"""Names of classes on a page that the Hub shows."""
+
+import yaml
+
+from convlora.training.config import RunConfig
+from convlora.training.model_card import model_card
+
+
+def test_names_are_no_markup():
+    names = ["background", "<script>alert(1)</script>", "[click](javascript:x)", "a|b", "![x](http://y/z.png)"]
+    card = model_card(RunConfig(), names)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in card
+    assert "<script" not in card
+    assert r"\[click\](javascript:x), a\|b, !\[x\](http://y/z.png)." in card
+    assert yaml.safe_load(card.split("---")[1])["library_name"] == "peft"
+
+
+def test_ordinary_names_stay_as_they_are():
+    assert "Segments leaf_rust (old) from background." in model_card(RunConfig(), ["background", "leaf_rust (old)"])
