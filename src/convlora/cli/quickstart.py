@@ -23,7 +23,7 @@ def quickstart(
     domain: Annotated[
         str | None,
         typer.Option(
-            help="What is drawn: cells, cracks, leaves, or town (five classes). [dim]\\[default: leaves][/dim]",
+            help="What is drawn: cells, cracks, leaves, or town (five classes). [dim]\\[default: cracks][/dim]",
             show_default=False,
         ),
     ] = None,
@@ -44,7 +44,7 @@ def quickstart(
         raise InputError("--domain says what is drawn, and with --data nothing is. Leave one out.")
     if data is None and on_bad_image is not None:
         raise InputError("--on-bad-image is for your own images, and without --data some are drawn. Leave it out.")
-    domain = domain or "leaves"
+    domain = domain or "cracks"
     if domain not in DOMAINS:
         raise InputError(f"--domain must be one of {', '.join(DOMAINS)}, got '{domain}'.")
     with RunProgress() as progress:
