@@ -160,7 +160,7 @@ def test_a_gpu_by_name_is_the_one_that_is_used(gpus, monkeypatch, tmp_path):
 def test_arguments_for_a_gpu(gpus, monkeypatch, tmp_path):
     monkeypatch.setattr(devices, "usable_cores", lambda: 6)
     config = RunConfig()
-    config.override(["precision=fp32", "batch_size=4", "grad_accum=1"])
+    config.override(["precision=fp32", "batch_size=4", "grad_accum=1", "epochs=20"])
     arguments = trainer_arguments(config, tmp_path, GPU, images=100)
     assert (arguments.train_batch_size, arguments.per_device_eval_batch_size) == (4, default_batch(GPU))
     assert (arguments.dataloader_num_workers, arguments.dataloader_pin_memory) == (5, True)
