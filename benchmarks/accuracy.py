@@ -25,7 +25,7 @@ from harness import conditions
 from convlora.data.synthetic.tasks import TASKS, write_task
 from convlora.models.random_sam import random_sam
 from convlora.training.config import RunConfig
-from convlora.training.run import train
+from convlora.training.run import Interrupted, train
 
 COMMON = ("model.source=tiny", "training.batch_size=4", "training.grad_accum=1", "training.device=cpu")
 SQUARE = ("model.image_size=256",)
@@ -111,7 +111,11 @@ def main() -> None:
             if (row.name, contender.name, seed, tuple(settings)) in done:
                 continue
             record = {"row": row.name, "contender": contender.name, "seed": seed, "settings": settings}
-            record |= one_run(row.data, contender.method, settings, seed, options.data) | {"conditions": conditions()}
+            try:
+                record |= one_run(row.data, contender.method, settings, seed, options.data)
+            except Interrupted:
+                raise SystemExit("Interrupted. The same command makes this run anew and goes on.") from None
+            record["conditions"] = conditions()
             with options.output.open("a", encoding="utf-8") as file:  # short lines: several processes may do so
                 file.write(json.dumps(record) + "\n")
             print(json.dumps({k: record[k] for k in ("row", "contender", "seed", "test", "val")}), flush=True)

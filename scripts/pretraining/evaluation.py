@@ -72,4 +72,4 @@ def read_components(folder: Path, split: str = "test", per_image: int = 12) -> t
         images.append(prepare_image(image, (256, 256)))
         parts, _ = ndimage.label(labels == 1)
         instances.append(prepare_mask(parts, (256, 256)))
-    return torch.stack(images), held_out_prompts(torch.stack(instances), per_image)
+    return torch.stack(images), held_out_prompts(torch.stack(instances).long(), per_image)

@@ -6,12 +6,14 @@ import pretrain_tiny
 import pytest
 import torch
 from pretraining.dense import OFFSETS, DenseHead, affinities, borders, boxes, extents
-from pretraining.evaluation import held_out_prompts, score_prompts
+from pretraining.evaluation import held_out_prompts, read_components, score_prompts
 from pretraining.fine import FineHead, thin
 from pretraining.model import new_sam
 from pretraining.prompts import answer, draw_prompts, iou, prompt_loss
 from pretraining.scenes import EASY, SceneBatches, held_out
 from safetensors.torch import load_file
+
+from convlora.data.synthetic import write_task
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +188,11 @@ def test_a_saved_sam_trains_on(tmp_path, monkeypatch):
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-3, rtol=1e-2)
     assert (tmp_path / "more" / "model" / "detail.safetensors").is_file()
+
+
+def test_parts_of_real_masks_are_prompted(tmp_path):
+    write_task("cells", tmp_path, num_train=1, num_val=0, num_test=2, size=(64, 96))
+    images, prompts = read_components(tmp_path, per_image=3)
+    assert images.shape == (2, 3, 256, 256)
+    assert prompts.masks.shape == (2, 3, 256, 256)
+    assert prompts.masks.any((-1, -2)).all()

@@ -10,7 +10,7 @@ from transformers import SamModel
 
 from convlora.data.sources import open_data
 from convlora.errors import InputError
-from convlora.inference.runs import SAM
+from convlora.inference.runs import SAM, check_sam
 from convlora.inference.segmenter import Segmenter
 from convlora.models.fingerprint import same_weights, sample_weights
 from convlora.models.random_sam import randomize
@@ -85,6 +85,11 @@ def test_another_sam_of_the_same_shape_is_refused(make_config, trained_run, tiny
     config.model.source = str(other)
     with pytest.raises(InputError, match="is not the SAM"):
         train(config, tmp_path / "run", resume=True)
+
+
+def test_a_bundled_sam_of_another_version_is_said_to_be_one(trained_run):
+    with pytest.raises(InputError, match=r"another version of convlora.*Train it again"):
+        check_sam(trained_run, {}, "tiny")
 
 
 def test_the_same_sam_in_half_precision_or_at_another_size_is_not(trained_run, tiny_sam_folder, tmp_path):

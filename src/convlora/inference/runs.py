@@ -8,6 +8,7 @@ from typing import Any
 from convlora.data.classes import ClassTable
 from convlora.errors import InputError, quoted, shown
 from convlora.metrics import HIGHER_IS_BETTER
+from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import LARGEST_SIDE
 from convlora.models.fingerprint import same_weights
 from convlora.storage import old_folder
@@ -139,6 +140,11 @@ def check_sam(run: Path, weights: dict[str, float], source: str) -> None:
         same = same_weights(stored, weights)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{run / SAM} is damaged ({first_line(error)}). Restore it from a copy.") from error
+    if not same and source in BUNDLED:
+        raise InputError(
+            f"The run {run} was trained from '{source}' of another version of convlora, whose weights are others. "
+            "Train it again, or use the version that made it (its adapter/README.md names it)."
+        )
     if not same:
         raise InputError(
             f"'{source}' is not the SAM that the run {run} was trained from: its weights are others. Give that one "
