@@ -52,7 +52,7 @@ def one(arguments, tmp_path_factory):
 def test_two_processes_equal_one(arguments, one, tmp_path):
     """The load-balancing loss too: it is that of the images of one process, and its mean over processes is logged."""
     arguments = [*arguments, "--batch-size", "1", "--grad-accum", "1"]
-    out = run([*LAUNCHER, "convlora.cli.main", *arguments, "--output", str(tmp_path / "two")])
+    out = run([*LAUNCHER, "tests.helpers.leaves_no_threads", *arguments, "--output", str(tmp_path / "two")])
     assert out.count("\n") == 1, "one process writes"
     compare(one, tmp_path / "two")
 
