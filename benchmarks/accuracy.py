@@ -4,8 +4,8 @@
     python benchmarks/accuracy.py --output benchmarks/results/accuracy.jsonl --table
 
 DATA holds the data folders `cracks`, `nuclei` and `camvid`; drawn images are made along the way. Runs that the output
-holds with the same settings are not made again. Give each of several processes other `--seeds`, and one core
-(`OMP_NUM_THREADS=1`): the comparisons at equal seconds are then fair, too.
+holds with the same settings are not made again. Several processes may share an output: give each other `--seeds` and
+one core (`OMP_NUM_THREADS=1`). Comparisons at equal seconds want an idle machine: `--rows "five minutes"` alone.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import conditions
+from transformers import SamConfig
 
 from convlora.data.synthetic.tasks import TASKS, write_task
+from convlora.models.bundled import BUNDLED
 from convlora.models.random_sam import random_sam
 from convlora.training.config import RunConfig
 from convlora.training.run import Interrupted, train
@@ -51,12 +53,6 @@ UNTRAINED = Contender(
     "conv-lora, random frozen SAM", "conv-lora", (f"model.source={RANDOM_SAM}",)
 )  # with a fresh branch: the pretrained one lies beside `tiny`
 PLAIN = Contender("conv-lora, no branch", "conv-lora", ("model.detail=none",))
-
-# What each setting that is on by default is worth, by leaving it out, and what others would add.
-TRIED = (
-    OURS,
-    PLAIN,
-)
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def main() -> None:
             if _matches(contender.name, options.contenders)
         ]
         for row, contender, seed in waiting:
-            settings = [*COMMON, *row.settings, *contender.settings, *options.set]
+            settings = settings_of(row, contender, options.set)
             if (row.name, contender.name, seed, tuple(settings)) in done:
                 continue
             record = {"row": row.name, "contender": contender.name, "seed": seed, "settings": settings}
@@ -119,7 +115,12 @@ def main() -> None:
             with options.output.open("a", encoding="utf-8") as file:  # short lines: several processes may do so
                 file.write(json.dumps(record) + "\n")
             print(json.dumps({k: record[k] for k in ("row", "contender", "seed", "test", "val")}), flush=True)
-    print(table(read_records(options.output), chosen))
+    print(table(read_records(options.output), chosen, options.set))
+
+
+def settings_of(row: Row, contender: Contender, more: Sequence[str]) -> list[str]:
+    """All settings of a run but its method, data and seed."""
+    return [*COMMON, *row.settings, *contender.settings, *more]
 
 
 def one_run(data: str, method: str, settings: Sequence[str], seed: int, folder: Path | None) -> dict[str, Any]:
@@ -133,9 +134,7 @@ def one_run(data: str, method: str, settings: Sequence[str], seed: int, folder: 
         else:
             path = folder / data
         if f"model.source={RANDOM_SAM}" in settings:
-            from convlora.models.bundled import BUNDLED  # its architecture, with other weights
-
-            random_sam(_architecture(BUNDLED["tiny"])).save_pretrained(work / "sam")
+            random_sam(SamConfig.from_pretrained(BUNDLED["tiny"])).save_pretrained(work / "sam")
         settings = [entry.replace(RANDOM_SAM, str(work / "sam")) for entry in settings]
         if method == "unet":
             settings = [entry for entry in settings if not entry.startswith(("model.source", "model.detail"))]
@@ -157,17 +156,22 @@ def one_run(data: str, method: str, settings: Sequence[str], seed: int, folder: 
         }
 
 
-def table(records: Iterable[dict[str, Any]], chosen: Sequence[Row]) -> str:
-    """Test scores of the contenders, mean and range over the seeds, and the lead over the first of each row."""
+def table(records: Iterable[dict[str, Any]], chosen: Sequence[Row], more: Sequence[str] = ()) -> str:
+    """Test scores of the contenders with these settings, mean and range over the seeds, and their lead over the U-Net.
+
+    Args:
+        records: The runs.
+        chosen: The comparisons to show.
+        more: Settings of all runs, as `--set` gives them; runs with others are left out.
+    """
     lines = ["| | | seeds | test score | lead over the U-Net |", "|---|---|---|---|---|"]
-    latest = {_key(record)[:3]: record for record in records}  # later runs replace earlier ones
+    tests: dict[tuple[str, str, tuple[str, ...]], dict[int, float]] = {}
+    for record in records:
+        row_name, contender_name, seed, settings = _key(record)
+        tests.setdefault((row_name, contender_name, settings), {})[seed] = record["test"]
     for row in chosen:
         scores = {
-            contender.name: {
-                seed: record["test"]
-                for (name, other, seed), record in latest.items()
-                if (name, other) == (row.name, contender.name)
-            }
+            contender.name: tests.get((row.name, contender.name, tuple(settings_of(row, contender, more))), {})
             for contender in row.contenders
         }
         for name, values in scores.items():
@@ -188,12 +192,6 @@ def read_records(output: Path) -> list[dict[str, Any]]:
     if not output.is_file():
         return []
     return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-
-
-def _architecture(folder: Path) -> Any:
-    from transformers import SamConfig
-
-    return SamConfig.from_pretrained(folder)
 
 
 def _key(record: dict[str, Any]) -> tuple[str, str, int, tuple[str, ...]]:

@@ -149,7 +149,7 @@ def _flock(handle: int, kind: str, wait: bool) -> None:
 
 
 def _is_there(handle: int, path: Path) -> bool:
-    """Whether a name still stands for the file that was opened, and not for one that somebody else has made since."""
+    """Whether a name still stands for the file that was opened, and not for one that another process has made since."""
     try:
         return os.path.samestat(os.fstat(handle), path.lstat())
     except OSError:

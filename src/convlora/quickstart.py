@@ -77,6 +77,7 @@ def run_quickstart(
     """
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise InputError(f"{output} exists and is not empty. Give another folder with --output, or delete it.")
+    is_drawn = data is None
     if data is None:
         say(f"1. Drawing {sum(NUM_IMAGES)} images of {domain}, with masks")
         num_train, num_val, num_test = NUM_IMAGES
@@ -106,7 +107,7 @@ def run_quickstart(
         "without detail branch": _column(without, tests, split, reporter),
         "with detail branch": _column(after, tests, split, reporter),
     }
-    _write_report(output / "report.html", run, metrics, split, columns, after, tests[:PICTURES])
+    _write_report(output / "report.html", run, metrics, split, columns, after, tests[:PICTURES], is_drawn)
     scores = {name: column.scores for name, column in zip(("before", "without", "after"), columns.values())}
     return {"split": split, **scores, **metrics}
 
@@ -192,14 +193,15 @@ def _write_report(
     compared: dict[str, Column],
     segmenter: Segmenter,
     shown: Sequence[Sample],
+    is_drawn: bool,
 ) -> None:
     page = Page("SAM, fine-tuned with Conv-LoRA")
     params = metrics["params"]
     classes = segmenter.classes
     names = ", ".join(f"'{name}'" for index, name in enumerate(classes.names) if index != classes.background)
     page.text(
-        f"The small SAM that comes with convlora learned to find {names} in {len(metrics['history'])} passes over "
-        f"the training images, {metrics['steps']} steps of {metrics['seconds_per_step']:.2f} s. Its image encoder "
+        f"The small SAM that comes with convlora learned to find {names} in {len(metrics['history'])} epochs, "
+        f"{metrics['steps']} steps of {metrics['seconds_per_step']:.2f} s. Its image encoder "
         f"stayed as it was; Conv-LoRA adapters, the mask decoder and its detail branch were trained: "
         f"{params['trainable']:,} of {params['total']:,} weights. In a small model that is a lot; of the largest SAM "
         "it is under 1%."
@@ -209,6 +211,10 @@ def _write_report(
         "small convolutional network beside it, sees and draws what is thinner. The same training without it is shown "
         "for comparison."
     )
+    if is_drawn:
+        page.text(
+            "These images are drawn, and so were those that the small SAM was pretrained on. Photographs are harder."
+        )
     page.heading(f"Scores on the {split} images")
     if split != "test":
         page.text("There are no test images. These also picked the best epoch, so the scores flatter a little.")

@@ -42,11 +42,13 @@ def test_every_run_is_made_once_and_written_at_once(script, tmp_path, capsys):
     assert len(records) == 4
 
 
-def test_other_settings_are_other_runs(script):
+def test_other_settings_are_other_runs(script, capsys):
     chosen = ("--rows", "12 epochs/drawn cells", "--contenders", "conv-lora", "--seeds", 0)
     assert len(script(*chosen)) == 1
-    assert len(script(*chosen, "--set", "training.ema=0.9")) == 1
+    assert len(script(*chosen[:-1], 3, "--set", "training.ema=0.9")) == 1
+    capsys.readouterr()
     assert len(script(*chosen)) == 0
+    assert "| conv-lora | 1 | 0.600 |" in capsys.readouterr().out, "and are not mixed in the table"
 
 
 def test_every_row_has_a_name_of_its_own():

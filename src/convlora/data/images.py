@@ -140,7 +140,7 @@ class Header:
     Attributes:
         size: (height, width) in pixels, after any EXIF orientation.
         orientation: The number that EXIF states; 1: stored upright.
-        pages: Pages of a TIFF file or frames of an animation, of which the first is read.
+        pages: Pages of a TIFF file or frames of an animation. Only the first is read.
         unused_channels: Channels of a TIFF file that are not read.
         zero_is_white: Whether a TIFF file says that grey values grow towards black.
     """

@@ -79,7 +79,7 @@ def _remedy(pattern: str) -> str:
 
 
 def is_own_result(path: Path) -> bool:
-    """Whether a file is an earlier result, which may be replaced, and not, say, somebody's ground truth."""
+    """Whether a file is an earlier result, which may be replaced, and not, say, a mask drawn by hand."""
     if is_tiff(path):
         made_by = read_tags(path).get(SOFTWARE_TAG, "")
     else:

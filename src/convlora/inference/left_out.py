@@ -33,7 +33,7 @@ def parts_left_out(images: Iterable[ImageSource]) -> str | None:
     said = []
     if several:
         image, pages = several[0]
-        said.append(f"{image}{_others(several)} has {pages:,} pages or frames, of which only the first is segmented.")
+        said.append(f"{image}{_others(several)} has {pages:,} pages or frames. Only the first is segmented.")
     if more:
         image, channels = more[0]
         said.append(f"{image}{_others(more)} has {channels:,} channels that are not looked at.")

@@ -13,7 +13,7 @@ from convlora.links import open_own
 from convlora.storage import make_folder
 from convlora.untrusted import open_ordinary, parse_lines
 
-PRESENCE = ".predicting"  # stands in the folder of results while somebody writes there
+PRESENCE = ".predicting"  # stands in the folder of results while a process writes there
 
 
 def fingerprint(run: Path, *how: object) -> str:
@@ -47,7 +47,7 @@ class DoneList:
         """The results that are there already, of images that have not changed since.
 
         Raises:
-            InputError: If one of the hidden files is a link or a pipe, as in a folder of somebody else.
+            InputError: If one of the hidden files is a link or a pipe.
         """
         entries: dict[str, dict[str, Any]] = {}
         for path in sorted(self.output.glob(".done-*.jsonl")):

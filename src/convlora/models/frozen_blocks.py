@@ -103,7 +103,7 @@ class FrozenBlockCache:
 
 
 def _read(path: Path, size: list[int], device: str) -> torch.Tensor:
-    """An entry; its size is compared first, because the folder may be somebody else's."""
+    """An entry; its size is compared first, because the folder may come from elsewhere."""
     with safe_open(ordinary(path), framework="pt", device=device) as file:
         if file.get_slice("hidden").get_shape() != size:
             raise ValueError(f"{path} is of another size")

@@ -310,7 +310,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
             return_dict: Return an output object or a tuple. Default: what the configuration says, an object.
 
         Returns:
-            The loss, if labels are given, and the logits, of which the largest names the class: for the head `"binary"`
+            The loss, if labels are given, and the logits. The largest names the class: for the head `"binary"`
             those of both classes at the input's size, `(B, 2, H, W)`, see [`BinaryOutput`]; for several classes the
             logarithm of the class scores at a quarter of the input's size, `(B, K, h, w)`, and what they are made from,
             for `convlora.models.semantic_maps`: `mask_logits` `(B, N, h, w)` and `class_logits` `(B, N, K + 1)` (None

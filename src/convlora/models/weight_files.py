@@ -20,7 +20,7 @@ _SLACK = 1 << 26  # bytes that a wrong claim may take
 
 
 def read_shapes(path: Path) -> dict[str, list[int]]:
-    """Names and sizes of the weights in a safetensors file, of which only the header is read.
+    """Names and sizes of the weights in a safetensors file. Only the header is read.
 
     Raises:
         OSError: If it cannot be read.
