@@ -1,7 +1,8 @@
 """Links in run and output folders, and what else is no ordinary file there.
 
 A folder that comes from elsewhere may hold a link of any name to anywhere. Whatever is written, removed or read again
-in such a folder goes through here: nothing leads out of it. The folder itself may be a link, because its owner gave its name.
+in such a folder goes through here: nothing leads out of it. The folder itself may be a link, because its owner gave
+its name.
 
 Its owner may still put a link there while a command runs. That is not guarded against: whoever can do that can write
 to where the link leads, too.

@@ -288,7 +288,7 @@ def test_the_command_says_what_it_leaves_out(convlora, trained_run, tmp_path):
     images = [tmp_path / "stack.tif", tmp_path / "bands.tif"]
     code, _, err = convlora("predict", trained_run, *images, "--output", tmp_path / "out", "--device", "cpu")
     assert code == 0
-    assert f"Note: {images[0]} has 4 pages or frames, of which only the first is segmented. " in err
+    assert f"Note: {images[0]} has 4 pages or frames. Only the first is segmented. " in err
     assert f"{images[1]} has 2 channels that are not looked at." in err
     assert parts_left_out([Image.fromarray(noise(40, 40))]) is None
 
