@@ -33,7 +33,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import SamModel
 
-from convlora.models.detail_file import save_detail
+from convlora.models.detail_file import load_detail, save_detail
 from convlora.storage import replacing_file, replacing_folder
 from convlora.training.checkpoint import load_state, save_state
 
@@ -46,6 +46,8 @@ def main() -> None:
     sam = new_sam(options.seed) if options.start is None else _load(options.start)
     channels = sam.config.vision_config.output_channels
     dense, fine = DenseHead(channels), FineHead(channels)
+    if options.start is not None:
+        load_detail(fine.branch, options.start)
     both = nn.ModuleDict({"sam": sam, "dense": dense, "fine": fine}).to(device).train()
     trained = [p for p in both.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.ndim >= 2]
@@ -63,7 +65,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     tests = {}
     for name, style in (("easy", EASY), ("hard", HARD)):
-        images, instances = held_out(options.held_out, style)
+        images, instances = (part.to(device) for part in held_out(options.held_out, style))
         tests[name] = (images, held_out_prompts(instances))
     warm_up = round(options.dense_share * options.steps) if options.start is None else 0
     harden = warm_up + round(0.4 * (options.steps - warm_up)) if options.start is None else 0

@@ -5,7 +5,7 @@ import sys
 
 import psutil
 
-# A thread that waits for others looks so often whether they are done before it goes to sleep, one microsecond in all.
+# A waiting thread checks this many times whether the others are done, for some ten microseconds, before it sleeps.
 # OpenMP's own 300,000 take the core from another process that runs on it, and every operation waits for that.
 SPINS = 1000
 

@@ -93,9 +93,11 @@ def run_quickstart(
     before, tests, split = untrained(config, usable)
     folder = output / "predictions"
     jobs = [Job(test.image, folder / f"{test.name}.png", folder / f"{test.name}_overlay.png") for test in tests]
-    first = _column(before, tests, split, reporter)
+    shown = tests[:PICTURES]
+    before_scores = _score(before, tests, split, reporter)
+    first = Column(before_scores, _maps(before, shown))
     say(f"3. Fine-tuning it with Conv-LoRA for {EPOCHS} epochs")
-    _train(config, output / "run-without-detail", output, reporter)
+    coarse = _train(config, output / "run-without-detail", output, reporter)
     say(f"4. The same with a detail branch, for what is thinner than SAM's patches of {PATCH_SIZE} pixels")
     metrics = _train(quickstart_config(data, on_bad_image), run, output, reporter)
     say(f"5. Predicting the {split} images")
@@ -104,10 +106,10 @@ def run_quickstart(
         pass
     columns = {
         "before": first,
-        "without detail branch": _column(without, tests, split, reporter),
-        "with detail branch": _column(after, tests, split, reporter),
+        "without detail branch": Column(_same(coarse, before_scores), _maps(without, shown)),
+        "with detail branch": Column(_same(metrics, before_scores), _maps(after, shown)),
     }
-    _write_report(output / "report.html", run, metrics, split, columns, after, tests[:PICTURES], is_drawn)
+    _write_report(output / "report.html", run, metrics, split, columns, after, shown, is_drawn)
     scores = {name: column.scores for name, column in zip(("before", "without", "after"), columns.values())}
     return {"split": split, **scores, **metrics}
 
@@ -119,9 +121,14 @@ class Column(NamedTuple):
     maps: Sequence[np.ndarray]
 
 
-def _column(segmenter: Segmenter, tests: Sequence[Sample], split: str, reporter: Reporter) -> Column:
-    photos = [_photo(sample, segmenter) for sample in tests[:PICTURES]]
-    return Column(_score(segmenter, tests, split, reporter), segmenter.predict_maps(photos))
+def _maps(segmenter: Segmenter, samples: Sequence[Sample]) -> Sequence[np.ndarray]:
+    return segmenter.predict_maps([_photo(sample, segmenter) for sample in samples])
+
+
+def _same(metrics: dict[str, Any], scores: dict[str, float]) -> dict[str, float]:
+    """The scores of a run on the images that were compared, as far as others have them."""
+    found = metrics.get("test") or metrics["val"]
+    return {name: found[name] for name in scores}
 
 
 def _train(config: RunConfig, run: Path, output: Path, reporter: Reporter) -> dict[str, Any]:

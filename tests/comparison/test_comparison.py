@@ -13,6 +13,7 @@ from convlora.comparison.plan import PlannedRun, Variant, make_plan
 from convlora.comparison.run import run_plan
 from convlora.comparison.summary import sum_up
 from convlora.errors import InputError, RunError
+from convlora.training.config import RunConfig
 from convlora.training.run import train
 from convlora.training.validation import check_settings
 
@@ -304,23 +305,26 @@ def test_equal_time(base, tmp_path, monkeypatch):
     assert not runner.trained
 
 
-def test_a_comparison_of_an_older_version_is_not_mixed_with_other_settings(base, tmp_path):
+def test_a_comparison_of_an_older_version_goes_on_as_it_began(base, tmp_path):
+    """Its defaults were written down; what the new command leaves open is taken from there."""
     asked = copy.deepcopy(base)
     asked.training.lr, asked.training.max_steps = None, 1
-    run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
+    compared = plan(asked, ("decoder",), 1)
+    run_plan(compared, tmp_path / "c", say=lambda text: None, runner=Runner())
     path = tmp_path / "c" / "comparison.yaml"
-    written = path.read_text()
-    path.write_text(written.replace("lr: null", "lr: 0.0001").replace("  detail: auto\n", ""))
-    with pytest.raises(InputError, match=r"model.detail = 'auto' instead of .*training.lr = None instead of 0.0001"):
-        run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
-    asked.training.lr, asked.model.detail = 1e-4, "none"
-    path.write_text(written.replace("lr: null", "lr: 0.0001").replace("detail: auto", "detail: none"))
-    (tmp_path / "c" / "runs" / "decoder" / "seed-0" / "config.yaml").write_text(
-        (tmp_path / "c" / "runs" / "decoder" / "seed-0" / "config.yaml").read_text().replace("lr: 0.001", "lr: 0.0001")
-    )
+    older = path.read_text().replace("lr: null", "lr: 0.0001").replace("loss: null", "loss: structure")
+    path.write_text(older.replace("  detail: auto\n", ""))
+    run = tmp_path / "c" / "runs" / "decoder" / "seed-0" / "config.yaml"
+    run.write_text(run.read_text().replace("lr: 0.001", "lr: 0.0001"))
+    again = plan(asked, ("decoder", "bitfit"), 1)
     runner = Runner()
-    run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=runner)
-    assert not runner.trained
+    run_plan(again, tmp_path / "c", say=lambda text: None, runner=runner)
+    assert len(runner.trained) == 1
+    config = RunConfig.load(tmp_path / "c" / "runs" / "bitfit" / "seed-0" / "config.yaml")
+    assert (config.training.lr, config.training.loss, config.model.detail) == (1e-4, "structure", "none")
+    asked.training.loss = "bce-dice"
+    with pytest.raises(InputError, match=r"training.loss = 'bce-dice' instead of 'structure'"):
+        run_plan(plan(asked, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
 
 
 @pytest.mark.parametrize("name", ["runs", "runs/decoder", "runs/lora/seed-1"])

@@ -6,6 +6,8 @@ from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.detail import DetailBranch
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.training.config import RunConfig
+from convlora.training.run import adapt
 from tests.helpers.models import tiny_sam
 from tests.helpers.tolerances import BY_DTYPE
 
@@ -127,3 +129,20 @@ def test_saved_with_the_adapter_and_with_the_model(tmp_path, task):
     again = SamForSemanticSegmentation.from_pretrained(tmp_path / "whole")
     assert again.config.detail == "half"
     torch.testing.assert_close(again(pixels).logits, whole(pixels).logits)
+
+
+def test_training_from_random_weights_begins_with_a_fresh_branch(tmp_path):
+    """And not with one whose norms are drawn at random."""
+    config = RunConfig()
+    config.method.name, config.model.detail = "scratch", "half"
+    branch = adapt(segmenter(), config).base_model.model.mask_decoder.modules_to_save["default"].detail
+    assert not branch.project.weight.any()
+    norms = [module for module in branch.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert norms
+    assert all((norm.weight == 1).all() for norm in norms)
+
+
+def test_sizes_can_be_asked_without_computing():
+    for task in HEADS:
+        model = segmenter(**task).eval().to("meta")
+        assert model(torch.empty(2, 3, 64, 64, device="meta")).logits.is_meta

@@ -28,13 +28,13 @@ def test_a_branch_begins_with_the_weights_beside_its_sam(folder):
             assert not value.any()
         else:
             assert torch.equal(value, saved.state_dict()[name]), name
-    assert branch.down[0].first[0].weight.dtype == torch.float32
+    assert branch.down[0].conv[0].weight.dtype == torch.float32
 
 
 def test_a_branch_of_another_size_begins_afresh(folder):
     place, saved = folder
     branch = SamForSemanticSegmentation.from_pretrained(place, detail="full").mask_decoder.detail
-    assert not torch.equal(branch.meet.first[0].weight, saved.meet.first[0].weight)
+    assert not torch.equal(branch.meet.conv1[0].weight, saved.meet.conv1[0].weight)
     assert SamForSemanticSegmentation.from_pretrained(place).mask_decoder.detail is None
 
 
@@ -51,11 +51,19 @@ def test_a_damaged_file_is_refused_by_name(folder, damage):
     else:
         weights = load_file(file)
         if damage == "shape":
-            weights["down.0.first.0.weight"] = weights["down.0.first.0.weight"][:4]
+            weights["down.0.conv.0.weight"] = weights["down.0.conv.0.weight"][:4]
         elif damage == "missing":
-            del weights["down.0.first.0.weight"]
+            del weights["down.0.conv.0.weight"]
         else:
             weights["other"] = torch.zeros(3)
         save_file(weights, file, {"finest": "1"})
     with pytest.raises(InputError, match=NAME):
         SamForSemanticSegmentation.from_pretrained(place, detail="half")
+
+
+def test_a_folder_within_a_folder(folder):
+    place, saved = folder
+    branch = SamForSemanticSegmentation.from_pretrained(
+        place.parent, subfolder=place.name, detail="half"
+    ).mask_decoder.detail
+    assert torch.equal(branch.meet.conv1[0].weight, saved.meet.conv1[0].weight)

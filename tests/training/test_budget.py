@@ -104,6 +104,7 @@ def test_short_epochs_are_not_all_validated(make_config, steps, every):
     assert planned_steps(config, 6, 1) == steps, "whatever the epochs"
     assert epochs_between_validations(config, 6, 1) == every
     assert epochs_between_validations(make_config(max_steps=steps, epochs=1000), 6, 1) == 1
+    assert epochs_between_validations(make_config(max_steps=steps, epochs=None), 6, 1) == every
 
 
 def test_interrupted_between_two_validations(make_config, tmp_path, monkeypatch):

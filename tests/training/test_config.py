@@ -167,3 +167,22 @@ def test_runs_of_before_the_detail_branch_are_repeated_without_it(tmp_path):
     assert RunConfig.load(path).model.detail == "none"
     path.write_text("training: {epochs: 3}")  # some settings, not those of a run
     assert RunConfig.load(path).model.detail == "auto"
+
+
+def test_what_a_run_chose_is_chosen_anew_when_it_no_longer_fits(tmp_path):
+    config = RunConfig()
+    config.override(["lr=1e-3", "lr_detail=1e-3", "warmup_steps=20", "epochs=60", "detail=half", "source=tiny"])
+    config.save(tmp_path / "config.yaml")
+
+    def changed(*assignments):
+        loaded = RunConfig.load(tmp_path / "config.yaml")
+        loaded.override(list(assignments))
+        return loaded.training.warmup_steps, loaded.training.lr, loaded.training.lr_detail
+
+    assert changed() == changed("epochs=60", "source=tiny") == (20, 1e-3, 1e-3)
+    assert changed("epochs=2") == changed("max_steps=3") == changed("budget_seconds=9") == (None, 1e-3, 1e-3)
+    assert changed("source=other") == (20, None, None)
+    assert changed("detail=none") == (20, 1e-3, None)
+    assert changed("lr_detail=2e-3", "detail=none") == (20, 1e-3, 2e-3), "was asked for, and is refused later"
+    assert changed("warmup_steps=7", "epochs=2") == (7, 1e-3, 1e-3)
+    assert changed("lr=5e-4", "source=other") == (20, 5e-4, None)

@@ -58,6 +58,7 @@ def test_defaults_ask_for_nothing(now):
         (["budget_seconds=9", "epochs=3"], {}, "--epochs 3 has no effect with --budget-seconds"),
         (["memory=auto", "activation_checkpointing=true"], {}, "has no effect with --memory auto, which chooses it"),
         (["detail=none", "lr_detail=1e-3"], {}, "training.lr_detail=0.001 has no effect without the detail branch"),
+        (["lr_detail=1e-3", "detail=none"], {}, "training.lr_detail=0.001 has no effect without the detail branch"),
         (["gate_scaling=average", "top_k=2"], {}, "method.top_k=2 has no effect with gate_scaling=average"),
         (["gate_scaling=average", "gate_noise=false"], {}, "method.gate_noise=false has no effect with gate_scaling"),
         (["method=unet", "lr_detail=1e-3"], {}, "training.lr_detail=0.001 has no effect on the method unet"),
@@ -82,7 +83,6 @@ def test_settings_without_effect_are_refused_and_the_remedy_helps(assignments, n
         (["loss=structure"], TWO),
         (["val_fraction=0.3", "split_seed=4"], {"num_classes": 2, "has_val": False}),
         (["epochs=3", "budget_seconds=9"], TWO),  # the later one counts
-        (["lr_detail=1e-3", "detail=none"], TWO),
         (["num_mask_tokens=9", "loss=structure", "set_loss_weights=[1,1,1]"], {}),  # it is not known yet
     ],
 )

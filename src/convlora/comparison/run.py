@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,8 @@ def _check_folder(plan: Plan, output: Path) -> None:
         before = RunConfig()  # for settings that there were none of at the time
         before.update(IN_OLDER_VERSIONS, origin="older versions")
         defaults = shared_settings(before)
+        _fill_in(plan.base, settings, {key: {**defaults[key], **own} for key, own in earlier.items()})
+        settings = shared_settings(plan.base)
         changes = [
             f"{section}.{key} = {value!r} instead of {earlier[section].get(key)!r}"
             for section, entries in settings.items()
@@ -151,6 +153,15 @@ def _check_folder(plan: Plan, output: Path) -> None:
             f"The comparison in {output} cannot be resumed with {', '.join(changes)}: its runs would differ in more "
             "than the method. Leave that out, or choose another --output."
         )
+
+
+def _fill_in(base: RunConfig, settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Takes what the settings leave open from those that a comparison began with."""
+    for section, entries in settings.items():
+        for key, value in entries.items():
+            stored = earlier[section].get(key)
+            if (value is None and stored is not None) or (key, value) == ("detail", "auto"):
+                base.update({section: {key: stored}}, origin=SETTINGS)
 
 
 def _check_run(planned: RunConfig, folder: Path) -> None:

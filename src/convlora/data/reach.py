@@ -187,8 +187,9 @@ def describe_size(
         finer = reach_of(labels, classes, size, CELL["half"])
         if finer.iou >= GOOD:
             return f"{sentence} With --detail half it is {finer.iou:.2f}.", [here]
+    few = labels[:: -(-len(labels) // _FEW_MASKS)]  # to find a size; it is named only if it does for all
     for side in _TRIED:
-        if max(size) < side <= _LARGEST:
+        if max(size) < side <= _LARGEST and reach_of(few, classes, (side, side), cell).iou >= GOOD:
             other = reach_of(labels, classes, (side, side), cell)
             if other.iou >= GOOD:
                 return f"{sentence} With --image-size {side} it is {other.iou:.2f}.", [here, other]

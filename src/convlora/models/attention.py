@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionEncoder, SamVisionSdpaAttention
 
+from convlora.models.autocast import without_autocast
 from convlora.models.windows import cut_windows, join_windows
 
 FORMS = ("auto", "blocks", "vectors", "sdpa", "eager")
@@ -64,7 +65,7 @@ class RelativeAttention(SamVisionAttention):
         if prompt_tokens is not None:  # the blocks know cells only
             form = "vectors"
         if form == "blocks":
-            with torch.autocast(query.device.type, enabled=False):  # which would round every product
+            with without_autocast(query.device):  # which would round every product
                 q, k, v = (at_least_single(part) for part in (query, key, value))
                 rows, columns = self._bias(q, (height, width), 1.0)
                 out = attend_in_blocks(q, k, v, rows, columns, self.scale).to(value.dtype)
@@ -265,7 +266,7 @@ def _without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def step(ctx: Any, first: torch.Tensor, *others: Any) -> Any:
-        with torch.autocast(first.device.type, enabled=False):
+        with without_autocast(first.device):
             return function(ctx, first, *others)
 
     return step

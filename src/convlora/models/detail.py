@@ -47,11 +47,11 @@ class SingleConvolution(nn.Module):
 
     def __init__(self, previous: int, channels: int) -> None:
         super().__init__()
-        self.first = _normalized(channels, previous)
+        self.conv = _normalized(channels, previous)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(B, C_in, h, w)` to `(B, C_out, h, w)`."""
-        return F.relu_(self.first(x))
+        return F.relu_(self.conv(x))
 
 
 class ResidualBlock(nn.Module):
@@ -59,13 +59,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, previous: int, channels: int) -> None:
         super().__init__()
-        self.first = _normalized(channels, previous)
-        self.second = _normalized(channels, channels)
+        self.conv1 = _normalized(channels, previous)
+        self.conv2 = _normalized(channels, channels)
         self.shortcut = nn.Identity() if previous == channels else _normalized(channels, previous, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Adds to the shortcut what the convolutions find."""
-        return F.relu_(self.second(F.relu_(self.first(x))) + self.shortcut(x))
+        return F.relu_(self.conv2(F.relu_(self.conv1(x))) + self.shortcut(x))
 
 
 class DetailBranch(nn.Module):

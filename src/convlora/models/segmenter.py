@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -147,7 +148,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
             sam = load_whole(SamModel.from_pretrained, source, *model_args, **kwargs)
             model = cls.from_sam(sam, image_size=image_size, **task)
             if model.mask_decoder.detail is not None:
-                load_detail(model.mask_decoder.detail, source)
+                load_detail(model.mask_decoder.detail, Path(source) / kwargs.get("subfolder", ""))
         model.config._name_or_path = str(pretrained_model_name_or_path)
         set_attention(model.vision_encoder, model.config.attention)
         model.freeze_prompt_encoder()
@@ -261,6 +262,11 @@ class SamForSemanticSegmentation(PreTrainedModel):
             )
         elif isinstance(self.mask_decoder, MultiClassMaskDecoder):
             raise ValueError("a head for several classes cannot be made into a binary one; give the SAM instead")
+        self._use_detail()
+
+    def renew_detail(self) -> None:
+        """Puts a fresh detail branch in the place of the one there is."""
+        self.mask_decoder.detail = None
         self._use_detail()
 
     def _use_detail(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from convlora.enlarge import enlarge_rows, row_bands
+from convlora.models.autocast import without_autocast
 
 
 def class_scores(mask_logits: torch.Tensor, class_logits: torch.Tensor | None) -> torch.Tensor:
@@ -23,7 +24,7 @@ def class_scores(mask_logits: torch.Tensor, class_logits: torch.Tensor | None) -
     """
     if class_logits is None:
         return mask_logits.softmax(dim=-3)
-    with torch.autocast(mask_logits.device.type, enabled=False):  # which would round the sums
+    with without_autocast(mask_logits.device):  # which would round the sums
         return torch.einsum("...nk,...nhw->...khw", class_logits.softmax(dim=-1)[..., :-1], mask_logits.sigmoid())
 
 

@@ -63,7 +63,7 @@ def check_claims(
         except UnreadableError as error:
             raise InputError(f"{file} cannot be used: {error}. Download it again, or give another SAM.") from error
         except (OSError, SafetensorError):
-            return  # whoever loads it will say so
+            continue  # whoever loads it will say so
     there = sum(file.stat().st_size for end in ("safetensors", "bin") for file in folder.glob(f"*.{end}"))
     try:
         with torch.device("meta"):

@@ -18,7 +18,7 @@ from convlora.training.defaults import default_warm_up
 from convlora.training.memory import batches_of, uses_fsdp
 
 ENDLESS = 10**9  # steps
-MOST_VALIDATIONS = 20  # of a run of given seconds, in which they are not counted
+MOST_VALIDATIONS = 20  # of a run whose length was given in seconds or steps
 
 
 class DeviceArguments(TrainingArguments):
@@ -131,8 +131,9 @@ def steps_per_epoch(config: RunConfig, images: int, processes: int) -> int:
 
 
 def epochs_between_validations(config: RunConfig, images: int, processes: int) -> int:
-    """1; more in a run of given seconds whose epochs are so short that it would validate too often."""
-    if config.training.budget_seconds is None:
+    """1; more in a run of given seconds or steps whose epochs are so short that it would validate too often."""
+    t = config.training
+    if t.budget_seconds is None and (t.epochs is not None or t.max_steps is None):
         return 1
     steps = planned_steps(config, images, processes)
     return max(1, math.ceil(steps / steps_per_epoch(config, images, processes) / MOST_VALIDATIONS))

@@ -170,7 +170,8 @@ class RunConfig:
     """All settings of a run, as in `RUN/config.yaml`.
 
     Attributes:
-        settled: Settings, such as "training.loss", that nobody asked for: runs fill them in, with or without effect.
+        settled: Settings, such as "training.loss", that a run filled in by itself. They are no error where they have no
+            effect.
     """
 
     data: DataSettings = field(default_factory=DataSettings)
@@ -290,8 +291,9 @@ class RunConfig:
             settings.options = {}
         if key == "budget_seconds" and value != settings.budget_seconds:
             settings.epochs = settings.max_steps = None
-        if key == "detail" and value == "none":
-            self.training.lr_detail = None
+        for other in _CHOSEN_BY.get(f"{section}.{key}", ()):
+            if other in self.settled and value != getattr(settings, key):
+                setattr(self.training, other.removeprefix("training."), None)
         if key not in _SECTIONS[section]:
             raise InputError(_unknown(f"{section}.{key}", _all_keys(), origin))
         kind = typing.get_type_hints(type(settings))[key]
@@ -309,12 +311,25 @@ IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
     "training": {"lr_decoder": None, "lr_detail": None, "warmup_steps": 0, "ema": 0.0, "patience": None},
 }
 
-# What runs write into their `config.yaml` although it may have no effect: the loss and the epochs were defaults of
-# older versions, and comparisons hold out the same images for all seeds.
+# What runs write into their `config.yaml` by themselves: the loss and the epochs were defaults of older versions,
+# comparisons hold out the same images for all seeds, and the rest is what `convlora.training.defaults` chooses.
 _FILLED_IN: dict[str, tuple[Any, ...]] = {
     "training.loss": ("structure", "bce-dice"),
     "training.epochs": (20,),
+    "training.warmup_steps": tuple(range(1, 21)),
+    "training.lr": (1e-4, 1e-3),
+    "training.lr_detail": (1e-3,),
     "data.split_seed": (0,),
+}
+
+# Settings that are chosen by another. When that changes, they are chosen anew, unless they were asked for.
+_CHOSEN_BY: dict[str, tuple[str, ...]] = {
+    "training.epochs": ("training.warmup_steps",),
+    "training.max_steps": ("training.warmup_steps",),
+    "training.budget_seconds": ("training.warmup_steps",),
+    "model.source": ("training.lr", "training.lr_detail"),
+    "model.detail": ("training.lr_detail",),
+    "method.name": ("training.lr", "training.lr_detail"),
 }
 
 _SECTIONS: dict[str, list[str]] = {

@@ -123,12 +123,12 @@ class ResumableTrainer(Trainer):
         return nullcontext() if self.average is None else self.average.in_place()
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
-        """The Trainer's; what is missing in its checkpoints is taken over when it is ready to begin."""
+        """As the Trainer's; [`take_over`] restores what its checkpoints do not hold, just before the first step."""
         self._checkpoint = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def take_over(self) -> None:
-        """Takes over what the Trainer knows nothing of, when model and optimizer are in their last place."""
+        """Restores what the Trainer knows nothing of, once model and optimizer are on their device."""
         if self._checkpoint is not None:
             self._take_over_history()
         if self.ema:
@@ -298,7 +298,7 @@ class ResumableTrainer(Trainer):
     def _take_over_history(self) -> None:
         stored = self.state.stateful_callbacks.get("history")
         if stored:
-            with reading(Path(self.args.output_dir)):
+            with reading(self._checkpoint or Path(self.args.output_dir)):
                 self.history = stored["attributes"].get("history", self.history)
                 self.account.load_state_dict(stored["attributes"])
                 if "health" in stored["attributes"]:

@@ -333,6 +333,7 @@ def adapt(base: SegmentationModel, config: RunConfig) -> PeftModel:
     if isinstance(base, SamForSemanticSegmentation) and find_method(config.method.name).from_scratch:
         randomize(base.vision_encoder)  # right after the seed was set
         randomize(base.mask_decoder)
+        base.renew_detail()
     blocks = 0 if base.vision_encoder is None else len(base.vision_encoder.layers)
     last = config.training.adapt_last
     if last is not None and last > blocks:
