@@ -147,8 +147,8 @@ def of_turn(orientation: int) -> list[str]:
 
 def several(suffix: str) -> list[str]:
     return [
-        f"warning: 1 of 5 images have several pages or frames (the first is DATA/train/images/1{suffix} with 3), of "
-        "which only the first is read; 2 are left out. Save those you need as images of their own."
+        f"warning: 1 of 5 images have several pages or frames (the first is DATA/train/images/1{suffix} with 3), and "
+        "only the first is read; 2 are left out. Save those you need as images of their own."
     ]
 
 

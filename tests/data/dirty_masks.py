@@ -190,7 +190,7 @@ CASES = [
         "mask of several pages",
         stack,
         [
-            "warning: 1 of 5 masks have several pages or frames (the first is DATA/train/masks/1.tif with 4), of which "
+            "warning: 1 of 5 masks have several pages or frames (the first is DATA/train/masks/1.tif with 4), and "
             "only the first is read; 3 are left out. Save those you need as images of their own.",
         ],
     ),
