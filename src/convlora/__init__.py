@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ._peft_registration import register_with_peft
 
 if TYPE_CHECKING:
-    from .inference.segmenter import Prediction, Segmenter
+    from .inference.prediction import Prediction
+    from .inference.segmenter import Segmenter
     from .methods.conv_lora import ConvLoraConfig, load_balancing_loss, set_grid_size
     from .models import SamForSemanticSegmentation, SamSegmentationConfig
 
@@ -19,7 +20,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ConvLoraConfig": "methods.conv_lora",
-    "Prediction": "inference.segmenter",
+    "Prediction": "inference.prediction",
     "SamForSemanticSegmentation": "models",
     "SamSegmentationConfig": "models",
     "Segmenter": "inference.segmenter",

@@ -13,9 +13,9 @@ import pytest
 
 from convlora.errors import InputError
 from convlora.locking import LOCK, only_one
+from convlora.reporting import Silent
 from convlora.storage import sweep
 from convlora.training.folder import last_checkpoint
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 from convlora.training.trainer import SegmentationTrainer
 from tests.training.test_run import assert_equal_runs
