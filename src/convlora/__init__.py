@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ._peft_registration import register_with_peft
 
 if TYPE_CHECKING:
+    from .inference.evaluation import evaluate
+    from .inference.predict_files import predict
     from .inference.prediction import Prediction
     from .inference.segmenter import Segmenter
     from .methods.conv_lora import ConvLoraConfig, load_balancing_loss, set_grid_size
@@ -24,7 +26,9 @@ _PUBLIC = {
     "SamForSemanticSegmentation": "models",
     "SamSegmentationConfig": "models",
     "Segmenter": "inference.segmenter",
+    "evaluate": "inference.evaluation",
     "load_balancing_loss": "methods.conv_lora",
+    "predict": "inference.predict_files",
     "set_grid_size": "methods.conv_lora",
 }
 
@@ -34,7 +38,9 @@ __all__ = [
     "SamForSemanticSegmentation",
     "SamSegmentationConfig",
     "Segmenter",
+    "evaluate",
     "load_balancing_loss",
+    "predict",
     "set_grid_size",
 ]
 
