@@ -1,11 +1,14 @@
 """Nothing in a run or output folder leads out of it."""
 
 import os
+import stat
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from convlora.errors import InputError
-from convlora.links import below, check_own, is_plain_file, open_own
+from convlora.links import below, check_own, is_link, is_plain_file, open_own
 from convlora.storage import swap_folder
 
 
@@ -88,3 +91,32 @@ def test_no_folder_is_swapped_for_a_link(places):
     (run / "adapter").symlink_to(outside)
     with pytest.raises(InputError, match="is a link"):
         swap_folder(run / "deep", run / "adapter")
+
+
+@pytest.mark.parametrize("mode", ["r", "a", "w", "a+b"])
+def test_no_link_is_opened_where_the_system_cannot_refuse_it(places, monkeypatch, mode):
+    """As on Windows."""
+    run, outside = places
+    monkeypatch.delattr(os, "O_NOFOLLOW")
+    (run / "a").symlink_to(outside / "dear.txt")
+    (run / "b").symlink_to(outside / "gone")
+    for name in "ab":
+        with pytest.raises(InputError, match=f"{name} is a link"):
+            open_own(run / name, mode)
+
+
+def test_junctions_are_links(places, monkeypatch):
+    """Python tells of them by a function of its own only since 3.12."""
+    run, _ = places
+    tag = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", 0xA0000003)
+    lstat = Path.lstat
+
+    def as_on_windows(self):
+        if self.name != "deep":
+            return lstat(self)
+        return SimpleNamespace(st_mode=lstat(self).st_mode, st_reparse_tag=tag)
+
+    monkeypatch.setattr(Path, "lstat", as_on_windows)
+    assert is_link(run / "deep")
+    assert not is_link(run / "deep" / "deeper")
+    assert list(below(run)) == [run / "deep"]

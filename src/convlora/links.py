@@ -18,11 +18,16 @@ from typing import Any
 
 from convlora.errors import InputError
 
+_JUNCTION = 0xA0000003  # the tag that Windows gives one
+
 
 def is_link(path: Path) -> bool:
     """Whether a name is a symbolic link, or a junction of Windows, wherever it leads."""
-    is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # since Python 3.12
-    return path.is_symlink() or is_junction(path)
+    try:
+        state = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISLNK(state.st_mode) or getattr(state, "st_reparse_tag", 0) == _JUNCTION
 
 
 def is_plain_file(path: Path) -> bool:
@@ -83,6 +88,8 @@ def open_own(path: Path, mode: str) -> Any:
 
 def _opener(name: str, flags: int) -> int:
     path, later = Path(name), flags & os.O_TRUNC  # nothing is lost before it is known what was opened
+    if not hasattr(os, "O_NOFOLLOW"):  # on Windows
+        _check(path)
     # A pipe that nobody else has opened would be waited for.
     careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:

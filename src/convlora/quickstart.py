@@ -23,9 +23,11 @@ from convlora.inference.files import Job
 from convlora.inference.predict import picture, run_jobs
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import HIGHER_IS_BETTER
+from convlora.metrics.labels import SCORE_LABELS
 from convlora.models.configuration import as_size
-from convlora.report.page import Page
-from convlora.report.plots import line_plot, smoothed
+from convlora.report.pages import embedded, write_page
+from convlora.report.run_files import read_run
+from convlora.report.run_page import curves
 from convlora.reporting import Reporter
 from convlora.storage import replacing_folder
 from convlora.training.config import RunConfig
@@ -33,7 +35,6 @@ from convlora.training.defaults import settle_choices
 from convlora.training.run import Interrupted, build_model, train
 from convlora.training.task import settle_task
 from convlora.training.usable_data import UsableData, load_data
-from convlora.untrusted import read_lines
 
 DOMAINS = tuple(TASKS)
 EPOCHS = 12
@@ -202,71 +203,42 @@ def _write_report(
     shown: Sequence[Sample],
     is_drawn: bool,
 ) -> None:
-    page = Page("SAM, fine-tuned with Conv-LoRA")
-    params = metrics["params"]
-    classes = segmenter.classes
+    params, classes = metrics["params"], segmenter.classes
     names = ", ".join(f"'{name}'" for index, name in enumerate(classes.names) if index != classes.background)
-    page.text(
-        f"The small SAM that comes with convlora learned to find {names} in {len(metrics['history'])} epochs, "
-        f"{metrics['steps']} steps of {metrics['seconds_per_step']:.2f} s. Its image encoder "
-        f"stayed as it was; Conv-LoRA adapters, the mask decoder and its detail branch were trained: "
-        f"{params['trainable']:,} of {params['total']:,} weights. In a small model that is a lot; of the largest SAM "
-        "it is under 1%."
-    )
-    page.text(
-        f"SAM reads patches of {PATCH_SIZE} pixels and draws at a quarter of the image's size. The detail branch, a "
-        "small convolutional network beside it, sees and draws what is thinner. The same training without it is shown "
-        "for comparison."
-    )
-    if is_drawn:
-        page.text(
-            "These images are drawn, and so were those that the small SAM was pretrained on. Photographs are harder."
-        )
-    page.heading(f"Scores on the {split} images")
-    if split != "test":
-        page.text("There are no test images. These also picked the best epoch, so the scores flatter a little.")
     trivial = (metrics.get("test") or metrics["val"])["trivial"]
     columns = {name: column.scores for name, column in compared.items()}
     columns |= {name.replace("_", " "): scores for name, scores in trivial.items()}
     rows = [
         [
-            f"{name} ({'higher' if higher else 'lower'} is better)",
+            SCORE_LABELS[name] + ("" if higher else " (lower is better)"),
             *(_number(scores.get(name)) for scores in columns.values()),
         ]
         for name, higher in HIGHER_IS_BETTER.items()
         if name in compared["before"].scores
     ]
-    page.table(["", *columns], rows)
-    page.text("The last columns are answers that need no image. A score that is not above them says nothing.", True)
-    page.heading("How the training went")
-    steps = [line for line in read_lines(run / "log.jsonl") if "task_loss" in line]
-    losses = smoothed([line["task_loss"] for line in steps], max(1, len(steps) // 20))
-    page.svg(
-        line_plot(
-            {"loss": [(line["step"], loss) for line, loss in zip(steps, losses)]}, title="Training loss", x_label="step"
-        )
-    )
-    history = metrics["history"]
-    shown_scores = [name for name in ("iou", "dice", "miou", "mdice") if name in history[0]]
-    page.svg(
-        line_plot(
-            {name: [(entry["epoch"], entry[name]) for entry in history] for name in shown_scores},
-            title="Validation scores",
-            x_label="epoch",
-            from_zero=True,
-        )
-    )
-    page.heading(f"Some {split} images")
-    rows_of_pictures = []
+    pictures = []
     for number, sample in enumerate(shown):
         image, truth = read_sample(sample, classes, segmenter.intensity)
         maps = (truth, *(column.maps[number] for column in compared.values()))
-        rows_of_pictures.append([image, *(picture(image, each, classes) for each in maps)])
-    page.pictures(["image", "truth", *compared], rows_of_pictures)
-    page.heading("The same with your own images")
-    page.text("DATA holds {train,val,test}/{images,masks}/, with images and masks of the same names.")
-    page.code("\n".join(NEXT_STEPS))
-    page.write(path)
+        pictures.append([embedded(one) for one in (image, *(picture(image, each, classes) for each in maps))])
+    content: dict[str, Any] = {
+        "title": "SAM, fine-tuned with Conv-LoRA",
+        "found": names,
+        "epochs": len(metrics["history"]),
+        "steps": metrics["steps"],
+        "seconds": f"{metrics['seconds_per_step']:.2f}",
+        "trainable": f"{params['trainable']:,}",
+        "total": f"{params['total']:,}",
+        "patch": PATCH_SIZE,
+        "is_drawn": is_drawn,
+        "split": split,
+        "header": ["", *columns],
+        "rows": rows,
+        "curves": [drawing.inline() for drawing in curves(read_run(run)) if drawing is not None],
+        "pictures": (["image", "truth", *compared], pictures),
+        "next_steps": "\n".join(NEXT_STEPS),
+    }
+    write_page(path, "quickstart.html", **content)
 
 
 def _number(value: float | None) -> str:

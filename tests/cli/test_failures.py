@@ -41,7 +41,7 @@ def fails(convlora):
         (["train", "{blobs}", "--output", "{tmp}/r", "--set", "lr"], "has no '='"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--set", "learnrate=1"], "There is no setting 'learnrate'"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--epochs", "0"], "--epochs must be at least 1"),
-        (["train", "{blobs}", "--output", "{tmp}/r", "--epochs", "x"], "Invalid value for '--epochs'"),
+        (["train", "{blobs}", "--output", "{tmp}/r", "--epochs", "x"], "--epochs must be a whole number"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--config", "{tmp}/c.yaml"], "Cannot read the configuration"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
         (["evaluate", "{tmp}", "{blobs}"], "is not a run folder"),

@@ -46,7 +46,7 @@ def test_comparisons(name):
     shown = text(comparison_table(summary, 1))
     assert f"Differences to {name} with" in shown
     assert shown.count(name) == 2
-    assert "[-0.100, +0.100]" in shown
+    assert "[-0.10, +0.10]" in shown
 
 
 def test_evaluate(convlora, trained_run, blobs, tmp_path):

@@ -8,10 +8,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from convlora.comparison import run as comparison_run
 from convlora.comparison.page import table_rows, write_page
 from convlora.comparison.plan import PlannedRun, Variant, make_plan
-from convlora.comparison.run import run_plan
+from convlora.comparison.run import OwnProcesses, run_plan
 from convlora.comparison.summary import sum_up
+from convlora.data.reach import SIZE_IS_TOLD
 from convlora.errors import InputError, RunError
 from convlora.training.config import RunConfig
 from convlora.training.run import train
@@ -99,9 +101,29 @@ def test_the_summary_and_the_page(base, finished):
     assert float(rows[1]["iou"]) == pytest.approx(lora["mean"]["iou"])
     page = write_page(summary, runs, output).read_text()
     assert page.count("<img") == 3 * (2 + 2), "three test images: image, truth and two methods"
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
+    assert "No winner can be told from 3 images" in page
+    for name in ("curves", "weights", "seconds", "memory"):
+        assert {path.suffix for path in (output / "plots").glob(f"{name}.*")} == {".svg", ".pdf"}
     best = max(summary["rows"], key=lambda row: row["mean"]["iou"])
     assert table_rows(summary, 1.0)[0][0] == best["method"]
+
+
+def test_runs_of_an_older_version_lack_some_scores(base, finished, tmp_path):
+    copied = tmp_path / "c"
+    shutil.copytree(finished[0], copied)
+    path = copied / "runs" / "lora" / "seed-1" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["test"]["precision"], metrics["history"]
+    path.write_text(json.dumps(metrics))
+    runs = run_plan(plan(base), copied, say=lambda text: None, runner=Runner())
+    summary = sum_up(plan(base), runs, copied)
+    assert ["precision" in row["mean"] for row in summary["rows"]] == [True, False]
+    page = write_page(summary, runs, copied).read_text()
+    assert "Recall" in page
+    assert "Precision" not in page
+    with (copied / "compare.csv").open() as file:
+        assert "precision" not in next(csv.reader(file))
 
 
 def test_other_settings_are_refused(base, finished, make_config):
@@ -339,3 +361,17 @@ def test_runs_do_not_lie_behind_a_link(base, tmp_path, name):
         run_plan(plan(base), tmp_path / "c", say=lambda text: None, runner=runner)
     assert not runner.trained
     assert not list((tmp_path / "outside").iterdir())
+
+
+def test_what_a_size_can_reach_is_said_once_for_each_kind_of_run(base, tmp_path, monkeypatch):
+    silent = []
+    monkeypatch.setattr(
+        comparison_run,
+        "_train_in_own_process",
+        lambda config, folder, environment: silent.append(environment is not None and environment[SIZE_IS_TOLD] == "1"),
+    )
+    runner, runs = OwnProcesses(), plan(base, ("unet", "lora", "decoder"), seeds=2)
+    for variant in runs.variants:
+        for seed in runs.seeds:
+            runner(PlannedRun(variant, 1.0, None, seed).config(base), tmp_path)
+    assert silent == [False, True, False, True, True, True], "a U-Net draws in other cells than SAM"

@@ -99,6 +99,7 @@ def test_read_classes_json(tmp_path):
     ("content", "part"),
     [
         ("{", "not valid JSON"),
+        ('{"classes": ["a", "b"], "ignore_index": ' + "1" * 5000 + "}", "not valid JSON"),
         ('{"classes": ["a", "b"], "classes": ["c", "d"]}', "gives 'classes' twice; remove one of them"),
         ("[1]", "no list of names"),
         ({"names": ["a", "b"]}, "no list of names"),

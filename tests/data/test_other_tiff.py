@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,4 +264,19 @@ def test_small_files_of_many_pixels_are_refused_at_once(tmp_path, monkeypatch, w
     with pytest.raises(
         InputError, match=rf"a\.tif says that it holds {width} x {height} pixels with {samples} channel"
     ):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_mask_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    """Its header may state far more channels than that of its image."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.full((50, 60, 3), 9, np.uint8), photometric="rgb", metadata=None)
+        mask = np.ones((50, 60, 40), np.uint8)
+        file.write(mask, photometric="minisblack", planarconfig="contig", subfiletype=1, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages[1].tags["NewSubfileType"].overwrite(4)
+    assert read_image(tmp_path / "a.tif").getpixel((0, 0)) == (9, 9, 9)
+    free = SimpleNamespace(available=mask.nbytes)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    with pytest.raises(InputError, match=r"a\.tif does not fit into memory"):
         read_image(tmp_path / "a.tif")

@@ -5,11 +5,22 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy import ndimage
 
+from convlora.data import reach
 from convlora.data.classes import ClassTable
-from convlora.data.reach import CELL, describe_size, describe_sizes, lost_regions, reach_of, some_labels
+from convlora.data.reach import (
+    CELL,
+    SIZE_IS_TOLD,
+    Reach,
+    describe_size,
+    describe_sizes,
+    lost_regions,
+    reach_of,
+    some_labels,
+)
 from convlora.data.sample import Sample
 from convlora.reporting import Silent
 from convlora.training.run import train
@@ -123,7 +134,38 @@ def test_large_masks_are_few(tmp_path, monkeypatch):
     assert len(some_labels(samples, BINARY)) == 3
 
 
-def test_the_check_and_a_run_say_it(convlora, blobs, make_config, tmp_path):
+def test_masks_larger_than_the_first_one_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("convlora.data.reach._MOST_PIXELS", 2 * 300 * 400)
+    samples = samples_of(tmp_path, small_things(size=(20, 20)), *(small_things(seed=seed) for seed in range(5)))
+    assert [labels.shape for labels in some_labels(samples, BINARY)] == [(20, 20), (300, 400)]
+    assert len(some_labels(samples[1:2], BINARY)) == 1
+
+
+def test_large_sizes_do_not_fill_the_memory(monkeypatch):
+    mask, made = small_things(size=(400, 300)), []
+    expected = reach_of([mask], BINARY, (256, 256), 1)
+
+    def enlarge(*arguments, **named):
+        found = interpolate(*arguments, **named)
+        made.append(found.numel())
+        return found
+
+    interpolate = torch.nn.functional.interpolate
+    monkeypatch.setattr("torch.nn.functional.interpolate", enlarge)
+    monkeypatch.setattr("convlora.enlarge.BAND_VALUES", 2 * 10 * 300)
+    assert reach_of([mask], BINARY, (256, 256), 1).iou == pytest.approx(expected.iou, abs=1e-6)
+    assert max(made) < 2 * 256 * 256 / 10
+    classes = ClassTable(tuple(f"class {number}" for number in range(300)))
+    sizes = []
+    monkeypatch.setattr(
+        "convlora.data.reach.reach_of",
+        lambda _, __, size, ___: sizes.append(size) or Reach(size, 0.0),
+    )
+    assert "into pieces of 256 x 256 pixels" in reach._pieces([mask], classes, (1024, 1024), 4)
+    assert sizes == [(1536, 1536)], "beyond, there would be too many cells"
+
+
+def test_the_check_and_a_run_say_it(convlora, blobs, make_config, tmp_path, monkeypatch):
     code, out, _ = convlora("data", "check", blobs)
     assert code == 0
     assert re.search(
@@ -139,10 +181,22 @@ def test_the_check_and_a_run_say_it(convlora, blobs, make_config, tmp_path):
     train(config, tmp_path / "run", reporter=reporter)
     (said,) = [text for text in messages if text.startswith("An image size of 32 x 48 pixels can reach an IoU of")]
     assert f"{first['iou']:.2f} at best" in said
+    messages.clear()
+    monkeypatch.setenv(SIZE_IS_TOLD, "1")
+    train(config, tmp_path / "other", reporter=reporter)
+    assert (tmp_path / "other" / "metrics.json").is_file()
+    assert not [text for text in messages if "image size" in text]
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [(("--image-size", "100"), "divisible by 16, got 100"), (("--detail", "fine"), "got 'fine'")]
+    ("given", "words"),
+    [
+        (("--image-size", "100"), "divisible by 16, got 100"),
+        (("--image-size", "65536"), "at most 4096"),
+        (("--image-size", "\u00b2"), "a number of pixels"),
+        (("--image-size", "9" * 5000), "a number of pixels"),
+        (("--detail", "fine"), "got 'fine'"),
+    ],
 )
 def test_sizes_that_cannot_be(convlora, blobs, given, words):
     code, _, told = convlora("data", "check", blobs, *given)

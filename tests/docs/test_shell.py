@@ -101,7 +101,12 @@ def test_a_wrong_option_would_be_found():
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_options_named_in_the_text(page):
-    known = {name for command in all_commands() for option in command.params for name in option.opts}
+    known = {
+        name
+        for command in all_commands()
+        for option in command.params
+        for name in [*option.opts, *option.secondary_opts]
+    }
     known |= {"--debug", "--help", "--version"} | OTHER_PROGRAMS
     for code in re.findall(r"`([^`]+)`", prose(page)):
         for option in re.findall(r"(?<!\S)--[a-z][\w-]*", code):

@@ -289,7 +289,7 @@ def test_the_command_says_what_it_leaves_out(convlora, trained_run, tmp_path):
     code, _, err = convlora("predict", trained_run, *images, "--output", tmp_path / "out", "--device", "cpu")
     assert code == 0
     assert f"Note: {images[0]} has 4 pages or frames. Only the first is segmented. " in err
-    assert f"{images[1]} has 2 channels that are not looked at." in err
+    assert f"{images[1]} has 2 channels that are not used." in err
     assert parts_left_out([Image.fromarray(noise(40, 40))]) is None
 
 
@@ -298,7 +298,7 @@ def test_the_command_says_what_it_leaves_out(convlora, trained_run, tmp_path):
     [
         (["--tile-size", "7"], "--tile-size is 7"),
         (["--tile", "--tile-overlap", "1"], "--tile-overlap is 1"),
-        (["--tile-overlap", "0.3"], "Add --tile or --tile-size"),
+        (["--tile-overlap", "0.3"], "no effect without --tile"),
     ],
 )
 def test_options_that_make_no_sense(convlora, trained_run, blobs, tmp_path, options, words):

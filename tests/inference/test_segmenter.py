@@ -1,6 +1,8 @@
 import io
+import os
 import re
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -91,6 +93,29 @@ def test_tiles_of_any_kind_of_image(segmenter, photo):
 def test_nothing_is_made_of_nothing(segmenter):
     assert segmenter.predict_batch([]) == []
     assert segmenter.predict_maps([]) == []
+
+
+def test_one_image_is_no_batch(segmenter, photo):
+    """The letters of its path would be taken for paths, and its rows for images."""
+    with photo.open("rb") as file, Image.open(photo) as opened:
+        for one in (str(photo), photo, photo.read_bytes(), file, opened, np.asarray(opened)):
+            for predict in (segmenter.predict_batch, segmenter.predict_maps):
+                with pytest.raises(InputError, match="this is one"):
+                    predict(one)
+        greys = np.stack([np.asarray(opened.convert("L"))] * 3)
+    assert len(segmenter.predict_maps(greys)) == 3
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_an_image_that_comes_through_a_pipe(segmenter, photo, buffering):
+    reading, writing = os.pipe()
+    content = photo.read_bytes()
+    with os.fdopen(reading, "rb", buffering) as file:
+        writer = threading.Thread(target=lambda: (os.write(writing, content), os.close(writing)), daemon=True)
+        writer.start()
+        found = segmenter.predict(file).semantic_map
+        writer.join()
+    assert np.array_equal(found, segmenter.predict(content).semantic_map)
 
 
 def test_a_batch_of_several_sizes_equals_one_at_a_time(segmenter, blobs):

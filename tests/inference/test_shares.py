@@ -44,8 +44,18 @@ def test_shares_of_other_classes_are_not_dropped_unasked(tmp_path):
     check_shares(tmp_path, OTHERS, ["a", "b", "c"])
     with pytest.raises(InputError, match=r"shares of other classes, also for .* such as b\. Choose another --output"):
         check_shares(tmp_path, OTHERS, ["a", "c"])
-    add_shares(tmp_path, OTHERS, {"a": {"stem": 1.0}})
+    add_shares(tmp_path, OTHERS, {"a": {"stem": 1.0}}, ["a", "b", "c"])
     assert images(tmp_path) == {"a": {"stem": 1.0}}
+
+
+def test_shares_of_other_classes_that_have_come_since_stay(tmp_path):
+    check_shares(tmp_path, CLASSES, ["a", "b"])
+    add_shares(tmp_path, OTHERS, {"b": {"stem": 0.5}, "c": {"stem": 1.0}})  # of another prediction, which began later
+    with pytest.raises(InputError, match=r"shares of other classes, also for .* such as c\."):
+        add_shares(tmp_path, CLASSES, {"a": {"leaf": 0.25}}, ["a", "b"])
+    assert images(tmp_path).keys() == {"b", "c"}
+    add_shares(tmp_path, CLASSES, {"a": {"leaf": 0.25}}, ["a", "b", "c"])  # which were to be made anew
+    assert images(tmp_path) == {"a": {"leaf": 0.25}}
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"software": "convlora", "images": {}}', '{"software": "convlora"}'])

@@ -23,7 +23,7 @@ def test_equals_scoring_a_constant_prediction(label_maps, answer, probability):
         scores.update(np.full(labels.shape, probability), labels)
     expected = scores.compute()
     result = baselines.compute()[answer]
-    assert set(result) == {"iou", "dice", "iou_pooled", "dice_pooled", "accuracy"}
+    assert set(result) == {"iou", "dice", "iou_pooled", "dice_pooled", "precision", "recall", "accuracy"}
     assert result == {name: expected[name] for name in result}
     assert baselines.num_skipped == scores.num_skipped == 1
 

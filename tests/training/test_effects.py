@@ -10,7 +10,8 @@ from convlora.data.classes import ClassTable
 from convlora.data.synthetic import write_task
 from convlora.errors import InputError
 from convlora.recipes import recipe_names
-from convlora.training.config import _SECTIONS, RunConfig
+from convlora.settings import SETTINGS
+from convlora.training.config import RunConfig
 from convlora.training.effects import CONDITIONS, check_effects
 from convlora.training.run import train
 from convlora.training.task import settle_task
@@ -27,7 +28,7 @@ def asking(*assignments):
 
 
 def test_every_setting_knows_when_it_applies():
-    assert list(CONDITIONS) == [f"{section}.{name}" for section, names in _SECTIONS.items() for name in names]
+    assert list(CONDITIONS) == list(SETTINGS)
 
 
 @pytest.mark.parametrize("now", [{}, TWO, ELEVEN])

@@ -5,8 +5,9 @@ import torch
 
 from convlora.errors import InputError, RunError
 from convlora.reporting import Silent
+from convlora.settings import TrainingSettings
 from convlora.training import memory
-from convlora.training.config import RunConfig, TrainingSettings
+from convlora.training.config import RunConfig
 from convlora.training.memory import Plan, batches_of, candidates, choose, plan_memory, settle_batches
 from convlora.training.run import train
 

@@ -43,7 +43,7 @@ def assert_equal_runs(first, second):
 def test_the_run_folder_is_as_documented(trained_run):
     assert {path.name for path in trained_run.iterdir()} == {
         "config.yaml", "classes.json", "sam.json", "samples.json", "adapter", "metrics.json", "log.jsonl",
-        "images.jsonl", "checkpoints",
+        "images.jsonl", "report.html", "checkpoints",
     }  # fmt: skip
     assert {path.name for path in (trained_run / "adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "README.md",
@@ -68,7 +68,7 @@ def test_the_run_folder_is_as_documented(trained_run):
 
 def test_nothing_in_it_is_a_pickle(trained_run):
     suffixes = {path.suffix for path in trained_run.rglob("*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".json", ".jsonl", ".yaml", ".md"}
+    assert suffixes <= {".safetensors", ".json", ".jsonl", ".yaml", ".md", ".html"}
 
 
 def test_the_adapter_is_a_peft_adapter(trained_run, tiny_sam_folder):

@@ -12,14 +12,13 @@ from rich.table import Table
 
 from convlora.cli.console import loading_libraries, out, print_json
 from convlora.cli.options import Json, parse_image_size
-from convlora.cli.training_options import DetailName
+from convlora.cli.training_options import setting_option
 from convlora.errors import InputError
 
 if TYPE_CHECKING:
     from convlora.data.reach import Reach
     from convlora.data.report import CheckReport
 
-_PATCH = 16  # of SAM, in pixels
 _MOST_CLASSES = 50  # in the table: more would push the findings off the screen
 
 app = typer.Typer(no_args_is_help=True, help="Look after data sets.", rich_markup_mode="rich")
@@ -41,7 +40,7 @@ def check(
             show_default=False,
         ),
     ] = None,
-    detail: DetailName = None,
+    detail: Annotated[str | None, setting_option("model.detail", group="")] = None,
     json: Json = False,
 ) -> None:
     """Read every image and mask once and list each problem with its file.
@@ -57,10 +56,11 @@ def check(
     from convlora.data.sources import open_data
 
     size = None if image_size is None else as_pair(image_size)
+    cell = None if detail is None else _cell(detail)
     source = open_data(data)
     report = check_data(source, full=True, progress=track)
     report.problems += unfit_for_training(source, report)
-    sentence, reached = (None, []) if report.errors else _reach(report, size, detail)
+    sentence, reached = (None, []) if report.errors else _reach(report, size, cell)
     if json:
         reachable = [{"image_size": list(one.size), "iou": one.iou} for one in reached]
         print_json({"data": data, **report.to_dict(), "reachable": reachable})
@@ -147,28 +147,44 @@ def as_pair(image_size: str) -> tuple[int, int]:
         InputError: If it is no size that a model can work at.
     """
     size = parse_image_size(image_size)
-    height, width = (size, size) if isinstance(size, int) else size
-    if height % _PATCH or width % _PATCH or not min(height, width):
-        raise InputError(f"--image-size must be divisible by {_PATCH}, got {image_size}.")
+    with loading_libraries():
+        from convlora.models.configuration import IMAGE_MULTIPLE, checked_size
+    try:
+        height, width = checked_size(size, IMAGE_MULTIPLE)
+    except ValueError as error:
+        raise InputError(f"--image-size: {error}") from error
     return height, width
 
 
-def _reach(report: CheckReport, size: tuple[int, int] | None, detail: str | None) -> tuple[str | None, Sequence[Reach]]:
-    """What image sizes can reach at best on the images to train on: a sentence, and the figures."""
+def _cell(detail: str | None) -> int:
+    """Side of the cells that masks are drawn in with a setting of `--detail`.
+
+    Raises:
+        InputError: If there is no such setting.
+    """
     with loading_libraries():
-        from convlora.data.reach import CELL, describe_size, describe_sizes
-        from convlora.data.sources import ALL
+        from convlora.data.reach import CELL
         from convlora.models.detail import AUTO
 
     detail = AUTO if detail in (None, "auto") else detail
     if detail not in CELL:
         raise InputError(f"--detail must be one of auto, {', '.join(CELL)}, got '{detail}'.")
+    return CELL[detail]
+
+
+def _reach(report: CheckReport, size: tuple[int, int] | None, cell: int | None) -> tuple[str | None, Sequence[Reach]]:
+    """What image sizes can reach at best on the images to train on: a sentence, and the figures."""
+    with loading_libraries():
+        from convlora.data.reach import describe_size, describe_sizes
+        from convlora.data.sources import ALL
+
     samples = report.splits.get("train") or report.splits.get(ALL, [])
     if report.classes is None or not samples:
         return None, []
+    cell = _cell(None) if cell is None else cell
     if size is None:
-        return describe_sizes(samples, report.classes, CELL[detail])
-    return describe_size(samples, report.classes, size, CELL[detail])
+        return describe_sizes(samples, report.classes, cell)
+    return describe_size(samples, report.classes, size, cell)
 
 
 def _shares(report: CheckReport) -> Table:

@@ -11,11 +11,12 @@ import typer
 
 from convlora import __version__
 from convlora.allocator import save_memory_if_short
-from convlora.cli import compare, data, evaluate, inspect, predict, quickstart, recipes, train
+from convlora.cli import compare, data, evaluate, inspect, predict, quickstart, recipes, report, train
 from convlora.cli.console import show_error
 from convlora.cli.failures import FAILURE, exit_code_for
 from convlora.cli.interruption import TYPERS_EXIT_CODE, interrupted_message, terminated_like_interrupted
 from convlora.cli.processes import leave_process_group
+from convlora.cli.training_options import GroupedCommand
 from convlora.cores import wait_asleep
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ def _as_help(command: Callable[..., None]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
+_CLASSES = {train.train: GroupedCommand, compare.compare: GroupedCommand}
 for _command in (
     quickstart.quickstart,
     train.train,
@@ -43,8 +45,9 @@ for _command in (
     predict.predict,
     compare.compare,
     inspect.inspect,
+    report.report,
 ):
-    app.command(_command.__name__, help=_as_help(_command))(_command)
+    app.command(_command.__name__, help=_as_help(_command), cls=_CLASSES.get(_command))(_command)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from convlora.errors import InputError
+from convlora.settings.kinds import sides
+from convlora.settings.model import SIDES
 
 
 class PrecisionName(enum.StrEnum):
@@ -20,15 +22,9 @@ class PrecisionName(enum.StrEnum):
     FP16 = "fp16"
 
 
-class MemoryMode(enum.StrEnum):
-    """How batch size and checkpointing are chosen."""
-
-    GIVEN = "given"
-    AUTO = "auto"
-
-
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that 'convlora train' wrote.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
+JSON_HELP = "Print one JSON object, and nothing else, to stdout."
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps; auto: on a GPU if there is one.")
 ]
@@ -66,10 +62,8 @@ def parse_image_size(text: str) -> int | list[int]:
     Raises:
         InputError: If it is neither.
     """
-    parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
-        raise InputError(
-            f"--image-size must be a number of pixels such as 512, or height x width such as 320x480, got '{text}'."
-        )
-    sides = [int(part) for part in parts]
-    return sides[0] if len(sides) == 1 else sides
+    size = sides(text)
+    numbers = size if isinstance(size, list) else [size]
+    if len(numbers) > 2 or not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise InputError(f"--image-size must be {SIDES}, got '{text}'.")
+    return numbers[0] if len(numbers) == 1 else numbers

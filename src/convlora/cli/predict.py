@@ -27,7 +27,7 @@ def predict(
     ] = False,
     model: MovedModel = None,
     tile: Annotated[
-        bool, typer.Option("--tile", help="For large images: look at them in windows of the model's size.")
+        bool, typer.Option("--tile", help="For large images: segment them in windows of the model's size.")
     ] = False,
     tile_size: Annotated[
         int | None,
@@ -54,12 +54,12 @@ def predict(
 
     For each image STEM.* it writes STEM.png: a palette image of the image's own size, whose pixel values are the
     classes, in the colours of classes.json if it gives any. OpenCV and scikit-image make colours of a palette; for them
-    there is --plain, which looks black. With --overlay also STEM_overlay.png, to be looked at.
-    shares.json tells how much of each image is of which class.
+    there is --plain, which looks black. With --overlay it also writes STEM_overlay.png, a picture for people.
+    shares.json tells the share of each class in each image.
 
     Of a folder the images in it are segmented, without those in its subfolders; a note tells what was passed over.
 
-    Images are resized to the model's size. With --tile, large ones are looked at in overlapping windows at their own
+    Images are resized to the model's size. With --tile, large ones are segmented in overlapping windows at their own
     resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif.
     """
     with loading_libraries():

@@ -9,7 +9,8 @@ import typer
 
 from convlora.cli.console import loading_libraries, out, print_json
 from convlora.cli.options import Json
-from convlora.cli.training_options import BadImages, OnBadImage
+from convlora.cli.training_options import setting_option
+from convlora.settings.checking import COMMAND_LINE
 
 
 def quickstart(
@@ -27,7 +28,7 @@ def quickstart(
             show_default=False,
         ),
     ] = None,
-    on_bad_image: OnBadImage = None,
+    on_bad_image: Annotated[str | None, setting_option("data.on_bad_image", group="")] = None,
     json: Json = False,
 ) -> None:
     """See the method work in two or three minutes, offline, on a CPU.
@@ -39,11 +40,14 @@ def quickstart(
         from convlora.cli.progress import RunProgress
         from convlora.errors import InputError
         from convlora.quickstart import DOMAINS, NEXT_STEPS, run_quickstart
+        from convlora.training.config import RunConfig
 
     if data is not None and domain is not None:
         raise InputError("--domain says what is drawn, and with --data nothing is. Leave one out.")
     if data is None and on_bad_image is not None:
         raise InputError("--on-bad-image is for your own images, and without --data some are drawn. Leave it out.")
+    if on_bad_image is not None:
+        RunConfig().update({"data": {"on_bad_image": on_bad_image}}, origin=COMMAND_LINE)
     domain = domain or "cracks"
     if domain not in DOMAINS:
         raise InputError(f"--domain must be one of {', '.join(DOMAINS)}, got '{domain}'.")
@@ -54,7 +58,7 @@ def quickstart(
             domain=domain,
             reporter=progress,
             say=progress.message,
-            on_bad_image=(on_bad_image or BadImages.STOP).value,
+            on_bad_image=on_bad_image or "stop",
         )
     if json:
         print_json({"output": str(output), **result})

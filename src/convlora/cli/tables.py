@@ -8,24 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from convlora.metrics import HIGHER_IS_BETTER
-
-_LABELS = {
-    "iou": "IoU, per image",
-    "dice": "Dice, per image",
-    "miou": "IoU, mean over classes",
-    "mdice": "Dice, mean over classes",
-    "mean_accuracy": "Accuracy, mean over classes",
-    "boundary_f": "Boundary F, mean over classes",
-    "iou_pooled": "IoU, pooled",
-    "dice_pooled": "Dice, pooled",
-    "accuracy": "Accuracy",
-    "mae": "MAE",
-    "ber": "BER",
-    "s_measure": "S-measure",
-    "e_measure": "E-measure, mean",
-    "weighted_f": "Weighted F",
-    "weighted_f_beta1": "Weighted F, beta 1",
-}
+from convlora.metrics.labels import SCORE_LABELS
 
 
 def scores_table(columns: dict[str, dict[str, Any]], title: str | None = None) -> Table:
@@ -49,7 +32,7 @@ def scores_table(columns: dict[str, dict[str, Any]], title: str | None = None) -
             continue
         cells = [_number(scores.get(name)) for scores in columns.values()]
         cells += [_number(answer.get(name)) for answer in trivial.values()]
-        table.add_row(_LABELS.get(name, name), "higher" if higher else "lower", *cells)
+        table.add_row(SCORE_LABELS.get(name, name), "higher" if higher else "lower", *cells)
     table.add_section()
     table.add_row(
         "images", "", *[str(scores.get("num_images", "")) for scores in columns.values()], *[""] * len(trivial)

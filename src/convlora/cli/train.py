@@ -3,128 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convlora.cli.console import loading_libraries, out, print_json
-from convlora.cli.options import Json
-from convlora.cli.training_options import (
-    AdaptLast,
-    AugmentationName,
-    BatchSize,
-    BudgetSeconds,
-    Cache,
-    Config,
-    Data,
-    DetailName,
-    Epochs,
-    GradAccum,
-    ImageSize,
-    LearningRate,
-    Loss,
-    MaxSteps,
-    Memory,
-    Model,
-    OnBadImage,
-    Set,
-    TrainingDevice,
-    TrainingPrecision,
-    check_length,
-    training_settings,
-)
+from convlora.cli.training_options import Config, Given, Json, Set, check_length, takes_settings
+from convlora.settings.checking import COMMAND_LINE
+from convlora.settings.declaration import BASICS
+
+if TYPE_CHECKING:
+    from convlora.training.config import RunConfig
 
 
+@takes_settings()
 def train(
-    data: Data = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Run folder to write.", show_default=False)] = ...,  # type: ignore[assignment]
-    model: Model = None,
-    method: Annotated[
-        str | None,
+    output: Annotated[
+        Path,
         typer.Option(
-            help="conv-lora, lora, dora, late-lora, late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, "
-            "vpt, lst, sam-adapter, ssf, decoder, full or scratch; unet trains a U-Net without SAM. "
-            "[dim]\\[default: conv-lora][/dim]",
-            show_default=False,
+            "--output", "-o", metavar="RUN", help="Run folder to write.", show_default=False, rich_help_panel=BASICS
         ),
-    ] = None,
+    ],
+    given: Given,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Resume the run in --output.", rich_help_panel=BASICS)
+    ] = False,
     config: Config = None,
     set_: Set = None,
-    image_size: ImageSize = None,
-    detail: DetailName = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    budget_seconds: BudgetSeconds = None,
-    batch_size: BatchSize = None,
-    grad_accum: GradAccum = None,
-    lr: LearningRate = None,
-    adapt_last: AdaptLast = None,
-    cache: Cache = None,
-    memory: Memory = None,
-    loss: Loss = None,
-    augmentation: AugmentationName = None,
-    on_bad_image: OnBadImage = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of everything that is drawn. [dim]\\[default: 0][/dim]", show_default=False)
-    ] = None,
-    precision: TrainingPrecision = None,
-    device: TrainingDevice = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     json: Json = False,
 ) -> None:
-    """Fine-tune a SAM on a folder of images.
+    """Fine-tune a SAM on your images.
 
-    The best epoch on the validation images is kept. A first try on a GPU:
+    The epoch with the best score on the validation images is kept. A first try on a GPU:
 
         convlora train DATA --model facebook/sam-vit-base --image-size 512 --output RUN
     """
-    # Everything heavy is imported here, so that --help answers at once.
+    settings = _settings(output, given, resume=resume, config=config, assignments=set_ or [])
+    # Everything heavy is imported here, so that --help and wrong settings are answered at once.
     with loading_libraries():
         from accelerate import PartialState
 
         from convlora.cli.progress import RunProgress
-        from convlora.methods.registry import find_method
-        from convlora.training.config import RunConfig
         from convlora.training.run import train as run_training
-        from convlora.training.validation import leave_out_sam
-
-    settings = RunConfig()
-    if config is not None:
-        settings = RunConfig.load(config)
-    elif resume and (output / "config.yaml").is_file():
-        settings = RunConfig.load(output / "config.yaml")
-    if config is not None and method is not None and find_method(method).network is not None:
-        leave_out_sam(settings)  # it was not meant for this method; --model beside it would be
-    given = training_settings(
-        data=data,
-        model=model,
-        method=method,
-        image_size=image_size,
-        detail=detail,
-        epochs=epochs,
-        max_steps=max_steps,
-        budget_seconds=budget_seconds,
-        batch_size=batch_size,
-        grad_accum=grad_accum,
-        lr=lr,
-        adapt_last=adapt_last,
-        cache=cache,
-        memory=memory,
-        loss=loss,
-        augmentation=augmentation,
-        on_bad_image=on_bad_image,
-        seed=seed,
-        precision=precision,
-        device=device,
-    )
-    if resume and given.get("training", {}).get("memory") == "auto":
-        # What was chosen the first time, from what was asked for then, is no starting point for choosing again.
-        for name in ("batch_size", "grad_accum", "activation_checkpointing"):
-            setattr(settings.training, name, getattr(RunConfig().training, name))
-    for section, entries in given.items():
-        settings.update({section: entries}, origin="the command line")
-    settings.override(set_ or [])
-    check_length(settings.training.budget_seconds, max_steps)
 
     with RunProgress() as progress:
         metrics = run_training(settings, output, resume=resume, reporter=progress)
@@ -134,6 +54,33 @@ def train(
         print_json({"run": str(output), **metrics})
     else:
         _show(metrics, output)
+
+
+def _settings(output: Path, given: Given, *, resume: bool, config: Path | None, assignments: list[str]) -> RunConfig:
+    """The settings of a file, then those of the options, then those of `--set`."""
+    from convlora.training.config import RunConfig
+
+    settings = RunConfig()
+    if config is not None:
+        settings = RunConfig.load(config)
+    elif resume and (output / "config.yaml").is_file():
+        settings = RunConfig.load(output / "config.yaml")
+    if config is not None and "name" in given.get("method", {}):
+        with loading_libraries():
+            from convlora.methods.registry import find_method
+            from convlora.training.validation import leave_out_sam
+
+        if find_method(given["method"]["name"]).network is not None:
+            leave_out_sam(settings)  # it was not meant for this method; --model beside it would be
+    if resume and given.get("training", {}).get("memory") == "auto":
+        # What was chosen the first time, from what was asked for then, is no starting point for choosing again.
+        for name in ("batch_size", "grad_accum", "activation_checkpointing"):
+            setattr(settings.training, name, getattr(RunConfig().training, name))
+    settings.update(given, origin=COMMAND_LINE)
+    settings.override(assignments)
+    settings.check_ranges()
+    check_length(settings.training.budget_seconds, given)
+    return settings
 
 
 def _show(metrics: dict[str, Any], output: Path) -> None:
@@ -158,6 +105,7 @@ def _show(metrics: dict[str, Any], output: Path) -> None:
                 "time per step": "no step was made" if seconds is None else f"{seconds:.3g} s",
                 "peak memory": f"{metrics['peak_memory_mb']:,.0f} MB",
                 "run folder": output,
+                **({"look at": output / "report.html"} if (output / "report.html").is_file() else {}),
             }
         )
     )

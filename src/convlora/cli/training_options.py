@@ -1,242 +1,148 @@
-"""Options of a training run, for every command that trains."""
+"""Options of commands that train: one for each setting that declares one, in `convlora.settings`."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import functools
+import inspect
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from convlora.cli.options import MemoryMode, PrecisionName, parse_image_size
+from convlora.cli.options import JSON_HELP
 from convlora.errors import InputError
+from convlora.settings import SETTINGS, Setting
+from convlora.settings.declaration import FILES, GROUPS
 
+Given = dict[str, dict[str, Any]]
+"""What was given on the command line, by section and name."""
 
-class BadImages(StrEnum):
-    """What is done about images and masks that cannot be used."""
-
-    STOP = "stop"
-    SKIP = "skip"
-
-
-Data = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="DATA",
-        help="Folder {train,val,test}/{images,masks}/, or with train.csv, val.csv, test.csv (columns image,label), or "
-        "COCO annotations, or a Hugging Face data set.",
-        show_default=False,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="SAM: a Hugging Face id, a folder saved by transformers, Meta's .pth file, or tiny, which comes with "
-        "the package. [dim]\\[default: facebook/sam-vit-base][/dim]",
-        show_default=False,
-    ),
-]
 Config = Annotated[
     Path | None,
     typer.Option(
+        metavar="FILE",
         help="YAML file of settings, such as the config.yaml of a run, or recipe:NAME (see 'convlora recipes').",
         show_default=False,
+        rich_help_panel=FILES,
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of config.yaml; may be repeated.", show_default=False),
-]
-ImageSize = Annotated[
-    str | None,
     typer.Option(
-        metavar="N",
-        help="Resize images to N x N pixels (or HxW), divisible by 16. [dim]\\[default: the checkpoint's][/dim]",
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change any setting of config.yaml, such as data.workers=4. May be repeated.",
         show_default=False,
+        rich_help_panel=FILES,
     ),
 ]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        help="Passes over the training images. [dim]\\[default: 10 or more, the fewer images the more][/dim]",
-        show_default=False,
-    ),
-]
-MaxSteps = Annotated[int | None, typer.Option(help="Stop after so many optimizer steps.", show_default=False)]
-BudgetSeconds = Annotated[
-    float | None,
-    typer.Option(
-        metavar="N",
-        help="Train for about N seconds in the place of epochs: some steps are timed first, and as many made as fit. "
-        "Validation is not counted.",
-        show_default=False,
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        help="Images at a time. [dim]\\[default: 4 images per step: at once on a GPU if they fit, one by one on a "
-        "CPU][/dim]",
-        show_default=False,
-    ),
-]
-GradAccum = Annotated[
-    int | None,
-    typer.Option(
-        help="Batches per optimizer step. [dim]\\[default: as many as make a step of 4 images][/dim]",
-        show_default=False,
-    ),
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        help="Learning rate at the start. [dim]\\[default: 1e-4; 1e-3 with tiny, of unet, and of the detail "
-        "branch][/dim]",
-        show_default=False,
-    ),
-]
-AdaptLast = Annotated[
-    int | None,
-    typer.Option(
-        help="Adapt only the last so many blocks: less memory and time. [dim]\\[default: all][/dim]",
-        show_default=False,
-    ),
-]
-Cache = Annotated[
-    bool | None,
-    typer.Option(
-        "--cache/--no-cache",
-        help="With --adapt-last: keep what the frozen blocks make of each image on disk, so that later epochs "
-        "skip them.",
-        show_default=False,
-    ),
-]
-Memory = Annotated[
-    MemoryMode | None,
-    typer.Option(
-        help="Auto: try out what a step takes and pick batch size and checkpointing to fit. "
-        "[dim]\\[default: given][/dim]",
-        show_default=False,
-    ),
-]
-Loss = Annotated[
-    str | None,
-    typer.Option(
-        help="Of binary tasks: bce-dice, structure (as published) or balanced-bce (for shadows). "
-        "[dim]\\[default: bce-dice][/dim]",
-        show_default=False,
-    ),
-]
-OnBadImage = Annotated[
-    BadImages | None,
-    typer.Option(
-        help="What files that cannot be used do: stop the run before it begins, or be left out and listed in "
-        "skipped.json (all files are read first). [dim]\\[default: stop][/dim]",
-        show_default=False,
-    ),
-]
-AugmentationName = Annotated[
-    str | None,
-    typer.Option(
-        help="none, flip (left-right, as published), flips (up-down, too) or strong. [dim]\\[default: flips][/dim]",
-        show_default=False,
-    ),
-]
-DetailName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="A convolutional branch beside SAM for what is thinner than its patches: half draws at half of the "
-        "image's size, full at all of it, none is SAM alone, as published. [dim]\\[default: auto, which is half][/dim]",
-        show_default=False,
-    ),
-]
-TrainingPrecision = Annotated[
-    PrecisionName | None,
-    typer.Option(
-        help="Auto: bf16 or fp16 on a GPU; on a CPU bf16 if it has it and the SAM is large, else fp32. "
-        "[dim]\\[default: auto][/dim]",
-        show_default=False,
-    ),
-]
-TrainingDevice = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="cpu, cuda, cuda:1, mps; auto: a GPU if there is one. [dim]\\[default: auto][/dim]",
-        show_default=False,
-    ),
-]
+Json = Annotated[bool, typer.Option("--json", metavar="", help=JSON_HELP, rich_help_panel=FILES)]
 
 
-def training_settings(
-    *,
-    data: str | None,
-    model: str | None,
-    image_size: str | None,
-    epochs: int | None,
-    max_steps: int | None,
-    budget_seconds: float | None,
-    batch_size: int | None,
-    grad_accum: int | None,
-    lr: float | None,
-    adapt_last: int | None,
-    memory: MemoryMode | None,
-    loss: str | None,
-    augmentation: str | None,
-    precision: PrecisionName | None,
-    device: str | None,
-    method: str | None = None,
-    detail: str | None = None,
-    cache: bool | None = None,
-    on_bad_image: BadImages | None = None,
-    seed: int | None = None,
-) -> dict[str, dict[str, Any]]:
-    """What was given on the command line, by section and name."""
-    given: dict[str, dict[str, Any]] = {
-        "data": {
-            "path": data,
-            "augmentation": augmentation,
-            "on_bad_image": None if on_bad_image is None else on_bad_image.value,
-        },
-        "model": {
-            "source": model,
-            "image_size": None if image_size is None else parse_image_size(image_size),
-            "detail": detail,
-        },
-        "method": {"name": method},
-        "training": {
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "budget_seconds": budget_seconds,
-            "batch_size": batch_size,
-            "grad_accum": grad_accum,
-            "lr": lr,
-            "adapt_last": adapt_last,
-            "cache": cache,
-            "memory": None if memory is None else memory.value,
-            "loss": loss,
-            "seed": seed,
-            "precision": None if precision is None else precision.value,
-            "device": device,
-        },
+class GroupedCommand(TyperCommand):
+    """A command whose `--help` stands in the last group instead of one of its own before all others."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option `--help`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.rich_help_panel = FILES
+        return option
+
+
+def setting_option(key: str, *, group: str | None = None) -> Any:
+    """What Typer needs to know of the option of a setting.
+
+    Args:
+        key: The setting.
+        group: The group in `--help` if it is not the one that was declared; empty: none.
+    """
+    setting = SETTINGS[key]
+    option = setting.about.option
+    assert option is not None, f"{key} has no option"  # noqa: S101 - our own mistake
+    help_text = (option.help or setting.about.help).replace("[", r"\[")
+    if not option.flag.startswith("-"):
+        return typer.Argument(metavar=option.flag, help=help_text, show_default=False)
+    default = setting.default_in_words.replace("`", "")
+    if "/" not in option.flag and default != "none":
+        help_text += f" [dim]\\[default: {default}][/dim]"
+    return typer.Option(
+        option.flag,
+        metavar="" if "/" in option.flag else option.metavar or "|".join(setting.choices),
+        help=help_text,
+        show_default=False,
+        rich_help_panel=option.group if group is None else group or None,
+    )
+
+
+def takes_settings(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds the options of settings to a command.
+
+    The command gets what was given of them as `given`. Values are texts, which are converted with those of files.
+
+    Args:
+        without: Settings that the command has no option for.
+    """
+    settings = {
+        setting.key.replace(".", "_"): setting
+        for setting in SETTINGS.values()
+        if setting.about.option is not None and setting.key not in without
     }
-    return {section: {k: v for k, v in entries.items() if v is not None} for section, entries in given.items()}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+
+        @functools.wraps(command)
+        def with_settings(**values: Any) -> None:
+            given: Given = {}
+            for name, setting in settings.items():
+                value = values.pop(name)
+                if value is not None:
+                    given.setdefault(setting.section, {})[setting.name] = value
+            command(**values, given=given)
+
+        parameters = [_keyword(parameter) for parameter in own.parameters.values() if parameter.name != "given"]
+        parameters += [_parameter(name, setting) for name, setting in settings.items()]
+        with_settings.__annotations__ = {}  # Typer would evaluate them a second time
+        with_settings.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=sorted(parameters, key=_place)
+        )
+        return with_settings
+
+    return decorate
 
 
-def check_length(budget_seconds: float | None, max_steps: int | None) -> None:
+def _keyword(parameter: inspect.Parameter) -> inspect.Parameter:
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+def _parameter(name: str, setting: Setting) -> inspect.Parameter:
+    is_switch = setting.about.option is not None and "/" in setting.about.option.flag
+    kind = Annotated[bool | None if is_switch else str | None, setting_option(setting.key)]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def _place(parameter: inspect.Parameter) -> int:
+    """Groups come in the order in which they were declared, after those of the command itself."""
+    panel = parameter.annotation.__metadata__[0].rich_help_panel
+    return GROUPS.index(panel) if panel in GROUPS else -1
+
+
+def check_length(budget_seconds: float | None, given: Given) -> None:
     """Refuses a number of steps beside the seconds that a run may take, which decide on it.
 
     A file may hold both: those of a run that was timed.
 
     Args:
         budget_seconds: Of the settings, wherever they come from.
-        max_steps: As given on the command line.
+        given: What was given on the command line.
 
     Raises:
         InputError: If both were given.
     """
-    if budget_seconds is not None and max_steps is not None:
+    if budget_seconds is not None and "max_steps" in given.get("training", {}):
         raise InputError(
             f"--budget-seconds (here {budget_seconds:g}) and --max-steps both say how long to train. Leave one out."
         )

@@ -1,30 +1,35 @@
-"""compare.html: the table, plots, and the same images segmented by every method."""
+"""compare.html: the verdict, the table, plots, and the same images segmented by every method."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from convlora.comparison.plan import PlannedRun
+from convlora.comparison.plots import write_plots
 from convlora.comparison.summary import Summary
+from convlora.comparison.verdict import digits_for, verdict
 from convlora.data.check import check_data
 from convlora.data.dataset import read_sample
 from convlora.data.sources import open_data
 from convlora.inference.predict import picture
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import HIGHER_IS_BETTER
-from convlora.report.page import Page
-from convlora.report.plots import MOST_NAMES, line_plot, point_plot
+from convlora.metrics.labels import SCORE_LABELS, short_label
+from convlora.report.pages import embedded
+from convlora.report.pages import write_page as write_html
+from convlora.report.plots import MOST_LEGEND
 
 PICTURES = 4
+_MOST_COLUMNS = 7
 
 
 def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -> Path:
-    """Writes `compare.html`.
+    """Writes `compare.html`, and its plots as SVG and PDF files to `plots`.
 
     Args:
         summary: The content of `compare.json`.
@@ -34,59 +39,33 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
     Returns:
         The file.
     """
-    score, split = summary["score"], summary["split"]
-    page = Page(f"Methods of fine-tuning compared on {Path(str(summary['data'])).name}")
-    seeds = len(summary["seeds"])
-    page.text(
-        f"{summary['images']} {split} images, {seeds} seed{'s' if seeds > 1 else ''} each, the same images in the same "
-        f"order, {length_of_training(summary)}, the best epoch on the validation images. Shown is {score}; ± is the "
-        f"standard deviation over the seeds. Differences are to {summary['reference']}, with the 95% interval of a "
-        "paired bootstrap over the images: it says what other images could have given, not what other seeds could."
-    )
-    largest = max(row["train_fraction"] for row in summary["rows"])
-    rows = [row for row in summary["rows"] if row["train_fraction"] == largest]
-    for fraction in sorted({row["train_fraction"] for row in summary["rows"]}, reverse=True):
-        if fraction != 1:
-            page.heading(f"{100 * fraction:g}% of the training images")
-        page.table(
-            [
-                "method", score, f"difference to {summary['reference']}", "lr", "trained weights", "steps",
-                "s per step", "MB",
-            ],
-            table_rows(summary, fraction),
-        )  # fmt: skip
-    for name, scores in summary["trivial"].items():
-        if score in scores:
-            page.text(f"Without looking at an image: {name.replace('_', ' ')} gives {scores[score]:.4f}.", small=True)
-    page.heading("What it costs")
-    if len(rows) > MOST_NAMES:
-        page.text("Rings lie outside the plot; their values stand beside their names.", small=True)
-    spread = {row["method"]: row["spread"].get(score, 0.0) for row in rows}
-    for key, label, log in (
-        ("trainable", "trained weights", True),
-        ("seconds_per_step", "seconds per step", False),
-        ("peak_memory_mb", "peak memory, MB", False),
-    ):
-        points = {row["method"]: (row[key], row["mean"][score]) for row in rows if row[key]}
-        page.svg(point_plot(points, title=f"{score} by {label}", x_label=label, spread=spread, x_log=log))
-    if len({row["train_fraction"] for row in summary["rows"]}) > 1:
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for row in sorted(summary["rows"], key=lambda row: row["train_fraction"]):
-            lines.setdefault(row["method"], []).append((100 * row["train_fraction"], row["mean"][score]))
-        page.heading("With fewer images")
-        page.svg(line_plot(lines, title=f"{score} by share of the training images", x_label="percent"))
-    page.heading(f"Some {split} images")
-    page.text("Evenly spaced over the split, not picked. The first seed of each method.", small=True)
-    page.pictures(*_pictures(summary, runs, output, largest))
-    page.heading("All scores")
-    names = [name for name in HIGHER_IS_BETTER if name in rows[0]["mean"]]
-    page.table(
-        ["method", *(f"{name} ({'higher' if HIGHER_IS_BETTER[name] else 'lower'})" for name in names)],
-        [[row["method"], *(f"{row['mean'][name]:.4f}" for name in names)] for row in rows],
-    )
-    target = output / "compare.html"
-    page.write(target)
-    return target
+    score, reference = summary["score"], summary["reference"]
+    label = short_label(score)
+    fractions = sorted({row["train_fraction"] for row in summary["rows"]}, reverse=True)
+    rows = [row for row in summary["rows"] if row["train_fraction"] == fractions[0]]
+    plots = write_plots(summary, runs, output)
+    content: dict[str, Any] = {
+        "title": f"Methods of fine-tuning compared on {Path(str(summary['data'])).name}",
+        "verdict": verdict(summary),
+        "split": "validation" if summary["split"] == "val" else summary["split"],
+        "images": summary["images"],
+        "seeds": len(summary["seeds"]),
+        "length": length_of_training(summary),
+        "label": label,
+        "reference": reference,
+        "header": [
+            "method", label, f"difference to {reference}", "lr", "trained weights", "steps", "s per step", "MB",
+        ],
+        "tables": [(fraction, table_rows(summary, fraction, digits=3)) for fraction in fractions],
+        "trivial": [
+            (name.replace("_", " "), scores[score]) for name, scores in summary["trivial"].items() if score in scores
+        ],
+        "plots": {name: [drawing.inline() for drawing in group] for name, group in plots._asdict().items()},
+        "numbered": [row["method"] for row in rows] if len(rows) > MOST_LEGEND else [],
+        "pictures": _pictures(summary, runs, output, fractions[0]),
+        "all_scores": _all_scores(rows),
+    }  # fmt: skip
+    return write_html(output / "compare.html", "compare.html", **content)
 
 
 def length_of_training(summary: Summary) -> str:
@@ -98,17 +77,23 @@ def length_of_training(summary: Summary) -> str:
 
 
 def table_rows(summary: Summary, fraction: float, digits: int = 4) -> list[list[str]]:
-    """Method, score, difference to the reference, rate, weights, steps, time and memory as text, best first."""
+    """Method, score, difference to the reference, rate, weights, steps, time and memory as text, best first.
+
+    Args:
+        summary: The content of `compare.json`.
+        fraction: Share of the training images.
+        digits: Decimals of the scores, at most; a difference has those that its interval supports.
+    """
     score = summary["score"]
     rows = [row for row in summary["rows"] if row["train_fraction"] == fraction]
-    lines, keys = [], ("mean", "low", "high")
+    lines = []
     for row in sorted(rows, key=lambda row: -row["mean"][score]):
         spread, difference, seconds = row["spread"].get(score), row.get("difference"), row["seconds_per_step"]
         lines.append(
             [
                 row["method"],
                 f"{row['mean'][score]:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}"),
-                "" if difference is None else "{} [{}, {}]".format(*(f"{difference[key]:+.{digits}f}" for key in keys)),
+                "" if difference is None else _difference(difference, digits),
                 f"{row['lr']:g}",
                 f"{row['trainable']:,}",
                 f"{row['steps']:,}",
@@ -119,9 +104,22 @@ def table_rows(summary: Summary, fraction: float, digits: int = 4) -> list[list[
     return lines
 
 
+def _all_scores(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A table with its header in the first row: a column for each method, or with many methods a row."""
+    names = [name for name in HIGHER_IS_BETTER if all(name in row["mean"] for row in rows)]
+    labels = [SCORE_LABELS[name] + ("" if HIGHER_IS_BETTER[name] else " (lower is better)") for name in names]
+    columns = [["", *labels], *([row["method"], *(f"{row['mean'][name]:.3f}" for name in names)] for row in rows)]
+    return columns if len(rows) > _MOST_COLUMNS else [list(line) for line in zip(*columns, strict=True)]
+
+
+def _difference(difference: Mapping[str, float], most_digits: int) -> str:
+    digits = min(digits_for(difference), most_digits)
+    return "{} [{}, {}]".format(*(f"{difference[key]:+.{digits}f}" for key in ("mean", "low", "high")))
+
+
 def _pictures(
     summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], output: Path, fraction: float
-) -> tuple[list[str], list[list[Image.Image]]]:
+) -> tuple[list[str], list[list[str]]]:
     settings = summary["settings"]["data"]
     source = open_data(str(summary["data"]))
     first = next(iter(runs.values()))[0].folder(output)
@@ -142,11 +140,11 @@ def _pictures(
         _, samples = source.train_val(settings["split_seed"], settings["val_fraction"])
     places = np.linspace(0, len(samples) - 1, min(PICTURES, len(samples))).round().astype(int)
     shown = [read_sample(samples[place], classes, segmenter.intensity) for place in places]
-    columns: list[list[Image.Image]] = [[image for image, _ in shown]]
-    columns.append([picture(image, labels, classes) for image, labels in shown])
+    columns = [[embedded(image) for image, _ in shown]]
+    columns.append([embedded(picture(image, labels, classes)) for image, labels in shown])
     for own in runs.values():
         run = next(run for run in own if run.fraction == fraction)
         segmenter = Segmenter.from_run(run.folder(output))
         maps = segmenter.predict_maps([image for image, _ in shown])
-        columns.append([picture(image, each, classes) for (image, _), each in zip(shown, maps, strict=True)])
+        columns.append([embedded(picture(image, each, classes)) for (image, _), each in zip(shown, maps, strict=True)])
     return ["image", "truth", *runs], [list(row) for row in zip(*columns, strict=True)]

@@ -12,7 +12,8 @@ from pathlib import Path
 from convlora.errors import InputError
 from convlora.methods.registry import find_method
 from convlora.models.checkpoints import native_size
-from convlora.training.config import MethodSettings, RunConfig
+from convlora.settings import MethodSettings
+from convlora.training.config import RunConfig
 from convlora.training.validation import check_settings, leave_out_sam
 
 # Settings in which methods may differ and still be compared.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,19 +12,21 @@ from typing import Any
 import yaml
 
 from convlora.comparison.plan import Plan, PlannedRun, Variant, shared_settings
+from convlora.data.reach import SIZE_IS_TOLD
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.inference.runs import read_metrics
 from convlora.links import check_own
-from convlora.methods.registry import resolve_options
+from convlora.methods.registry import find_method, resolve_options
+from convlora.settings.history import IN_OLDER_VERSIONS
 from convlora.storage import make_folder, write_text
-from convlora.training.config import IN_OLDER_VERSIONS, RunConfig
+from convlora.training.config import RunConfig
 from convlora.training.effects import check_effects
 from convlora.training.usable_data import load_data
 from convlora.untrusted import UnreadableError, parse_json, read_text, read_yaml
 
 SETTINGS = "comparison.yaml"
-_OWN = {SETTINGS, "runs", "compare.json", "compare.csv", "report.html"}
+_OWN = {SETTINGS, "runs", "compare.json", "compare.csv", "compare.html", "plots"}
 
 
 Runner = Callable[[RunConfig, Path], None]
@@ -56,7 +59,7 @@ def run_plan(
         planned = PlannedRun(variant, 1.0, None, 0).config(plan.base)
         check_effects(planned, num_classes=data.classes.num_classes, has_val=bool(data.source.splits.get("val")))
     _check_folder(plan, output)
-    runner = runner or train_in_own_process
+    runner = runner or OwnProcesses()
     chosen: dict[str, list[PlannedRun]] = {}
     for variant in plan.variants:
         lr = _search(variant, plan, output, say, runner)
@@ -99,18 +102,36 @@ def _train(run: PlannedRun, plan: Plan, output: Path, say: Callable[[str], None]
     return metrics
 
 
-def train_in_own_process(config: RunConfig, folder: Path) -> None:
-    """Trains one run by `convlora train`, whose progress is shown.
+class OwnProcesses:
+    """Trains each run by `convlora train` in a process of its own, whose progress is shown.
 
-    Raises:
-        RunError: If it fails or is interrupted; it can be resumed.
+    What an image size can reach is said by the first of the runs that see the same masks in the same cells.
     """
+
+    def __init__(self) -> None:
+        self._told: set[tuple[Any, ...]] = set()
+
+    def __call__(self, config: RunConfig, folder: Path) -> None:
+        """Trains one run.
+
+        Raises:
+            InputError: If it cannot be made.
+            RunError: If it fails or is interrupted; it can be resumed.
+        """
+        is_network = find_method(config.method.name).network is not None
+        seen = (is_network, config.model.detail, str(config.model.image_size), config.data.train_fraction)
+        environment = {**os.environ, SIZE_IS_TOLD: "1"} if seen in self._told else None
+        self._told.add(seen)
+        _train_in_own_process(config, folder, environment)
+
+
+def _train_in_own_process(config: RunConfig, folder: Path, environment: Mapping[str, str] | None) -> None:
     make_folder(folder.parent)
     settings = folder.with_suffix(".yaml")
     config.save(settings)
     command = [sys.executable, "-m", "convlora.cli.main", "train", "--config", str(settings), "--output", str(folder)]
     command += ["--json", *(["--resume"] if (folder / "config.yaml").is_file() else [])]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own program
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:  # noqa: S603 - our own program
         try:
             code = process.wait()
         except KeyboardInterrupt as error:

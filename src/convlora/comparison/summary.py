@@ -12,6 +12,7 @@ from typing import Any
 from convlora.comparison.bootstrap import paired_difference
 from convlora.comparison.plan import Plan, PlannedRun, shared_settings
 from convlora.comparison.run import read_images, score_name
+from convlora.comparison.verdict import compare_with_best
 from convlora.errors import InputError, cell
 from convlora.inference.runs import read_metrics
 from convlora.metrics import HIGHER_IS_BETTER
@@ -37,6 +38,7 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
     """
     reference = plan.reference.label
     rows: list[dict[str, Any]] = []
+    verdicts: dict[float, dict[str, Any]] = {}
     for fraction in plan.fractions:
         group = {label: [run for run in all_ if run.fraction == fraction] for label, all_ in runs.items()}
         images = {label: [read_images(run.folder(output)) for run in own] for label, own in group.items()}
@@ -50,6 +52,8 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
                 difference = paired_difference(images[label], images[reference], name)
                 row["difference"] = {"to": reference, **difference._asdict()}
             rows.append(row)
+        shown = [row for row in rows if row["train_fraction"] == fraction]
+        verdicts[fraction] = compare_with_best(shown, images, name)
     first = _finished(next(iter(runs.values()))[0].folder(output))
     split = "test" if first.get("test") else "val"
     summary: Summary = {
@@ -62,6 +66,7 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
         "budget_seconds": plan.base.training.budget_seconds,
         "trivial": {name: _numbers(scores) for name, scores in first[split].get("trivial", {}).items()},
         "rows": rows,
+        "verdict": verdicts[max(plan.fractions)],
         "settings": shared_settings(plan.base),
     }
     write_json(output / "compare.json", summary)
@@ -73,13 +78,14 @@ def _row(
     label: str, runs: Sequence[PlannedRun], metrics: Sequence[dict[str, Any]], split: str, output: Path
 ) -> dict[str, Any]:
     scores = [_numbers(one[split]) for one in metrics]
+    names = [name for name in scores[0] if all(name in one for one in scores)]  # older runs lack some
     seconds = [one["seconds_per_step"] for one in metrics if one["seconds_per_step"] is not None]
     return {
         "method": label,
         "train_fraction": runs[0].fraction,
         "lr": RunConfig.load(runs[0].folder(output) / "config.yaml").training.lr,
-        "mean": {name: statistics.mean(one[name] for one in scores) for name in scores[0]},
-        "spread": {name: statistics.stdev(one[name] for one in scores) for name in scores[0] if len(scores) > 1},
+        "mean": {name: statistics.mean(one[name] for one in scores) for name in names},
+        "spread": {name: statistics.stdev(one[name] for one in scores) for name in names if len(scores) > 1},
         "seeds": {str(run.seed): one for run, one in zip(runs, scores, strict=True)},
         "trainable": metrics[0]["params"]["trainable"],
         "total": metrics[0]["params"]["total"],
@@ -108,7 +114,7 @@ def _check_images(images: Mapping[str, Sequence[Sequence[dict[str, Any]]]], outp
 
 def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
-    names = list(rows[0]["mean"])
+    names = [name for name in rows[0]["mean"] if all(name in row["mean"] for row in rows)]
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
         [

@@ -74,7 +74,7 @@ def read_classes_json(path: Path | str) -> NamedClasses:
         raise InputError(
             f"{path} is not valid JSON: it goes wrong in line {error.lineno}, column {error.colno}. {EXAMPLE}"
         ) from error
-    except RecursionError as error:  # brackets without end
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end
         raise InputError(f"{path} is not valid JSON. {EXAMPLE}") from error
     named = parse_classes(fields, str(path))
     if fields.get("label_map") is not None:

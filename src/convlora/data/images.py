@@ -213,6 +213,32 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
         return values_of(_upright(opened, source), depth, is_inverted, name)
 
 
+def read_known(source: Source | Image.Image) -> np.ndarray | None:
+    """Which pixels of an image hold data.
+
+    Only a TIFF file can say that some do not, see [`read_image`]; of others nothing is decoded.
+
+    Args:
+        source: As for [`read_image`].
+
+    Returns:
+        `(H, W)` bool, upright; None if all do.
+
+    Raises:
+        InputError: As [`read_image`].
+    """
+    with open_image(source) as opened, _decoding(name := _name(source)):
+        if isinstance(opened, OtherTiff):
+            return opened.known()
+        tags, mask = tags_of(opened), mask_of_image(opened, name)
+        layout = TiffLayout.of(tags)
+        if layout is None or (mask is None and not layout.may_lack_data):
+            return None
+        mask = None if mask is None else turned(mask, layout.orientation)
+        known = known_of(opened, _upright(opened, source), mask)
+        return None if known is None or known.all() else known
+
+
 def is_deep(source: Source) -> bool:
     """Whether an image has values of more than 8 bits, by its header."""
     with open_image(source) as opened, _decoding(_name(source)):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from PIL import ExifTags, Image, ImageOps
 
 from convlora.data.colours import colour_values
@@ -50,6 +49,20 @@ class OtherTiff:
         image.getexif()[ExifTags.Base.Orientation] = self.layout.orientation
         return ImageOps.exif_transpose(image)
 
+    def known(self) -> np.ndarray | None:
+        """Which pixels hold data, `(H, W)` bool upright; None: all.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        if self.layout.may_lack_data:
+            native, mask = self._decoded()
+            values = TiffValues(self.layout, self.layout.no_data, "type", self.name)
+            known = values.known(native[list(values.channels)], mask)
+        else:
+            known = mask_of(self.content, self.layout, self.name)
+        return None if known is None or known.all() else turned(known, self.layout.orientation)
+
     def mask(self) -> np.ndarray:
         """The values as they are stored, `(H, W)` upright, colours as numbers of their own.
 
@@ -91,8 +104,6 @@ class OtherTiff:
         most = 2 * (Image.MAX_IMAGE_PIXELS or pixels)
         if pixels > most:
             raise Image.DecompressionBombError  # as Pillow does of other files
-        if 2 * pixels * layout.samples * layout.dtype.itemsize > psutil.virtual_memory().available:
-            raise MemoryError
         return decode(self.content, layout, self.name), mask_of(self.content, layout, self.name)
 
 

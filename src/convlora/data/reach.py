@@ -14,11 +14,14 @@ from convlora.data.classes import ClassTable
 from convlora.data.images import read_mask
 from convlora.data.sample import Sample
 from convlora.data.transforms import prepare_mask
-from convlora.enlarge import enlarge_rows, row_bands
+from convlora.enlarge import enlarge_rows, enlarge_rows_twice, row_bands
 from convlora.errors import InputError
 
 CELL = {"none": 4, "half": 2, "full": 1}
 """Side of the cells that masks are drawn in, in pixels of the model's image, by the setting `model.detail`."""
+
+SIZE_IS_TOLD = "CONVLORA_SIZE_IS_TOLD"
+"""Variable in the environment of a run whose parent has said before what its image size can reach."""
 
 SIZES = (256, 512, 1024)  # that are told of where none is chosen
 GOOD = 0.9  # what is called enough
@@ -28,6 +31,7 @@ _STEP = 16  # pixels
 _MOST_MASKS = 16
 _FEW_MASKS = 4  # with which more sizes are tried
 _MOST_PIXELS = 1 << 26  # of all masks together
+_MOST_CELLS = 1 << 26  # of all classes, where larger sizes are tried
 _MOST_LABELLED = 1 << 25  # pixels of a mask whose regions are counted, which takes four bytes for each
 _SHARES = (0.5, 0.4, 0.3, 0.2)
 _NEIGHBOURS = np.ones((3, 3), dtype=int)
@@ -57,10 +61,14 @@ def some_labels(samples: Sequence[Sample], classes: ClassTable) -> list[np.ndarr
     if masked:
         first = _labels(masked[0], classes)
         count = count if first is None else min(count, max(1, _MOST_PIXELS // first.size))
+    room = _MOST_PIXELS
     for place in np.linspace(0, len(masked) - 1, count).round().astype(int).tolist():
         labels = _labels(masked[place], classes)
-        if labels is not None and (labels != classes.ignore_index).any():
+        if labels is None or (found and labels.size > room):  # others may be larger than the first one
+            continue
+        if (labels != classes.ignore_index).any():
             found.append(labels)
+            room -= labels.size
     if classes.num_classes == 2:  # nothing can be lost of a foreground that there is not
         found = [labels for labels in found if (labels == 1).any()]
     return found
@@ -119,11 +127,12 @@ def there_and_back(
     is_binary = classes.num_classes == 2
     kinds = [0, 1] if is_binary else [one for one in torch.unique(seen).tolist() if one != classes.ignore_index] or [0]
     cells = torch.stack([F.avg_pool2d((seen == kind).float()[None], cell)[0] for kind in kinds])
-    shares = cells
-    if size[0] * size[1] < labels.size:
-        shares = F.interpolate(cells[None], size=size, mode="bilinear", align_corners=False)[0]
+    is_larger = size[0] * size[1] < labels.size
     for top, bottom in row_bands(len(kinds), own_size):
-        here = enlarge_rows(shares, own_size, top, bottom)
+        if is_larger:
+            here = enlarge_rows_twice(cells, size, own_size, top, bottom)
+        else:
+            here = enlarge_rows(cells, own_size, top, bottom)
         if is_binary:
             known = here.sum(dim=0)
             yield slice(top, bottom), [(here[1] > share * known).numpy().astype(np.uint8) for share in _SHARES]
@@ -202,6 +211,8 @@ def _pieces(labels: Sequence[np.ndarray], classes: ClassTable, size: tuple[int, 
     side, shortest = min(size), min(min(own.shape) for own in labels)
     piece = side // cell  # at which every pixel has a cell
     for whole in _TRIED:
+        if classes.num_classes * (whole // cell) ** 2 > _MOST_CELLS:
+            break
         if whole > max(*size, _LARGEST) and reach_of(labels, classes, (whole, whole), cell).iou >= GOOD:
             piece = max(piece, side * shortest // whole // _STEP * _STEP)
             break

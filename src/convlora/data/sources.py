@@ -24,6 +24,7 @@ from convlora.data.sample import Sample
 from convlora.data.table import has_columns, read_table
 from convlora.data.unused import tables_in, unused_splits
 from convlora.errors import InputError
+from convlora.paths import expanded
 
 __all__ = ["DataSource", "Problem", "Sample", "open_data"]
 
@@ -145,7 +146,7 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
     Raises:
         InputError: There is nothing at the path that could be used as a data set.
     """
-    root = Path(path).expanduser()
+    root = expanded(path)
     if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for names that are too long
         if is_hub_id(str(path)) and not root.parent.exists():
             return _from_hub(str(path), need_masks)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from convlora.data.tiff_header import directories, mask_page
@@ -56,7 +58,7 @@ def mask_of(content: Path | bytes, layout: TiffLayout, name: str) -> np.ndarray 
     page, source = mask_page(content), content
     if page is None:
         beside = None if isinstance(content, bytes) else content.with_name(f"{content.name}.msk")  # as GDAL has it
-        if beside is None or not beside.is_file():
+        if beside is None or not os.path.isfile(beside):  # noqa: PTH113 - it may be too long a name
             return None
         page, source = 0, beside
     tags = next((tags for number, tags in enumerate(directories(source)) if number == page), {})
@@ -90,6 +92,9 @@ def _by_tifffile(content: Path | bytes, layout: TiffLayout, page: int) -> np.nda
     """All channels of a page; None if tifffile lacks a decoder."""
     import tifffile
 
+    needed = 2 * layout.height * layout.width * layout.samples * layout.dtype.itemsize
+    if needed > psutil.virtual_memory().available:  # the system would not refuse it, but end the process later
+        raise MemoryError
     stream = io.BytesIO(content) if isinstance(content, bytes) else open_ordinary(content)
     with stream, tifffile.TiffFile(stream) as file:
         found: Any = file.pages[page]

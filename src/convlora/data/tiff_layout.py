@@ -117,6 +117,11 @@ class TiffLayout:
         return found[0] if found and found[0] > 0 else None
 
     @property
+    def may_lack_data(self) -> bool:
+        """Whether values say of pixels that they hold no data: one that stands for it, or alpha."""
+        return self.no_data is not None or self.alpha is not None
+
+    @property
     def is_premultiplied(self) -> bool:
         """Whether the colours have been multiplied by alpha."""
         alpha = self.alpha

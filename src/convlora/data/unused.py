@@ -12,6 +12,7 @@ from convlora.data.problem import Problem
 from convlora.data.sample import Sample
 from convlora.data.table import has_columns, read_table
 from convlora.errors import InputError
+from convlora.paths import are_same_file
 from convlora.untrusted import open_ordinary
 
 
@@ -147,4 +148,4 @@ def _lists_only(table: Path, used: set[Path], need_masks: bool) -> bool:
 
 def _is_same(path: Path, other: Path) -> bool:
     """Whether two paths are one file or folder, as `Val` and `val` are on some systems."""
-    return path == other or (other.exists() and path.samefile(other))
+    return path == other or are_same_file(path, other)

@@ -22,9 +22,11 @@ from convlora.data.tiff_header import SOFTWARE_TAG, is_georeferenced, is_tiff, r
 from convlora.errors import InputError
 from convlora.inference.rows import INSTALL, has_rasterio, reference_of
 from convlora.links import is_plain_file
+from convlora.paths import are_same_file, expanded
 from convlora.untrusted import ordinary
 
 SOFTWARE = "convlora"  # written into every result
+_IN_UTF_16 = os.name == "nt"
 GEO_SUFFIX = ".tif"  # of results that say where on earth they lie
 
 
@@ -51,15 +53,16 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
+        path = expanded(pattern)
+        # Path.is_dir and Path.is_file raise for names that are too long.
+        if os.path.isdir(path):  # noqa: PTH112
             images = sorted(entry for entry in path.iterdir() if is_image_file(entry))
             if not images:
                 raise InputError(
                     f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}). Name a folder that "
                     f"does, or a pattern such as '{glob.escape(str(path))}/**/*.jpg'."
                 )
-        elif path.is_file():
+        elif os.path.isfile(path):  # noqa: PTH113
             images = [path]
         else:
             images = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if is_image_file(Path(name)))  # noqa: PTH207
@@ -121,7 +124,7 @@ def plan(images: Sequence[Path], output: Path, with_overlay: bool, tiled: bool =
                     f"{owners[stem]} and {image} would both be written to {target}. "
                     "Predict them into different folders."
                 )
-            if target.resolve() == image.resolve():
+            if are_same_file(target, image):
                 raise InputError(f"The result for {image} would replace it. Choose another --output.")
             if os.path.lexists(target) and not (is_plain_file(target) and is_own_result(target)):
                 raise InputError(f"{target} exists and was not made by convlora. Choose another --output.")
@@ -155,13 +158,18 @@ def check_name(job: Job) -> None:
         InputError: If one is too long.
     """
     for path in (job.mask, job.overlay):
-        if path is not None and len(os.fsencode(path.name)) > _longest_name(_nearest(path.parent)):
+        if path is not None and _length(path.name) > _longest_name(_nearest(path.parent)):
             raise InputError(f"The result of {job.image} would have too long a name, {path.name}. Rename the image.")
+
+
+def _length(name: str) -> int:
+    """How much of what a disk allows a name takes: bytes, but on Windows units of UTF-16."""
+    return len(name.encode("utf-16-le", "surrogatepass")) // 2 if _IN_UTF_16 else len(os.fsencode(name))
 
 
 @lru_cache
 def _longest_name(folder: Path) -> int:
-    """Bytes of the longest name that a folder takes."""
+    """The longest name that a folder takes, see [`_length`]."""
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (AttributeError, OSError, ValueError):  # not on Windows
@@ -197,6 +205,7 @@ def _lies_somewhere(image: ImageSource) -> bool:
     if not isinstance(image, Path):
         return False
     first, last = image.suffix[1:2], image.suffix[-1:]
-    if any(image.with_suffix(f".{name}").is_file() for name in (f"{first}{last}w", f"{image.suffix[1:]}w")):
-        return True  # a world file
+    for name in (f"{first}{last}w", f"{image.suffix[1:]}w"):  # of world files
+        if os.path.isfile(image.with_suffix(f".{name}")):  # noqa: PTH113 - it may be too long a name
+            return True
     return image.suffix.lower() in (".tif", ".tiff") and is_georeferenced(read_tags(image))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,7 +47,7 @@ def image_source(image: Any) -> Path | bytes | Image.Image:
         return _from_tensor(image)
     if callable(getattr(image, "read", None)):
         if callable(getattr(image, "seek", None)):
-            with contextlib.suppress(io.UnsupportedOperation):
+            with contextlib.suppress(OSError):  # what comes through a pipe is at its beginning
                 image.seek(0)  # as Pillow does: who has just written it is at its end
         content = image.read()
         if isinstance(content, bytes):
@@ -56,6 +55,18 @@ def image_source(image: Any) -> Path | bytes | Image.Image:
         raise InputError("The file given is open for reading text. Open it for reading bytes: open(path, 'rb').")
     several = " Give several images to predict_batch." if isinstance(image, (list, tuple)) else ""
     raise InputError(f"An image must be {TAKEN}, but this is of the type {type(image).__name__}.{several}")
+
+
+def check_several(images: Any) -> None:
+    """Refuses one image in the place of several: the letters of a path would be taken for paths, rows for images.
+
+    Raises:
+        InputError: If it is one.
+    """
+    is_picture = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
+    is_file = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(images, "read")
+    if is_picture or is_file or isinstance(images, Image.Image):
+        raise InputError("Several images are expected, and this is one. Give it to predict, or a list of it: [image].")
 
 
 def _from_tensor(tensor: torch.Tensor) -> Image.Image:

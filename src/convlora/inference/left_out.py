@@ -33,12 +33,14 @@ def parts_left_out(images: Iterable[ImageSource]) -> str | None:
     said = []
     if several:
         image, pages = several[0]
-        said.append(f"{image}{_others(several)} has {pages:,} pages or frames. Only the first is segmented.")
+        said.append(f"{image} has {pages:,} pages or frames{_others(several)}. Only the first is segmented.")
     if more:
         image, channels = more[0]
-        said.append(f"{image}{_others(more)} has {channels:,} channels that are not looked at.")
+        which = "1 channel that is" if channels == 1 else f"{channels:,} channels that are"
+        said.append(f"{image} has {which} not used{_others(more)}.")
     return " ".join(said) or None
 
 
 def _others(found: list[tuple[ImageSource, int]]) -> str:
-    return f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
+    others = len(found) - 1
+    return f" ({others:,} more image{'s' if others > 1 else ''} like it)" if others else ""

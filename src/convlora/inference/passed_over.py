@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convlora.data.images import IMAGE_SUFFIXES
 from convlora.inference.shares import NAME
+from convlora.paths import expanded
 
 _WORLD_FILES = {f"{suffix[:2]}{suffix[-1]}w" for suffix in IMAGE_SUFFIXES} | {f"{suffix}w" for suffix in IMAGE_SUFFIXES}
 
@@ -25,7 +26,7 @@ def passed_over(patterns: Sequence[str], images: Sequence[Path], output: Path) -
     """
     taken = {image.absolute() for image in images}
     taken |= {folder for image in taken for folder in image.parents}  # subfolders may be given on their own
-    given = {folder: None for folder in (Path(pattern).expanduser() for pattern in patterns) if folder.is_dir()}
+    given = {folder: None for folder in map(expanded, patterns) if os.path.isdir(folder)}  # noqa: PTH112
     left = [entry for folder in given for entry in sorted(folder.iterdir()) if entry.absolute() not in taken]
     left = [entry for entry in left if not _goes_without_saying(entry, output)]
     folders = [entry for entry in left if entry.is_dir()]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from convlora.data.images import read_image
+from convlora.data.images import read_image, read_known
 from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
 from convlora.inference.background import in_background
@@ -55,7 +55,7 @@ def run_jobs(
 
     Yields:
         For each image: `image`, `mask`, `overlay` (if made), `size` (height, width) and `shares`, the share of its
-        pixels of each class; or `image` and `error`.
+        pixels of each class, those without data aside; or `image` and `error`.
     """
     if batch_size is None:
         batch_size = default_batch(segmenter.device)
@@ -85,7 +85,7 @@ def run_jobs(
             done.add(job, result)
         yield result
     if done is None and jobs:
-        add_shares(jobs[0].mask.parent, segmenter.classes, shares_of(results))
+        add_shares(jobs[0].mask.parent, segmenter.classes, shares_of(results), (job.mask.stem for job in jobs))
 
 
 def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -125,12 +125,23 @@ def _write(
     job, image, semantic_map = segmented
     if isinstance(image, InputError) or semantic_map is None:
         return job, cast("InputError", image)
+    classes, nodata = segmenter.classes, segmenter.value_without_class
+    try:
+        known = read_known(job.image) if nodata is not None else None
+        whole = read_image(job.image, segmenter.intensity) if job.overlay and image.whole is None else image.whole
+    except InputError as error:  # the file has changed meanwhile
+        return job, error
     make_folder(job.mask.parent)
-    save_png(indexed_image(semantic_map, class_colours(segmenter.classes), plain), job.mask)
-    if job.overlay is not None:
-        whole = read_image(job.image, segmenter.intensity) if image.whole is None else image.whole
-        save_png(picture(whole, semantic_map, segmenter.classes), job.overlay)
-    return job, Outcome(image.size, np.bincount(semantic_map.ravel(), minlength=segmenter.classes.num_classes))
+    kept = semantic_map.ravel()
+    if known is not None and nodata is not None:
+        kept = semantic_map[known]
+        semantic_map = np.where(known, semantic_map, segmenter.map_type(nodata))
+    save_png(indexed_image(semantic_map, class_colours(classes), plain), job.mask)
+    if job.overlay is not None and whole is not None:
+        if known is not None:
+            semantic_map = np.where(known, semantic_map, np.uint16(classes.ignore_index))
+        save_png(picture(whole, semantic_map, classes), job.overlay)
+    return job, Outcome(image.size, np.bincount(kept, minlength=classes.num_classes))
 
 
 def _in_windows(

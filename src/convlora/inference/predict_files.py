@@ -83,6 +83,7 @@ def predict(
     tiles = tiles_of(tile, tile_size, tile_overlap)
     found = collect_images(given)
     jobs = plan(found, output, overlay, tiled=tiles is not None)
+    names = [job.mask.stem for job in jobs]
     segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision, tta=tta)
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=_PATIENCE)
     how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model)), segmenter.precision]
@@ -92,7 +93,7 @@ def predict(
         earlier = done.earlier(jobs) if resume else {}
         processes.wait_for_everyone()  # all have read it
         if presence is not None:
-            check_shares(output, segmenter.classes, (job.mask.stem for job in jobs))
+            check_shares(output, segmenter.classes, names)
             with presence.alone() as is_alone:
                 if is_alone:  # otherwise these files may belong to another prediction that is running
                     sweep(output, {path.stem for job in jobs for path in (job.mask, job.overlay) if path is not None})
@@ -120,7 +121,7 @@ def predict(
         if presence is None:
             return {}
         results = _in_order([*earlier.values(), *results], jobs)
-        add_shares(output, segmenter.classes, shares_of(results))
+        add_shares(output, segmenter.classes, shares_of(results), names)
         if not any("error" in result for result in results):  # else --resume needs the list once these are repaired
             with presence.alone() as is_alone:
                 if is_alone:
@@ -143,7 +144,9 @@ def tiles_of(tile: bool, size: int | None, overlap: float | None) -> Tiles | Non
     """
     if not tile and size is None:
         if overlap is not None:
-            raise InputError("--tile-overlap has no effect without windows. Add --tile or --tile-size.")
+            raise InputError(
+                "--tile-overlap has no effect without --tile or --tile-size. Add one of them, or leave it out."
+            )
         return None
     return Tiles(size, OVERLAP if overlap is None else overlap)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from convlora.data.images import Intensity, read_image
+from convlora.data.images import Intensity, read_image, read_known
 from convlora.data.stored import ImageSource
 from convlora.data.tiff_decoding import INSTALL
 from convlora.data.tiff_header import in_plain_colours, is_tiff, read_tags
@@ -39,10 +40,15 @@ class Rows(Protocol):
 
 
 class WholeImage:
-    """An image that has been decoded already."""
+    """An image that has been decoded already.
 
-    def __init__(self, image: Image.Image) -> None:
-        self._image = image
+    Args:
+        image: The image.
+        find_known: Finds out which of its pixels hold data, `(H, W)` bool, or None for all; called when asked for.
+    """
+
+    def __init__(self, image: Image.Image, find_known: Callable[[], np.ndarray | None] = lambda: None) -> None:
+        self._image, self._find_known = image, cache(find_known)
         self.height, self.width = image.height, image.width
         self.reference: GeoReference | None = None
 
@@ -52,7 +58,8 @@ class WholeImage:
 
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """See [`Rows`]."""
-        return None
+        known = self._find_known()
+        return None if known is None else known[top:bottom]
 
 
 @contextmanager
@@ -75,7 +82,7 @@ def open_rows(source: ImageSource | Image.Image | bytes, intensity: Intensity = 
         with open_tiff(source, intensity) as rows:
             yield rows
     else:
-        yield WholeImage(_decoded(source, intensity))
+        yield WholeImage(_decoded(source, intensity), partial(read_known, source))
 
 
 def is_read_by_rows(path: Path) -> bool:

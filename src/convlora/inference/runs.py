@@ -116,7 +116,9 @@ def _check_metrics(metrics: dict[str, Any]) -> None:
         numbers |= {f"{split}.{name}": scores.get(name) for name in (*HIGHER_IS_BETTER, "num_images")}
         for group in ("trivial", "per_class"):
             for name, values in (scores.get(group) or {}).items():
-                numbers |= {f"{split}.{group}.{name}.{key}": value for key, value in values.items()}
+                # A trivial answer to several classes has scores of each class, too, which are not shown.
+                shown_ones = ((key, value) for key, value in values.items() if key != "per_class")
+                numbers |= {f"{split}.{group}.{name}.{key}": value for key, value in shown_ones}
     for name, value in numbers.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise TypeError(f"{shown(name)}={quoted(value)} is no number")

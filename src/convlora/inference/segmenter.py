@@ -24,7 +24,7 @@ from convlora.inference.answers import Answers, recorder_for
 from convlora.inference.evaluate import autocast
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.flips import answer_flips
-from convlora.inference.inputs import ImageLike, image_source
+from convlora.inference.inputs import ImageLike, check_several, image_source
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.inference.prediction import Prediction
 from convlora.inference.rows import open_rows
@@ -198,7 +198,12 @@ class Segmenter:
         return self.predict_batch([image])[0]
 
     def predict_batch(self, images: Sequence[ImageLike]) -> list[Prediction]:
-        """Segments several images at once; they may have different sizes. Of none, there is nothing to say: `[]`."""
+        """Segments several images at once; they may have different sizes. Of none, there is nothing to say: `[]`.
+
+        Raises:
+            InputError: As [`Segmenter.predict`], or if a single image is given.
+        """
+        check_several(images)
         predictions = []
         sources = [image_source(image) for image in images]
         seen = [self.see(source) for source in sources]
@@ -210,6 +215,7 @@ class Segmenter:
 
     def predict_maps(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """The semantic maps of [`Segmenter.predict_batch`] alone, in memory that does not grow with the classes."""
+        check_several(images)
         return self.maps_of([self.see(image) for image in images])
 
     def see(self, image: ImageLike | StoredImage) -> SeenImage:
@@ -239,6 +245,12 @@ class Segmenter:
     def map_type(self) -> type[np.unsignedinteger]:
         """What semantic maps are made of."""
         return np.uint8 if self.classes.num_classes <= 256 else np.uint16
+
+    @property
+    def value_without_class(self) -> int | None:
+        """What `convlora predict` writes for pixels without data: the largest of [`map_type`], if it is no class."""
+        largest = int(np.iinfo(self.map_type).max)
+        return largest if largest >= self.classes.num_classes else None
 
     def predict_tiled(
         self, image: ImageLike, *, tile_size: int | None = None, overlap: float = OVERLAP, batch_size: int = 1

@@ -31,28 +31,30 @@ def check_shares(output: Path, classes: ClassTable, images: Iterable[str]) -> No
     Raises:
         InputError: If there is a file of that name which is none of ours, or shares of other classes would be lost.
     """
-    named, earlier = _read(output)
-    lost = [] if named in (None, list(classes.names)) else sorted(earlier.keys() - set(images))
-    if lost:
-        raise InputError(
-            f"{output / NAME} has shares of other classes, also for images that are not predicted now, such as "
-            f"{shown(lost[0])}. Choose another --output."
-        )
+    _kept(output, classes, images)
 
 
-def add_shares(output: Path, classes: ClassTable, shares: Mapping[str, Mapping[str, float]]) -> None:
+def add_shares(
+    output: Path, classes: ClassTable, shares: Mapping[str, Mapping[str, float]], images: Iterable[str] | None = None
+) -> None:
     """Writes the file: the classes with their colours, and the shares, which sum to 1, by the name of the image.
 
     What stands there of other images and the same classes stays, also if other processes write at the same time.
 
+    Args:
+        output: The folder of the results.
+        classes: The classes.
+        shares: By the name of the image.
+        images: Names of all images that were to be predicted, also of those that could not be read. Default: those of
+            the shares.
+
     Raises:
-        InputError: If there is a file of that name which is none of ours.
+        InputError: As [`check_shares`]; another prediction may have written there since.
     """
     if not shares:
         return
     with only_one(output, _LOCK, wait=True):
-        named, earlier = _read(output)
-        kept = earlier if named == list(classes.names) else {}
+        kept = _kept(output, classes, shares if images is None else images)
         content: dict[str, Any] = {
             "software": SOFTWARE,
             "classes": list(classes.names),
@@ -60,6 +62,20 @@ def add_shares(output: Path, classes: ClassTable, shares: Mapping[str, Mapping[s
             "images": dict(sorted({**kept, **shares}.items())),
         }
         write_json(output / NAME, content)
+
+
+def _kept(output: Path, classes: ClassTable, images: Iterable[str]) -> dict[str, Mapping[str, float]]:
+    """The shares in a folder to which those of some images can be added."""
+    named, earlier = _read(output)
+    if named in (None, list(classes.names)):
+        return earlier
+    lost = sorted(earlier.keys() - set(images))
+    if lost:
+        raise InputError(
+            f"{output / NAME} has shares of other classes, also for images that are not predicted now, such as "
+            f"{shown(lost[0])}. Choose another --output."
+        )
+    return {}
 
 
 def _read(output: Path) -> tuple[list[str] | None, dict[str, Mapping[str, float]]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from convlora.inference.files import GEO_SUFFIX, Job
+from convlora.inference.files import Job
 from convlora.inference.outcome import Outcome
 from convlora.inference.palette import class_colours
 from convlora.inference.pictures import picture, save_png
@@ -45,7 +45,7 @@ def segment_in_windows(
     """
     classes = segmenter.classes
     counts = np.zeros(classes.num_classes, np.int64)
-    nodata = _value_without_class(segmenter) if job.mask.suffix == GEO_SUFFIX else None
+    nodata = segmenter.value_without_class
     with open_rows(job.image, segmenter.intensity) as source:
         size = (source.height, source.width)
         small = ReducedMap(size, classes.ignore_index) if job.overlay is not None else None
@@ -62,9 +62,3 @@ def segment_in_windows(
         if small is not None and job.overlay is not None:
             save_png(picture(reduced_image(source, small.factor), small.pixels, classes), job.overlay)
     return Outcome(size, counts)
-
-
-def _value_without_class(segmenter: Segmenter) -> int | None:
-    """The largest value a semantic map can hold, if it is no class."""
-    largest = int(np.iinfo(segmenter.map_type).max)
-    return largest if largest >= segmenter.classes.num_classes else None

@@ -42,7 +42,7 @@ def open_map(
         size: (height, width) in pixels.
         colours: Of each class; of more than 256 the file holds the classes alone, in 16 bits.
         reference: Where on earth it lies.
-        nodata: The value of pixels that have no class, which only a GeoTIFF can name.
+        nodata: The value of pixels that have no class, which only a GeoTIFF can state.
         plain: Whether the file holds the classes alone in any case.
     """
     with replacing_file(path) as temporary:

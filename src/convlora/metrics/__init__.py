@@ -10,6 +10,8 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "dice": True,
     "iou_pooled": True,
     "dice_pooled": True,
+    "precision": True,
+    "recall": True,
     "miou": True,
     "mdice": True,
     "mean_accuracy": True,

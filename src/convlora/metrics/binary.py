@@ -18,8 +18,11 @@ from convlora.metrics.counts import (
     dice,
     iou,
     nothing_scored,
+    precision,
+    recall,
 )
 from convlora.metrics.structure import structure_scores
+from convlora.metrics.thresholds import ThresholdCurve
 
 MEAN_SCORES = ("iou", "dice", "mae", "ber", "s_measure", "e_measure", "weighted_f", "weighted_f_beta1")
 """Scores that are computed for each image and then averaged over the images."""
@@ -45,6 +48,7 @@ class BinaryScores:
         per_image: One dictionary per scored image, in the order of the updates: the four counts `true_positives`,
             `false_positives`, `true_negatives`, `false_negatives`, the scores of `MEAN_SCORES`, and `accuracy`.
         num_skipped: How many images had no valid pixel. They appear in no score.
+        thresholds: What other thresholds would give; with `structure` only.
 
     Raises:
         ValueError: If `ignore_index` or `threshold` is not allowed.
@@ -67,6 +71,7 @@ class BinaryScores:
         self.structure = structure
         self.per_image: list[dict[str, float]] = []
         self.num_skipped = 0
+        self.thresholds = ThresholdCurve() if structure else None
 
     def update(
         self, probabilities: np.ndarray | torch.Tensor, labels: np.ndarray | torch.Tensor
@@ -103,6 +108,8 @@ class BinaryScores:
         }
         if self.structure:
             entry |= structure_scores(score_map, label_map == 1, valid)
+        if self.thresholds is not None:
+            self.thresholds.update(score_map, label_map == 1, valid)
         self.per_image.append(entry)
         return entry
 
@@ -110,9 +117,9 @@ class BinaryScores:
         """Reduce what was collected so far.
 
         Returns:
-            The means over the images of `MEAN_SCORES`; `iou_pooled`, `dice_pooled` and `accuracy`, from the counts
-            summed over the images; `num_images` and `num_skipped`. `HIGHER_IS_BETTER` tells the direction of each
-            score.
+            The means over the images of `MEAN_SCORES`; `iou_pooled`, `dice_pooled`, `precision`, `recall` and
+            `accuracy`, from the counts summed over the images; `num_images` and `num_skipped`. `HIGHER_IS_BETTER` tells
+            the direction of each score.
 
         Raises:
             InputError: If no image could be scored.
@@ -129,6 +136,8 @@ class BinaryScores:
             **means,
             "iou_pooled": iou(pooled),
             "dice_pooled": dice(pooled),
+            "precision": precision(pooled),
+            "recall": recall(pooled),
             "accuracy": accuracy(pooled),
             "num_images": len(self.per_image),
             "num_skipped": self.num_skipped,
@@ -142,6 +151,7 @@ class BinaryScores:
             "structure": self.structure,
             "per_image": [dict(entry) for entry in self.per_image],
             "num_skipped": self.num_skipped,
+            **({} if self.thresholds is None else {"thresholds": self.thresholds.state_dict()}),
         }
 
     def merge(self, other_state: Mapping[str, Any]) -> None:
@@ -161,6 +171,8 @@ class BinaryScores:
                 )
         self.per_image.extend(dict(entry) for entry in other_state["per_image"])
         self.num_skipped += other_state["num_skipped"]
+        if self.thresholds is not None:
+            self.thresholds.merge(other_state["thresholds"])
 
 
 def checked_labels(labels: np.ndarray | torch.Tensor, ignore_index: int) -> NDArray[np.int64]:

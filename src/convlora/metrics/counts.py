@@ -61,6 +61,18 @@ def dice(counts: PixelCounts) -> float:
     return 2 * counts.true_positives / both if both else 1.0
 
 
+def precision(counts: PixelCounts) -> float:
+    """Share of the predicted foreground that is right, 0 to 1; without any: 1 if there was none to find, else 0."""
+    predicted = counts.true_positives + counts.false_positives
+    return counts.true_positives / predicted if predicted else float(counts.false_negatives == 0)
+
+
+def recall(counts: PixelCounts) -> float:
+    """Share of the true foreground that was found, 0 to 1; 1 if there is none."""
+    true = counts.true_positives + counts.false_negatives
+    return counts.true_positives / true if true else 1.0
+
+
 def accuracy(counts: PixelCounts) -> float:
     """Share of the valid pixels that are right, 0 to 1. There must be one."""
     return (counts.true_positives + counts.true_negatives) / counts.total

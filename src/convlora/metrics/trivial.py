@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from convlora.metrics.binary import checked_labels
-from convlora.metrics.counts import PixelCounts, accuracy, add_counts, dice, iou
+from convlora.metrics.counts import PixelCounts, accuracy, add_counts, dice, iou, precision, recall
 
 
 class TrivialBaselines:
@@ -61,7 +61,7 @@ class TrivialBaselines:
 
         Returns:
             For each of `all_background` and `all_foreground`: `iou` and `dice` (means over the images), `iou_pooled`,
-            `dice_pooled` and `accuracy` (from counts summed over the images).
+            `dice_pooled`, `precision`, `recall` and `accuracy` (from counts summed over the images).
 
         Raises:
             ValueError: If no image had a valid pixel.
@@ -106,5 +106,7 @@ def _reduce(counts: list[PixelCounts]) -> dict[str, float]:
         "dice": math.fsum(map(dice, counts)) / len(counts),
         "iou_pooled": iou(pooled),
         "dice_pooled": dice(pooled),
+        "precision": precision(pooled),
+        "recall": recall(pooled),
         "accuracy": accuracy(pooled),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from convlora.paths import expanded
+
 BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
 
 
@@ -20,5 +22,5 @@ def absolute(name: str) -> str:
     """The absolute path of something on this disk; Hub ids and what comes with the package stay as they are."""
     if name in BUNDLED:
         return name
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
+    path = expanded(name)
+    return os.path.realpath(path) if os.path.exists(path) else name  # noqa: PTH110 - it may be too long a name

@@ -10,18 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from convlora.errors import cell
-from convlora.report.markup import escaped
+from convlora.report.figures import Drawing, drawable, drawing_style, new_figure
 from convlora.storage import write_text
+from convlora.untrusted import read_text
 
-_CELL, _LABELS = 34, 150
+MOST_DRAWN = 500  # classes
+_MOST_NUMBERS = 24  # classes whose shares fit into their cells
+_MOST_NAMES = 60
+TITLE = "Percent of each true class"
 
 
 def write_confusion(folder: Path, names: Sequence[str], confusion: np.ndarray) -> None:
-    """Writes `confusion.csv`, in pixels, and `confusion.svg`, in shares of each true class.
+    """Writes `confusion.csv`, in pixels, and `confusion.svg` and `confusion.pdf`, in shares of each true class.
 
     Args:
         folder: Where to.
-        names: The classes.
+        names: The classes. Of more than [`MOST_DRAWN`] there is no picture.
         confusion: `(K, K)`, truth in rows and prediction in columns.
     """
     text = io.StringIO()
@@ -30,35 +34,49 @@ def write_confusion(folder: Path, names: Sequence[str], confusion: np.ndarray) -
     for name, row in zip(names, confusion, strict=True):
         table.writerow([cell(name), *map(int, row)])
     write_text(folder / "confusion.csv", text.getvalue())
-    write_text(folder / "confusion.svg", confusion_svg(names, confusion))
+    drawing = confusion_plot(names, confusion)
+    if drawing is not None:
+        drawing.save(folder / "confusion")
 
 
-def confusion_svg(names: Sequence[str], confusion: np.ndarray) -> str:
-    """The picture: the darker, the larger the share of the true class; rows of classes that do not occur stay empty."""
+def read_confusion(folder: Path, num_classes: int) -> np.ndarray | None:
+    """The counts of `confusion.csv`, `(K, K)` int64; None if the file is missing or damaged."""
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(folder / "confusion.csv", largest=1 << 30))))[1:]
+        confusion = np.array([[int(value) for value in row[1:]] for row in rows], dtype=np.int64)
+    except (OSError, ValueError, OverflowError, csv.Error):
+        return None
+    return confusion if confusion.shape == (num_classes, num_classes) and (confusion >= 0).all() else None
+
+
+def confusion_plot(names: Sequence[str], confusion: np.ndarray) -> Drawing | None:
+    """The picture: the darker, the larger the share of the true class. Rows of classes that do not occur stay empty."""
+    count = len(names)
+    if count > MOST_DRAWN:
+        return None
     totals = confusion.sum(axis=1, keepdims=True)
-    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
-    side = len(names) * _CELL
-    parts = []
-    for row, name in enumerate(names):
-        middle = row * _CELL + _CELL / 2
-        label = escaped(name)
-        parts.append(f'<text x="{_LABELS - 6}" y="{_LABELS + middle + 4}" text-anchor="end">{label}</text>')
-        parts.append(f'<text transform="translate({_LABELS + middle + 4} {_LABELS - 6}) rotate(-60)">{label}</text>')
-        for column, share in enumerate(shares[row]):
-            if share < 0.005:
-                continue
-            x, y = _LABELS + column * _CELL, _LABELS + row * _CELL
-            ink = "#fff" if share > 0.5 else "#222"
-            parts.append(
-                f'<rect x="{x}" y="{y}" width="{_CELL}" height="{_CELL}" fill="#0072b2" fill-opacity="{share:.3f}"/>'
-                f'<text x="{x + _CELL / 2}" y="{y + _CELL / 2 + 4}" text-anchor="middle" fill="{ink}">'
-                f"{100 * share:.0f}</text>"
-            )
-    frame = f'<rect x="{_LABELS}" y="{_LABELS}" width="{side}" height="{side}" fill="none" stroke="#999"/>'
-    total = side + _LABELS + 40
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{total}" height="{total}" viewBox="0 0 {total} {total}" '
-        f'font-size="11" font-family="system-ui, sans-serif"><rect width="{total}" height="{total}" fill="#fff"/>'
-        f'<text x="6" y="16">Rows: truth. Columns: prediction. Percent of each row.</text>{"".join(parts)}{frame}'
-        "</svg>\n"
-    )
+    shares = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
+    with drawing_style(TITLE):
+        side = min(1.6 + 0.36 * count, 11.0)
+        figure = new_figure(side + 0.6, side)
+        axes = figure.subplots()
+        axes.grid(False)
+        axes.pcolormesh(100 * shares, cmap="Blues", vmin=0, vmax=100, rasterized=count > _MOST_NAMES)
+        axes.set(aspect="equal", ylim=(count, 0), xlabel="prediction", ylabel="truth")
+        axes.set_title(TITLE)
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+        if count <= _MOST_NAMES:
+            labels = [f"{number} {drawable(name, 18)}" for number, name in enumerate(names, start=1)]
+            middles = np.arange(count) + 0.5
+            size = 8 if count <= _MOST_NUMBERS else 6
+            axes.set_xticks(middles, labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=size)
+            axes.set_yticks(middles, labels, fontsize=size)
+        if count <= _MOST_NUMBERS:
+            for (row, column), share in np.ndenumerate(shares):
+                if share >= 0.005:
+                    ink = "white" if share > 0.5 else "#222222"
+                    axes.text(
+                        column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=8
+                    )
+    return Drawing(TITLE, figure)

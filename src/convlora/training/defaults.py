@@ -13,9 +13,13 @@ from typing import Any
 from torch import nn
 
 from convlora.methods.registry import find_method
+from convlora.settings.data import Augmentation
+from convlora.settings.training import Loss
 from convlora.training.config import RunConfig
 
-AUGMENTATION, LOSS, EMA = "flips", "bce-dice", 0.0
+AUGMENTATION: Augmentation = "flips"
+LOSS: Loss = "bce-dice"
+EMA = 0.0
 WARM_UP_STEPS, WARM_UP_SHARE = 20, 0.05
 
 NARROW = 384  # channels of a vision encoder; the published SAMs have 768, 1024 and 1280, `tiny` 192

@@ -15,6 +15,7 @@ import yaml
 from convlora.errors import InputError, shown
 from convlora.losses import BALANCED_LOSSES
 from convlora.methods.registry import Method, find_method
+from convlora.settings import SETTINGS
 from convlora.training.config import RunConfig
 
 
@@ -163,13 +164,6 @@ _ASK_FOR_NOTHING: dict[str, tuple[Any, ...]] = {
     "model.num_mask_tokens": (None,),
     "model.detail": ("none",),
 }
-_OPTIONS = {
-    "model.source": "--model",
-    "model.detail": "--detail",
-    "training.loss": "--loss",
-    "training.epochs": "--epochs",
-    "training.cache": "--cache",
-}
 
 
 def check_effects(config: RunConfig, *, num_classes: int | None = None, has_val: bool | None = None) -> None:
@@ -185,13 +179,19 @@ def check_effects(config: RunConfig, *, num_classes: int | None = None, has_val:
     Raises:
         InputError: With every such setting.
     """
-    now = Situation(config, num_classes, has_val)
-    problems = []
+    problems = without_effect(Situation(config, num_classes, has_val))
+    if problems:
+        raise InputError(" ".join(problems))
+
+
+def without_effect(now: Situation) -> list[str]:
+    """Sentences about settings that were asked for and have no effect."""
+    config, problems = now.config, []
     for key, conditions in CONDITIONS.items():
         broken = next((one for one in conditions if one.holds(now) is False), None)
         if broken is not None and _is_asked_for(key, now):
             problems.append(
-                f"{_named(key, now)} has no effect {broken.why(now)}. {_remedy(key, _value(RunConfig(), key))}"
+                f"{_named(key, now)} has no effect {broken.why(now)}. {_remedy(key, SETTINGS[key].default)}"
             )
     for option, conditions in OPTION_CONDITIONS.items():
         default = now.method.defaults.get(option)
@@ -200,28 +200,22 @@ def check_effects(config: RunConfig, *, num_classes: int | None = None, has_val:
         if broken is not None and value != default:
             key = f"method.{option}"
             problems.append(f"{key}={_written(value)} has no effect {broken.why(now)}. {_remedy(key, default)}")
-    if problems:
-        raise InputError(" ".join(problems))
+    return problems
 
 
 def _is_asked_for(key: str, now: Situation) -> bool:
-    value = _value(now.config, key)
-    nothing = [_value(RunConfig(), key), *_ASK_FOR_NOTHING.get(key, ())]
+    value = now.config.get(key)
+    nothing = [SETTINGS[key].default, *_ASK_FOR_NOTHING.get(key, ())]
     if key == "model.source":
         nothing.append(now.method.network)
     return key not in now.config.settled and value not in nothing
 
 
-def _value(config: RunConfig, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)
-
-
 def _named(key: str, now: Situation) -> str:
-    value = _value(now.config, key)
-    option = _OPTIONS.get(key)
-    if option is None:
+    value = now.config.get(key)
+    if SETTINGS[key].about.option is None:
         return f"{key}={_written(value)}"
+    option = SETTINGS[key].label
     return option if value is True else f"{option} {shown(value)}"
 
 

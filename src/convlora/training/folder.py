@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from convlora.errors import InputError
 from convlora.inference.runs import SAM
 from convlora.links import check_own
 from convlora.locking import LOCK
+from convlora.settings import SETTINGS
 from convlora.storage import forget_old_folder, is_unfinished, old_folder, recover_folder, swap_folder, sweep
 from convlora.training.config import RunConfig
 from convlora.training.origin import SAMPLES
@@ -38,6 +38,7 @@ _OWN = {
     "report.html",
     "confusion.csv",
     "confusion.svg",
+    "confusion.pdf",
 }
 
 # What may change when a run goes on. Anything else would make it another run.
@@ -175,11 +176,9 @@ def _fill_in(config: RunConfig, saved: RunConfig) -> None:
         config.model.detail = saved.model.detail
     if config.training.precision == "auto":
         config.training.precision = saved.training.precision
-    for section in ("data", "model", "training"):
-        new, old = getattr(config, section), getattr(saved, section)
-        for field in dataclasses.fields(new):
-            if getattr(new, field.name) is None:
-                setattr(new, field.name, getattr(old, field.name))
+    for key, setting in SETTINGS.items():
+        if config.get(key) is None:
+            setattr(getattr(config, setting.section), setting.name, saved.get(key))
     config.settled |= {key for key in saved.settled if config.is_filled_in(key)}
     if config.method.name == saved.method.name:
         for key, value in saved.method.options.items():

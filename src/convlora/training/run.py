@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -23,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 from convlora.cores import peak_resident_bytes
 from convlora.data.classes import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
-from convlora.data.reach import CELL, describe_size
+from convlora.data.reach import CELL, SIZE_IS_TOLD, describe_size
 from convlora.data.sample import Sample
 from convlora.data.sources import DataSource
 from convlora.devices import free_cached_memory, resolve_device, resolve_precision, set_matmul_precision, use_device
@@ -31,10 +32,11 @@ from convlora.errors import InputError, RunError
 from convlora.inference.adapters import WEIGHTS, load_weights
 from convlora.inference.runs import SAM, adapter_folder, check_sam, first_line, read_classes, read_metrics
 from convlora.inference.scoring import new_baselines
+from convlora.inference.segmenter import Segmenter
 from convlora.locking import LOCK, only_one
 from convlora.losses import SetLossSettings
 from convlora.methods.registry import apply_method, find_method
-from convlora.metrics import MultiClassScores
+from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.models import SamForSemanticSegmentation, SegmentationModel
 from convlora.models.bundled import absolute
 from convlora.models.configuration import as_size, encoder_width
@@ -46,14 +48,15 @@ from convlora.models.parameters import count_parameters, halve_frozen_weights
 from convlora.models.random_sam import randomize
 from convlora.models.replay import Recorder
 from convlora.models.room import check_room
-from convlora.report.confusion import write_confusion
+from convlora.report.run_page import report_after_training
 from convlora.reporting import Reporter, Silent
+from convlora.settings.training import Precision
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.arguments import epochs_between_validations, planned_steps, trainer_arguments
 from convlora.training.budget import steps_within
 from convlora.training.cache import end_cache, start_cache
 from convlora.training.callbacks import FewerValidations, Interruption, LogFile, ProgressReport, StepTimer
-from convlora.training.config import Precision, RunConfig
+from convlora.training.config import RunConfig
 from convlora.training.defaults import default_warm_up, settle_choices, settle_epochs, settle_rates
 from convlora.training.effects import check_effects
 from convlora.training.folder import check_folder, check_resumed, keep_new_adapter, last_checkpoint, new_adapter
@@ -163,7 +166,7 @@ def _train(
     config.model.image_size = _plain_size(model.base_model.model.config.image_size)
     config.training.precision = cast("Precision", precision)
     image_size = as_size(config.model.image_size)
-    if checkpoint is None and process.is_main_process:
+    if checkpoint is None and process.is_main_process and SIZE_IS_TOLD not in os.environ:
         cell = CELL[config.model.detail] if find_method(config.method.name).network is None else 1
         sentence, _ = describe_size(train_samples, classes, image_size, cell)
         if sentence is not None:
@@ -434,6 +437,8 @@ def _finish(
     splits = {"val": trainer.val_samples} if trainer.val_samples else {}
     if source.splits.get("test"):
         splits["test"] = source.splits["test"]
+    confusion: np.ndarray | None = None  # both of the test images where there are any
+    samples: list[Sample] = []
     for split, samples in splits.items():
         reporter.validate_begin(len(samples), split)
         trivial = new_baselines(classes)
@@ -442,8 +447,9 @@ def _finish(
         metrics[split] = {**scores.compute(), "trivial": trivial.compute()}
         if trainer.is_world_process_zero():
             write_text(output / "images.jsonl", "".join(json.dumps({"split": split, **one}) + "\n" for one in images))
-        if isinstance(scores, MultiClassScores) and trainer.is_world_process_zero():
-            write_confusion(output, classes.names, scores.confusion)  # of the test images where there are any
+        confusion = scores.confusion if isinstance(scores, MultiClassScores) else None
+        if split == "val" and isinstance(scores, BinaryScores) and scores.thresholds is not None:
+            metrics["threshold"] = scores.thresholds.compute()
         reporter.validate_end(None, metrics[split], trainer.args.metric_for_best_model, False)
     metrics |= {
         "params": {"trainable": trainable, "total": total},
@@ -460,6 +466,12 @@ def _finish(
         write_json(output / "metrics.json", metrics)
         card = model_card(config, list(classes.names), metrics)
         write_text(output / "adapter" / "README.md", card)
+
+        def segmenter() -> Segmenter:
+            size = as_size(config.model.image_size)
+            return Segmenter(model, classes, size, config.data.intensity, trainer.precision, compile="none")
+
+        report_after_training(output, segmenter, {one.name: one for one in samples}, confusion, reporter.message)
     return metrics
 
 

@@ -1,0 +1,102 @@
+"""Settings of the data."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+
+from convlora.settings.declaration import ADVANCED, About, Option
+from convlora.settings.kinds import Number, Whole
+
+MOST_WORKERS = 256  # each is a process, and no machine has that many cores to spare
+
+Augmentation = Literal["none", "flip", "flips", "strong"]
+"""The names in `convlora.data.augmentation`, which takes long to import."""
+
+
+@dataclass
+class DataSettings:
+    """Where the images come from and how they are read."""
+
+    path: Annotated[
+        str | None,
+        About(
+            "Your data set: a folder, a CSV file or a Hugging Face data set.",
+            more="See [data.md](data.md).",
+            default="none",
+            option=Option(
+                "DATA",
+                help="Your data set: a folder with {train,val,test}/{images,masks}/, a folder with train.csv, val.csv "
+                "and test.csv (columns image,label), COCO annotations, or a Hugging Face data set.",
+            ),
+        ),
+    ] = None
+    augmentation: Annotated[
+        Augmentation | None,
+        About(
+            "How training images are changed at random.",
+            more="`none`: not at all. `flip`: left and right, as published. `flips`: also up and down. `strong`: also "
+            "turns, crops, colours and blur.",
+            default="`flips`",
+            option=Option(
+                "--augmentation",
+                ADVANCED,
+                metavar="NAME",
+                help="How training images are changed at random: none, flip (left-right, as published), flips (also "
+                "up-down) or strong (also turns, crops, colours, blur).",
+            ),
+        ),
+    ] = None
+    intensity: Annotated[
+        Literal["type", "image"],
+        About(
+            "How 16-bit images become 8-bit: by the range of their type, or each image by its own range.",
+        ),
+    ] = "type"
+    val_fraction: Annotated[
+        Number,
+        Interval(ge=0, lt=1),
+        About(
+            "Share of the training images that is held out for validation if your data have no validation split.",
+            more="0 trains on everything and keeps the weights of the last epoch.",
+        ),
+    ] = 0.1
+    train_fraction: Annotated[
+        Number,
+        Interval(gt=0, le=1),
+        About(
+            "Share of the training images to train on.",
+            more="With the same seed, a smaller share is part of a larger one.",
+        ),
+    ] = 1.0
+    split_seed: Annotated[
+        Whole | None,
+        About(
+            "The seed that decides which images are held out for validation.",
+            more="`convlora compare` sets it to 0, so that all seeds are scored on the same images.",
+            default="the run's seed",
+        ),
+    ] = None
+    workers: Annotated[
+        Whole | None,
+        Interval(ge=0, le=MOST_WORKERS),
+        About(
+            "Number of processes that read images.",
+            more="On a GPU: one for each core you may use, minus one, but at most 8. Processes of `torchrun` share the "
+            "cores. On a CPU: none, because they would compete with training.",
+            default="by cores on a GPU, 0 on a CPU",
+        ),
+    ] = None
+    on_bad_image: Annotated[
+        Literal["stop", "skip"],
+        About(
+            "What happens if a file cannot be used: stop before training, or skip the file.",
+            more="Skipped files are listed in `skipped.json`, see [data.md](data.md).",
+            option=Option(
+                "--on-bad-image",
+                ADVANCED,
+                help="If a file cannot be used: stop before training, or skip it and list it in skipped.json (all "
+                "files are read first).",
+            ),
+        ),
+    ] = "stop"

@@ -1,0 +1,35 @@
+"""What runs of older versions did, and what runs write into their settings by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
+    "model": {"detail": "none"},
+    "training": {"lr_decoder": None, "lr_detail": None, "warmup_steps": 0, "ema": 0.0, "patience": None},
+}
+"""What a run did whose version did not have the setting yet; and published experiments."""
+
+FILLED_IN: dict[str, tuple[Any, ...]] = {
+    "training.loss": ("structure", "bce-dice"),
+    "training.epochs": (20,),
+    "training.warmup_steps": tuple(range(1, 21)),
+    "training.lr": (1e-4, 1e-3),
+    "training.lr_detail": (1e-3,),
+    "data.split_seed": (0,),
+}
+"""What runs write into their `config.yaml` by themselves.
+
+The loss and the epochs were defaults of older versions, comparisons hold out the same images for all seeds, and the
+rest is what `convlora.training.defaults` chooses.
+"""
+
+CHOSEN_BY: dict[str, tuple[str, ...]] = {
+    "training.epochs": ("training.warmup_steps",),
+    "training.max_steps": ("training.warmup_steps",),
+    "training.budget_seconds": ("training.warmup_steps",),
+    "model.source": ("training.lr", "training.lr_detail"),
+    "model.detail": ("training.lr_detail",),
+    "method.name": ("training.lr", "training.lr_detail"),
+}
+"""Settings that a setting chooses. When it changes, they are chosen anew, unless they were asked for."""

@@ -1,0 +1,87 @@
+"""Settings of the model."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Len
+
+from convlora.settings.declaration import ADVANCED, BASICS, About, Option
+from convlora.settings.kinds import Reads, Whole, sides
+
+SIDES = "a number of pixels such as 512, or height x width such as 320x480"
+
+
+@dataclass
+class ModelSettings:
+    """Which SAM is fine-tuned, and what is added to it."""
+
+    source: Annotated[
+        str,
+        About(
+            "The SAM to fine-tune: a Hugging Face id, a folder, or Meta's `.pth` file.",
+            more="`tiny` comes with the package. With the method `unet` it is `unet`.",
+            option=Option(
+                "--model",
+                BASICS,
+                metavar="SAM",
+                help="The SAM to fine-tune: a Hugging Face id, a folder saved by transformers, Meta's .pth file, or "
+                "tiny, which comes with the package.",
+            ),
+        ),
+    ] = "facebook/sam-vit-base"
+    image_size: Annotated[
+        Annotated[Whole | Annotated[list[Whole], Len(2, 2)], Reads(sides)] | None,
+        About(
+            "Size to which images are resized: one side of a square, or height and width.",
+            more="Pixels, divisible by 16. In a file: `512` or `[320, 480]`.",
+            default="that of the SAM; 256 for `unet`",
+            must_be=SIDES,
+            option=Option(
+                "--image-size",
+                BASICS,
+                metavar="N",
+                help="Resize images to N x N pixels, or to HxW. Must be divisible by 16.",
+            ),
+        ),
+    ] = None
+    head: Annotated[
+        Literal["auto", "binary", "mask-classification", "per-pixel"],
+        About(
+            "How the model tells several classes apart.",
+            more="`mask-classification` is the paper's: mask tokens find masks, and a classifier names them. "
+            "`per-pixel` has one token per class and a soft-max. `binary` is for two classes. `auto` chooses by the "
+            "number of classes.",
+        ),
+    ] = "auto"
+    num_mask_tokens: Annotated[
+        Whole | Literal["auto"] | None,
+        About(
+            "Number of mask tokens of mask classification.",
+            more="`auto` takes half as many again as the fullest training or validation image has classes.",
+            default="`auto`, from the data",
+        ),
+    ] = "auto"
+    attention: Annotated[
+        Literal["auto", "blocks", "vectors", "sdpa", "eager"],
+        About(
+            "How the attention of SAM is computed; the results are the same.",
+            more="`blocks` (on a CPU) and `vectors` (on a GPU) never hold the whole attention matrix. `sdpa` and "
+            "`eager` are those of transformers.",
+        ),
+    ] = "auto"
+    detail: Annotated[
+        Literal["auto", "none", "half", "full"],
+        About(
+            "A small convolutional branch beside SAM for structures thinner than its patches of 16 pixels.",
+            more="`half` draws masks at half of the image's size, `full` at all of it, `none` is SAM alone, as "
+            "published; see [methods.md](methods.md#the-detail-branch). Recipes have none, nor have runs of versions "
+            "before it.",
+            default="`auto`, which is `half`",
+            option=Option(
+                "--detail",
+                ADVANCED,
+                help="A convolutional branch for structures thinner than SAM's patches: it draws at half or full image "
+                "size. none is SAM alone, as published.",
+            ),
+        ),
+    ] = "auto"
