@@ -1,6 +1,8 @@
 """Whole training steps side by side: forward, loss, backward, optimizer. Each kind runs in its own process, in turn.
 
 python benchmarks/step.py --model vit-b --image-size 1024 --rounds 2 --output benchmarks/results/step.json
+
+Ratios are to the first kind in the first precision.
 """
 
 from __future__ import annotations
@@ -48,13 +50,30 @@ def measure(shared: list[str], kind: list[str]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def summary(results: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, float]:
+    """Medians over the rounds, and ratios to the first kind in the same round."""
+    seconds = [result["seconds"]["step"] for result in results]
+    memory = [result["peak_memory_mb"] for result in results]
+    return {
+        "seconds": statistics.median(seconds),
+        "from": min(seconds),
+        "to": max(seconds),
+        "forward": statistics.median(result["seconds"]["forward"] for result in results),
+        "backward": statistics.median(result["seconds"]["backward"] for result in results),
+        "peak MB": statistics.median(memory),
+        "share of matrix rate": statistics.median(result["share_of_matrix_rate"] for result in results),
+        "time ratio": statistics.median(a / b["seconds"]["step"] for a, b in zip(seconds, first)),
+        "memory ratio": statistics.median(a / b["peak_memory_mb"] for a, b in zip(memory, first)),
+    }
+
+
 def main() -> None:
     """Runs the kinds in turn and compares them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="vit-b")
     parser.add_argument("--image-size", type=int, nargs="+", default=[1024])
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32"])
     parser.add_argument("--steps", type=int, default=1, help="counted steps of a process")
     parser.add_argument("--warm-up", type=int, default=1, help="steps before them that are not counted")
     parser.add_argument("--rounds", type=int, default=2)
@@ -62,34 +81,25 @@ def main() -> None:
     add_output(parser)
     options = parser.parse_args()
     rows = []
+    kinds = [(precision, kind) for precision in options.precision for kind in options.kinds]
     for size in options.image_size:
         shared = ["--model", options.model, "--image-size", str(size),
                   "--steps", str(options.steps), "--warm-up", str(options.warm_up),
-                  "--batch-size", str(options.batch_size), "--precision", options.precision]  # fmt: skip
-        measured: dict[str, list[dict[str, Any]]] = {kind: [] for kind in options.kinds}
+                  "--batch-size", str(options.batch_size)]  # fmt: skip
+        measured: dict[tuple[str, str], list[dict[str, Any]]] = {kind: [] for kind in kinds}
         for _ in range(options.rounds):
-            for kind in options.kinds:
-                measured[kind].append(measure(shared, KINDS[kind]))
-        first = options.kinds[0]
-        for kind, results in measured.items():
-            seconds = [result["seconds"]["step"] for result in results]
-            memory = [result["peak_memory_mb"] for result in results]
+            for precision, kind in kinds:
+                measured[precision, kind].append(measure([*shared, "--precision", precision], KINDS[kind]))
+        for (precision, kind), results in measured.items():
             rows.append(
                 {
                     "image": size,
+                    "precision": precision,
                     "step": kind,
-                    "seconds": statistics.median(seconds),
-                    "from": min(seconds),
-                    "to": max(seconds),
-                    "forward": statistics.median(result["seconds"]["forward"] for result in results),
-                    "backward": statistics.median(result["seconds"]["backward"] for result in results),
-                    "peak MB": statistics.median(memory),
-                    "share of matrix rate": statistics.median(result["share_of_matrix_rate"] for result in results),
-                    "time ratio": statistics.median(a / b["seconds"]["step"] for a, b in zip(seconds, measured[first])),
-                    "memory ratio": statistics.median(a / b["peak_memory_mb"] for a, b in zip(memory, measured[first])),
+                    **summary(results, measured[kinds[0]]),
                 }
             )
-    report(f"Training step, {options.model}, batch {options.batch_size}, {options.precision}", rows, options.output)
+    report(f"Training step, {options.model}, batch {options.batch_size}", rows, options.output)
 
 
 if __name__ == "__main__":

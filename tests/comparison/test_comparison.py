@@ -102,7 +102,7 @@ def test_the_summary_and_the_page(base, finished):
     page = write_page(summary, runs, output).read_text()
     assert page.count("<img") == 3 * (2 + 2), "three test images: image, truth and two methods"
     assert page.count("<svg") == 4
-    assert "No winner can be told from 3 images" in page
+    assert "3 images are too few to tell" in page
     for name in ("curves", "weights", "seconds", "memory"):
         assert {path.suffix for path in (output / "plots").glob(f"{name}.*")} == {".svg", ".pdf"}
     best = max(summary["rows"], key=lambda row: row["mean"]["iou"])

@@ -23,11 +23,11 @@ def test_a_winner():
 
 def test_no_winner():
     first, second, third = verdict(summary([other("lora", 0.01, -0.02, 0.04), other("unet", 0.2, 0.1, 0.3)]))
-    assert first.startswith("No winner can be told")
+    assert first.startswith("No clear winner")
     assert "lora" in first
     assert "interval -0.02 to 0.04" in second
     assert third == "conv-lora is better than unet."
-    assert "No winner can be told from 4 images" in verdict(summary([other("unet", 0.3, 0.2, 0.4)], images=4))[0]
+    assert "4 images are too few to tell" in verdict(summary([other("unet", 0.3, 0.2, 0.4)], images=4))[0]
     assert "nothing to compare" in verdict(summary([]))[0]
 
 

@@ -173,8 +173,8 @@ CASES = [
         "one inverted mask",
         one_inverted,
         [
-            "warning: 1 of 5 masks are nearly all foreground (the first is DATA/train/masks/1.png), of which a typical "
-            "mask has 2.6%. If they are inverted, swap their two values.",
+            "warning: 1 of 5 masks are nearly all foreground (the first is DATA/train/masks/1.png). A typical mask "
+            "has 2.6% foreground. If they are inverted, swap their two values.",
         ],
     ),
     Case(
@@ -452,7 +452,7 @@ CASES = [
         "16 bits in colour",
         written(png(16, 12, 16, 2, np.resize([0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1], (12, 96)))),
         [
-            "error: DATA/train/masks/1.png is a mask of several channels of 16 bits, of which just the upper 8 can be "
+            "error: DATA/train/masks/1.png is a mask of several channels of 16 bits. Only the upper 8 bits can be "
             "read. Save it as an 8-bit or 16-bit PNG of class indices.",
         ],
     ),

@@ -50,8 +50,8 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
     if not others:
         return [f"Only {best} was trained, so there is nothing to compare it with."]
     if count < FEWEST_IMAGES:
-        images = f"{count} image{'s' if count != 1 else ''}"
-        return [f"No winner can be told from {images}: at least {FEWEST_IMAGES} are needed."]
+        found_images = f"{count} image{' is' if count == 1 else 's are'}"
+        return [f"No winner: {found_images} too few to tell. Compare on at least {FEWEST_IMAGES} images."]
     seeds = f"{others[0]['seeds']} seed{'s' if others[0]['seeds'] != 1 else ''}"
     level = [one for one in others if one["low"] <= 0]
     behind = [one for one in others if one["low"] > 0]
@@ -60,7 +60,7 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
     if level:
         names = listed([one["method"] for one in level])
         sentences = [
-            f"No winner can be told: {best} has the highest {label}, but {names} may be as good.",
+            f"No clear winner: {best} has the highest {label}, but {names} may be as good.",
             f"{best} is ahead of {first['method']} by {number_text(first['mean'], first)} {label} ({where}).",
         ]
         if behind:

@@ -196,8 +196,8 @@ def _resolve(
     values = _all_values(facts)
     if not values:
         return None, []
-    # Data without a classes.json, of which only some classes occur, are no binary task if their classes are known. Nor
-    # need the smaller of two values be the background if a run was told otherwise.
+    # Data without a classes.json in which only some classes occur are no binary task if their classes are known. And
+    # the smaller of two values need not be the background if the run has it otherwise.
     told = known is not None and (known.num_classes > 2 or known.label_map is not None)
     trusted = is_known or (source.classes_json is None and told)
     if known is not None and trusted and not known.values_outside(values):

@@ -134,7 +134,7 @@ def _image_id(value: Any) -> str:
 
 
 def _refuse_repeated(path: Path, what: str, entries: Sequence[tuple[str, str]]) -> None:
-    """Raises if an id stands for two entries, of which each would get what belongs to both."""
+    """Raises if two entries share an id: each would get the annotations of both."""
     first: dict[str, str] = {}
     for number, name in entries:
         if number in first:

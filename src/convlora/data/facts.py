@@ -122,7 +122,7 @@ def read_values(fact: Facts, most_values: int = MOST_VALUES) -> None:
 
 
 def _read_mask(fact: Facts, path: ImageSource, most_values: int) -> np.ndarray | None:
-    """The mask, after its values have been counted and its file looked at; None if it cannot be read."""
+    """The mask, after its values were counted and its file was checked; None if it cannot be read."""
     source = path if isinstance(path, Path) else LoadedOnce(path)
     mask: np.ndarray | None = _reading(fact, read_mask, source)
     if mask is not None:

@@ -13,7 +13,7 @@ _QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF orientations
 
 
 def unused_parts(facts: Sequence[Facts]) -> list[Problem]:
-    """Warns once of images, and once of masks, of which only the first page or the first channels are read."""
+    """Warns once of images, and once of masks, if only their first page or first channels are read."""
     images = [(fact.sample.image, fact.image_header) for fact in facts]
     masks = [(fact.sample.mask, fact.mask_header) for fact in facts]
     return [

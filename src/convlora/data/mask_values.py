@@ -42,7 +42,7 @@ def values_of(image: Image.Image, depth: int, is_inverted: bool, name: str) -> n
         raise InputError(f"{name} is a mask in the colour space {mode}, but masks must be grey or RGB. {SAVE_MASK}")
     if depth > 8 and len(image.getbands()) > 1:  # Pillow has dropped the lower bytes, in which indices stand
         raise InputError(
-            f"{name} is a mask of several channels of {depth} bits, of which just the upper 8 can be read. {SAVE_MASK}"
+            f"{name} is a mask of several channels of {depth} bits. Only the upper 8 bits can be read. {SAVE_MASK}"
         )
     values: np.ndarray | None = None
     step = max(1, PIECE // image.width)
@@ -113,6 +113,6 @@ def count_values(mask: np.ndarray, most: int) -> Counter[int]:
 
 
 def row_pieces(values: np.ndarray) -> Iterator[slice]:
-    """Rows of which a few million values at a time are looked at."""
+    """Slices of rows that hold a few million values each."""
     step = max(1, PIECE // max(1, values[:1].size))
     return (slice(top, top + step) for top in range(0, len(values), step))

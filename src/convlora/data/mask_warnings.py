@@ -66,8 +66,8 @@ def inverted_masks(classes: ClassTable, facts: Sequence[Facts]) -> list[Problem]
         )
     elif typical < _USUALLY_LITTLE:
         message = (
-            f"{len(full)} of {len(shares)} masks are nearly all foreground (the first is {first}), of which a typical "
-            f"mask has {100 * typical:.1f}%. If they are inverted, swap their two values."
+            f"{len(full)} of {len(shares)} masks are nearly all foreground (the first is {first}). A typical mask "
+            f"has {100 * typical:.1f}% foreground. If they are inverted, swap their two values."
         )
     else:
         return []

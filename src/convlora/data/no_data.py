@@ -40,7 +40,7 @@ def missing_values(stored: np.ndarray, no_data: float) -> np.ndarray:
 
 
 def known_pixels(missing: np.ndarray, channels: int) -> np.ndarray:
-    """Which pixels have data: those of which one channel has.
+    """Which pixels have data: those with data in at least one channel.
 
     Args:
         missing: Of [`missing_values`].

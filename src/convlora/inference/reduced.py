@@ -1,4 +1,4 @@
-"""Pictures of images that are too large to be looked at."""
+"""Reduced pictures of images that are too large to show."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from convlora.inference.geo import GeoReference
 
 
 class Rows(Protocol):
-    """An image of which rows can be asked for.
+    """An image that is read in bands of rows.
 
     Attributes:
         height: In pixels.

@@ -1,4 +1,4 @@
-"""`shares.json` beside predictions: which part of each image is of which class."""
+"""`shares.json` beside predictions: the share of each class in each image."""
 
 from __future__ import annotations
 

@@ -73,12 +73,12 @@ def set_loss(
         mask_logits: `(B, N, h, w)`, of any size: points are read by interpolation.
         class_logits: `(B, N, K + 1)`; the last is "no object".
         labels: `(B, H, W)`, classes 0..K-1, or `ignore_index`. Not checked, see `convlora.losses.check_labels`.
-        ignore_index: Pixels of this label are never looked at.
+        ignore_index: Pixels of this label do not count.
         class_weights: `(K,)` weights of the classes in the cross-entropy over classes.
         settings: Weights and sampling.
 
     Returns:
-        A scalar in single precision. An image of which every pixel is ignored teaches nothing.
+        A scalar in single precision. An image with nothing but ignored pixels adds nothing.
 
     Raises:
         ValueError: If an image has more classes than there are mask tokens.
@@ -258,7 +258,7 @@ class ValidPixels(NamedTuple):
     counts: Tensor
 
     def partly_ignored(self) -> Tensor:
-        """Images of which some pixels count and some do not, `(B,)` bool."""
+        """Images with both ignored pixels and others, `(B,)` bool."""
         return (self.counts > 0) & (self.counts < self.size[0] * self.size[1])
 
 
@@ -275,8 +275,8 @@ def random_points(images: Tensor, points: int, known: ValidPixels | None) -> Ten
     Args:
         images: The image that each of the M sets of points is for, `(M,)`.
         points: Number of points per set.
-        known: Where the images have pixels that count, of which an image without any has points anywhere. None if no
-            pixel is ignored, which saves the search.
+        known: Where the images have pixels that count. An image without any gets points anywhere. None if no pixel is
+            ignored, which saves the search.
     """
     anywhere = torch.rand(len(images), points, 2, device=images.device)
     if known is None:

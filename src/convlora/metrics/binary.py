@@ -79,8 +79,8 @@ class BinaryScores:
         """Score one image and keep the result.
 
         Args:
-            probabilities: `(H, W)` floating: the probability of the foreground, in [0, 1]. Values at ignored pixels are
-                not looked at.
+            probabilities: `(H, W)` floating: the probability of the foreground, in [0, 1]. Values at ignored pixels do
+                not matter.
             labels: `(H, W)` integer or boolean: 0, 1 or `ignore_index`. At least two pixels.
 
         Returns:

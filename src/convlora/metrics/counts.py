@@ -101,7 +101,7 @@ def nothing_scored(skipped: int) -> str:
     """What to say where there is no score.
 
     Args:
-        skipped: Images of which every pixel is ignored.
+        skipped: Images with nothing but ignored pixels.
     """
     if not skipped:
         return "No image was scored, because none was given."

@@ -129,7 +129,7 @@ def native_size(source: str | os.PathLike[str]) -> list[int]:
 
 
 def _check_numbers(source: str | os.PathLike[str], settings: dict[str, Any], depth: int = 0) -> None:
-    """Refuses sizes that no SAM has: what they claim would be built before a weight is looked at."""
+    """Refuses sizes that no SAM has, before a model of that size is built."""
     for name, value in settings.items():
         if isinstance(value, dict) and depth < _DEEPEST:
             _check_numbers(source, value, depth + 1)

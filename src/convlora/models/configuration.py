@@ -138,7 +138,7 @@ def checked_size(image_size: Any, multiple: int) -> list[int]:
     if max(height, width) > LARGEST_SIDE:
         raise ValueError(
             f"The image size must be at most {LARGEST_SIDE}, got {height} x {width}. Larger images are resized, or "
-            "looked at in windows (convlora predict --tile)."
+            "predicted in windows (convlora predict --tile)."
         )
     if height % multiple or width % multiple or min(height, width) < multiple:
         raise ValueError(

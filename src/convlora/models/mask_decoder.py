@@ -191,8 +191,8 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
             pixel_values: `(B, 3, H, W)`, for the detail branch.
 
         Returns:
-            Logits of N masks, and class logits `(B, N, K + 1)`, of which the last is "no object"; None for
-            the head `"per-pixel"`.
+            Logits of N masks, and class logits `(B, N, K + 1)`, where the last class is "no object". With the head
+            `"per-pixel"` the class logits are None.
         """
         tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding)
         masks = self.draw(self.output_hypernetworks_mlps[0](tokens), features, image_embeddings, pixel_values)

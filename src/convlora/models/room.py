@@ -26,7 +26,7 @@ def check_room(config: object, device: torch.device) -> None:
     """Refuses a model whose answers cannot fit: a system does not refuse memory, but ends the process that uses it.
 
     Args:
-        config: Of the model; only a SAM's is looked at.
+        config: Of the model; only that of a SAM is checked.
         device: Where it will compute. An accelerator tells by itself that it has no memory left.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files of weights, looked at before memory is taken for what they claim to hold."""
+"""Files of weights, checked before memory is taken for what they claim to hold."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_claims(
     """Refuses a folder whose configuration describes far more weights than its files can hold, or whole numbers.
 
     transformers would make all of the weights before it notices that they are missing, and take whole numbers for
-    weights. What comes from the Hub is not looked at.
+    weights. Files from the Hub are not checked.
 
     Args:
         kind: The model.

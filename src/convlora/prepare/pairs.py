@@ -75,7 +75,7 @@ def find_pairs(entry: Entry, bundles: list[Bundle]) -> Pairs:
     found, alone = _from_tables(entry, files) if entry.tables else _from_layout(entry, files)
     once: dict[_Found, _Found] = {}
     for one in found:
-        once.setdefault(one._replace(path=""), one)  # of which tables may spell the path in several ways
+        once.setdefault(one._replace(path=""), one)  # tables may spell its path in several ways
     splits = {pair.split for pair in found}
     wanted = ("train", "test") if entry.tables else tuple(entry.layout)
     missing = [split for split in wanted if split not in splits]

@@ -57,8 +57,8 @@ def prepare(
 ) -> Prepared:
     """Fetches a data set and writes it as `{train,val,test}/{images,masks}/` with a classes.json.
 
-    Archives are fetched into a folder beside `output`, where an interrupted transfer is gone on with. No archive ever
-    says where a file is written: each image and mask that the catalogue asks for gets a name of ours.
+    Archives are fetched into a folder beside `output`, so that an interrupted transfer can be resumed. No archive ever
+    decides where a file is written: each image and mask that the catalogue asks for gets a name of ours.
 
     Args:
         entry: The data set.

@@ -8,9 +8,11 @@ from typing import Any
 
 from convlora.data.classes import ClassTable
 from convlora.inference.runs import read_classes, read_metrics, read_settings
+from convlora.links import below, is_plain_file
 from convlora.untrusted import read_json, read_lines
 
 _LARGEST = 1 << 30  # bytes
+_STATE = "trainer_state.json"
 
 
 @dataclass
@@ -87,7 +89,7 @@ def _counts(folder: Path) -> dict[str, int]:
 
 def _history_of_checkpoint(folder: Path) -> list[dict[str, Any]]:
     """Validation scores of a run that is not finished, from its last checkpoint."""
-    states = (folder / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    states = [path for path in below(folder / "checkpoints") if path.name == _STATE and is_plain_file(path)]
     last = max(states, key=lambda path: (len(path.parent.name), path.parent.name), default=None)
     try:
         entries = read_json(last, _LARGEST)["log_history"] if last is not None else []

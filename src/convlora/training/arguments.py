@@ -125,7 +125,7 @@ def planned_steps(config: RunConfig, images: int, processes: int) -> int:
 
 
 def steps_per_epoch(config: RunConfig, images: int, processes: int) -> int:
-    """Optimizer steps of an epoch, the last of which may be of fewer images."""
+    """Optimizer steps of an epoch; the last may have fewer images."""
     batch_size, grad_accum = batches_of(config.training)
     return math.ceil(math.ceil(images / (batch_size * processes)) / grad_accum)
 

@@ -29,7 +29,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
     method = config.to_dict()["method"]
     size = config.model.image_size
     network = find_method(method["name"]).network
-    # A folder on somebody's disk is no model that the Hub could link to, and a network of one's own has none.
+    # The Hub cannot link to a folder on a disk, and a network without SAM has no base model.
     is_local = network is not None or Path(config.model.source).exists()
     name = Path(config.model.source).name if is_local else config.model.source
     header = {

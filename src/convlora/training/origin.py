@@ -1,4 +1,4 @@
-"""What a run was made of, so that it is noticed when somebody goes on with something else."""
+"""What a run was trained on, so that `--resume` with other data or another SAM is noticed."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def trained_weights(model: nn.Module) -> dict[str, Any]:
 def load_trained_weights(model: nn.Module, weights: dict[str, Any]) -> None:
     """Puts whole trained weights into a model, each process its part.
 
-    What is frozen stays as it came with the SAM, buffers too, whatever else is among the weights: the file may be
-    somebody else's.
+    Frozen weights and buffers stay as the SAM had them, even if the file has values for them: it may come from a
+    stranger.
     """
     trained = {name: value for name, value in weights.items() if _is_trained(model, name)}
     set_model_state_dict(model, trained, options=_WHOLE)

@@ -64,8 +64,8 @@ class Step:
 class PendingSteps:
     """Steps whose values have not reached the host yet.
 
-    The values of several steps travel in one copy, and are looked at a step after it was begun, when the device has
-    long passed it.
+    The values of several steps travel in one copy, and are read one step after it was started, when the device
+    has finished it.
 
     Args:
         every: So many steps travel together. With 1 they are there at once.

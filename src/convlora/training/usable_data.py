@@ -68,7 +68,7 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
     report.raise_errors(remedy="convlora data check lists all of them, --on-bad-image skip leaves bad files out")
     if report.classes is None:
         raise InputError(
-            f"The classes of {source.root} cannot be told from its masks. Run: convlora data check {source.root}"
+            f"The masks of {source.root} do not show what its classes are. Run: convlora data check {source.root}"
         )
     warnings = [problem.message for problem in (*doubles, *report.warnings)]
     for warning in warnings[:_WARNINGS_TOLD]:

@@ -16,7 +16,7 @@ _LOW_FREQUENCIES = 0.25  # share of the frequencies along each axis that SAM-Ada
 
 
 class LadderNetwork(nn.Module):
-    """Ladder side tuning: a chain of small blocks, each of which sees what the encoder's block of that place made.
+    """Ladder side tuning: a chain of small blocks. Each sees the output of the encoder's block at its place.
 
         h_i = block_i( g_i * h_(i-1) + (1 - g_i) * down_i(y_i) ),    g_i = sigmoid(a_i)
 
