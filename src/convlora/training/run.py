@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import json
 import os
@@ -81,7 +82,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     """Fine-tunes a SAM and writes a run folder.
 
     Args:
-        config: Settings; what they leave open is filled in and written to `config.yaml`.
+        config: Settings, which stay as they are. What they leave open is filled in, in `config.yaml`.
         output: The run folder; must not hold a run yet unless it is resumed.
         resume: Go on from the last checkpoint in `output`.
         reporter: Told of the progress.
@@ -93,6 +94,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         InputError: If settings or data are at fault.
         Interrupted: If the user stopped it; a checkpoint was saved.
     """
+    config = copy.deepcopy(config)  # what it leaves open is filled in
     check_settings(config)
     device = resolve_device(config.training.device)
     precision = resolve_precision(config.training.precision, device)
