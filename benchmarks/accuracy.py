@@ -100,7 +100,7 @@ def main() -> None:
             for seed in options.seeds
             for row in chosen
             for contender in row.contenders
-            if _matches(contender.name, options.contenders)
+            if not options.contenders or contender.name in options.contenders
         ]
         for row, contender, seed in waiting:
             settings = settings_of(row, contender, options.set)
@@ -208,7 +208,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="one line of JSON for each run")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="*", default=[], help="only rows whose name holds one of these")
-    parser.add_argument("--contenders", nargs="*", default=[], help="only contenders whose name holds one of these")
+    parser.add_argument("--contenders", nargs="*", default=[], help="only these contenders")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs")
     parser.add_argument("--table", action="store_true", help="print what there is, and train nothing")
     return parser.parse_args()

@@ -1,8 +1,11 @@
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from convlora import allocator
 
 # Frees every second of forty tensors of 12 MB, and prints how many of them still count to the process.
 _SCRIPT = """
@@ -32,3 +35,12 @@ def blocks_held(mode):
 def test_freed_tensors_leave_the_process():
     assert blocks_held("default") > 30, "without it, freed blocks stay"
     assert blocks_held("tuned") < 24
+
+
+@pytest.mark.parametrize(("available", "saves"), [(4 << 30, True), (16 << 30, False)])
+def test_time_counts_more_where_memory_is_ample(available, saves, monkeypatch):
+    calls = []
+    monkeypatch.setattr(allocator, "return_large_blocks", lambda: calls.append(1))
+    monkeypatch.setattr(allocator.psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
+    allocator.save_memory_if_short()
+    assert bool(calls) is saves

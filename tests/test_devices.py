@@ -91,6 +91,17 @@ def test_precisions_elsewhere():
         resolve_precision("float16", CPU)
 
 
+@pytest.mark.parametrize(
+    ("width", "has_bf16", "precision"),
+    [(768, True, "bf16"), (768, False, "fp32"), (192, True, "fp32"), (None, True, "fp32")],
+)
+def test_bf16_on_cpus_that_have_it_for_wide_encoders(width, has_bf16, precision, monkeypatch):
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has_bf16)
+    assert resolve_precision("auto", CPU, width) == precision
+    assert resolve_precision("fp32", CPU, width) == "fp32", "what was asked for counts"
+    assert resolve_precision("auto", torch.device("mps"), width) == "fp32"
+
+
 def test_tf32_beside_half_precision_only():
     before = torch.backends.cuda.matmul.allow_tf32
     try:

@@ -20,9 +20,9 @@ from kinds import sam_config
 from convlora.cli.main import run as convlora
 from convlora.data.dataset import SegmentationDataset
 from convlora.models.random_sam import random_sam
+from convlora.reporting import Silent
 from convlora.training.callbacks import StepTimer
 from convlora.training.config import RunConfig
-from convlora.training.reporting import Silent
 from convlora.training.run import train
 from convlora.training.usable_data import load_data
 from gpu_parts.kernels import events_of, profiler_of, summary

@@ -16,8 +16,8 @@ from tests.helpers.direct_experts import use_direct_experts
 from tests.helpers.parity import Gradients, difference, exact_float32, gradients, small_batch, small_model
 
 from convlora.data.synthetic import write_task
+from convlora.reporting import Silent
 from convlora.training.config import RunConfig
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 from gpu_parts.session import Plan, Task
 from gpu_parts.stepping import make_step

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ._peft_registration import register_with_peft
 
 if TYPE_CHECKING:
-    from .inference.segmenter import Prediction, Segmenter
+    from .inference.evaluation import evaluate
+    from .inference.predict_files import predict
+    from .inference.prediction import Prediction
+    from .inference.segmenter import Segmenter
     from .methods.conv_lora import ConvLoraConfig, load_balancing_loss, set_grid_size
     from .models import SamForSemanticSegmentation, SamSegmentationConfig
 
@@ -19,11 +22,13 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ConvLoraConfig": "methods.conv_lora",
-    "Prediction": "inference.segmenter",
+    "Prediction": "inference.prediction",
     "SamForSemanticSegmentation": "models",
     "SamSegmentationConfig": "models",
     "Segmenter": "inference.segmenter",
+    "evaluate": "inference.evaluation",
     "load_balancing_loss": "methods.conv_lora",
+    "predict": "inference.predict_files",
     "set_grid_size": "methods.conv_lora",
 }
 
@@ -33,7 +38,9 @@ __all__ = [
     "SamForSemanticSegmentation",
     "SamSegmentationConfig",
     "Segmenter",
+    "evaluate",
     "load_balancing_loss",
+    "predict",
     "set_grid_size",
 ]
 

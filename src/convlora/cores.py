@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 
 import psutil
 
@@ -16,6 +17,18 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         return os.cpu_count() or 1
+
+
+@cache
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 numbers faster than single precision: by AMX, or AVX-512 with BF16."""
+    import torch  # the command sets up its threads before it loads torch
+
+    try:
+        found = torch.cpu.get_capabilities()
+    except (AttributeError, RuntimeError):  # older versions of PyTorch
+        return False
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
 def wait_asleep() -> None:

@@ -6,9 +6,10 @@ import os
 
 import torch
 
-from convlora.cores import usable_cores
+from convlora.cores import cpu_has_bf16, usable_cores
 from convlora.errors import InputError
 
+WIDE = 384  # channels of an encoder from which on a CPU's bf16 instructions pay
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 _MOST_READERS = 8  # more read no faster than one GPU computes, and each takes memory
@@ -67,8 +68,17 @@ def use_device(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
-    """The precision meant by `"auto"`: the best half precision of a CUDA GPU, single precision elsewhere.
+def resolve_precision(name: str, device: torch.device, width: int | None = None) -> str:
+    """The precision that `"auto"` stands for.
+
+    On a CUDA GPU it is the best half precision. A CPU with bf16 instructions computes encoders of the size of SAM's
+    published ones in bf16, in about half the time. `tiny` gains a tenth, which is not worth the rounding. Everything
+    else is computed in single precision.
+
+    Args:
+        name: What was asked for.
+        device: Where it is computed.
+        width: Channels of the vision encoder; None: unknown, or there is none.
 
     Raises:
         InputError: If there is no precision of that name, or the device cannot compute so.
@@ -79,6 +89,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
         raise InputError("--precision fp16 needs a GPU. Use --precision fp32 or bf16 on a CPU.")
     if name != "auto":
         return name
+    if device.type == "cpu" and width is not None and width >= WIDE and cpu_has_bf16():
+        return "bf16"
     if device.type != "cuda":
         return "fp32"
     with torch.cuda.device(device):  # it is the current one that is asked

@@ -26,10 +26,10 @@ from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models.configuration import as_size
 from convlora.report.page import Page
 from convlora.report.plots import line_plot, smoothed
+from convlora.reporting import Reporter
 from convlora.storage import replacing_folder
 from convlora.training.config import RunConfig
 from convlora.training.defaults import settle_choices
-from convlora.training.reporting import Reporter
 from convlora.training.run import Interrupted, build_model, train
 from convlora.training.task import settle_task
 from convlora.training.usable_data import UsableData, load_data

@@ -11,7 +11,7 @@ from scipy import ndimage
 from convlora.data.classes import ClassTable
 from convlora.data.reach import CELL, describe_size, describe_sizes, lost_regions, reach_of, some_labels
 from convlora.data.sample import Sample
-from convlora.training.reporting import Silent
+from convlora.reporting import Silent
 from convlora.training.run import train
 
 BINARY = ClassTable(("background", "thing"))

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from convlora.training.reporting import Silent
+from convlora.reporting import Silent
 
 
 class InterruptAt(Silent):

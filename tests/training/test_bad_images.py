@@ -9,10 +9,10 @@ from PIL import Image
 
 from convlora.cli.main import run as run_program
 from convlora.errors import InputError
+from convlora.reporting import Silent
 from convlora.training import usable_data
 from convlora.training.config import RunConfig
 from convlora.training.folder import last_checkpoint
-from convlora.training.reporting import Silent
 from convlora.training.run import train
 from tests.helpers.messages import says
 

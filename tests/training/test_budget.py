@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from convlora.errors import InputError
+from convlora.reporting import Silent
 from convlora.training import budget, run
 from convlora.training.arguments import MOST_VALIDATIONS, epochs_between_validations, planned_steps
 from convlora.training.config import RunConfig
 from convlora.training.folder import last_checkpoint
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from convlora.errors import InputError
 from convlora.inference.segmenter import Segmenter
+from convlora.reporting import Silent
 from convlora.training.arguments import planned_steps
 from convlora.training.config import RunConfig
 from convlora.training.folder import check_folder, check_resumed, last_checkpoint
-from convlora.training.reporting import Silent
 from convlora.training.run import train
 
 

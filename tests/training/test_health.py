@@ -12,8 +12,8 @@ from convlora.errors import RunError
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.models.segmenter import SamForSemanticSegmentation
+from convlora.reporting import Silent
 from convlora.training.health import Health, constant_answer, likely_cause
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, build_model, train
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.validation import check_settings

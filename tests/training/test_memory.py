@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from convlora.errors import InputError, RunError
+from convlora.reporting import Silent
 from convlora.training import memory
 from convlora.training.config import RunConfig, TrainingSettings
 from convlora.training.memory import Plan, batches_of, candidates, choose, plan_memory, settle_batches
-from convlora.training.reporting import Silent
 from convlora.training.run import train
 
 

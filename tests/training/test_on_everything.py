@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from convlora import Segmenter
 from convlora.data.sources import open_data
 from convlora.errors import InputError
+from convlora.reporting import Silent
 from convlora.training.folder import last_checkpoint
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 from tests.helpers.interrupt_at import InterruptAt
 

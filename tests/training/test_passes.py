@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from convlora.models.replay import CannotRecordError, Repeater
+from convlora.reporting import Silent
 from convlora.training import run
 from convlora.training.passes import choose_recorder
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 from tests.helpers.interrupt_at import InterruptAt
 

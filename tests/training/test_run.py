@@ -11,11 +11,11 @@ from transformers.training_args import OptimizerNames
 
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
+from convlora.reporting import Silent
 from convlora.training import run
 from convlora.training.checkpoint import load_state
 from convlora.training.config import RunConfig
 from convlora.training.folder import check_folder, last_checkpoint
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 from convlora.training.trainer import SegmentationTrainer
 from tests.helpers.interrupt_at import InterruptAt

@@ -14,9 +14,9 @@ from convlora.data.sources import open_data
 from convlora.data.synthetic import write_task
 from convlora.errors import InputError
 from convlora.inference.segmenter import Segmenter
+from convlora.reporting import Silent
 from convlora.training import task
 from convlora.training.config import RunConfig
-from convlora.training.reporting import Silent
 from convlora.training.run import train
 from convlora.training.task import class_weights, classes_in, settle_task
 

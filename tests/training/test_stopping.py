@@ -14,10 +14,10 @@ import pytest
 from convlora.data.dataset import SegmentationDataset
 from convlora.errors import InputError
 from convlora.locking import LOCK, only_one
+from convlora.reporting import Silent
 from convlora.storage import sweep
 from convlora.training import callbacks
 from convlora.training.folder import last_checkpoint
-from convlora.training.reporting import Silent
 from convlora.training.run import Interrupted, train
 from convlora.training.trainer import SegmentationTrainer
 from tests.helpers.forked import Forked

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from convlora import __version__
-from convlora.allocator import return_large_blocks
+from convlora.allocator import save_memory_if_short
 from convlora.cli import compare, data, evaluate, inspect, predict, quickstart, recipes, train
 from convlora.cli.console import show_error
 from convlora.cli.failures import FAILURE, exit_code_for
@@ -71,7 +71,7 @@ def run(arguments: list[str] | None = None) -> None:
     """Runs the program and ends the process with its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    return_large_blocks()
+    save_memory_if_short()
     wait_asleep()  # before PyTorch is loaded
     arguments = [argument for argument in arguments if argument != "--debug"]
     command = next((argument for argument in arguments if not argument.startswith("-")), "")

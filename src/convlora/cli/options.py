@@ -48,7 +48,11 @@ Batch = Annotated[
     ),
 ]
 Precision = Annotated[
-    PrecisionName, typer.Option(help="Of the frozen arithmetic; auto: bf16 or fp16 on a GPU, fp32 on a CPU.")
+    PrecisionName,
+    typer.Option(
+        help="Of the frozen arithmetic; auto: bf16 or fp16 on a GPU; on a CPU bf16 if it has it and the SAM is large, "
+        "else fp32."
+    ),
 ]
 MovedModel = Annotated[
     str | None,

@@ -41,18 +41,6 @@ def progress_bar() -> Progress:
     )
 
 
-def window_bar(bar: Progress) -> Callable[[int, int], None]:
-    """Adds a bar for the windows of the image that is being done, and returns what moves it: done, and of all."""
-    task = bar.add_task("Windows", total=None, note="", visible=False)
-
-    def move(done: int, total: int) -> None:
-        if done == 0:
-            bar.reset(task, total=total, visible=True)
-        bar.update(task, completed=done)
-
-    return move
-
-
 def track(items: Iterable[Any], text: str) -> Iterator[Any]:
     """Iterates with a progress bar."""
     with progress_bar() as bar:
@@ -91,6 +79,8 @@ class RunProgress:
         self.bar = progress_bar()
         self._training: TaskID | None = None
         self._scoring: TaskID | None = None
+        self._predicting: TaskID | None = None
+        self._windows: TaskID | None = None
 
     def __enter__(self) -> RunProgress:
         self.bar.start()
@@ -147,3 +137,27 @@ class RunProgress:
             shown = dict.fromkeys((select_by, "iou", "dice", "iou_pooled", "mean_accuracy", "accuracy"))
             text = ", ".join(f"{name} {scores[name]:.4f}" for name in shown if name in scores)
             err.print(f"Epoch {epoch}: validation {text}{' (best so far)' if is_best else ''}", soft_wrap=True)
+
+    def predict_begin(self, total_images: int) -> None:
+        """Opens the bar of a prediction."""
+        self._predicting = self.bar.add_task("Predicting", total=total_images, note="")
+
+    def predict_step(self, images: int) -> None:
+        """Moves it."""
+        if self._predicting is not None:
+            self.bar.advance(self._predicting, images)
+
+    def windows(self, done: int, total: int) -> None:
+        """Moves a second bar for the windows of the current image."""
+        if self._windows is None:
+            self._windows = self.bar.add_task("Windows", total=total, note="")
+        if done == 0:
+            self.bar.reset(self._windows, total=total)
+        self.bar.update(self._windows, completed=done)
+
+    def predict_end(self) -> None:
+        """Closes both."""
+        for task in (self._predicting, self._windows):
+            if task is not None:
+                self.bar.remove_task(task)
+        self._predicting = self._windows = None

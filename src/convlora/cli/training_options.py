@@ -153,7 +153,11 @@ DetailName = Annotated[
 ]
 TrainingPrecision = Annotated[
     PrecisionName | None,
-    typer.Option(help="Auto: bf16 or fp16 on a GPU, fp32 on a CPU. [dim]\\[default: auto][/dim]", show_default=False),
+    typer.Option(
+        help="Auto: bf16 or fp16 on a GPU; on a CPU bf16 if it has it and the SAM is large, else fp32. "
+        "[dim]\\[default: auto][/dim]",
+        show_default=False,
+    ),
 ]
 TrainingDevice = Annotated[
     str | None,

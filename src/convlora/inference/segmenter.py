@@ -26,28 +26,17 @@ from convlora.inference.fitting import FittingBatches
 from convlora.inference.flips import answer_flips
 from convlora.inference.inputs import ImageLike, image_source
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
+from convlora.inference.prediction import Prediction
 from convlora.inference.rows import open_rows
 from convlora.inference.runs import adapter_folder, check_sam, first_line, read_classes, read_settings
 from convlora.inference.tiles import predict_bands
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.methods.registry import find_method
-from convlora.models.configuration import as_size
+from convlora.models.configuration import as_size, encoder_width
 from convlora.models.fingerprint import sample_weights
 from convlora.models.loading import load_model
 from convlora.models.parameters import halve_frozen_weights
 from convlora.models.room import check_room
-
-
-class Prediction(NamedTuple):
-    """What a segmenter says of one image.
-
-    Attributes:
-        semantic_map: Class of each pixel, `(H, W)` uint8 (uint16 above 256 classes), at the image's own size.
-        probabilities: Of each class, `(K, H, W)` float32; they sum to 1 at every pixel.
-    """
-
-    semantic_map: np.ndarray
-    probabilities: np.ndarray
 
 
 class SeenImage(NamedTuple):
@@ -139,7 +128,7 @@ class Segmenter:
                 precision.
         """
         chosen = resolve_device(device)
-        precision = resolve_precision(precision, chosen)
+        resolve_precision(precision, chosen)  # is refused before anything is read
         settings, classes, weights = read_settings(Path(run)), read_classes(Path(run)), adapter_folder(Path(run))
         source = str(model if model is not None else settings["model"]["source"])
         method, options = find_method(str(settings["method"]["name"])), dict(settings["method"])
@@ -171,6 +160,7 @@ class Segmenter:
                 "from a copy, or give the SAM it was trained from with --model."
             ) from error
         check_room(base.config, chosen)
+        precision = resolve_precision(precision, chosen, encoder_width(base.config))
         sam = sample_weights(base.vision_encoder)  # before it is changed
         try:
             adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])
@@ -210,10 +200,12 @@ class Segmenter:
     def predict_batch(self, images: Sequence[ImageLike]) -> list[Prediction]:
         """Segments several images at once; they may have different sizes. Of none, there is nothing to say: `[]`."""
         predictions = []
-        seen = [self.see(image) for image in images]
-        for (output, index), (_, size, _) in zip(self.outputs([each.pixels for each in seen]), seen):
+        sources = [image_source(image) for image in images]
+        seen = [self.see(source) for source in sources]
+        for (output, index), (_, size, _), source in zip(self.outputs([each.pixels for each in seen]), seen, sources):
             probabilities = own_probabilities(output, index, size).cpu().numpy()
-            predictions.append(Prediction(probabilities.argmax(axis=0).astype(self.map_type), probabilities))
+            semantic_map = probabilities.argmax(axis=0).astype(self.map_type)
+            predictions.append(Prediction(semantic_map, probabilities, self.classes, source, self.intensity))
         return predictions
 
     def predict_maps(self, images: Sequence[ImageLike]) -> list[np.ndarray]:

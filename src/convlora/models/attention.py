@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionEncoder, SamVisionSdpaAttention
 
 from convlora.models.autocast import without_autocast
+from convlora.models.products import bf16_products
 from convlora.models.windows import cut_windows, join_windows
 
 FORMS = ("auto", "blocks", "vectors", "sdpa", "eager")
@@ -68,7 +69,8 @@ class RelativeAttention(SamVisionAttention):
             with without_autocast(query.device):  # which would round every product
                 q, k, v = (at_least_single(part) for part in (query, key, value))
                 rows, columns = self._bias(q, (height, width), 1.0)
-                out = attend_in_blocks(q, k, v, rows, columns, self.scale).to(value.dtype)
+                rounded = value.dtype == torch.bfloat16
+                out = attend_in_blocks(q, k, v, rows, columns, self.scale, rounded).to(value.dtype)
         else:
             more = None
             if prompt_tokens is not None:
@@ -238,7 +240,13 @@ def _places(height: int, width: int, spare: int, dtype: torch.dtype, device: tor
 
 
 def attend_in_blocks(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    scale: float,
+    rounded: bool = False,
 ) -> torch.Tensor:
     """Attention for some queries at a time; arguments and result as of [`attend_with_vectors`], but the bias as it is.
 
@@ -246,10 +254,14 @@ def attend_in_blocks(
     of each query's soft-max denominator. All is computed in the type of the arguments, under autocast too. It should be
     single precision at least, see [`at_least_single`]: scores rounded to half move the probabilities by percents.
 
+    With `rounded`, query, key, value and the gradient of the result are single-precision copies of bf16 numbers. A CPU
+    with bf16 instructions then multiplies them twice as fast, and still exactly, see [`bf16_products`]. Products
+    with probabilities stay in single precision.
+
     Source: Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021; Dao et al., "FlashAttention", 2022.
     """
     flat = [part.flatten(0, 1) for part in (query, key, value, rows, columns)]
-    out: torch.Tensor = _BlockAttention.apply(*flat, scale)
+    out: torch.Tensor = _BlockAttention.apply(*flat, scale, rounded)
     return out.view(value.shape)
 
 
@@ -285,20 +297,21 @@ class _BlockAttention(torch.autograd.Function):
         rows: torch.Tensor,
         columns: torch.Tensor,
         scale: float,
+        rounded: bool,
     ) -> torch.Tensor:
         out = torch.empty(value.shape, dtype=value.dtype, device=value.device)
         log_sum = query.new_empty(query.shape[:2])
         blocks = _blocks(*query.shape[:2])
         space = _Space(query, blocks)
         for maps, queries in blocks:
-            scores = _biased_scores(query, key, rows, columns, scale, maps, queries, space)
+            scores = _biased_scores(query, key, rows, columns, scale, rounded, maps, queries, space)
             top = scores.amax(dim=-1, keepdim=True)
             scores.sub_(top).exp_()
             total = scores.sum(dim=-1, keepdim=True)
             out[maps, queries] = torch.bmm(scores, value[maps]).div_(total)
             log_sum[maps, queries] = top.add_(total.log_()).squeeze(-1)
         ctx.save_for_backward(query, key, value, rows, columns, out, log_sum)
-        ctx.scale = scale
+        ctx.scale, ctx.rounded = scale, rounded
         return out
 
     @staticmethod
@@ -314,18 +327,20 @@ class _BlockAttention(torch.autograd.Function):
         blocks = _blocks(*query.shape[:2])
         space, more_space = _Space(query, blocks), _Space(query, blocks)
         for maps, queries in blocks:
-            probabilities = _biased_scores(query, key, rows, columns, ctx.scale, maps, queries, space, log_sum).exp_()
+            scores = _biased_scores(query, key, rows, columns, ctx.scale, ctx.rounded, maps, queries, space, log_sum)
+            probabilities = scores.exp_()
             block_grad = grad_out[maps, queries]
             grad_value[maps].baddbmm_(probabilities.transpose(1, 2), block_grad)
             grad_scores = more_space.take(probabilities.shape)
-            torch.bmm(block_grad, value[maps].transpose(1, 2), out=grad_scores)
+            with bf16_products(query.device, ctx.rounded):  # exact: the gradient comes from a tensor in bf16
+                torch.bmm(block_grad, value[maps].transpose(1, 2), out=grad_scores)
             grad_scores.sub_(shift[maps, queries]).mul_(probabilities)
             grid = grad_scores.unflatten(2, (rows.shape[-1], columns.shape[-1]))
             grad_rows[maps, queries] = grid.sum(dim=-1)
             grad_columns[maps, queries] = grid.sum(dim=-2)
             grad_query[maps, queries] = torch.bmm(grad_scores, key[maps]).mul_(ctx.scale)
             grad_key[maps].baddbmm_(grad_scores.transpose(1, 2), query[maps, queries], alpha=ctx.scale)
-        return grad_query, grad_key, grad_value, grad_rows, grad_columns, None
+        return grad_query, grad_key, grad_value, grad_rows, grad_columns, None, None
 
 
 class _Space:
@@ -356,6 +371,7 @@ def _biased_scores(
     rows: torch.Tensor,
     columns: torch.Tensor,
     scale: float,
+    rounded: bool,
     maps: slice,
     queries: slice,
     space: _Space,
@@ -368,4 +384,5 @@ def _biased_scores(
     block_columns = columns[maps, queries]
     scores = space.take((*block_rows.shape, block_columns.shape[-1]))
     torch.add(block_rows.unsqueeze(-1), block_columns.unsqueeze(-2), out=scores)
-    return scores.flatten(2).baddbmm_(query[maps, queries], key[maps].transpose(1, 2), alpha=scale)
+    with bf16_products(query.device, rounded):
+        return scores.flatten(2).baddbmm_(query[maps, queries], key[maps].transpose(1, 2), alpha=scale)

@@ -150,3 +150,8 @@ def checked_size(image_size: Any, multiple: int) -> list[int]:
 
 def _nearest(side: int, multiple: int) -> int:
     return max(multiple, round(side / multiple) * multiple)
+
+
+def encoder_width(config: object) -> int | None:
+    """Channels of a SAM's vision encoder; None for a network without one."""
+    return config.vision_config.hidden_size if isinstance(config, SamSegmentationConfig) else None

@@ -11,9 +11,9 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from convlora.reporting import Silent
 from convlora.training.arguments import ENDLESS, DeviceArguments
 from convlora.training.health import Health
-from convlora.training.reporting import Silent
 from convlora.training.trainer import SegmentationTrainer
 
 WARM_UP_STEPS = 3  # buffers are allocated, kernels chosen, passes recorded and readers started in them

@@ -18,8 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from convlora.errors import RunError
 from convlora.links import open_own
+from convlora.reporting import Reporter
 from convlora.storage import finite, write_text
-from convlora.training.reporting import Reporter
 from convlora.untrusted import parse_lines
 
 PATIENCE = 30.0  # seconds that a run which is to end waits for images

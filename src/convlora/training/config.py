@@ -120,7 +120,7 @@ class TrainingSettings:
         activation_checkpointing: Recompute activations in the backward pass: slower by about a fifth, far less
             memory.
         precision: "fp32", "bf16" or "fp16" for the frozen arithmetic; what is trained stays in fp32. "auto": bf16 or
-            fp16 on a GPU, fp32 on a CPU.
+            fp16 on a GPU; on a CPU bf16 if it has it and the encoder is as wide as a published SAM's, else fp32.
         device: "auto" (a CUDA GPU if there is one), or a device by PyTorch's name: "cpu", "cuda", "cuda:1", "mps".
         compile: "auto" records the steps once and replays them on a GPU, which then does not wait for the host; "none"
             starts every operation by itself, as on a CPU.

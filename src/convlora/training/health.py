@@ -11,7 +11,7 @@ import torch
 
 from convlora.data.classes import ClassTable
 from convlora.metrics import BinaryScores, MultiClassScores
-from convlora.training.reporting import Reporter
+from convlora.reporting import Reporter
 
 GIVE_UP_AFTER = 5  # optimizer steps in a row without a finite loss
 GATE_SHARE = 0.95  # of all choices of an epoch for one expert

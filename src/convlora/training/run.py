@@ -37,7 +37,7 @@ from convlora.methods.registry import apply_method, find_method
 from convlora.metrics import MultiClassScores
 from convlora.models import SamForSemanticSegmentation, SegmentationModel
 from convlora.models.bundled import absolute
-from convlora.models.configuration import as_size
+from convlora.models.configuration import as_size, encoder_width
 from convlora.models.detail import AUTO
 from convlora.models.fingerprint import sample_weights
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
@@ -47,6 +47,7 @@ from convlora.models.random_sam import randomize
 from convlora.models.replay import Recorder
 from convlora.models.room import check_room
 from convlora.report.confusion import write_confusion
+from convlora.reporting import Reporter, Silent
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.arguments import epochs_between_validations, planned_steps, trainer_arguments
 from convlora.training.budget import steps_within
@@ -61,7 +62,6 @@ from convlora.training.memory import settle_batches
 from convlora.training.model_card import model_card
 from convlora.training.origin import check_samples, write_samples
 from convlora.training.passes import Passes, choose_recorder
-from convlora.training.reporting import Reporter, Silent
 from convlora.training.sharding import is_sharded
 from convlora.training.steps import reading_interval
 from convlora.training.task import class_weights, settle_task
@@ -149,6 +149,8 @@ def _train(
     set_seed(config.training.seed)
     base = load_base(config, classes)
     check_room(base.config, device)
+    if config.training.precision == "auto":
+        precision = resolve_precision("auto", device, encoder_width(base.config))
     settle_rates(config, base)
     sam = sample_weights(base.vision_encoder)
     if checkpoint is not None:

@@ -19,11 +19,11 @@ from convlora.inference.evaluate import autocast, score_samples
 from convlora.inference.scoring import Baselines, new_baselines, new_scores
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
+from convlora.reporting import Reporter
 from convlora.training.callbacks import EpochOrder, OnTrainBegin
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
 from convlora.training.passes import Passes
 from convlora.training.rates import give_rates
-from convlora.training.reporting import Reporter
 from convlora.training.resumable import ResumableTrainer
 from convlora.training.sharding import is_sharded, trained_weights, whole_number
 from convlora.training.steps import PendingSteps, Step, StepAccount, reading_interval, skip_on_device, tell_by_gradients

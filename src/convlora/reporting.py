@@ -1,13 +1,16 @@
-"""What a run tells whoever watches it."""
+"""Progress and messages of long work: training, scoring, prediction."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+LOGGER = logging.getLogger("convlora")
+
 
 class Reporter(Protocol):
-    """Receives the progress of a run; the command line shows it, a program may ignore it."""
+    """Receives progress and messages. The commands show them, [`Logged`] logs them, [`Silent`] drops them."""
 
     def message(self, text: str) -> None:
         """A sentence worth reading."""
@@ -33,9 +36,21 @@ class Reporter(Protocol):
     def train_end(self) -> None:
         """Training is over."""
 
+    def predict_begin(self, total_images: int) -> None:
+        """Images are about to be segmented."""
+
+    def predict_step(self, images: int) -> None:
+        """So many more images are segmented."""
+
+    def windows(self, done: int, total: int) -> None:
+        """So many windows of the current image are segmented."""
+
+    def predict_end(self) -> None:
+        """All images are segmented."""
+
 
 class Silent:
-    """Ignores everything."""
+    """Drops everything."""
 
     def message(self, text: str) -> None:  # noqa: D102
         pass
@@ -60,3 +75,32 @@ class Silent:
 
     def train_end(self) -> None:  # noqa: D102
         pass
+
+    def predict_begin(self, total_images: int) -> None:  # noqa: D102
+        pass
+
+    def predict_step(self, images: int) -> None:  # noqa: D102
+        pass
+
+    def windows(self, done: int, total: int) -> None:  # noqa: D102
+        pass
+
+    def predict_end(self) -> None:  # noqa: D102
+        pass
+
+
+class Logged(Silent):
+    """Logs messages and validation scores to the logger "convlora" at the level INFO; the default of the Python API.
+
+    `logging.basicConfig(level=logging.INFO)` shows them.
+    """
+
+    def message(self, text: str) -> None:
+        """Logs a sentence."""
+        LOGGER.info(text)
+
+    def validate_end(self, epoch: int | None, scores: dict[str, float], select_by: str, is_best: bool) -> None:
+        """Logs the score of an epoch."""
+        if epoch is not None:
+            best = " (best so far)" if is_best else ""
+            LOGGER.info("Epoch %d: validation %s %.4f%s", epoch, select_by, scores[select_by], best)

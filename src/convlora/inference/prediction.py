@@ -1,0 +1,91 @@
+"""What a segmenter says about one image."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from convlora.data.classes import ClassTable
+from convlora.data.images import Intensity, read_image
+from convlora.errors import InputError
+from convlora.inference.palette import class_colours, indexed_image
+from convlora.inference.pictures import picture, save_png
+from convlora.storage import make_folder
+
+_NOTEBOOK_SIDE = 640  # pixels of the picture that a notebook shows, at most
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction:
+    """The classes of one image's pixels.
+
+    Attributes:
+        semantic_map: Class of each pixel, `(H, W)` uint8 (uint16 above 256 classes), at the image's own size.
+        probabilities: Of each class, `(K, H, W)` float32; they sum to 1 at every pixel.
+        classes: Names, colours and background of the `K` classes.
+        source: The image: a path, the bytes of a file, or a PIL image.
+        intensity: How 16-bit values of the image become 8-bit in pictures.
+    """
+
+    semantic_map: np.ndarray
+    probabilities: np.ndarray
+    classes: ClassTable
+    source: Path | bytes | Image.Image
+    intensity: Intensity = "type"
+
+    def areas(self) -> dict[str, int]:
+        """Number of pixels of each class, by the class's name, in the order of the classes."""
+        counts = np.bincount(self.semantic_map.ravel(), minlength=self.classes.num_classes)
+        return {name: int(pixels) for name, pixels in zip(self.classes.names, counts)}
+
+    def overlay(self) -> Image.Image:
+        """The image with its classes tinted and outlined, and a legend if there are several classes.
+
+        Raises:
+            InputError: If the image file can no longer be read or has another size now.
+        """
+        image = read_image(self.source, self.intensity)
+        if (image.height, image.width) != self.semantic_map.shape:
+            raise InputError(f"{self.source!r} has changed since it was segmented. Segment it again.")
+        return picture(image, self.semantic_map, self.classes)
+
+    def save(self, path: str | os.PathLike[str], *, plain: bool = False) -> Path:
+        """Writes the semantic map as a PNG file whose pixel values are the classes.
+
+        Args:
+            path: Where to; must end in .png. A file in its place is replaced.
+            plain: Write a grey image instead of a palette image, for programs that read a palette as colours.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: If the path does not end in .png.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise InputError(f"{path} must end in .png: other formats change the values or hold no palette.")
+        make_folder(path.parent)
+        save_png(indexed_image(self.semantic_map, class_colours(self.classes), plain), path)
+        return path
+
+    def __repr__(self) -> str:
+        height, width = self.semantic_map.shape
+        total = max(1, self.semantic_map.size)
+        shares = {name: pixels / total for name, pixels in self.areas().items() if pixels}
+        named = sorted(shares, key=lambda name: -shares[name])[:4]
+        shown = ", ".join(f"{name} {100 * shares[name]:.1f}%" for name in named)
+        return f"Prediction({width} x {height} pixels: {shown}{', ...' if len(shares) > len(named) else ''})"
+
+    def _repr_png_(self) -> bytes:
+        """The picture that a notebook shows."""
+        image = self.overlay()
+        image.thumbnail((_NOTEBOOK_SIDE, _NOTEBOOK_SIDE))
+        stream = io.BytesIO()
+        image.save(stream, format="PNG")
+        return stream.getvalue()
