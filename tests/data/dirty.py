@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from convlora.data.check import check_data
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError, printable
 from tests.data.images_on_disk import noise, save, write_set
 

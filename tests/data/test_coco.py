@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from convlora.data.check import check_data
+from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from tests.data.dirty import png_of_size
 
@@ -276,7 +276,7 @@ def test_nothing_of_another_size_than_the_image_is_drawn(tmp_path, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(coco_mask, "frPyObjects", refuse)
-    monkeypatch.setattr("convlora.data.coco.run_length_mask", refuse)
+    monkeypatch.setattr("convlora.data.sources.coco.run_length_mask", refuse)
     for data in (tmp_path, tmp_path / "two"):
         for full in (True, False):
             (problem,) = check_data(open_data(data), full=full).errors

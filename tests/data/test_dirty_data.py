@@ -16,9 +16,9 @@ import typer
 from PIL import Image
 
 from convlora.cli import main
-from convlora.data.check import check_data
-from convlora.data.images import read_image, read_image_size, read_mask
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.reading.images import read_image, read_image_size, read_mask
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from tests.data import dirty_classes, dirty_coco, dirty_files, dirty_masks, dirty_names, dirty_tables
 from tests.data.dirty import Data, cut, findings, noise, put, refused, unlike
@@ -186,7 +186,7 @@ def test_warnings_of_pillow_stay_out_of_sight(root):
     """They name no file; in a process of its own, because pytest shows all warnings."""
     data = Data.clean(root)
     cut(data.put_image(noise(5), ".tif", compression="tiff_lzw"))
-    command = "import sys; from convlora.data.images import read_image; read_image(sys.argv[1])"
+    command = "import sys; from convlora.data.reading.images import read_image; read_image(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", command, data.image("1.tif")], capture_output=True, text=True, check=False
     )

@@ -6,9 +6,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from convlora.data import facts
-from convlora.data.check import MASKS_SAMPLED, check_data
-from convlora.data.sources import open_data
+from convlora.data.checking import facts
+from convlora.data.checking.check import MASKS_SAMPLED, check_data
+from convlora.data.sources.opening import open_data
 from tests.data.images_on_disk import write_set
 
 MANY = 10_000

@@ -2,8 +2,8 @@
 
 import convlora.cli.main
 import convlora.comparison.run
-import convlora.inference.evaluate
-import convlora.inference.files
+import convlora.inference.files.plan
+import convlora.inference.scoring
 import convlora.inference.segmenter
 import convlora.training.run
 import convlora.training.trainer  # noqa: F401

@@ -9,11 +9,11 @@ import pytest
 import tifffile
 from PIL import Image, TiffImagePlugin, TiffTags
 
+from convlora.data.reading import reduced
 from convlora.errors import InputError
-from convlora.inference import reduced
-from convlora.inference.files import coordinates_lost, plan
-from convlora.inference.left_out import parts_left_out
-from convlora.inference.predict import run_jobs
+from convlora.inference.files.jobs import run_jobs
+from convlora.inference.files.left_out import parts_left_out
+from convlora.inference.files.plan import coordinates_lost, plan
 from convlora.inference.windows import Tiles
 from tests.helpers.messages import says
 from tests.inference.local_model import local_segmenter, noise
@@ -121,7 +121,7 @@ def test_points_without_a_coordinate_system_are_kept_too(tmp_path, number):
     Image.fromarray(noise(70, 83)).save(tmp_path / "b.png")
     results = segment(local_segmenter(), [tmp_path / "a.tif", tmp_path / "b.png"], tmp_path / "out")
     assert [Path(result["mask"]).name for result in results] == ["a.tif", "b.png"]
-    from convlora.data.gdal import gdal
+    from convlora.data.reading.gdal import gdal
 
     with gdal(), rasterio.open(tmp_path / "out" / "a.tif") as mask:
         found, crs = mask.gcps

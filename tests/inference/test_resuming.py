@@ -15,8 +15,8 @@ from PIL import Image
 from convlora.cli.main import run as program
 from convlora.data.synthetic import write_task
 from convlora.errors import InputError
-from convlora.inference.files import Job
-from convlora.inference.resuming import DoneList, fingerprint
+from convlora.inference.files.plan import Job
+from convlora.inference.files.resuming import DoneList, fingerprint
 from convlora.inference.windows import Tiles
 from tests.helpers.forked import Forked
 from tests.helpers.wait_at import wait_at

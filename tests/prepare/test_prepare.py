@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.data.check import check_data
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from convlora.prepare import pairs
 from convlora.prepare.catalogue import RemoteFile, find_entry, read_catalogue

@@ -7,14 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.errors import RunError
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.reporting import Silent
 from convlora.training.health import Health, constant_answer, likely_cause
-from convlora.training.run import Interrupted, build_model, train
+from convlora.training.model import build_model
+from convlora.training.run import Interrupted, train
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.validation import check_settings
 from tests.helpers.messages import says

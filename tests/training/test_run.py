@@ -314,7 +314,7 @@ def test_a_filled_cache_needs_no_more_room_and_goes_even_if_turned_off(make_conf
         config.data.augmentation = "none"  # one version of each image: the first epoch has them all
         return config
 
-    monkeypatch.setattr("convlora.training.run._finish", lambda *_: {})
+    monkeypatch.setattr("convlora.training.run.finish", lambda *_: {})
     train(make(cache=True), output)
     entries = list((output / "cache").rglob("*.safetensors"))
     assert entries

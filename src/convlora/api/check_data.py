@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from convlora.data.check import check_data as check_source
-from convlora.data.fitness import unfit_for_training
-from convlora.data.reach import CELL, Reach, describe_size, describe_sizes
-from convlora.data.report import CheckReport
-from convlora.data.sources import ALL, open_data
+from convlora.data.checking.check import check_data as check_source
+from convlora.data.checking.fitness import unfit_for_training
+from convlora.data.checking.reach import CELL, Reach, describe_size, describe_sizes
+from convlora.data.checking.report import CheckReport
+from convlora.data.sources.opening import ALL, open_data
 from convlora.errors import InputError
 from convlora.models.configuration import IMAGE_MULTIPLE, checked_size
 from convlora.models.detail import AUTO

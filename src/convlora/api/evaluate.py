@@ -7,18 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convlora.data.check import check_data
-from convlora.data.classes import ClassTable
-from convlora.data.sources import ALL, open_data
+from convlora.data.checking.check import check_data
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.sources.opening import ALL, open_data
 from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
-from convlora.inference.evaluate import score_samples
-from convlora.inference.runs import read_settings
-from convlora.inference.scoring import new_baselines
+from convlora.inference.scoring import new_baselines, score_samples
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import MultiClassScores
 from convlora.report.confusion import write_confusion
 from convlora.reporting import Logged, Reporter
+from convlora.runs.reading import read_settings
 from convlora.storage import make_folder, write_json
 
 

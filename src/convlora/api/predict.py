@@ -13,13 +13,13 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from convlora.errors import InputError
-from convlora.inference.files import Job, collect_images, coordinates_lost, plan
-from convlora.inference.left_out import parts_left_out
-from convlora.inference.passed_over import passed_over
-from convlora.inference.predict import run_jobs, shares_of
-from convlora.inference.resuming import PRESENCE, DoneList, fingerprint
+from convlora.inference.files.jobs import run_jobs, shares_of
+from convlora.inference.files.left_out import parts_left_out
+from convlora.inference.files.passed_over import passed_over
+from convlora.inference.files.plan import Job, collect_images, coordinates_lost, plan
+from convlora.inference.files.resuming import PRESENCE, DoneList, fingerprint
+from convlora.inference.files.shares import add_shares, check_shares
 from convlora.inference.segmenter import Segmenter
-from convlora.inference.shares import add_shares, check_shares
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.locking import among_others
 from convlora.models.bundled import absolute

@@ -67,7 +67,7 @@ def predict(
 
         from convlora.api.predict import predict as predict_files
         from convlora.cli.progress import RunProgress
-        from convlora.inference.runs import read_classes
+        from convlora.runs.reading import read_classes
 
     with RunProgress() as progress:
         result = predict_files(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convlora.data.folder import SPLITS
-from convlora.data.images import IMAGE_SUFFIXES, read_image_size
+from convlora.data.reading.images import IMAGE_SUFFIXES, read_image_size
+from convlora.data.sources.folder import SPLITS
 from convlora.errors import InputError
 from convlora.locking import only_one
 from convlora.prepare.bundles import open_bundle
