@@ -98,12 +98,11 @@ def prepare(
         str | None,
         typer.Option(metavar="URL", help="Fetch the files from this address instead.", show_default=False),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after they were read.")] = False,
     json: Json = False,
 ) -> None:
     """Fetch the data of a published experiment and write them as a data folder.
 
-    Interrupted transfers go on where they were: give the same command again.
+    If it is interrupted, give the same command again. Archives that have arrived are not fetched again.
     """
     from convlora.cli.progress import byte_bars, track
     from convlora.prepare.catalogue import find_entry
@@ -115,7 +114,7 @@ def prepare(
             f"{entry.title}, from {entry.homepage}. {entry.licence} If you accept the terms, give --accept-licence."
         )
     with byte_bars() as transfer:
-        made = prepare_data(entry, output, given=from_, mirror=mirror, keep=keep, track=track, transfer=transfer)
+        made = prepare_data(entry, output, given=from_, mirror=mirror, track=track, transfer=transfer)
     if json:
         print_json({"data": str(made.folder), "counts": made.counts, "notes": made.notes})
         return

@@ -74,8 +74,7 @@ def adapter_config(
     Raises:
         InputError: If an option does not fit.
     """
-    where = {"targets": sam_layers, "modules_to_save": MODULES_TO_SAVE, "blocks": _last(model, adapt_last)}
-    return method_config(model, method, options, **where)
+    return method_config(model, method, options, **_where(model, adapt_last))
 
 
 def adapt(
@@ -93,14 +92,15 @@ def adapt(
     blocks = _blocks(model)
     if adapt_last is not None and adapt_last > blocks:
         raise InputError(f"--adapt-last {adapt_last} is more than the {blocks} blocks of the vision encoder. Lower it.")
-    where = {"targets": sam_layers, "modules_to_save": MODULES_TO_SAVE, "blocks": _last(model, adapt_last)}
-    return apply_method(model, method, options, **where)
+    return apply_method(model, method, options, **_where(model, adapt_last))
 
 
 def _blocks(model: SegmentationModel) -> int:
     return 0 if model.vision_encoder is None else len(model.vision_encoder.layers)
 
 
-def _last(model: SegmentationModel, count: int | None) -> range | None:
-    blocks = _blocks(model)
-    return None if count is None else range(max(0, blocks - count), blocks)
+def _where(model: SegmentationModel, adapt_last: int | None) -> dict[str, Any]:
+    """Which layers are adapted, and what is trained beside them."""
+    count = _blocks(model)
+    blocks = None if adapt_last is None else range(max(0, count - adapt_last), count)
+    return {"targets": sam_layers, "modules_to_save": MODULES_TO_SAVE, "blocks": blocks}
