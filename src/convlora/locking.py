@@ -16,6 +16,7 @@ from convlora.links import check_own, open_own
 from convlora.storage import make_folder
 
 LOCK = ".lock"
+_MOMENT = 0.2  # seconds in which a process that has just finished lets go
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # what disks without locks answer
 
 
@@ -115,7 +116,7 @@ def _held(path: Path, *, wait: bool) -> Iterator[None]:
 def _acquired(path: Path, wait: bool) -> BaseFileLock | None:
     """The lock of a file, held; None on a disk without locks."""
     # A soft lock, a file that is there or not, would outlive a process that is killed.
-    lock = FileLock(path, timeout=-1 if wait else 0, thread_local=False, fallback_to_soft=False)
+    lock = FileLock(path, timeout=-1 if wait else _MOMENT, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:

@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import logging
+import shutil
 
 import pytest
 
@@ -134,13 +135,12 @@ def test_check_data_does_what_the_command_does(convlora_json, blobs):
 
 
 def test_check_data_returns_problems_instead_of_raising(blobs, tmp_path):
-    for kind in ("images", "masks"):
-        (tmp_path / "train" / kind).mkdir(parents=True)
-    image = next((blobs / "train" / "images").iterdir())
-    (tmp_path / "train" / "images" / image.name).write_bytes(image.read_bytes())
-    found = package.check_data(tmp_path)
+    shutil.copytree(blobs, tmp_path / "data")
+    mask = next((tmp_path / "data" / "train" / "masks").iterdir())
+    mask.unlink()
+    found = package.check_data(tmp_path / "data")
     assert not found["ok"]
-    assert any(problem["severity"] == "error" for problem in found["problems"])
+    assert [problem["kind"] for problem in found["problems"] if problem["severity"] == "error"] == ["missing-pair"]
 
 
 @pytest.mark.parametrize("settings", [{"image_size": 65}, {"detail": "most"}])

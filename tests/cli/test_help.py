@@ -20,7 +20,7 @@ COMMANDS = dict(commands(typer.main.get_command(main.app)))
 
 
 def test_the_commands_are_found():
-    assert {(), ("train",), ("data",), ("data", "check"), ("recipes", "list")} <= COMMANDS.keys()
+    assert {(), ("train",), ("data",), ("data", "check"), ("recipes", "show")} <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "convlora")

@@ -171,8 +171,8 @@ def test_coordinates_that_get_lost_are_spoken_of(tmp_path, monkeypatch, where):
     lost = (f"{tmp_path}/a.tif", "coordinates", "PNG")
     says(coordinates_lost(plan(images, output, False), tiled=False), *lost, "--tile")
     assert coordinates_lost(plan(images, output, False, tiled=True), tiled=True) is None
-    for name in ("files", "rows"):
-        monkeypatch.setattr(f"convlora.inference.{name}.has_rasterio", lambda: False)
+    for name in ("inference.files.plan", "data.reading.rows"):
+        monkeypatch.setattr(f"convlora.{name}.has_rasterio", lambda: False)
     remedy = "pip install 'convlora[geo]'"
     says(coordinates_lost(plan(images, output, False), tiled=False), *lost, remedy, "--tile")
     write_geo_tiff(tmp_path / "b.tif", noise(70, 83), **place)

@@ -8,7 +8,7 @@ import pytest
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.errors import InputError
-from convlora.inference.files.plan import shares
+from convlora.inference.files import shares
 from convlora.inference.files.resuming import PRESENCE
 from convlora.inference.files.shares import add_shares, check_shares
 from convlora.locking import among_others

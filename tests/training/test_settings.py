@@ -8,7 +8,7 @@ from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from convlora.inference.scoring import score_samples
 from convlora.methods.conv_lora import layer as conv_lora_layer
-from convlora.training import run as run_module
+from convlora.training import fit as fit_module
 from convlora.training.arguments import trainer_arguments
 from convlora.training.config import RunConfig
 from convlora.training.model import build_model
@@ -72,13 +72,13 @@ def test_the_model_gets_its_settings(make_config, blobs):
 def datasets(monkeypatch):
     """The training data sets that runs make."""
     made = []
-    original = run_module.SegmentationDataset
+    original = fit_module.SegmentationDataset
 
     def record(*args, **kwargs):
         made.append(original(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr(run_module, "SegmentationDataset", record)
+    monkeypatch.setattr(fit_module, "SegmentationDataset", record)
     return made
 
 
