@@ -14,6 +14,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from convlora.errors import InputError
 from convlora.links import check_own, open_own
 from convlora.storage import make_folder
+from convlora.untrusted import read_text
 
 LOCK = ".lock"
 _MOMENT = 0.2  # seconds in which a process that has just finished lets go
@@ -132,7 +133,7 @@ def _acquired(path: Path, wait: bool) -> BaseFileLock | None:
 
 def _owner(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
-        number = path.read_text()[:32].strip()
+        number = read_text(path, largest=32).strip()
         if number.isdigit():
             return f"Process {number}"
     return "Another process"
