@@ -52,7 +52,8 @@ def test_no_module_needs_what_only_unix_has():
     code = """
 import contextlib, importlib, os, pkgutil, signal, sys
 for name in ("accelerate", "datasets", "filelock", "kornia", "peft", "pooch", "psutil", "pycocotools.mask", "rasterio",
-             "requests", "rich.progress", "safetensors.torch", "torch.utils.data", "transformers.models.sam.modeling_sam", "typer"):
+             "requests", "rich.progress", "safetensors.torch", "torch.utils.data",
+             "transformers.models.sam.modeling_sam", "typer"):
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
 for name in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty", "syslog"):

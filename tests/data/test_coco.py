@@ -276,7 +276,7 @@ def test_nothing_of_another_size_than_the_image_is_drawn(tmp_path, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(coco_mask, "frPyObjects", refuse)
-    monkeypatch.setattr("convlora.data.sources.coco.run_length_mask", refuse)
+    monkeypatch.setattr("convlora.data.sources.coco_masks.run_length_mask", refuse)
     for data in (tmp_path, tmp_path / "two"):
         for full in (True, False):
             (problem,) = check_data(open_data(data), full=full).errors
