@@ -148,7 +148,7 @@ CASES = [
     Case(
         "an image without size",
         drop("images", 1, "width"),
-        [error("unreadable", "train.json (annotations of 1.png)", "height", "width")],
+        [],
     ),
     Case(
         "an image of another size",
@@ -230,17 +230,17 @@ CASES = [
     Case(
         "no segmentation",
         drop("annotations", 1, "segmentation"),
-        [error("unreadable", "train.json (annotations of 1.png)", "annotation 1", "segmentation")],
+        [warning("unseen-annotation", "train.json", "annotation 1", "1 annotation", "no pixel")],
     ),
     Case(
         "an empty segmentation",
         segmentation([]),
-        [error("unreadable", "train.json (annotations of 1.png)", "annotation 1", "segmentation")],
+        [warning("unseen-annotation", "train.json", "annotation 1", "1 annotation", "no pixel")],
     ),
     Case(
         "a line",
         segmentation([[1, 1, 5, 5]]),
-        [error("unreadable", "train.json (annotations of 1.png)", "annotation 1", "polygon")],
+        [warning("unseen-annotation", "train.json", "annotation 1", "1 annotation", "no pixel")],
     ),
     Case(
         "an odd number of coordinates",

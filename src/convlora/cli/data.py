@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from convlora.cli.options import Json, parse_image_size
 from convlora.cli.training_options import setting_option
 from convlora.errors import InputError
 
+_MOST_OF_A_KIND = 20
 _MOST_CLASSES = 50  # in the table: more would push the findings off the screen
 
 app = typer.Typer(no_args_is_help=True, help="Look after data sets.", rich_markup_mode="rich")
@@ -60,10 +62,18 @@ def check(
 
 
 def _show(report: dict[str, Any]) -> None:
+    told: Counter[tuple[str, str]] = Counter()
     for problem in report["problems"]:
+        what = problem["severity"], problem["kind"]
+        told[what] += 1
+        if told[what] > _MOST_OF_A_KIND:
+            continue
         colour = "red" if problem["severity"] == "error" else "yellow"
         out.print(f"[bold {colour}]{problem['severity']}[/] [dim]{problem['kind']}[/]", end=" ")
         out.print(problem["message"], markup=False, soft_wrap=True)
+    for (severity, kind), count in told.items():
+        if count > _MOST_OF_A_KIND:
+            out.print(f"{count - _MOST_OF_A_KIND:,} more of this kind ({severity} {kind}), see --json", style="dim")
     out.print(_shares(report))
     sizes = report["image_sizes"]
     if sizes is not None:

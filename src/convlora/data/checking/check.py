@@ -133,7 +133,7 @@ def _empty_splits(source: DataSource, splits: dict[str, list[Sample]], skipped: 
 
 
 def _unseen_annotations(facts: list[Facts]) -> list[Problem]:
-    """Warns of annotations too small or too far outside to be drawn, once for each file of annotations."""
+    """Warns of annotations that are too small, outside or without an outline, once for each file of annotations."""
     unseen: dict[tuple[str, str], list[str]] = {}
     for fact in facts:
         path, image = getattr(fact.sample.mask, "path", ""), fact.sample.image
@@ -144,7 +144,8 @@ def _unseen_annotations(facts: list[Facts]) -> list[Problem]:
         cover = "1 annotation covers" if len(found) == 1 else f"{len(found):,} annotations cover"
         message = (
             f"{cover} no pixel in {path} (the first is {found[0]}), so nothing is learned from "
-            f"{'it' if len(found) == 1 else 'them'}. Enlarge or remove what is too small or outside of its image."
+            f"{'it' if len(found) == 1 else 'them'}. Enlarge or remove what is too small, outside of its image, or "
+            "without an outline."
         )
         problems.append(Problem("unseen-annotation", path, message, "warning", split))
     return problems

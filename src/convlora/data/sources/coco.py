@@ -97,6 +97,11 @@ def read_annotations(path: Path) -> CocoAnnotations:
         raise InputError(
             f"{path} is not a COCO annotation file: {lacking}. It needs the lists images, annotations and categories."
         ) from error
+    drawn = [entry.get("segmentation") for entries in segments.values() for entry in entries]
+    if drawn and not is_panoptic and not any(drawn):
+        raise InputError(
+            f"The annotations of {path} have boxes at most, and no outlines (segmentation). Export polygons or masks."
+        )
     _refuse_repeated(path, "categories", [(str(category), name) for category, name in named])
     _refuse_repeated(path, "images", [(entry["id"], entry["file_name"]) for entry in images])
     unreadable = next((name for name in categories.values() if not is_readable(name)), None)

@@ -33,7 +33,8 @@ class CocoMask:
         image: The image's entry.
         segments: Its annotations: polygons or run lengths.
         index: Class index by category id.
-        unseen: Which annotations draw no pixel, as far as `load` has drawn them; known only afterwards.
+        unseen: Which annotations draw no pixel, or have a part without area, as far as `load` has drawn them; known
+            only afterwards.
     """
 
     path: Path
@@ -58,7 +59,7 @@ class CocoMask:
         for place, segment in enumerate(self.segments):
             if segment["category_id"] not in self.index:
                 raise InputError(f"{self} names the category {segment['category_id']}, which is not listed.")
-            runs = self._encoded(segment, height, width)
+            runs = self._encoded(place, segment, height, width)
             if not int(coco_mask.area(runs)):
                 self.unseen[place] = shown(segment.get("id", "without id"))
             encoded.append((runs, self.index[segment["category_id"]]))
@@ -70,14 +71,15 @@ class CocoMask:
         return Image.fromarray(classes)
 
     def _size(self) -> tuple[int, int]:
-        height, width = self.image.get("height"), self.image.get("width")
-        if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+        stated = self.image.get("height"), self.image.get("width")
+        height, width = read_image_size(self.file) if None in stated else map(_pixels, stated)
+        if not (height and width):
             raise InputError(f"{self} has no height and width in whole pixels. Export it with image sizes.")
         if height * width > (Image.MAX_IMAGE_PIXELS or 1 << 27):
             raise InputError(f"{self} states {width}x{height} pixels, which is too large. Cut the image into tiles.")
         return height, width
 
-    def _encoded(self, segment: dict[str, Any], height: int, width: int) -> Any:
+    def _encoded(self, place: int, segment: dict[str, Any], height: int, width: int) -> Any:
         """The run lengths of one annotation, as pycocotools takes them."""
         shape = segment.get("segmentation")
         try:
@@ -86,8 +88,11 @@ class CocoMask:
             polygons, length = [], 0.0
             for polygon in shape or ():
                 points = np.asarray(polygon, dtype=np.float64)
-                if points.ndim != 1 or len(points) % 2 or len(points) < 6 or not np.isfinite(points).all():
-                    raise ValueError("a polygon is not a list x, y, x, y, ... of three points or more")
+                if points.ndim != 1 or len(points) % 2 or not np.isfinite(points).all():
+                    raise ValueError("a polygon is not a list of numbers x, y, x, y, ...")
+                if len(points) < 6:  # a point or a line, of which tools leave some behind
+                    self.unseen[place] = f"{shown(segment.get('id', 'without id'))} in part"
+                    continue
                 if np.abs(points).max() > _FARTHEST:
                     raise ValueError("a corner of a polygon lies absurdly far outside")
                 # What lies far outside cannot be seen, and would take memory by its distance.
@@ -96,8 +101,6 @@ class CocoMask:
                 polygons.append(inside.ravel().tolist())
             if length > _LONGEST_OUTLINE:
                 raise ValueError("its outline is too long to be drawn")
-            if not polygons:
-                raise ValueError("it has no segmentation")
             seen = [polygon for polygon in polygons if len(polygon) >= 6]
             if not seen:
                 return coco_mask.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
@@ -165,3 +168,9 @@ def _refuse_other_size(mask: CocoMask | PanopticMask, file: Path, stated: tuple[
     # One that is turned takes no more memory, and the header may not tell all about the image's orientation.
     if stated not in (size, size[::-1]):
         raise InputError(size_mismatch_message(Sample(file, mask, ""), size, stated))
+
+
+def _pixels(side: Any) -> int:
+    """A length in whole pixels, which may be written as 640.0; 0 for anything else."""
+    is_whole = type(side) is int or (type(side) is float and side.is_integer())
+    return int(side) if is_whole and side > 0 else 0
