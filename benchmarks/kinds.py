@@ -11,11 +11,10 @@ from tests.helpers.direct_experts import use_direct_experts
 from torch import nn
 from transformers import SamConfig, SamVisionConfig
 
-from convlora.inference.evaluate import autocast
 from convlora.methods.conv_lora import load_balancing_loss
-from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
-from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.models.autocast import autocast
+from convlora.models.build import adapt
 from convlora.models.parameters import halve_frozen_weights
 from convlora.models.random_sam import random_sam
 
@@ -97,7 +96,7 @@ def segmenter(
 
 def adapted(base: nn.Module, kind: Kind, precision: str, device: torch.device) -> PeftModel:
     """Adapts a segmenter, in training mode on its device; frozen weights are kept in the precision they are used in."""
-    model = apply_method(base, kind.method, {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE)
+    model = adapt(base, kind.method, {})
     if kind.direct_experts:
         use_direct_experts(model)
     base.logits_in_training = False  # as in a run

@@ -22,10 +22,9 @@ import torch
 from harness import forward_flops, matrix_rate, wait
 from kinds import SIZES, Kind, adapted, loss_of, random_batch, sam_config, segmenter, trained_parameters
 
-from convlora.devices import resolve_device
+from convlora.devices import peak_memory_mb, resolve_device
 from convlora.models.attention import FORMS
 from convlora.models.parameters import count_parameters
-from convlora.training.run import peak_memory_mb
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from harness import add_output, alternate, forward_flops, matrix_rate, report, s
 from kinds import SIZES, Kind, adapted, sam_config, segmenter
 
 from convlora.devices import resolve_device, resolve_precision
-from convlora.inference.evaluate import autocast
+from convlora.models.autocast import autocast
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ import numpy as np
 from harness import add_output, report
 
 from convlora import Segmenter
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.inference.windows import Axis, Grid
 
 NEAR = 8  # pixels from a seam

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from convlora.data.check import check_data
+from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from convlora.inference.runs import read_metrics
+from convlora.runs.reading import read_metrics
 from convlora.training.config import RunConfig
 from convlora.training.run import train
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from convlora.inference.predict import picture
+from convlora.inference.files.jobs import picture
 from convlora.inference.segmenter import Segmenter
 from convlora.quickstart import quickstart_config, untrained
 from convlora.training.usable_data import load_data

@@ -1,28 +1,77 @@
-"""Shared set-up: no network, one seed per test."""
+"""Shared set-up: no network, one seed per test, and whole folders of tests spread over the cores."""
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import pytest
-import torch
 from hypothesis import settings
+
+from convlora.cores import usable_cores
 
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("default")
 
+_MOST_WORKERS = 8  # each takes a gigabyte
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Spreads folders of tests over the cores, before pytest-xdist reads how many workers are asked for.
+
+    A file or a single test runs in this process, which is done sooner than workers have started. So does all that is
+    asked for with `-n 0` or `-p no:xdist`, and what needs a GPU. An option in `addopts` would know none of that.
+    """
+    option = config.option
+    workers = getattr(option, "numprocesses", 0)  # 0: without pytest-xdist
+    stays = hasattr(config, "workerinput") or option.usepdb or option.collectonly
+    stays = stays or all("::" in name or name.endswith(".py") for name in config.args)
+    stays = stays or "gpu" in option.markexpr.replace("not gpu", "")
+    if workers is None and not stays:
+        workers = option.numprocesses = min(usable_cores(), _MOST_WORKERS)
+    if not workers:
+        return
+    if option.dist in ("no", "load"):
+        option.dist = "worksteal"  # neighbours stay together, and share what their module has made
+    # Read when PyTorch is loaded. Threads of several processes would wait for cores, and for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // workers) if isinstance(workers, int) else 1))
+
 
 def pytest_collection_modifyitems(items):
     """Without a GPU, tests that need one say so when they are asked for."""
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a GPU, and PyTorch finds none"))
+    needy = [item for item in items if item.get_closest_marker("gpu")]
+    if needy and not _has_gpu():
+        for item in needy:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU, and PyTorch finds none"))
+
+
+def _has_gpu():
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_objects_to_search():
+    """Sets aside what is there already: each run collects garbage, and would search all libraries and tests for it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk():
+    """Files of tests need not survive a power cut; that they are sent to the disk is seen in tests/test_storage.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which refuses what is no file, too
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _seed():
+    import torch  # here, since the process that only hands out tests needs none
+
     torch.manual_seed(0)
 
 

@@ -51,8 +51,9 @@ def test_no_module_needs_what_only_unix_has():
     """Everything is imported with what Windows lacks taken away, after the libraries that have their own ways."""
     code = """
 import contextlib, importlib, os, pkgutil, signal, sys
-for name in ("accelerate", "datasets", "kornia", "peft", "psutil", "pycocotools.mask", "rasterio", "rich.progress",
-             "safetensors.torch", "torch.utils.data", "transformers.models.sam.modeling_sam", "typer"):
+for name in ("accelerate", "datasets", "filelock", "kornia", "peft", "pooch", "psutil", "pycocotools.mask", "rasterio",
+             "requests", "rich.progress", "safetensors.torch", "torch.utils.data",
+             "transformers.models.sam.modeling_sam", "typer"):
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
 for name in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty", "syslog"):

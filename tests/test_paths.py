@@ -7,11 +7,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from convlora.data.images import read_image
-from convlora.data.sources import open_data
+from convlora.data.reading.images import read_image
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
-from convlora.inference.files import check_name, collect_images, coordinates_lost, plan
-from convlora.inference.passed_over import passed_over
+from convlora.inference.files.passed_over import passed_over
+from convlora.inference.files.plan import check_name, collect_images, coordinates_lost, plan
 from convlora.models.bundled import absolute
 from convlora.paths import are_same_file, expanded
 
@@ -61,7 +61,7 @@ def test_names_are_measured_as_the_disk_does(here, monkeypatch):
     (job,) = plan([image], here / "out", with_overlay=False)
     with pytest.raises(InputError, match="too long a name"):
         check_name(job)
-    monkeypatch.setattr("convlora.inference.files._IN_UTF_16", True)
+    monkeypatch.setattr("convlora.inference.files.plan._IN_UTF_16", True)
     check_name(job)
     (job,) = plan([image.with_name("x" * 252 + ".png")], here / "out", with_overlay=False)
     with pytest.raises(InputError, match="too long a name"):

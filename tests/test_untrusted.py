@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from convlora import untrusted
-from convlora.data.classes import ClassTable
-from convlora.data.images import read_image, read_mask
-from convlora.data.stored import content_of
-from convlora.data.tiff_header import is_tiff
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.images import read_image, read_mask
+from convlora.data.reading.stored import content_of
+from convlora.data.reading.tiff.header import is_tiff
 from convlora.errors import InputError
-from convlora.inference.files import is_own_result
-from convlora.inference.shares import check_shares
+from convlora.inference.files.plan import is_own_result
+from convlora.inference.files.shares import check_shares
 from convlora.locking import only_one
 from convlora.training.checkpoint import load_state
 from convlora.untrusted import (

@@ -10,7 +10,7 @@ import torch
 from kinds import Kind, adapted, random_batch, segmenter
 
 from convlora.inference.answers import RECORDED_FROM, Answers
-from convlora.inference.evaluate import autocast
+from convlora.models.autocast import autocast
 from convlora.models.replay import CudaRecorder, Repeater
 from gpu_parts.session import Plan, Task
 from gpu_parts.stepping import image_flops, rate_of, timed

@@ -10,7 +10,7 @@ from harness import forward_flops, matrix_rate, step_seconds
 from kinds import Kind, adapted, loss_of, random_batch, sam_config, segmenter, trained_parameters
 from torch import nn
 
-from convlora.inference.evaluate import autocast
+from convlora.models.autocast import autocast
 from convlora.models.replay import CudaRecorder, Recorder, Repeater
 from convlora.training.passes import Passes
 from gpu_parts.session import Plan, Unavailable

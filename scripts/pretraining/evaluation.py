@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 from transformers import SamModel
 
-from convlora.data.check import check_data
+from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.data.transforms import prepare_image, prepare_mask
 from pretraining.prompts import Prompts, answer, draw_prompts, iou
 

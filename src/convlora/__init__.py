@@ -11,43 +11,59 @@ from typing import TYPE_CHECKING, Any
 from ._peft_registration import register_with_peft
 
 if TYPE_CHECKING:
-    from .inference.evaluation import evaluate
-    from .inference.predict_files import predict
+    from .api.check_data import check_data
+    from .api.compare import compare
+    from .api.evaluate import evaluate
+    from .api.predict import predict
+    from .api.train import train
     from .inference.prediction import Prediction
     from .inference.segmenter import Segmenter
     from .methods.conv_lora import ConvLoraConfig, load_balancing_loss, set_grid_size
     from .models import SamForSemanticSegmentation, SamSegmentationConfig
+    from .training.config import RunConfig
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "ConvLoraConfig": "methods.conv_lora",
     "Prediction": "inference.prediction",
+    "RunConfig": "training.config",
     "SamForSemanticSegmentation": "models",
     "SamSegmentationConfig": "models",
     "Segmenter": "inference.segmenter",
-    "evaluate": "inference.evaluation",
+    "check_data": "api.check_data",
+    "compare": "api.compare",
+    "evaluate": "api.evaluate",
     "load_balancing_loss": "methods.conv_lora",
-    "predict": "inference.predict_files",
+    "predict": "api.predict",
     "set_grid_size": "methods.conv_lora",
+    "train": "api.train",
 }
 
 __all__ = [
     "ConvLoraConfig",
     "Prediction",
+    "RunConfig",
     "SamForSemanticSegmentation",
     "SamSegmentationConfig",
     "Segmenter",
+    "check_data",
+    "compare",
     "evaluate",
     "load_balancing_loss",
     "predict",
     "set_grid_size",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        if _PUBLIC[name].startswith("api."):
+            from .words import speaks_python
+
+            value = speaks_python(value)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,8 @@ import sys
 
 import psutil
 
-# Where more memory than this is available, time counts more: a step of ViT-B in bf16 takes two fifths longer at 512
-# pixels, and a quarter longer at 1024, with a fifth to a quarter less memory.
+# Where more memory than this is available, time counts more: a step of ViT-B takes an eighth longer at 512
+# pixels, and a fifth longer at 1024, with a quarter less memory there. In bf16 it costs more time.
 _AMPLE = 8 << 30
 
 # Of <malloc.h>. Blocks above the first go back at once; the second keeps up to 64 MB of smaller ones at hand, which

@@ -6,9 +6,9 @@ from functools import cache
 
 import psutil
 
-# A waiting thread checks this many times whether the others are done, for some 40 microseconds, before it sleeps.
-# OpenMP's own 300,000 take the core from another process that runs on it, and every operation waits for that. With
-# fewer than these, threads sleep between the small operations of `tiny`, which costs time on an idle machine.
+# A waiting thread checks this many times whether the others are done, for some 40 microseconds, before it sleeps. With
+# more, it keeps the core from another process that every operation then waits for. With fewer, threads sleep between
+# the small operations of `tiny`, which costs time on an idle machine (`benchmarks/spinning.py`).
 SPINS = 4000
 
 

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from convlora.cores import cpu_has_bf16, usable_cores
+from convlora.cores import cpu_has_bf16, peak_resident_bytes, usable_cores
 from convlora.errors import InputError
 
 WIDE = 384  # channels of an encoder from which on a CPU's bf16 instructions pay
@@ -173,3 +173,15 @@ def _count(kind: str) -> int:
         return torch.cuda.device_count()
     accelerator = getattr(torch, "accelerator", None)
     return 1 if accelerator is None else accelerator.device_count()
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory used so far in MB: allocated on a GPU, resident of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return peak_resident_bytes() / 2**20
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called: the card's own name, or `"cpu"`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,66 +1,68 @@
-"""A folder is written to by one process at a time."""
+"""A folder is written to by one process at a time; files that are locked, by the library filelock."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from convlora.errors import InputError
-from convlora.links import open_own
-from convlora.storage import make_folder
+from filelock import BaseFileLock, FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from convlora.errors import InputError
+from convlora.links import check_own, open_own
+from convlora.storage import make_folder
+from convlora.untrusted import read_text
 
 LOCK = ".lock"
-_TRIES = 1000  # each in vain means that another process has just finished
-_HELD: set[int] = set()  # handles of this process
+_MOMENT = 0.2  # seconds in which a process that has just finished lets go
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # what disks without locks answer
 
 
 @contextlib.contextmanager
 def only_one(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[None]:
     """Holds the lock of a folder, which is made if need be.
 
-    The system lets go of it when the process ends, however it ends. Where it knows no such locks, there is none.
+    The system releases it when the process ends, however it ends. Where the disk knows no locks, there is none.
 
     Args:
         folder: The folder.
         name: Of the lock, a hidden file in the folder while it is held.
-        wait: Whether to wait for whoever holds it.
+        wait: Whether to wait for the process that holds it.
 
     Raises:
         InputError: If another process holds it and is not to be waited for, or the folder cannot be written to.
     """
-    with _locked(folder, name, wait=wait) as handle, _removing(folder / name):
-        with contextlib.suppress(OSError):  # the number is for the message only, and the disk may be full
-            os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode())
+    with _folder(folder), _held(folder / name, wait=wait):
+        with contextlib.suppress(OSError), open_own(folder / name, "w") as file:  # for the message; a disk may be full
+            file.write(f"{os.getpid()}\n")
         yield
 
 
 class Presence:
     """That of a process in a folder, see [`among_others`]."""
 
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._own = f"{name}-{uuid.uuid4().hex}"
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Tells whether nobody else is there; if so, whoever comes has to wait meanwhile."""
+        """Tells whether nobody else is there; others that come have to wait meanwhile."""
+        with _held(self._folder / self._name, wait=True):
+            yield not any(self._is_there(path) for path in self._folder.glob(f"{self._name}-*"))
+
+    def _is_there(self, path: Path) -> bool:
+        """Whether another process is alive that has left a file; the file of one that was killed is removed."""
+        if path.name == self._own:
+            return False
         try:
-            _flock(self._handle, "LOCK_EX", wait=False)
-        except BlockingIOError:
-            is_alone = False
-        else:
-            is_alone = True
-        try:
-            yield is_alone
-        finally:
-            _flock(self._handle, "LOCK_SH", wait=True)  # even a lock tried in vain took away the one before
+            with _held(path, wait=False):
+                return False
+        except InputError:
+            return True
 
 
 @contextlib.contextmanager
@@ -69,100 +71,69 @@ def among_others(folder: Path, name: str) -> Iterator[Presence]:
 
     Args:
         folder: The folder.
-        name: Of a hidden file that is in the folder meanwhile; the last one takes it away.
+        name: How the names of hidden files begin that are in the folder meanwhile.
 
     Raises:
         InputError: If the folder cannot be written to.
     """
-    with _locked(folder, name, kind="LOCK_SH", wait=True) as handle:
-        presence = Presence(handle)
-        try:
+    with _folder(folder):
+        presence = Presence(folder, name)
+        with contextlib.ExitStack() as stack:
+            with _held(folder / name, wait=True):
+                stack.enter_context(_held(folder / presence._own, wait=True))
             yield presence
-        finally:
-            with presence.alone() as is_alone, _removing(folder / name) if is_alone else contextlib.nullcontext():
-                pass
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, name: str, *, kind: str = "LOCK_EX", wait: bool) -> Iterator[int]:
+def _folder(folder: Path) -> Iterator[None]:
+    """Makes a folder if need be, and removes it again if nothing came of it."""
     if folder.is_file():
         raise InputError(f"--output {folder} is a file. Give a folder.")
     made = not folder.exists()
     make_folder(folder)
-    handle = _take(folder / name, kind, wait)
-    _HELD.add(handle)
-    try:
-        yield handle
-    finally:
-        _HELD.discard(handle)
-        os.close(handle)
-        if made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # nothing came of it
-
-
-@contextlib.contextmanager
-def _removing(path: Path) -> Iterator[None]:
-    """Takes a lock away before it is let go of: whoever waits for it then finds that it is gone."""
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
-def _take(path: Path, kind: str, wait: bool) -> int:
-    for _ in range(_TRIES):
-        try:
-            with open_own(path, "a+b") as file:
-                handle = os.dup(file.fileno())
-        except OSError as error:
-            raise InputError(f"Cannot write into {path.parent}: {error.strerror}. Choose another --output.") from error
-        try:
-            _flock(handle, kind, wait)
-        except BlockingIOError:
-            owner = os.pread(handle, 32, 0).decode(errors="replace").strip()
-            os.close(handle)
-            raise InputError(
-                f"Process {owner or '(unknown)'} is writing to {path.parent}. Wait until it has finished, or stop it."
-            ) from None
-        if _is_there(handle, path):
-            return handle
-        os.close(handle)  # the file that was locked is gone: its owner has just finished
-    raise InputError(f"Cannot lock {path.parent}: {path.name} keeps vanishing. Choose another --output.")
-
-
-def _flock(handle: int, kind: str, wait: bool) -> None:
-    """Takes a lock of a kind, where the system and the disk know locks.
-
-    Raises:
-        BlockingIOError: If others hold it, and are not to be waited for.
-    """
-    if fcntl is None:
-        return
+@contextlib.contextmanager
+def _held(path: Path, *, wait: bool) -> Iterator[None]:
+    """Holds the lock of a file, which is there meanwhile."""
+    check_own(path.parent, path.name.__eq__)
+    lock = _acquired(path, wait)
     try:
-        fcntl.flock(handle, getattr(fcntl, kind) | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        raise
-    except OSError:
-        pass  # a file system without locks
+        yield
+    finally:
+        if lock is not None:
+            # It goes before the lock is released: a process that waits finds that it is gone, and makes a new one.
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            lock.release()
 
 
-def _is_there(handle: int, path: Path) -> bool:
-    """Whether a name still stands for the file that was opened, and not for one that another process has made since."""
+def _acquired(path: Path, wait: bool) -> BaseFileLock | None:
+    """The lock of a file, held; None on a disk without locks."""
+    # A soft lock, a file that is there or not, would outlive a process that is killed.
+    lock = FileLock(path, timeout=-1 if wait else _MOMENT, thread_local=False, fallback_to_soft=False)
     try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
-    except OSError:
-        return False
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{_owner(path)} is writing to {path.parent}. Wait until it has finished, or stop it."
+        ) from None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise InputError(f"Cannot write into {path.parent}: {error.strerror}. Choose another --output.") from error
+    return lock
 
 
-def _let_go_in_child() -> None:
-    # A forked process, such as one that reads images, would hold the lock beyond the death of its parent.
-    for handle in _HELD:
-        with contextlib.suppress(OSError):
-            os.close(handle)
-    _HELD.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_in_child)
+def _owner(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        number = read_text(path, largest=32).strip()
+        if number.isdigit():
+            return f"Process {number}"
+    return "Another process"

@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image
 
 from convlora.data.dataset import read_sample
-from convlora.data.images import read_image
+from convlora.data.reading.images import read_image
 from convlora.data.sample import Sample
 from convlora.data.synthetic import TASKS, write_task
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
-from convlora.inference.evaluate import score_samples
-from convlora.inference.files import Job
-from convlora.inference.predict import picture, run_jobs
+from convlora.inference.files.jobs import picture, run_jobs
+from convlora.inference.files.plan import Job
+from convlora.inference.scoring import score_samples
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.metrics.labels import SCORE_LABELS
@@ -32,7 +32,8 @@ from convlora.reporting import Reporter
 from convlora.storage import replacing_folder
 from convlora.training.config import RunConfig
 from convlora.training.defaults import settle_choices
-from convlora.training.run import Interrupted, build_model, train
+from convlora.training.model import build_model
+from convlora.training.run import Interrupted, train
 from convlora.training.task import settle_task
 from convlora.training.usable_data import UsableData, load_data
 

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from convlora.words import in_python
+
 LOGGER = logging.getLogger("convlora")
 
 
@@ -96,8 +98,8 @@ class Logged(Silent):
     """
 
     def message(self, text: str) -> None:
-        """Logs a sentence."""
-        LOGGER.info(text)
+        """Logs a sentence in the words of a Python user."""
+        LOGGER.info("%s", in_python(text))
 
     def validate_end(self, epoch: int | None, scores: dict[str, float], select_by: str, is_best: bool) -> None:
         """Logs the score of an epoch."""

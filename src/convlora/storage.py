@@ -22,6 +22,9 @@ from convlora.links import is_link
 _UNFINISHED = ".unfinished-"  # part of every temporary name, so that what a killed process left can be told
 _LONGEST_STEM = 64  # bytes of it in temporary names: together they must not be longer than file names may be
 
+SOFTWARE = "convlora"
+"""What results name as their maker, so that only results of ours are written over."""
+
 
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:

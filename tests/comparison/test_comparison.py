@@ -13,7 +13,7 @@ from convlora.comparison.page import table_rows, write_page
 from convlora.comparison.plan import PlannedRun, Variant, make_plan
 from convlora.comparison.run import OwnProcesses, run_plan
 from convlora.comparison.summary import sum_up
-from convlora.data.reach import SIZE_IS_TOLD
+from convlora.data.checking.reach import SIZE_IS_TOLD
 from convlora.errors import InputError, RunError
 from convlora.training.config import RunConfig
 from convlora.training.run import train
@@ -309,7 +309,7 @@ def test_a_network_takes_part_with_its_own_rate_and_the_settings_that_concern_it
 
 
 def test_equal_time(base, tmp_path, monkeypatch):
-    monkeypatch.setattr("convlora.training.run.steps_within", lambda seconds, args, **more: len(steps) and steps.pop())
+    monkeypatch.setattr("convlora.training.fit.steps_within", lambda seconds, args, **more: len(steps) and steps.pop())
     steps, asked = [3, 5], copy.deepcopy(base)
     asked.training.budget_seconds, asked.training.epochs = 60, None
     asked.training.lr, asked.model.image_size = None, 32

@@ -7,17 +7,20 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from convlora.data.check import check_data
-from convlora.data.sources import open_data
-from convlora.errors import InputError
+from convlora.data.checking.check import check_data
+from convlora.data.sources.opening import open_data
+from convlora.errors import InputError, printable
 from tests.data.images_on_disk import noise, save, write_set
 
+# All masks of the clean data.
+MASKS = (*(f"train/masks/{number}.png" for number in range(4)), "val/masks/0.png")
 LOSSLESS = {".webp": {"lossless": True}, ".jpg": {"quality": 95}}
 
 
@@ -60,12 +63,61 @@ class Data:
         (self.root / name).write_bytes(text.encode(encoding))
 
 
+class Finding(NamedTuple):
+    """What has to be said of the data: not in which words, but with which facts.
+
+    Args:
+        severity: That of the problem, or `"refused"` where the data are not even listed.
+        kind: That of the problem; the sentence of a refusal has none.
+        path: The file or folder at fault, seen from the data.
+        facts: What the sentence has to hold: other files, values, the remedy. `test_sentences.py` has whole ones.
+    """
+
+    severity: str
+    kind: str
+    path: str
+    facts: tuple[str, ...]
+
+
+class Found(NamedTuple):
+    """What was said of the data, paths seen from their folder; `message` is the whole sentence."""
+
+    severity: str
+    kind: str
+    path: str
+    message: str
+
+    def is_as(self, expected: Finding) -> bool:
+        """Whether this is what had to be found."""
+        if (self.severity, self.kind) != (expected.severity, expected.kind):
+            return False
+        # Sentences shorten names of hundreds of signs, and call what a list names as the list does.
+        names_it = "DATA" if expected.path == "." else printable(expected.path)[:50]
+        names_it = (
+            names_it.removeprefix("images/") if expected.facts and names_it.endswith(expected.facts[0]) else names_it
+        )
+        is_it = self.severity == "refused" or self.path == expected.path
+        return is_it and all(fact in self.message for fact in (names_it, *expected.facts))
+
+
+def error(kind: str, path: str, *facts: str) -> Finding:
+    return Finding("error", kind, path, facts)
+
+
+def warning(kind: str, path: str, *facts: str) -> Finding:
+    return Finding("warning", kind, path, facts)
+
+
+def refused(path: str, *facts: str) -> Finding:
+    return Finding("refused", "", path, facts)
+
+
 class Case(NamedTuple):
-    """A way to spoil the data, and every sentence that follows from it."""
+    """A way to spoil the data, and all that has to be found then, in this order."""
 
     name: str
     spoil: Callable[[Data], object]
-    findings: list[str]
+    findings: list[Finding]
 
 
 def put(path: Path, values: np.ndarray | Image.Image, **options: object) -> Path:
@@ -118,18 +170,34 @@ def _png(width: int, height: int, depth: int, colour_type: int, pixels: bytes) -
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
-def findings(root: Path | str, place: Path | None = None) -> list[str]:
-    """What the full check says, one `severity: message` after the other; `DATA` stands for the folder."""
+def findings(root: Path | str, place: Path | None = None) -> list[Found]:
+    """What the full check says, one problem after the other; `DATA` stands for the folder."""
+    folder = str(place or root)
     try:
         report = check_data(open_data(root), full=True)
-    except InputError as error:
-        found = [f"refused: {error}"]
-    else:
-        found = [f"{problem.severity}: {problem.message}" for problem in report.problems]
-    return [text.replace(str(place or root), "DATA") for text in found]
+    except InputError as refusal:
+        return [Found("refused", "", "", str(refusal).replace(folder, "DATA"))]
+    return [
+        Found(
+            problem.severity,
+            problem.kind,
+            problem.path.replace(folder, "DATA").removeprefix("DATA/").replace("DATA", "."),
+            problem.message.replace(folder, "DATA"),
+        )
+        for problem in report.problems
+    ]
+
+
+def unlike(found: list[Found], expected: list[Finding]) -> list[tuple[Found | None, Finding | None]]:
+    """Pairs of what was found and what had to be that do not fit, in the order of both."""
+    return [
+        (one, other)
+        for one, other in zip_longest(found, expected)
+        if one is None or other is None or not one.is_as(other)
+    ]
 
 
 __all__ = [
-    "LOSSLESS", "Case", "Data", "coloured", "cut", "findings", "noise", "photo", "png", "png_of_size", "put", "save",
-    "stripes",
+    "LOSSLESS", "MASKS", "Case", "Data", "Finding", "Found", "coloured", "cut", "error", "findings", "noise", "photo",
+    "png", "png_of_size", "put", "refused", "save", "stripes", "unlike", "warning",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tests.data.dirty import LOSSLESS, Case, Data, cut, noise, png_of_size, put
+from tests.data.dirty import LOSSLESS, Case, Data, Finding, cut, error, noise, png_of_size, put, warning
 
 
 def truncated(suffix: str, **options: object):
@@ -128,35 +128,14 @@ def tiny(data: Data) -> None:
 
 
 SUFFIXES = (".png", ".jpg", ".tif", ".bmp", ".webp")
-QUARTER_TURN = (
-    "error: DATA/train/masks/1.png is 16x12 pixels (width x height), but its image DATA/train/images/1.jpg is 12x16. "
-    "One of them is turned, perhaps by the orientation that EXIF states; save both upright."
-)
-OTHER_TURN = (
-    "warning: 1 of 5 images are turned or mirrored by EXIF (the first is DATA/train/images/1.jpg), and nothing tells "
-    "whether their masks were drawn on them so. Look at one with its mask; if they do not fit, remove the orientation "
-    "from the images: exiftool -Orientation= FILES."
-)
+QUARTER_TURN = error("size-mismatch", "train/masks/1.png", "16x12", "12x16", "turned", "train/images/1.jpg")
+OTHER_TURN = warning("turned-image", "train/images/1.jpg", "1 of 5", "EXIF")
 
 
-def of_turn(orientation: int) -> list[str]:
+def of_turn(orientation: int) -> list[Finding]:
     if orientation in (5, 6, 7, 8):
         return [QUARTER_TURN]
     return [OTHER_TURN] if orientation in (2, 3, 4) else []
-
-
-def several(suffix: str) -> list[str]:
-    return [
-        f"warning: 1 of 5 images have several pages or frames (the first is DATA/train/images/1{suffix} with 3), and "
-        "only the first is read; 2 are left out. Save those you need as images of their own."
-    ]
-
-
-def unused(channels: str) -> str:
-    return (
-        f"warning: 1 of 5 images have channels that are not read (the first is DATA/train/images/1.tif with {channels}"
-        "): the first three are red, green and blue, or the first one is grey. Save those you need as RGB or grey."
-    )
 
 
 CASES = [
@@ -164,40 +143,32 @@ CASES = [
         Case(
             f"truncated {suffix}",
             truncated(suffix),
-            [f"error: DATA/train/images/1{suffix} is damaged or cut short. Replace the file."],
+            [error("unreadable", f"train/images/1{suffix}", "damaged")],
         )
         for suffix in SUFFIXES
     ],
     Case(
         "truncated deflated TIFF",
         truncated(".tif", compression="tiff_deflate"),
-        [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.tif", "TIFF", "damaged")],
     ),
     Case(
         "truncated LZW TIFF",
         truncated(".tif", compression="tiff_lzw"),
-        [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.tif", "TIFF", "damaged")],
     ),
     Case(
         "truncated mask",
         lambda data: cut(data.mask(), 0.6),
-        [
-            "error: DATA/train/masks/1.png is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/masks/1.png", "damaged")],
     ),
     Case(
         "one byte of a PNG changed",
         flip_bytes,
-        [
-            "error: DATA/train/images/1.png is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.png", "damaged")],
     ),
     *[
-        Case(f"empty {suffix}", empty(suffix), [f"error: DATA/train/images/1{suffix} is empty. Replace the file."])
+        Case(f"empty {suffix}", empty(suffix), [error("unreadable", f"train/images/1{suffix}", "empty")])
         for suffix in SUFFIXES
     ],
     Case("JPEG named .png", content(".png", encoded(Image.fromarray(noise(5)), "JPEG")), []),
@@ -205,154 +176,121 @@ CASES = [
     Case(
         "text named .png",
         content(".png", b"no image"),
-        [
-            "error: DATA/train/images/1.png is not an image in a known format. Use PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.png", "known format")],
     ),
     Case(
         "HTML named .jpg",
         content(".jpg", b"\n<!DOCTYPE html><html><body>404 Not Found</body></html>"),
-        [
-            "error: DATA/train/images/1.jpg is a web page, not an image. Download the file again.",
-        ],
+        [error("unreadable", "train/images/1.jpg", "web page")],
     ),
     Case(
         "JSON named .png",
         content(".png", b'{"error": "rate limit"}'),
-        [
-            "error: DATA/train/images/1.png is not an image in a known format. Use PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.png", "known format")],
     ),
     Case(
         "Git LFS pointer",
         content(".png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
-        [
-            "error: DATA/train/images/1.png is a pointer of Git LFS, not the image itself. Fetch the images "
-            "with: git lfs pull",
-        ],
+        [error("unreadable", "train/images/1.png", "git lfs pull")],
     ),
     Case(
         "PDF named .png",
         content(".png", b"%PDF-1.7\n"),
-        [
-            "error: DATA/train/images/1.png is a PDF file. Save it as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.png", "PDF")],
     ),
     Case(
         "SVG named .png",
         content(".png", b'<?xml version="1.0"?><svg xmlns="x"></svg>'),
-        [
-            "error: DATA/train/images/1.png is an SVG drawing. Save it as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.png", "SVG")],
     ),
     Case(
         "ZIP named .png",
         content(".png", b"PK\x03\x04" + bytes(30)),
-        [
-            "error: DATA/train/images/1.png is a ZIP archive. Save it as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.png", "ZIP")],
     ),
     Case(
         "HEIC named .jpg",
         content(".jpg", b"\0\0\0\x18ftypheic" + bytes(30)),
-        [
-            "error: DATA/train/images/1.jpg is a HEIC file. Save it as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.jpg", "HEIC")],
     ),
     Case(
         "AVIF named .jpg",
         content(".jpg", b"\0\0\0\x18ftypavif" + bytes(30)),
-        [
-            "error: DATA/train/images/1.jpg is an AVIF file. Save it as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.jpg", "AVIF")],
     ),
     Case(
         "JPEG 2000 named .jpg",
         content(".jpg", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(30)),
-        [
-            "error: DATA/train/images/1.jpg is a JPEG 2000 file. Save it as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.jpg", "JPEG 2000")],
     ),
     Case(
         "animated GIF named .png",
         content(".png", encoded(Image.fromarray(noise(5)), "GIF")),
-        [
-            "error: DATA/train/images/1.png is a GIF file. Save it as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.png", "GIF")],
     ),
     Case(
         "PostScript named .png",
         content(".png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"),
-        [
-            "error: DATA/train/images/1.png is a PostScript file. Save it as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.png", "PostScript")],
     ),
     Case(
         "zeros named .png",
         content(".png", bytes(300)),
-        [
-            "error: DATA/train/images/1.png is not an image in a known format. Use PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "train/images/1.png", "known format")],
     ),
     Case(
         "only a PNG signature",
         content(".png", b"\x89PNG\r\n\x1a\n"),
-        [
-            "error: DATA/train/images/1.png is a PNG file that is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.png", "PNG", "damaged")],
     ),
     Case(
         "only a JPEG signature",
         content(".jpg", b"\xff\xd8\xff\xe0"),
-        [
-            "error: DATA/train/images/1.jpg is a JPEG file that is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.jpg", "JPEG", "damaged")],
     ),
     Case(
         "only a TIFF signature",
         content(".tif", b"II*\0\x08\0\0\0"),
-        [
-            "error: DATA/train/images/1.tif is a TIFF file that is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.tif", "TIFF", "damaged")],
     ),
     Case(
         "only a WebP signature",
         content(".webp", b"RIFF\x10\0\0\0WEBPVP8 "),
-        [
-            "error: DATA/train/images/1.webp is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.webp", "damaged")],
     ),
     Case(
         "no width",
         content(".png", png_of_size(0, 12)),
-        [
-            "error: DATA/train/images/1.png is a PNG file that is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.png", "PNG", "damaged")],
     ),
     Case(
         "no height",
         content(".png", png_of_size(16, 0)),
-        [
-            "error: DATA/train/images/1.png is a PNG file that is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.png", "PNG", "damaged")],
     ),
     Case(
         "bomb",
         content(".png", png_of_size(60000, 60000)),
-        [
-            "error: DATA/train/images/1.png is too large: it has more than 178,956,970 pixels. Cut it into tiles.",
-        ],
+        [error("unreadable", "train/images/1.png", "too large", "178,956,970")],
     ),
     Case(
         "too few pixels for the size",
         content(".png", png_of_size(16, 12)),
-        [
-            "error: DATA/train/images/1.png is damaged or cut short. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.png", "damaged")],
     ),
-    Case("animated PNG", frames(".png"), several(".png")),
-    Case("TIFF of several pages", frames(".tif"), several(".tif")),
-    Case("animated WebP", frames(".webp"), several(".webp")),
+    Case(
+        "animated PNG", frames(".png"), [warning("unused-pages", "train/images/1.png", "1 of 5 images", "pages", "3")]
+    ),
+    Case(
+        "TIFF of several pages",
+        frames(".tif"),
+        [warning("unused-pages", "train/images/1.tif", "1 of 5 images", "pages", "3")],
+    ),
+    Case(
+        "animated WebP",
+        frames(".webp"),
+        [warning("unused-pages", "train/images/1.webp", "1 of 5 images", "pages", "3")],
+    ),
     Case("CMYK JPEG", image(Image.fromarray(noise(5)).convert("CMYK"), ".jpg"), []),
     Case("CMYK TIFF", image(Image.fromarray(noise(5)).convert("CMYK"), ".tif"), []),
     Case("YCbCr TIFF", image(Image.fromarray(noise(5)).convert("YCbCr"), ".tif"), []),
@@ -362,38 +300,32 @@ CASES = [
     Case(
         "16-bit of 12-bit camera",
         image(noise(5)[..., 0].astype(np.uint16) * 16),
-        [
-            "warning: 1 of 1 16-bit images use less than an eighth of the 16-bit range (the first is "
-            "DATA/train/images/1.png) and will look nearly black. Consider --set data.intensity=image.",
-        ],
+        [warning("dark-16-bit", "train/images/1.png", "1 of 1", "data.intensity=image")],
     ),
     Case("32-bit int", image(noise(5)[..., 0].astype(np.int32) * 257, ".tif"), []),
     Case(
         "32-bit int beyond 16 bits",
         image(noise(5)[..., 0].astype(np.int32) * 10**6, ".tif"),
-        [
-            "warning: DATA/train/images/1.tif has values from 0 to 2.52e+08, whose full range is unknown. "
-            "Scale them to 0 to 65535, or train with --set data.intensity=image, which stretches each image's own "
-            "range.",
-        ],
+        [warning("unknown-range", "train/images/1.tif", "0", "2.52e+08", "data.intensity=image")],
     ),
     Case(
         "negative int",
         image(noise(5)[..., 0].astype(np.int32) - 9999, ".tif"),
-        [
-            "warning: DATA/train/images/1.tif has values from -9999 to -9747, whose full range is unknown. "
-            "Scale them to 0 to 65535, or train with --set data.intensity=image, which stretches each image's own "
-            "range.",
-        ],
+        [warning("unknown-range", "train/images/1.tif", "-9999", "-9747", "data.intensity=image")],
     ),
     Case("float", floats(0.5), []),
     Case(
         "floats a little above 1 among others",
         fractions_of_two_scales,
         [
-            "warning: Float images are divided by what their largest value suggests: 2 by 1 (the first is "
-            "DATA/train/images/2.tif) and 1 by 255 (the first is DATA/train/images/1.tif), so that they differ in "
-            "brightness. Scale all of them to 0 to 1, or use --set data.intensity=image.",
+            warning(
+                "different-scales",
+                "train/images/1.tif",
+                "2 by 1",
+                "1 by 255",
+                "data.intensity=image",
+                "train/images/2.tif",
+            )
         ],
     ),
     Case("floats and a black image", fractions_and_a_black_image, []),
@@ -402,32 +334,22 @@ CASES = [
     Case(
         "negative float",
         floats(-0.25),
-        [
-            "warning: DATA/train/images/1.tif has values from -0.25 to 1, whose full range is unknown. "
-            "Scale them to 0 to 65535, or train with --set data.intensity=image, which stretches each image's own "
-            "range.",
-        ],
+        [warning("unknown-range", "train/images/1.tif", "-0.25", "1", "data.intensity=image")],
     ),
     Case(
         "nothing but NaN",
         image(np.full((12, 16), np.nan, np.float32), ".tif"),
-        [
-            "error: DATA/train/images/1.tif holds nothing but NaN, infinite or missing values. Replace the file.",
-        ],
+        [error("unreadable", "train/images/1.tif", "NaN")],
     ),
     Case(
         "two channels of 8 bits",
         channels(2),
-        [
-            unused("1 more channel"),
-        ],
+        [warning("unused-channels", "train/images/1.tif", "1 of 5", "1 more channel", "channels")],
     ),
     Case(
         "five channels of 8 bits",
         channels(5),
-        [
-            unused("2 more channels"),
-        ],
+        [warning("unused-channels", "train/images/1.tif", "1 of 5", "2 more channels", "channels")],
     ),
     Case(
         "three channels of 16 bits",
@@ -437,9 +359,7 @@ CASES = [
     Case(
         "five channels of 16 bits",
         channels(5, "H"),
-        [
-            unused("2 more channels"),
-        ],
+        [warning("unused-channels", "train/images/1.tif", "1 of 5", "2 more channels", "channels")],
     ),
     Case("alpha", with_alpha, []),
     Case("grey with alpha", image(noise(5)[..., :2]), []),

@@ -4,7 +4,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from tests.data.dirty import Case, Data, coloured, noise, png, put, stripes
+from tests.data.dirty import MASKS, Case, Data, coloured, error, noise, png, put, stripes, warning
 
 TWO = {"classes": ["background", "crack"]}
 THREE = {"classes": ["sky", "road", "car"]}
@@ -17,14 +17,6 @@ def mask(values, suffix: str = ".png", **options: object):
 
 def masks(values, suffix: str = ".png", **options: object):
     return lambda data: data.put_masks(values, suffix, **options)
-
-
-def lossy(count: int, first: str) -> str:
-    return (
-        f"warning: {count} of 5 masks are compressed as photographs are, by JPEG or lossy WebP (the first is "
-        f"DATA/train/masks/{first}), which blurs edges and turns shapes into blocks. Save masks as PNG, from what they "
-        "were made of."
-    )
 
 
 def blocks() -> np.ndarray:
@@ -94,15 +86,8 @@ def jpeg_among_binary(data: Data) -> None:
 
 
 PHOTOGRAPHS = [
-    f"error: DATA/{name}.png holds {colours} different colours, so it is a photograph or "
-    "JPEG-compressed, and no map of classes. Save masks as PNG with one colour per class."
-    for name, colours in (
-        ("train/masks/0", "6,398"),
-        ("train/masks/1", "6,400"),
-        ("train/masks/2", "6,399"),
-        ("train/masks/3", "6,399"),
-        ("val/masks/0", "6,400"),
-    )
+    error("values", path, colours, "photograph")
+    for path, colours in zip(MASKS, ("6,398", "6,400", "6,399", "6,399", "6,400"), strict=True)
 ]
 
 
@@ -157,12 +142,7 @@ CASES = [
     Case(
         "masks drawn black on white",
         black_on_white,
-        [
-            "warning: 5 of 5 masks are nearly all foreground (the first is DATA/train/masks/0.png): the larger of the "
-            "two values is taken for it and has 97.4% of the pixels of a typical mask. If the smaller one is what you "
-            'look for, swap them in the masks, or say so in classes.json: {"classes": ["background", "foreground"], '
-            '"values": [255, 0]}.',
-        ],
+        [warning("inverted-masks", "train/masks/0.png", "5 of 5", "97.4%", '"values": [255, 0]')],
     ),
     Case(
         "masks drawn black on white, as classes.json says",
@@ -172,162 +152,123 @@ CASES = [
     Case(
         "one inverted mask",
         one_inverted,
-        [
-            "warning: 1 of 5 masks are nearly all foreground (the first is DATA/train/masks/1.png). A typical mask "
-            "has 2.6% foreground. If they are inverted, swap their two values.",
-        ],
+        [warning("inverted-masks", "train/masks/1.png", "1 of 5", "2.6%", "inverted")],
     ),
     Case(
         "masks in which 0 is white",
         white_is_zero,
-        [
-            "warning: 5 of 5 masks are TIFF files that say that 0 is white (the first is DATA/train/masks/0.tif). "
-            "Their stored values count: 0 is the background, which viewers show white. If you mean what viewers show, "
-            "save them as PNG.",
-        ],
+        [warning("zero-is-white", "train/masks/0.tif", "5 of 5", "white")],
     ),
     Case(
         "mask of several pages",
         stack,
-        [
-            "warning: 1 of 5 masks have several pages or frames (the first is DATA/train/masks/1.tif with 4), and "
-            "only the first is read; 3 are left out. Save those you need as images of their own.",
-        ],
+        [warning("unused-pages", "train/masks/1.tif", "1 of 5 masks", "pages", "4")],
     ),
     Case(
         "mask of another size",
         mask(np.zeros((12, 15), np.uint8)),
-        [
-            "error: DATA/train/masks/1.png is 15x12 pixels (width x height), but its image "
-            "DATA/train/images/1.png is 16x12. Give both the same size.",
-        ],
+        [error("size-mismatch", "train/masks/1.png", "15x12", "16x12", "same size", "train/images/1.png")],
     ),
     Case(
         "turned mask",
         mask(np.zeros((16, 12), np.uint8)),
-        [
-            "error: DATA/train/masks/1.png is 12x16 pixels (width x height), but its image "
-            "DATA/train/images/1.png is 16x12. One of them is turned, perhaps by the orientation that EXIF "
-            "states; save both upright.",
-        ],
+        [error("size-mismatch", "train/masks/1.png", "12x16", "16x12", "turned", "train/images/1.png")],
     ),
     Case(
         "half the size",
         mask(np.zeros((6, 8), np.uint8)),
-        [
-            "error: DATA/train/masks/1.png is 8x6 pixels (width x height), but its image "
-            "DATA/train/images/1.png is 16x12. Give both the same size.",
-        ],
+        [error("size-mismatch", "train/masks/1.png", "8x6", "16x12", "same size", "train/images/1.png")],
     ),
     Case(
         "stray value",
         named(TWO, mask(stripes(0, 1, 7))),
-        [
-            "error: DATA/train/masks/1.png holds the value 7 (found: 0, 1, 7), which is none of the 2 "
-            "classes (0 background, 1 crack) and not the ignore value 255. Correct the mask, or name the "
-            'classes in classes.json, with "values" if they are not numbered from 0. '
-            'Its "ignore_index" lists the values that do not count.',
-        ],
+        [error("values", "train/masks/1.png", "value 7", "0, 1, 7", "1 crack")],
     ),
     Case(
         "stray value without classes.json",
         mask(stripes(0, 1, 7)),
         [
-            "error: DATA/train/masks/1.png holds the value 7 (found: 0, 1, 7), which is none of the 2 "
-            "classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name "
-            'the classes in classes.json, with "values" if they are not numbered from 0. '
-            'Its "ignore_index" lists the values that do not count.',
-            "error: The masks of DATA hold the values 0, 1, 7, which is not a binary task. Add "
-            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
-            '"crack"], "ignore_index": 255}.',
+            error("values", "train/masks/1.png", "value 7", "0, 1, 7", "1 foreground"),
+            error("values", ".", "0, 1, 7", "classes.json"),
         ],
     ),
     Case(
         "stray values in every mask",
         masks(stripes(0, 1, 7)),
-        [
-            "error: The masks of DATA hold the values 0, 1, 7, which is not a binary task. Add "
-            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
-            '"crack"], "ignore_index": 255}.',
-        ],
+        [error("values", ".", "0, 1, 7", "classes.json")],
     ),
     Case(
         "many stray values",
         named(TWO, mask(np.arange(192, dtype=np.uint8).reshape(12, 16))),
         [
-            "error: DATA/train/masks/1.png holds the values 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (found: 0, "
-            "1, 2, 3, 4, 5, 6, 7, 8, 9, ...), which are none of the 2 classes (0 background, 1 crack) and "
-            'not the ignore value 255. Correct the mask, or name the classes in classes.json, with "values" '
-            "if they are not numbered from 0. "
-            'Its "ignore_index" lists the values that do not count.',
+            error(
+                "values",
+                "train/masks/1.png",
+                "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...",
+                "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...",
+                "1 crack",
+            )
         ],
     ),
     Case(
         "JPEG masks",
         masks(smooth(), ".jpg"),
         [
-            "error: The masks of DATA hold the values 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, ..., which is not a "
-            "binary task. They look like JPEG-compressed or anti-aliased 0/255 masks; save them as PNG with "
-            "two values only.",
-            lossy(5, "0.jpg"),
+            error("values", ".", "0, 1, 2, 3, 4, 5, 6, 7, 8, 13, ...", "JPEG", "two values"),
+            warning("lossy-masks", "train/masks/0.jpg", "5 of 5", "JPEG", "PNG"),
         ],
     ),
     Case(
         "one JPEG mask",
         jpeg_among_binary,
         [
-            "error: DATA/train/masks/1.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
-            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 foreground) "
-            "and not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
-            "them as PNG with two values only.",
-            "error: The masks of DATA hold the values 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, ..., which is not a "
-            "binary task. They look like JPEG-compressed or anti-aliased 0/255 masks; save them as PNG with "
-            "two values only.",
-            lossy(1, "1.jpg"),
+            error("values", "train/masks/1.jpg", "2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ...", "JPEG", "two values"),
+            error("values", ".", "0, 1, 2, 3, 4, 5, 6, 7, 8, 13, ...", "JPEG", "two values"),
+            warning("lossy-masks", "train/masks/1.jpg", "1 of 5", "JPEG", "PNG"),
         ],
     ),
     Case(
         "JPEG masks of two classes",
         named(TWO, masks(smooth(), ".jpg")),
         [
-            "error: DATA/train/masks/0.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
-            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
-            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
-            "them as PNG with two values only.",
-            "error: DATA/train/masks/1.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
-            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
-            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
-            "them as PNG with two values only.",
-            "error: DATA/train/masks/2.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
-            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
-            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
-            "them as PNG with two values only.",
-            "error: DATA/train/masks/3.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
-            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
-            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
-            "them as PNG with two values only.",
-            "error: DATA/val/masks/0.jpg holds the values 2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ... (found: 0, "
-            "1, 2, 3, 4, 5, 6, 7, 8, 13, ...), which are none of the 2 classes (0 background, 1 crack) and "
-            "not the ignore value 255. They look like JPEG-compressed or anti-aliased 0/255 masks; save "
-            "them as PNG with two values only.",
-            lossy(5, "0.jpg"),
+            *[
+                error("values", path, "2, 3, 4, 5, 6, 7, 8, 13, 19, 20, ...", "JPEG", "two values")
+                for path in (path.replace(".png", ".jpg") for path in MASKS)
+            ],
+            warning("lossy-masks", "train/masks/0.jpg", "5 of 5", "JPEG", "PNG"),
         ],
     ),
     Case(
         "JPEG masks in colour",
         masks(np.dstack([smooth()] * 2 + [smooth() // 2]), ".jpg"),
         [
-            "error: The masks of DATA are in colour (the colours (0, 0, 0), (0, 0, 4), (0, 0, 5), (0, 0, "
-            "7), (0, 1, 0), (0, 2, 0), (0, 3, 0), (0, 3, 2), (1, 0, 0), (1, 0, 2), ...). Add "
-            'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
-            '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
-            lossy(5, "0.jpg"),
+            error(
+                "values",
+                ".",
+                "(0, 0, 0), (0, 0, 4), (0, 0, 5)",
+                "classes.json",
+            ),
+            warning("lossy-masks", "train/masks/0.jpg", "5 of 5", "JPEG", "PNG"),
         ],
     ),
-    Case("JPEG mask of zeros and ones", mask(blocks(), ".jpg", quality=95), [lossy(1, "1.jpg")]),
-    Case("JPEG mask named .png", jpeg_named_png, [lossy(1, "1.png")]),
-    Case("JPEG mask in a TIFF file", mask(blocks(), ".tif", compression="jpeg", quality=95), [lossy(1, "1.tif")]),
-    Case("lossy WebP mask", mask(stripes(1), ".webp", quality=100), [lossy(1, "1.webp")]),
+    Case(
+        "JPEG mask of zeros and ones",
+        mask(blocks(), ".jpg", quality=95),
+        [warning("lossy-masks", "train/masks/1.jpg", "1 of 5", "JPEG", "PNG")],
+    ),
+    Case(
+        "JPEG mask named .png", jpeg_named_png, [warning("lossy-masks", "train/masks/1.png", "1 of 5", "JPEG", "PNG")]
+    ),
+    Case(
+        "JPEG mask in a TIFF file",
+        mask(blocks(), ".tif", compression="jpeg", quality=95),
+        [warning("lossy-masks", "train/masks/1.tif", "1 of 5", "JPEG", "PNG")],
+    ),
+    Case(
+        "lossy WebP mask",
+        mask(stripes(1), ".webp", quality=100),
+        [warning("lossy-masks", "train/masks/1.webp", "1 of 5", "JPEG", "PNG")],
+    ),
     Case("lossless WebP mask", mask(stripes(0, 1), ".webp", lossless=True), []),
     Case(
         "photographs as masks",
@@ -342,88 +283,60 @@ CASES = [
     Case(
         "colours without classes.json",
         masks(coloured((0, 0, 0), RED, BLUE)),
-        [
-            "error: The masks of DATA are in colour (the colours (0, 0, 0), (0, 0, 255), (255, 0, 0)). Add "
-            'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
-            '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
-        ],
+        [error("values", ".", "(0, 0, 0), (0, 0, 255), (255, 0, 0)", "classes.json")],
     ),
     Case(
         "two colours, neither black",
         masks(coloured(GREEN, RED)),
-        [
-            "error: The masks of DATA are in colour (the colours (0, 255, 0), (255, 0, 0)). Add "
-            'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
-            '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
-        ],
+        [error("values", ".", "(0, 255, 0), (255, 0, 0)", "classes.json")],
     ),
     Case(
         "colours that classes.json does not explain",
         named(TWO, masks(coloured((0, 0, 0), RED))),
         [
-            "error: DATA/train/masks/0.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
-            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
-            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
-            "0], ...].",
-            "error: DATA/train/masks/1.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
-            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
-            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
-            "0], ...].",
-            "error: DATA/train/masks/2.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
-            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
-            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
-            "0], ...].",
-            "error: DATA/train/masks/3.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
-            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
-            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
-            "0], ...].",
-            "error: DATA/val/masks/0.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
-            "which is none of the 2 classes (0 background, 1 crack) and not the ignore value 255. Correct "
-            'the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], [255, 0, '
-            "0], ...].",
+            *[
+                error("values", path, "(255, 0, 0)", "found: (0, 0, 0), (255, 0, 0)", "1 crack", '"colors"')
+                for path in MASKS
+            ]
         ],
     ),
     Case(
         "a colour that is no class",
         named(colours_for((0, 0, 0), RED), masks(coloured((0, 0, 0), BLUE))),
         [
-            "error: DATA/train/masks/0.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
-            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
-            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
-            "error: DATA/train/masks/1.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
-            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
-            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
-            "error: DATA/train/masks/2.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
-            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
-            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
-            "error: DATA/train/masks/3.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
-            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
-            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
-            "error: DATA/val/masks/0.png holds the colour (0, 0, 255) (found: (0, 0, 0), (0, 0, 255)), "
-            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
-            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
+            *[
+                error("values", path, "(0, 0, 255)", "found: (0, 0, 0), (0, 0, 255)", "(255, 0, 0) crack", '"colors"')
+                for path in MASKS
+            ]
         ],
     ),
     Case(
         "a colour nearly that of a class",
         named(colours_for((0, 0, 0), RED), nearly_red),
         [
-            "error: DATA/train/masks/1.png holds the colour (254, 0, 0) (found: (0, 0, 0), (254, 0, 0)), "
-            "which is none of the 2 classes ((0, 0, 0) background, (255, 0, 0) crack). Correct the mask, or "
-            'add the missing colours to classes.json: "colors": [[0, 0, 0], [255, 0, 0], ...].',
+            error(
+                "values",
+                "train/masks/1.png",
+                "(254, 0, 0)",
+                "found: (0, 0, 0), (254, 0, 0)",
+                "(255, 0, 0) crack",
+                '"colors"',
+            )
         ],
     ),
     Case(
         "one mask in colour",
         mask(coloured((0, 0, 0), RED)),
         [
-            "error: DATA/train/masks/1.png holds the colour (255, 0, 0) (found: (0, 0, 0), (255, 0, 0)), "
-            "which is none of the 2 classes (0 background, 1 foreground) and not the ignore value 255. "
-            'Correct the mask, or add the colours of the classes to classes.json: "colors": [[0, 0, 0], '
-            "[255, 0, 0], ...].",
-            "error: The masks of DATA are in colour (the colours (0, 0, 0), (1, 1, 1), (255, 0, 0)). Add "
-            'DATA/classes.json that names the classes and their colours, such as {"classes": ["background", '
-            '"crack"], "colors": [[0, 0, 0], [255, 0, 0]]}.',
+            error(
+                "values",
+                "train/masks/1.png",
+                "(255, 0, 0)",
+                "found: (0, 0, 0), (255, 0, 0)",
+                "1 foreground",
+                '"colors"',
+            ),
+            error("values", ".", "(0, 0, 0), (1, 1, 1), (255, 0, 0)", "classes.json"),
         ],
     ),
     Case("grey mask saved in colour", mask(coloured((0, 0, 0), (1, 1, 1))), []),
@@ -433,238 +346,155 @@ CASES = [
         "palettes in another order",
         palettes(indexed(BLUE, RED), indexed(RED, BLUE, values=(1, 0)), indexed(BLUE, RED)),
         [
-            "warning: The index 0 is (0, 0, 255) in the palette of DATA/train/masks/0.png and (255, 0, 0) in that of "
-            "DATA/train/masks/1.png. Of palette masks the indices count, not the colours: check that they mean the "
-            "same in all masks, and save them with one palette.",
+            warning(
+                "different-palettes", "train/masks/1.png", "index 0", "(0, 0, 255)", "(255, 0, 0)", "train/masks/0.png"
+            )
         ],
     ),
     Case(
         "a colour that one palette lacks",
         palettes(indexed(BLUE, RED), indexed(BLUE, GREEN)),
         [
-            "warning: The index 1 is (255, 0, 0) in the palette of DATA/train/masks/0.png and (0, 255, 0) in that of "
-            "DATA/train/masks/1.png. Of palette masks the indices count, not the colours: check that they mean the "
-            "same in all masks, and save them with one palette.",
+            warning(
+                "different-palettes", "train/masks/1.png", "index 1", "(255, 0, 0)", "(0, 255, 0)", "train/masks/0.png"
+            )
         ],
     ),
     Case("2-bit", written(png(16, 12, 2, 0, np.full((12, 4), 0b00010001))), []),
     Case(
         "16 bits in colour",
         written(png(16, 12, 16, 2, np.resize([0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1], (12, 96)))),
-        [
-            "error: DATA/train/masks/1.png is a mask of several channels of 16 bits. Only the upper 8 bits can be "
-            "read. Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.png", "several channels", "16 bits")],
     ),
     Case("1-bit", mask(stripes(0, 1).astype(bool)), []),
     Case("mask with alpha", mask(np.dstack([stripes(0, 1), stripes(0, 255)])), []),
     Case(
         "class only in the alpha channel",
         masks(np.dstack([stripes(0)] * 3 + [stripes(0, 255)])),
-        [
-            "error: The masks of DATA hold only the value 0, so there is nothing to tell apart. Check that "
-            "the masks are the right files, or add a classes.json that names the classes.",
-        ],
+        [error("values", ".", "value 0", "classes.json")],
     ),
     Case("float mask", float_mask(1), []),
     Case(
         "fractions",
         float_mask(0.5),
-        [
-            "error: DATA/train/masks/1.tif is a mask with fractions, but masks must hold class indices. "
-            "Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.tif", "fractions")],
     ),
     Case(
         "NaN",
         float_mask(np.nan),
-        [
-            "error: DATA/train/masks/1.tif is a mask with NaN or infinite values, but masks must hold class "
-            "indices. Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.tif", "NaN")],
     ),
     Case(
         "infinity",
         float_mask(np.inf),
-        [
-            "error: DATA/train/masks/1.tif is a mask with NaN or infinite values, but masks must hold class "
-            "indices. Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.tif", "NaN")],
     ),
     Case(
         "huge float",
         float_mask(1e30),
-        [
-            "error: DATA/train/masks/1.tif is a mask with the value 1000000015047466219876688855040, but "
-            "class indices lie between 0 and 65535. Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.tif", "value 1000000015047466219876688855040", "65535")],
     ),
     Case(
         "negative float",
         float_mask(-1),
-        [
-            "error: DATA/train/masks/1.tif is a mask with the value -1, but class indices lie between 0 and "
-            "65535. Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.tif", "value -1", "65535")],
     ),
     Case(
         "negative int",
         mask(stripes(0, -1, kind=np.int32), ".tif"),
-        [
-            "error: DATA/train/masks/1.tif is a mask with the value -1, but class indices lie between 0 and "
-            "65535. Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.tif", "value -1", "65535")],
     ),
     Case(
         "16-bit values beyond the classes",
         mask(stripes(0, 1, 40000, kind=np.uint16)),
         [
-            "error: DATA/train/masks/1.png holds the value 40000 (found: 0, 1, 40000), which is none of the "
-            "2 classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name "
-            'the classes in classes.json, with "values" if they are not numbered from 0. '
-            'Its "ignore_index" lists the values that do not count.',
-            "error: The masks of DATA hold the values 0, 1, 40000, which is not a binary task. Add "
-            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
-            '"crack"], "ignore_index": 255}.',
+            error("values", "train/masks/1.png", "value 40000", "0, 1, 40000", "1 foreground"),
+            error("values", ".", "0, 1, 40000", "classes.json"),
         ],
     ),
     Case(
         "32-bit values beyond the classes",
         mask(stripes(0, 1, 10**6, kind=np.int32), ".tif"),
         [
-            "error: DATA/train/masks/1.tif holds the value 1000000 (found: 0, 1, 1000000), which is none of "
-            "the 2 classes (0 background, 1 foreground) and not the ignore value 255. Correct the mask, or "
-            'name the classes in classes.json, with "values" if they are not numbered from 0. '
-            'Its "ignore_index" lists the values that do not count.',
-            "error: The masks of DATA hold the values 0, 1, 1000000, which is not a binary task. Add "
-            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
-            '"crack"], "ignore_index": 255}.',
+            error("values", "train/masks/1.tif", "value 1000000", "0, 1, 1000000", "1 foreground"),
+            error("values", ".", "0, 1, 1000000", "classes.json"),
         ],
     ),
     Case(
         "32-bit value that looks like a colour",
         mask(stripes(0, 1 << 24, kind=np.int32), ".tif"),
-        [
-            "error: DATA/train/masks/1.tif is a mask with the value 16777216, but class indices lie between "
-            "0 and 65535. Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.tif", "value 16777216", "65535")],
     ),
     Case(
         "CMYK mask",
         mask(Image.fromarray(noise(1)).convert("CMYK"), ".tif"),
-        [
-            "error: DATA/train/masks/1.tif is a mask in the colour space CMYK, but masks must be grey or "
-            "RGB. Save it as an 8-bit or 16-bit PNG of class indices.",
-        ],
+        [error("unreadable", "train/masks/1.tif", "CMYK")],
     ),
     Case(
         "all empty",
         masks(stripes(0)),
-        [
-            "error: The masks of DATA hold only the value 0, so there is nothing to tell apart. Check that "
-            "the masks are the right files, or add a classes.json that names the classes.",
-        ],
+        [error("values", ".", "value 0", "classes.json")],
     ),
     Case(
         "all full",
         masks(stripes(255)),
-        [
-            "error: The masks of DATA hold only the value 255, so there is nothing to tell apart. Check "
-            "that the masks are the right files, or add a classes.json that names the classes.",
-        ],
+        [error("values", ".", "value 255", "classes.json")],
     ),
     Case(
         "one class only",
         named(THREE, masks(stripes(1))),
-        [
-            "error: The masks of the split 'train' of DATA hold only road, so there is nothing to learn. "
-            "Check the masks.",
-            "warning: The split 'val' of DATA has no pixel of sky, car, so they can be neither learned nor "
-            "scored there.",
-        ],
+        [error("absent-class", ".", "train", "only road"), warning("absent-class", ".", "val", "sky, car")],
     ),
     Case(
         "named classes, all empty",
         named(TWO, masks(stripes(0))),
-        [
-            "error: The masks of the split 'train' of DATA hold only background, so there is nothing to "
-            "learn. Check the masks.",
-            "warning: The split 'val' of DATA has no pixel of crack, so it can be neither learned nor scored there.",
-        ],
+        [error("absent-class", ".", "train", "only background"), warning("absent-class", ".", "val", "crack")],
     ),
     Case(
         "everything ignored",
         named(THREE, masks(stripes(255))),
-        [
-            "error: All pixels in the masks of the split 'train' of DATA are ignored. Check the masks and "
-            "the ignore value.",
-            "error: All pixels in the masks of the split 'val' of DATA are ignored. Check the masks and the "
-            "ignore value.",
-        ],
+        [error("absent-class", ".", "train", "ignored"), error("absent-class", ".", "val", "ignored")],
     ),
     Case(
         "everything ignored in one mask",
         named(THREE, one_ignored),
-        [
-            "warning: DATA/train/masks/1.png holds nothing but ignored pixels. Leave the image out, or "
-            "correct the mask.",
-        ],
+        [warning("ignored-mask", "train/masks/1.png", "ignored")],
     ),
     Case(
         "everything ignored in the validation split",
         named({**TWO, "ignore_index": 9}, in_val(stripes(9))),
-        [
-            "error: All pixels in the masks of the split 'val' of DATA are ignored. Check the masks and the "
-            "ignore value.",
-        ],
+        [error("absent-class", ".", "val", "ignored")],
     ),
     Case("empty masks among others", mask(stripes(0)), []),
     Case(
         "0/255 among 0/1",
         two_kinds,
-        [
-            "warning: 1 of 5 masks of DATA are 0/255 (the first is DATA/train/masks/1.png) and the others "
-            "0/1, so that 255 is ignored. If it is foreground, save all masks alike.",
-        ],
+        [warning("mixed-masks", "train/masks/1.png", "1 of 5", "0/255", "0/1")],
     ),
     Case(
         "other classes in the validation split",
         in_val(stripes(0, 1, 2)),
         [
-            "error: DATA/val/masks/0.png holds the value 2 (found: 0, 1, 2), which is none of the 2 classes "
-            "(0 background, 1 foreground) and not the ignore value 255. Correct the mask, or name the "
-            'classes in classes.json, with "values" if they are not numbered from 0. '
-            'Its "ignore_index" lists the values that do not count.',
-            "error: The masks of DATA hold the values 0, 1, 2, which is not a binary task. Add "
-            'DATA/classes.json that names the classes. It should look like {"classes": ["background", '
-            '"crack"], "ignore_index": 255}.',
+            error("values", "val/masks/0.png", "value 2", "0, 1, 2", "1 foreground"),
+            error("values", ".", "0, 1, 2", "classes.json"),
         ],
     ),
     Case(
         "other named classes in the validation split",
         named(TWO, in_val(stripes(0, 1, 2))),
-        [
-            "error: DATA/val/masks/0.png holds the value 2 (found: 0, 1, 2), which is none of the 2 classes "
-            "(0 background, 1 crack) and not the ignore value 255. Correct the mask, or name the classes in "
-            'classes.json, with "values" if they are not numbered from 0. '
-            'Its "ignore_index" lists the values that do not count.',
-        ],
+        [error("values", "val/masks/0.png", "value 2", "0, 1, 2", "1 crack")],
     ),
     Case(
         "no foreground in the validation split",
         named(TWO, in_val(stripes(0))),
-        [
-            "warning: The split 'val' of DATA has no pixel of crack, so it can be neither learned nor scored there.",
-        ],
+        [warning("absent-class", ".", "val", "crack")],
     ),
     Case(
         "0/255 in the validation split",
         in_val(stripes(0, 255)),
         [
-            "warning: 1 of 5 masks of DATA are 0/255 (the first is DATA/val/masks/0.png) and the others "
-            "0/1, so that 255 is ignored. If it is foreground, save all masks alike.",
-            "warning: The split 'val' of DATA has no pixel of foreground, so it can be neither learned nor "
-            "scored there.",
+            warning("mixed-masks", "val/masks/0.png", "1 of 5", "0/255", "0/1"),
+            warning("absent-class", ".", "val", "foreground"),
         ],
     ),
 ]

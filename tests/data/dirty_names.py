@@ -4,7 +4,7 @@ import os
 import shutil
 import unicodedata
 
-from tests.data.dirty import Case, Data, noise, put, save, stripes
+from tests.data.dirty import Case, Data, error, noise, put, refused, save, stripes, warning
 
 
 def renamed(name: str):
@@ -185,159 +185,114 @@ CASES = [
     Case(
         "no mask",
         lambda data: data.mask().unlink(),
-        [
-            "error: DATA/train/images/1.png has no mask. Add DATA/train/masks/1.png or remove the image.",
-        ],
+        [error("missing-pair", "train/images/1.png", "no mask", "Add", "train/masks/1.png")],
     ),
     Case(
         "no image",
         lambda data: data.image().unlink(),
-        [
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
-        ],
+        [error("missing-pair", "train/masks/1.png", "no image", "train/images")],
     ),
     Case(
         "no masks at all",
         emptied("train/masks"),
         [
-            "error: DATA/train/images/0.png has no mask. Add DATA/train/masks/0.png or remove the image.",
-            "error: DATA/train/images/1.png has no mask. Add DATA/train/masks/1.png or remove the image.",
-            "error: DATA/train/images/2.png has no mask. Add DATA/train/masks/2.png or remove the image.",
-            "error: DATA/train/images/3.png has no mask. Add DATA/train/masks/3.png or remove the image.",
+            error("missing-pair", "train/images/0.png", "no mask", "Add", "train/masks/0.png"),
+            error("missing-pair", "train/images/1.png", "no mask", "Add", "train/masks/1.png"),
+            error("missing-pair", "train/images/2.png", "no mask", "Add", "train/masks/2.png"),
+            error("missing-pair", "train/images/3.png", "no mask", "Add", "train/masks/3.png"),
         ],
     ),
     Case(
         "no images at all",
         emptied("train/images"),
         [
-            "error: DATA/train/masks/0.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
-            "error: DATA/train/masks/2.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
-            "error: DATA/train/masks/3.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
+            *[
+                error("missing-pair", path, "no image", "train/images")
+                for path in ("train/masks/0.png", "train/masks/1.png", "train/masks/2.png", "train/masks/3.png")
+            ]
         ],
     ),
     Case(
         "no files in the validation split",
         lambda data: (emptied("val/images")(data), emptied("val/masks")(data)),
-        [
-            "error: The split 'val' of DATA is empty. Add samples to it.",
-        ],
+        [error("empty-split", ".", "val", "empty")],
     ),
     Case(
         "no masks folder",
         without("train/masks"),
-        [
-            "refused: DATA/train has no folder called masks. Add one mask per image there, of the same stem.",
-        ],
+        [refused("train", "masks", "Add")],
     ),
     Case(
         "no images folder",
         without("train/images"),
-        [
-            "error: DATA/train has no folder called images. Add one.",
-        ],
+        [error("empty-split", "train", "images", "Add")],
     ),
     Case(
         "no images folder in val",
         without("val/images"),
-        [
-            "error: DATA/val has no folder called images. Add one.",
-        ],
+        [error("empty-split", "val", "images", "Add")],
     ),
     Case(
         "no masks folder in val",
         without("val/masks"),
-        [
-            "refused: DATA/val has no folder called masks. Add one mask per image there, of the same stem.",
-        ],
+        [refused("val", "masks", "Add")],
     ),
     Case(
         "no folders but the root",
         without("train", "val"),
-        [
-            "refused: DATA has no data set layout that is known. Expected {train,val,test}/{images,masks}/, "
-            "or images/ and masks/, or train.csv with columns image,label, or COCO annotations, or a saved "
-            "Hugging Face data set.",
-        ],
+        [refused(".", "{train,val,test}/{images,masks}/", "train.csv", "COCO")],
     ),
     Case("no train split", without("train"), []),
     Case(
         "masks folder of another name",
         all_moved("masks", "labels"),
-        [
-            "refused: DATA/train has no folder called masks. Rename DATA/train/labels to masks.",
-        ],
+        [refused("train", "masks", "Rename", "to masks", "train/labels")],
     ),
     Case(
         "images folder of another name",
         all_moved("images", "imgs"),
-        [
-            "refused: DATA has no data set layout that is known. Rename DATA/train/imgs to images.",
-        ],
+        [refused(".", "Rename", "to images", "train/imgs")],
     ),
     Case(
         "capital letters",
         all_moved("images", "Images"),
-        [
-            "refused: DATA has no data set layout that is known. Rename DATA/train/Images to images.",
-        ],
+        [refused(".", "Rename", "to images", "train/Images")],
     ),
     Case(
         "capital letters in the name of the masks",
         all_moved("masks", "Masks"),
-        [
-            "refused: DATA/train has no folder called masks. Rename DATA/train/Masks to masks.",
-        ],
+        [refused("train", "masks", "Rename", "to masks", "train/Masks")],
     ),
     Case(
         "capital letters in one split",
         moved("val/images", "val/IMAGES"),
-        [
-            "error: DATA/val has no folder called images. Rename DATA/val/IMAGES to images.",
-        ],
+        [error("empty-split", "val", "images", "Rename", "to images", "val/IMAGES")],
     ),
     Case(
         "capital letters without splits",
         undivided_in_capitals,
-        [
-            "refused: DATA has no data set layout that is known. Rename DATA/Images to images.",
-        ],
+        [refused(".", "Rename", "to images", "Images")],
     ),
     Case(
         "splits of other names",
         splits_called({"train": "Train", "val": "Validation"}),
-        [
-            "refused: DATA has no data set layout that is known. Rename DATA/Train to train, and the other splits "
-            "likewise (train, val, test).",
-        ],
+        [refused(".", "Rename", "to train", "Train")],
     ),
     Case(
         "images above splits",
         kinds_above_splits,
-        [
-            "refused: DATA has no data set layout that is known. Move DATA/images/train to "
-            "DATA/train/images, DATA/masks/train to DATA/train/masks, and the other splits likewise.",
-        ],
+        [refused(".", "DATA/images/train to DATA/train/images", "DATA/masks/train to DATA/train/masks")],
     ),
     Case(
         "split of another name",
         moved("val", "valid"),
-        [
-            "warning: DATA/valid is not used. Rename it to val if it is the val split.",
-        ],
+        [warning("unused-folder", "valid", "Rename", "val")],
     ),
     Case("one sample", one_sample, []),
     Case(
         "a file in the place of the masks",
         a_file_as("train/masks"),
-        [
-            "refused: DATA/train has no folder called masks. Add one mask per image there, of the same stem.",
-        ],
+        [refused("train", "masks", "Add")],
     ),
     Case("a file in the place of a split", a_file_as("val"), []),
     Case("unicode", renamed("Bäume 日本 🌳"), []),
@@ -351,18 +306,16 @@ CASES = [
         "name that is not UTF-8",
         not_utf8,
         [
-            "error: DATA/train/images/\\xff.png has a name that is not UTF-8. Rename the file.",
-            "error: DATA/train/masks/\\xff.png has a name that is not UTF-8. Rename the file.",
+            error("unreadable", "train/images/\\xff.png", "UTF-8", "Rename"),
+            error("unreadable", "train/masks/\\xff.png", "UTF-8", "Rename"),
         ],
     ),
     Case(
         "name that is not UTF-8 and has no ending",
         lambda data: data.image().rename(os.fsdecode(os.fsencode(data.image().parent) + b"/\xff")),
         [
-            "warning: DATA/train/images/\\xff is in a format that is not read (no ending). Save as PNG, JPEG, TIFF, "
-            "BMP or WebP, with that ending.",
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
+            warning("unused-file", "train/images/\\xff", "no ending"),
+            error("missing-pair", "train/masks/1.png", "no image", "train/images"),
         ],
     ),
     Case("accents written in two ways", composed, []),
@@ -370,100 +323,76 @@ CASES = [
     Case(
         "stems that differ in case",
         lambda data: (renamed("a")(data), data.image("a.png").rename(data.image("A.png"))),
-        [
-            "error: DATA/train/images/A.png has no mask. Rename DATA/train/masks/a.png to A.png if that is its mask.",
-        ],
+        [error("missing-pair", "train/images/A.png", "no mask", "Rename", "to A.png", "train/masks/a.png")],
     ),
     Case(
         "masks with an ending",
         with_endings,
-        [
-            "refused: DATA holds no usable sample. DATA/train/images/0.png has no mask. Rename "
-            "DATA/train/masks/0_mask.png to 0.png if that is its mask.",
-        ],
+        [refused(".", "Rename", "to 0.png", "train/images/0.png", "train/masks/0_mask.png")],
     ),
     Case("link", linked(lambda data, aside: aside), []),
     Case(
         "dangling link",
         linked(lambda data, aside: data.root / "gone.png"),
         [
-            "error: DATA/train/images/1.png is a link to DATA/gone.png, where there is no file. Put the "
-            "file there, or remove the link.",
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
+            error("unreadable", "train/images/1.png", "link", "gone.png"),
+            error("missing-pair", "train/masks/1.png", "no image", "train/images"),
         ],
     ),
     Case(
         "link to itself",
         linked(lambda data, aside: data.image()),
         [
-            "error: DATA/train/images/1.png is a link to DATA/train/images/1.png, where there is no file. "
-            "Put the file there, or remove the link.",
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
+            error("unreadable", "train/images/1.png", "link"),
+            error("missing-pair", "train/masks/1.png", "no image", "train/images"),
         ],
     ),
     Case(
         "link to a folder",
         linked(lambda data, aside: data.root / "val"),
         [
-            "warning: DATA/train/images/1.png is a folder and is not used. Move its files into "
-            "DATA/train/images, or list them in a CSV file.",
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
+            warning("unused-folder", "train/images/1.png", "folder", "Move"),
+            error("missing-pair", "train/masks/1.png", "no image", "train/images"),
         ],
     ),
     Case(
         "dangling link as mask",
         lambda data: (data.mask().unlink(), data.mask().symlink_to(data.root / "gone.png")),
         [
-            "error: DATA/train/masks/1.png is a link to DATA/gone.png, where there is no file. Put the file "
-            "there, or remove the link.",
-            "error: DATA/train/images/1.png has no mask. Add DATA/train/masks/1.png or remove the image.",
+            error("unreadable", "train/masks/1.png", "link", "gone.png"),
+            error("missing-pair", "train/images/1.png", "no mask", "Add", "train/masks/1.png"),
         ],
     ),
     Case("linked folder", linked_folder, []),
     Case(
         "loop of folders",
         loop_of_folders,
-        [
-            "warning: DATA/train/images/again is a folder and is not used. Move its files into "
-            "DATA/train/images, or list them in a CSV file.",
-        ],
+        [warning("unused-folder", "train/images/again", "folder", "Move")],
     ),
     Case(
         "folder in the place of an image",
         folder_as_image,
         [
-            "warning: DATA/train/images/1.png is a folder and is not used. Move its files into "
-            "DATA/train/images, or list them in a CSV file.",
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
+            warning("unused-folder", "train/images/1.png", "folder", "Move"),
+            error("missing-pair", "train/masks/1.png", "no image", "train/images"),
         ],
     ),
     Case(
         "folder named like an image",
         extra_folder_as_image,
-        [
-            "warning: DATA/train/images/9.png is a folder and is not used. Move its files into "
-            "DATA/train/images, or list them in a CSV file.",
-        ],
+        [warning("unused-folder", "train/images/9.png", "folder", "Move")],
     ),
     Case(
         "pipe named like an image",
         lambda data: os.mkfifo(data.image("9.png")),
-        [
-            "error: DATA/train/images/9.png is no regular file. Remove it.",
-        ],
+        [error("unreadable", "train/images/9.png", "regular file")],
     ),
     Case(
         "nested folders",
         nested,
         [
-            "warning: DATA/train/images/site is a folder and is not used. Move its files into "
-            "DATA/train/images, or list them in a CSV file.",
-            "warning: DATA/train/masks/site is a folder and is not used. Move its files into "
-            "DATA/train/masks, or list them in a CSV file.",
+            warning("unused-folder", "train/images/site", "folder", "Move"),
+            warning("unused-folder", "train/masks/site", "folder", "Move"),
         ],
     ),
     Case("hidden files", litter, []),
@@ -471,84 +400,57 @@ CASES = [
         "formats that are not read",
         other_formats,
         [
-            "warning: DATA/train/images/1.gif and 1 other file there are in a format that is not read (.gif, "
-            ".heic). Save as PNG, JPEG, TIFF, BMP or WebP.",
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
-            "error: DATA/train/masks/2.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
+            warning("unused-file", "train/images/1.gif", "1 other", ".gif, .heic"),
+            error("missing-pair", "train/masks/1.png", "no image", "train/images"),
+            error("missing-pair", "train/masks/2.png", "no image", "train/images"),
         ],
     ),
     Case(
         "images of endings that are not read",
         with_suffix("images", ".svs"),
-        [
-            "refused: DATA holds no usable sample. DATA/train/images/0.svs and 3 other files there are in a format "
-            "that is not read (.svs). Save as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [refused(".", "3 other", ".svs", "train/images/0.svs")],
     ),
     Case(
         "images of an ending that nobody knows",
         with_suffix("images", ".xyz"),
-        [
-            "refused: DATA holds no usable sample. DATA/train/images/0.xyz and 3 other files there are in a format "
-            "that is not read (.xyz). Save as PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [refused(".", "3 other", ".xyz", "train/images/0.xyz")],
     ),
     Case(
         "masks without ending",
         with_suffix("masks", ""),
-        [
-            "refused: DATA holds no usable sample. DATA/train/masks/0 and 3 other files there are in a format "
-            "that is not read (no ending). Save as PNG, JPEG, TIFF, BMP or WebP, with that ending.",
-        ],
+        [refused(".", "3 other", "no ending", "train/masks/0")],
     ),
     Case(
         "one image without ending",
         lambda data: data.image().rename(data.image("1")),
         [
-            "warning: DATA/train/images/1 is in a format that is not read (no ending). Save as PNG, JPEG, TIFF, BMP "
-            "or WebP, with that ending.",
-            "error: DATA/train/masks/1.png has no image. Add an image of that stem to DATA/train/images or "
-            "remove the mask.",
+            warning("unused-file", "train/images/1", "no ending"),
+            error("missing-pair", "train/masks/1.png", "no image", "train/images"),
         ],
     ),
     Case(
         "two images of one stem",
         same_stem,
-        [
-            "error: DATA/train/images/1.png and 1.jpg in the same folder share a stem. Keep one of them.",
-        ],
+        [error("duplicate-stem", "train/images/1.png", "1.jpg", "stem")],
     ),
     Case(
         "two masks of one stem",
         same_stem_masks,
-        [
-            "error: DATA/train/masks/1.tif and 1.png in the same folder share a stem. Keep one of them.",
-        ],
+        [error("duplicate-stem", "train/masks/1.tif", "1.png", "stem")],
     ),
     Case(
         "one image twice",
         copied(("0.png", "train"), ("1.png", "train")),
-        [
-            "warning: DATA/train/images/1.png is the same image as DATA/train/images/0.png. Remove one of "
-            "them unless it is meant to count twice.",
-        ],
+        [warning("duplicate-image", "train/images/1.png", "same image", "train/images/0.png")],
     ),
     Case(
         "one image in two splits",
         copied(("0.png", "train"), ("0.png", "val")),
-        [
-            "error: DATA/val/images/0.png in val is the same image as DATA/train/images/0.png in train, so "
-            "scores would be too good. Remove one of them.",
-        ],
+        [error("duplicate-image", "val/images/0.png", "in val", "in train", "same image", "train/images/0.png")],
     ),
     Case(
         "test images without masks",
         unlabelled_test,
-        [
-            "warning: DATA/test has no folder called masks. Add one mask per image there, of the same stem. "
-            "The split is left out.",
-        ],
+        [warning("missing-pair", "test", "masks", "left out")],
     ),
 ]

@@ -2,7 +2,7 @@
 
 import shutil
 
-from tests.data.dirty import Case, Data
+from tests.data.dirty import Case, Data, error, refused, warning
 
 
 def only_tables(spoil):
@@ -52,74 +52,49 @@ BESIDE_FOLDERS = [
     Case(
         "a table of something else beside folders",
         table("epoch,loss\n1,0.5\n"),
-        [
-            "warning: DATA/train.csv is not used, because its first line does not name the columns image "
-            "and label in UTF-8. Correct it, or remove the file.",
-        ],
+        [warning("unused-file", "train.csv", "first line", "image", "label")],
     ),
     Case(
         "a table without labels beside folders",
         table("image\npool/images/0.png\n"),
-        [
-            "warning: DATA/train.csv is not used, because its first line does not name the columns image "
-            "and label in UTF-8. Correct it, or remove the file.",
-        ],
+        [warning("unused-file", "train.csv", "first line", "image", "label")],
     ),
     Case(
         "a table in UTF-16 beside folders",
         table(HEAD, "utf-16"),
-        [
-            "warning: DATA/train.csv is not used, because its first line does not name the columns image "
-            "and label in UTF-8. Correct it, or remove the file.",
-        ],
+        [warning("unused-file", "train.csv", "first line", "image", "label")],
     ),
 ]
 CASES = [
     Case(
         "missing columns",
         table("file,mask\na,b\n"),
-        [
-            "refused: DATA/train.csv lacks the columns image and label (found: file, mask). Its first line "
-            "must be image,label.",
-        ],
+        [refused("train.csv", "image and label", "found: file, mask")],
     ),
     Case(
         "no label column",
         table("image\npool/images/0.png\n"),
-        [
-            "refused: DATA/train.csv lacks the column label (found: image). Its first line must be image,label.",
-        ],
+        [refused("train.csv", "label", "found: image")],
     ),
     Case(
         "no header",
         table("".join(ROWS)),
-        [
-            "refused: DATA/train.csv lacks the columns image and label (found: pool/images/0.png, "
-            "pool/masks/0.png). Its first line must be image,label.",
-        ],
+        [refused("train.csv", "image and label", "found: pool/images/0.png, pool/masks/0.png")],
     ),
     Case(
         "empty CSV",
         table(""),
-        [
-            "refused: DATA/train.csv lacks the columns image and label (found: none). Its first line must "
-            "be image,label.",
-        ],
+        [refused("train.csv", "image and label", "found: none")],
     ),
     Case(
         "blank CSV",
         table("\n\n"),
-        [
-            "refused: DATA/train.csv lacks the columns image and label (found: none). Its first line must "
-            "be image,label.",
-        ],
+        [refused("train.csv", "image and label", "found: none")],
     ),
     Case(
         "header only",
         table(HEAD),
-        [
-            "refused: DATA holds no usable sample. DATA/train.csv lists no image. Add rows below its first line.",
-        ],
+        [refused(".", "no image", "train.csv")],
     ),
     Case("byte order mark", table(HEAD + "".join(ROWS), "utf-8-sig"), []),
     Case("semicolons", table((HEAD + "".join(ROWS)).replace(",", ";")), []),
@@ -134,197 +109,156 @@ CASES = [
         "paths of another computer",
         table(HEAD + "C:\\data\\0.png,C:\\data\\0m.png\n" + ROWS[1] + ROWS[2]),
         [
-            "error: DATA/train.csv line 2 names DATA/C:\\data\\0.png, which does not exist. Paths are "
-            "relative to the CSV file or absolute.",
-            "error: DATA/train.csv line 2 names DATA/C:\\data\\0m.png, which does not exist. Paths are "
-            "relative to the CSV file or absolute.",
+            error("missing-pair", "C:\\data\\0.png", "line 2", "C:\\data\\0.png", "not exist", "train.csv"),
+            error("missing-pair", "C:\\data\\0m.png", "line 2", "C:\\data\\0m.png", "not exist", "train.csv"),
         ],
     ),
     Case(
         "UTF-16",
         table(HEAD + "".join(ROWS), "utf-16"),
-        [
-            "refused: DATA/train.csv is not UTF-8 text. Save it as CSV in UTF-8.",
-        ],
+        [refused("train.csv", "UTF-8")],
     ),
     Case(
         "Latin-1",
         table(HEAD + "bäume.png,m.png\n", "latin-1"),
-        [
-            "refused: DATA/train.csv is not UTF-8 text. Save it as CSV in UTF-8.",
-        ],
+        [refused("train.csv", "UTF-8")],
     ),
     Case(
         "duplicate row",
         table(HEAD + "".join(ROWS) + ROWS[0]),
-        [
-            "warning: DATA/train.csv line 6 lists DATA/pool/images/0.png again (first in line 2). Remove "
-            "one of the two rows.",
-        ],
+        [warning("duplicate-image", "pool/images/0.png", "line 6", "line 2", "again", "train.csv")],
     ),
     Case(
         "one image with two masks",
         table(HEAD + "".join(ROWS) + "pool/images/0.png,pool/masks/1.png\n"),
         [
-            "warning: DATA/train.csv line 6 lists DATA/pool/images/0.png again (first in line 2). Remove "
-            "one of the two rows.",
-            "warning: DATA/train.csv gives the mask DATA/pool/masks/1.png to 2 images. Give each image its own mask.",
+            warning("duplicate-image", "pool/images/0.png", "line 6", "line 2", "again", "train.csv"),
+            warning("shared-mask", "pool/masks/1.png", "2 images", "train.csv"),
         ],
     ),
     Case(
         "a row too short",
         table(HEAD + ROWS[0] + "pool/images/1.png\n" + ROWS[2]),
-        [
-            "error: DATA/train.csv line 3 has no label. Fill it in or remove the row.",
-        ],
+        [error("missing-pair", "train.csv", "line 3", "no label")],
     ),
     Case("a row too long", table(HEAD + ROWS[0] + ROWS[1].strip() + ",more\n" + ROWS[2]), []),
     Case(
         "a row without image",
         table(HEAD + ROWS[0] + ",pool/masks/1.png\n" + ROWS[2]),
-        [
-            "error: DATA/train.csv line 3 has no image. Fill it in or remove the row.",
-        ],
+        [error("missing-pair", "train.csv", "line 3", "no image")],
     ),
     Case(
         "an unclosed quote",
         table(HEAD + '"pool/images/0.png,pool/masks/0.png\n' + "".join(ROWS[1:])),
-        [
-            "refused: DATA holds no usable sample. DATA/train.csv line 5 ends a cell that goes over several "
-            "lines. Close the quote, or remove it.",
-        ],
+        [refused(".", "line 5", "quote", "train.csv")],
     ),
     Case(
         "a file that is missing",
         table(HEAD + ROWS[0] + "pool/images/9.png,pool/masks/9.png\n" + ROWS[2]),
         [
-            "error: DATA/train.csv line 3 names DATA/pool/images/9.png, which does not exist. Paths are "
-            "relative to the CSV file or absolute.",
-            "error: DATA/train.csv line 3 names DATA/pool/masks/9.png, which does not exist. Paths are "
-            "relative to the CSV file or absolute.",
+            error("missing-pair", "pool/images/9.png", "line 3", "pool/images/9.png", "not exist", "train.csv"),
+            error("missing-pair", "pool/masks/9.png", "line 3", "pool/masks/9.png", "not exist", "train.csv"),
         ],
     ),
     Case(
         "a folder in a cell",
         table(HEAD + ROWS[0] + "pool/images,pool/masks/1.png\n" + ROWS[2]),
-        [
-            "error: DATA/train.csv line 3 names DATA/pool/images, which is a folder. Name a file.",
-        ],
+        [error("missing-pair", "pool/images", "line 3", "folder", "train.csv")],
     ),
     Case(
         "a very long cell",
         table(HEAD + ROWS[0] + "x" * 5000 + ".png,pool/masks/1.png\n" + ROWS[2]),
         [
-            f"error: DATA/train.csv line 3 names DATA/{'x' * 200}..., which does not exist. Paths are relative to the "
-            "CSV file or absolute."
+            error(
+                "missing-pair",
+                "x" * 5000 + ".png",
+                "line 3",
+                "x" * 200 + "...",
+                "not exist",
+                "train.csv",
+            )
         ],
     ),
     Case(
         "a NUL byte",
         table(HEAD + ROWS[0] + "pool/im\0ages/1.png,pool/masks/1.png\n" + ROWS[2]),
         [
-            "error: DATA/train.csv line 3 names DATA/pool/im\\x00ages/1.png, which does not exist. Paths are "
-            "relative to the CSV file or absolute.",
+            error(
+                "missing-pair", "pool/im\u0000ages/1.png", "line 3", "pool/im\\x00ages/1.png", "not exist", "train.csv"
+            )
         ],
     ),
     Case(
         "image and label swapped",
         table("label,image\n" + "".join(ROWS)),
         [
-            "error: The masks of DATA are in colour (the colours (0, 53, 197), (0, 90, 237), (0, 177, 137), "
-            "(1, 27, 135), (1, 43, 139), (1, 96, 7), (1, 144, 96), (1, 195, 232), (2, 108, 79), (2, 223, "
-            "59), ...). They look like JPEG-compressed colours; save the masks as PNG with one colour per "
-            "class.",
-            "warning: DATA/pool/masks/1.png is the same image as DATA/pool/masks/0.png. Remove one of them "
-            "unless it is meant to count twice.",
-            "warning: DATA/pool/masks/2.png is the same image as DATA/pool/masks/0.png. Remove one of them "
-            "unless it is meant to count twice.",
-            "warning: DATA/pool/masks/3.png is the same image as DATA/pool/masks/0.png. Remove one of them "
-            "unless it is meant to count twice.",
+            error(
+                "values",
+                ".",
+                "(0, 53, 197), (0, 90, 237)",
+                "JPEG",
+            ),
+            *[
+                warning("duplicate-image", path, "same image", "pool/masks/0.png")
+                for path in ("pool/masks/1.png", "pool/masks/2.png", "pool/masks/3.png")
+            ],
         ],
     ),
     Case(
         "image as its own label",
         table(HEAD + "".join(f"pool/images/{i}.png,pool/images/{i}.png\n" for i in range(4))),
-        [
-            "refused: DATA holds no usable sample. DATA/train.csv line 2 names DATA/pool/images/0.png as image and as "
-            "label. Name its mask as label.",
-        ],
+        [refused(".", "line 2", "image", "label", "train.csv", "pool/images/0.png")],
     ),
     Case(
         "an image as its own label, by another name",
         same_file,
-        [
-            "error: DATA/train.csv line 3 names DATA/link.png as image and as label. Name its mask as label.",
-        ],
+        [error("missing-pair", "link.png", "line 3", "image", "label", "train.csv")],
     ),
     Case(
         "one mask for all images",
         table(HEAD + "".join(f"pool/images/{i}.png,pool/masks/0.png\n" for i in range(4))),
-        [
-            "warning: DATA/train.csv gives the mask DATA/pool/masks/0.png to 4 images. Give each image its own mask.",
-        ],
+        [warning("shared-mask", "pool/masks/0.png", "4 images", "train.csv")],
     ),
     Case(
         "two masks for two images each",
         table(HEAD + "".join(f"pool/images/{i}.png,pool/masks/{i % 2}.png\n" for i in range(4))),
-        [
-            "warning: DATA/train.csv gives the mask DATA/pool/masks/0.png to 2 images (and 1 more mask to several). "
-            "Give each image its own mask.",
-        ],
+        [warning("shared-mask", "pool/masks/0.png", "2 images", "1 more", "train.csv")],
     ),
     Case(
         "column twice",
         table("image,label,image\n" + "".join(row.strip() + ",x.png\n" for row in ROWS)),
-        [
-            "refused: DATA/train.csv has the column image more than once. Keep one of them.",
-        ],
+        [refused("train.csv", "column image", "more than once")],
     ),
     Case("path outside", outside, []),
     Case(
         "path that differs in case",
         case_differs,
-        [
-            "error: DATA/train.csv line 3 names DATA/pool/Images/1.png, which does not exist. Paths are "
-            "relative to the CSV file or absolute.",
-        ],
+        [error("missing-pair", "pool/Images/1.png", "line 3", "pool/Images/1.png", "not exist", "train.csv")],
     ),
     Case(
         "a text file as label",
         text_as_label,
-        [
-            "error: DATA/a.txt is not an image in a known format. Use PNG, JPEG, TIFF, BMP or WebP.",
-        ],
+        [error("unreadable", "a.txt", "known format")],
     ),
     Case(
         "same image in train and val",
         with_val(HEAD + "".join(ROWS), HEAD + ROWS[0]),
-        [
-            "error: DATA/pool/images/0.png in val is the same image as DATA/pool/images/0.png in train, so "
-            "scores would be too good. Remove one of them.",
-        ],
+        [error("duplicate-image", "pool/images/0.png", "in val", "in train", "same image")],
     ),
     Case(
         "validation table broken",
         with_val(HEAD + "".join(ROWS), "a,b\n1,2\n"),
-        [
-            "refused: DATA/val.csv lacks the columns image and label (found: a, b). Its first line must be "
-            "image,label.",
-        ],
+        [refused("val.csv", "image and label", "found: a, b")],
     ),
     Case(
         "validation table empty",
         with_val(HEAD + "".join(ROWS), HEAD),
-        [
-            "error: DATA/val.csv lists no image. Add rows below its first line.",
-        ],
+        [error("empty-split", "val.csv", "no image")],
     ),
     Case(
         "binary file",
         lambda data: (data.root / "train.csv").write_bytes(bytes(range(256))),
-        [
-            "refused: DATA/train.csv is not UTF-8 text. Save it as CSV in UTF-8.",
-        ],
+        [refused("train.csv", "UTF-8")],
     ),
 ]
 CASES = [*(case._replace(spoil=only_tables(case.spoil)) for case in CASES), *BESIDE_FOLDERS]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.data import facts
-from convlora.data.check import check_data
-from convlora.data.sources import open_data
+from convlora.data.checking import facts
+from convlora.data.checking.check import check_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from tests.data.images_on_disk import noise, save, write_set
 
@@ -252,7 +252,7 @@ def test_rare_foreground_beyond_the_sampled_masks_is_found(tmp_path, stated):
 
 def test_quick_check_reads_at_most_48_masks(tmp_path, monkeypatch):
     write_set(tmp_path, {"train": 60, "val": 5}, height=2, width=2)
-    import convlora.data.facts as module
+    import convlora.data.checking.facts as module
 
     read = []
     original = module.read_mask
@@ -297,7 +297,7 @@ def test_raise_errors_spells_out_the_first(tmp_path):
 
 
 def test_checking_needs_no_torch():
-    code = "import sys, convlora.data.check, convlora.data.sources; sys.exit('torch' in sys.modules)"
+    code = "import sys, convlora.data.checking.check, convlora.data.sources.opening; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convlora.data.classes import ClassTable
-from convlora.data.classes_file import read_classes_json
-from convlora.data.colours import colour_value
-from convlora.data.meaning import resolve_classes
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.classes.classes_json import read_classes_json
+from convlora.data.classes.meaning import resolve_classes
+from convlora.data.reading.colours import colour_value
 from convlora.errors import InputError
 
 

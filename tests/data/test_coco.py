@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from convlora.data.check import check_data
+from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from tests.data.dirty import png_of_size
 
@@ -128,8 +128,8 @@ def test_a_segment_that_is_not_listed_is_named(tmp_path):
     ("annotation", "message"),
     [
         ({"segmentation": [[1, 2, 3]]}, "annotation 9 cannot be drawn"),
-        ({"segmentation": [[1, 2, 3, float("nan"), 5, 6]]}, "three points or more"),
-        ({"segmentation": []}, "no segmentation"),
+        ({"segmentation": [[1, 2, 3, float("nan"), 5, 6]]}, "not a list of numbers x, y"),
+        ({"segmentation": []}, "boxes at most, and no outlines"),
         ({"segmentation": {"size": [30, 40], "counts": [10**9]}}, "add up to 1000000000"),
         ({"segmentation": [square(1, 1, 5)], "category_id": 99}, "category 99, which is not listed"),
     ],
@@ -138,6 +138,40 @@ def test_annotations_that_cannot_be_drawn_are_named(tmp_path, annotation, messag
     instances(tmp_path, annotations=[{"id": 9, "image_id": 5, "category_id": 3, **annotation}])
     with pytest.raises(InputError, match=message):
         check_data(open_data(tmp_path), full=True).raise_errors()
+
+
+@pytest.mark.parametrize("size", [{"width": 40.0, "height": 30.0}, {"width": None, "height": None}, {}])
+def test_sizes_may_be_written_with_a_point_or_left_out(tmp_path, size):
+    path = instances(tmp_path)
+    fields = json.loads(path.read_text())
+    expected = check_data(open_data(tmp_path), full=True).class_pixels
+    for entry in fields["images"]:
+        del entry["width"], entry["height"]
+        entry.update(size)
+    path.write_text(json.dumps(fields))
+    report = check_data(open_data(tmp_path), full=True)
+    report.raise_errors()
+    assert report.class_pixels == expected
+
+
+@pytest.mark.parametrize("width", [-40, 40.5, "40", True])
+def test_other_sizes_are_refused(tmp_path, width):
+    path = instances(tmp_path)
+    fields = json.loads(path.read_text())
+    fields["images"][0]["width"] = width
+    path.write_text(json.dumps(fields))
+    with pytest.raises(InputError, match="whole pixels"):
+        check_data(open_data(tmp_path), full=True).raise_errors()
+
+
+def test_a_part_that_is_a_line_is_left_out_with_a_warning(tmp_path):
+    parts = [square(1, 1, 5), [20, 20, 21, 21]]
+    instances(tmp_path, annotations=[{"id": 9, "image_id": 5, "category_id": 3, "segmentation": parts}])
+    report = check_data(open_data(tmp_path), full=True)
+    assert not report.errors
+    assert report.class_pixels["train"][1] > 0
+    (warning,) = [problem for problem in report.warnings if problem.kind == "unseen-annotation"]
+    assert "annotation 9 in part" in warning.message
 
 
 def test_polygons_far_outside_take_no_memory(tmp_path):
@@ -276,7 +310,7 @@ def test_nothing_of_another_size_than_the_image_is_drawn(tmp_path, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(coco_mask, "frPyObjects", refuse)
-    monkeypatch.setattr("convlora.data.coco.run_length_mask", refuse)
+    monkeypatch.setattr("convlora.data.sources.coco_masks.run_length_mask", refuse)
     for data in (tmp_path, tmp_path / "two"):
         for full in (True, False):
             (problem,) = check_data(open_data(data), full=full).errors

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset, read_sample
 from convlora.data.sample import Sample
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.data.transforms import prepare_image
 from convlora.errors import InputError
 from tests.data.images_on_disk import noise, save, write_set

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from convlora.data.folder import likely_split, read_pairs, read_splits
+from convlora.data.sources.folder import likely_split, read_pairs, read_splits
 from convlora.errors import InputError
 from tests.data.images_on_disk import write_set
 

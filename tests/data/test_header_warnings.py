@@ -3,8 +3,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from convlora.data.check import check_data
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.sources.opening import open_data
 from tests.data.images_on_disk import noise, save, write_set
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.data.check import check_data
+from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
-from convlora.data.hub import is_hub_id
-from convlora.data.sources import open_data
+from convlora.data.sources.hub import is_hub_id
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 
 

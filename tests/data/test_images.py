@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
-from convlora.data import images
-from convlora.data.colours import describe_value, grey_of, without_grey
-from convlora.data.images import (
+from convlora.data.reading import images
+from convlora.data.reading.colours import describe_value, grey_of, without_grey
+from convlora.data.reading.images import (
     IMAGE_SUFFIXES,
     brightest_of_sixteen_bits,
     is_image_file,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.data.facts import Facts, read_values
-from convlora.data.mask_files import read_mask_file
+from convlora.data.checking.facts import Facts, read_values
+from convlora.data.checking.mask_files import read_mask_file
 from convlora.data.sample import Sample
 from tests.data.images_on_disk import noise
 

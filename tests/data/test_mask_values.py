@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.data import mask_values
-from convlora.data.classes import ClassTable
-from convlora.data.colours import colour_value
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import SampleInputError, read_sample
-from convlora.data.images import read_mask
-from convlora.data.mask_values import count_values, whole_numbers
+from convlora.data.reading import mask_values
+from convlora.data.reading.colours import colour_value
+from convlora.data.reading.images import read_mask
+from convlora.data.reading.mask_values import count_values, whole_numbers
 from convlora.data.sample import Sample
 from convlora.prepare import masks
 from tests.data.images_on_disk import save
@@ -86,7 +86,7 @@ def test_sizes_are_compared_before_a_mask_is_decoded(tmp_path, monkeypatch):
 
 def test_what_cannot_fit_into_memory_is_not_begun(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", np.zeros((9, 9), np.uint8))
-    monkeypatch.setattr("convlora.data.images._MANY", 80)
+    monkeypatch.setattr("convlora.data.reading.images._MANY", 80)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 600}))
     with pytest.raises(SampleInputError, match=r"a\.png does not fit into memory"):
         read_sample(Sample(path, path, "a"), ClassTable(("a", "b")))

@@ -9,9 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from convlora.data.images import read_header, read_image, read_mask
-from convlora.data.tiff_header import number_of_pages
-from convlora.data.tiff_layout import TiffLayout
+from convlora.data.reading.images import read_header, read_image, read_mask
+from convlora.data.reading.tiff.header import number_of_pages
+from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.errors import InputError
 from tests.data.images_on_disk import noise
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from convlora.data.polygons import clip_polygon
+from convlora.data.sources.polygons import clip_polygon
 
 SIDE = 40
 

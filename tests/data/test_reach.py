@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from convlora.data import reach
-from convlora.data.classes import ClassTable
-from convlora.data.reach import (
+from convlora.data.checking import reach
+from convlora.data.checking.reach import (
     CELL,
     SIZE_IS_TOLD,
     Reach,
@@ -21,6 +20,7 @@ from convlora.data.reach import (
     reach_of,
     some_labels,
 )
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.sample import Sample
 from convlora.reporting import Silent
 from convlora.training.run import train
@@ -129,13 +129,13 @@ def test_nothing_is_said_where_there_is_nothing_to_score(tmp_path):
 
 
 def test_large_masks_are_few(tmp_path, monkeypatch):
-    monkeypatch.setattr("convlora.data.reach._MOST_PIXELS", 3 * 300 * 400)
+    monkeypatch.setattr("convlora.data.checking.reach._MOST_PIXELS", 3 * 300 * 400)
     samples = samples_of(tmp_path, *(small_things(seed=seed) for seed in range(5)))
     assert len(some_labels(samples, BINARY)) == 3
 
 
 def test_masks_larger_than_the_first_one_do_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("convlora.data.reach._MOST_PIXELS", 2 * 300 * 400)
+    monkeypatch.setattr("convlora.data.checking.reach._MOST_PIXELS", 2 * 300 * 400)
     samples = samples_of(tmp_path, small_things(size=(20, 20)), *(small_things(seed=seed) for seed in range(5)))
     assert [labels.shape for labels in some_labels(samples, BINARY)] == [(20, 20), (300, 400)]
     assert len(some_labels(samples[1:2], BINARY)) == 1
@@ -158,7 +158,7 @@ def test_large_sizes_do_not_fill_the_memory(monkeypatch):
     classes = ClassTable(tuple(f"class {number}" for number in range(300)))
     sizes = []
     monkeypatch.setattr(
-        "convlora.data.reach.reach_of",
+        "convlora.data.checking.reach.reach_of",
         lambda _, __, size, ___: sizes.append(size) or Reach(size, 0.0),
     )
     assert "into pieces of 256 x 256 pixels" in reach._pieces([mask], classes, (1024, 1024), 4)

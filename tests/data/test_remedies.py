@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.data.check import check_data
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 
 SQUARE = [5, 5, 40, 5, 40, 40, 5, 40]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from convlora.data.run_length import run_length_mask
+from convlora.data.sources.run_length import run_length_mask
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 1000))

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from tests.data.images_on_disk import write_set
 

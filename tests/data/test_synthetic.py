@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from convlora.data.check import check_data
-from convlora.data.images import read_image, read_mask
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.reading.images import read_image, read_mask
+from convlora.data.sources.opening import open_data
 from convlora.data.synthetic import TASKS, SceneStyle, draw_scene, write_task
 
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from convlora.data.table import has_columns, read_table
+from convlora.data.sources.table import has_columns, read_table
 from convlora.errors import InputError
 from tests.data.images_on_disk import write_set
 

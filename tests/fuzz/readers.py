@@ -17,16 +17,16 @@ import tifffile
 import torch
 from PIL import Image
 
-from convlora.data.check import check_data
-from convlora.data.classes_file import read_classes_json
-from convlora.data.images import read_image, read_image_size, read_mask
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.classes.classes_json import read_classes_json
+from convlora.data.reading.images import read_image, read_image_size, read_mask
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
-from convlora.inference.adapters import _compare, _shapes
-from convlora.inference.runs import read_classes, read_metrics, read_settings
 from convlora.methods.conv_lora import ConvLoraConfig
 from convlora.prepare.catalogue import find_entry
 from convlora.prepare.prepare import prepare
+from convlora.runs.adapters import _compare, _shapes
+from convlora.runs.reading import read_classes, read_metrics, read_settings
 from convlora.training.checkpoint import load_state, save_state
 from convlora.training.config import RunConfig
 from convlora.training.resumable import reading

@@ -178,5 +178,11 @@ def main(config, folder, kills, seed=0):
     )  # fmt: skip
 
 
+def program(arguments):
+    """The command line of this module."""
+    config, folder, *numbers = arguments
+    main(Path(config), Path(folder), *map(int, numbers))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *(int(one) for one in sys.argv[4:]))
+    program(sys.argv[1:])

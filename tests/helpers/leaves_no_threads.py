@@ -1,4 +1,4 @@
-"""Runs the command line, and fails if a thread that talks to other processes is left when Python ends."""
+"""A program that fails if a thread that talks to other processes is left when Python ends."""
 
 import os
 from pathlib import Path
@@ -22,6 +22,11 @@ def leave():
         os._exit(3)
 
 
-if __name__ == "__main__":
+def watch_threads():
+    """Has this process look for such threads when the program leaves its group."""
     main.leave_process_group = leave
+
+
+if __name__ == "__main__":
+    watch_threads()
     main.run()

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from convlora.inference.evaluate import autocast
 from convlora.methods.conv_lora import load_balancing_loss
 from convlora.methods.registry import METHODS, apply_method
+from convlora.models.autocast import autocast
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import halve_frozen_weights
 from tests.helpers.models import tiny_segmenter

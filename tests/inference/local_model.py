@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.transforms import resize_image
 from convlora.inference.outputs import blendable_scores
 from convlora.inference.segmenter import Segmenter

@@ -7,16 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import SegmentationDataset
 from convlora.data.sample import Sample
 from convlora.errors import InputError
-from convlora.inference import predict as predict_module
-from convlora.inference.background import in_background
-from convlora.inference.evaluate import score_samples
-from convlora.inference.files import Job
+from convlora.inference.files import jobs as predict_module
+from convlora.inference.files.background import in_background
+from convlora.inference.files.jobs import run_jobs
+from convlora.inference.files.plan import Job
 from convlora.inference.fitting import FittingBatches
-from convlora.inference.predict import run_jobs
+from convlora.inference.scoring import score_samples
 from tests.inference.local_model import local_segmenter, noise
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from convlora.errors import InputError
-from convlora.inference.files import collect_images, plan
-from convlora.inference.passed_over import passed_over
+from convlora.inference.files.passed_over import passed_over
+from convlora.inference.files.plan import collect_images, plan
 
 
 @pytest.fixture

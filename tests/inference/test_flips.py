@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from convlora.data.sources import open_data
-from convlora.inference.evaluate import score_samples
+from convlora.data.sources.opening import open_data
 from convlora.inference.flips import mean_logit
+from convlora.inference.scoring import score_samples
 from convlora.inference.segmenter import Segmenter
 from tests.inference.local_model import local_segmenter, noise
 
@@ -127,7 +127,7 @@ def test_the_commands(convlora, trained_run, blobs, tmp_path, expected):
 def test_what_was_predicted_without_flips_is_no_part_of_a_prediction_with_them(
     convlora, trained_run, blobs, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("convlora.inference.resuming.DoneList.forget", lambda self: None)
+    monkeypatch.setattr("convlora.inference.files.resuming.DoneList.forget", lambda self: None)
     command = ["predict", trained_run, blobs / "test" / "images", "--output", tmp_path / "out", "--device", "cpu"]
     assert convlora(*command)[0] == 0
     assert "were done before" not in convlora(*command, "--resume", "--tta")[2]

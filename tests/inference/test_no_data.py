@@ -7,10 +7,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from convlora.data.images import read_image, read_known
-from convlora.inference.files import plan
-from convlora.inference.predict import run_jobs
-from convlora.inference.rows import open_rows
+from convlora.data.reading.images import read_image, read_known
+from convlora.data.reading.rows import open_rows
+from convlora.inference.files.jobs import run_jobs
+from convlora.inference.files.plan import plan
 from convlora.inference.windows import Tiles
 from tests.inference.local_model import local_segmenter, noise
 
@@ -68,7 +68,7 @@ def test_what_holds_data_everywhere_is_decoded_once(tmp_path, monkeypatch):
         raise AssertionError("decoded")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded)
-    monkeypatch.setattr("convlora.data.other_tiff.decode", decoded)
+    monkeypatch.setattr("convlora.data.reading.tiff.other.decode", decoded)
     for name in ("a.tif", "b.png", "c.tif"):
         assert read_known(tmp_path / name) is None
 

@@ -20,8 +20,5 @@ def test_they_are_refused(name, value):
         next(p for n, p in decoder.named_parameters() if "modules_to_save" in n and "upscale_conv2.bias" in n).fill_(
             value
         )
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(RunError, match=r"no numbers.*weights"):
         segmenter.predict(run.parent / "images" / "cells.png")
-    assert str(caught.value) == (
-        "The model's answer holds values that are no numbers. Its weights are damaged, or were trained badly."
-    )

@@ -1,9 +1,9 @@
 import numpy as np
 from PIL import Image
 
-from convlora.data.classes import ClassTable
-from convlora.inference.legend import with_legend
-from convlora.inference.palette import class_colours, default_colours, indexed_image, outline, overlay
+from convlora.data.classes.class_table import ClassTable
+from convlora.pictures.legend import with_legend
+from convlora.pictures.palette import class_colours, default_colours, indexed_image, outline, overlay
 
 
 def test_indexed_images_keep_the_classes(tmp_path):
@@ -78,5 +78,5 @@ def test_a_picture_is_the_same_in_any_number_of_pieces(monkeypatch):
     image = Image.fromarray(rng.integers(0, 256, (50, 40, 3), dtype=np.uint8))
     classes, known = rng.integers(0, 3, (10, 8)).repeat(5, 0).repeat(5, 1), rng.random((50, 40)) > 0.2
     whole = np.asarray(overlay(image, classes, default_colours(3), known=known))
-    monkeypatch.setattr("convlora.inference.palette._ROWS", 7)
+    monkeypatch.setattr("convlora.pictures.palette._ROWS", 7)
     assert np.array_equal(np.asarray(overlay(image, classes, default_colours(3), known=known)), whole)

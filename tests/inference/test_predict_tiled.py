@@ -9,12 +9,13 @@ import pytest
 import tifffile
 from PIL import Image, TiffImagePlugin, TiffTags
 
+from convlora.data.reading import reduced
 from convlora.errors import InputError
-from convlora.inference import reduced
-from convlora.inference.files import coordinates_lost, plan
-from convlora.inference.left_out import parts_left_out
-from convlora.inference.predict import run_jobs
+from convlora.inference.files.jobs import run_jobs
+from convlora.inference.files.left_out import parts_left_out
+from convlora.inference.files.plan import coordinates_lost, plan
 from convlora.inference.windows import Tiles
+from tests.helpers.messages import says
 from tests.inference.local_model import local_segmenter, noise
 
 
@@ -60,9 +61,7 @@ def test_an_image_too_wide_for_the_memory_does_not_stop_the_others(tmp_path, mon
     free = psutil.virtual_memory()._replace(available=500_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     wide, small = segment(segmenter, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
-    assert wide["error"] == (
-        f"{tmp_path / 'a.png'} is too wide for the memory. Give a smaller --tile-size, or cut it into pieces."
-    )
+    says(wide["error"], tmp_path / "a.png", "too wide", "memory", "smaller --tile-size")
     assert "error" not in small
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "shares.json"]
 
@@ -122,7 +121,7 @@ def test_points_without_a_coordinate_system_are_kept_too(tmp_path, number):
     Image.fromarray(noise(70, 83)).save(tmp_path / "b.png")
     results = segment(local_segmenter(), [tmp_path / "a.tif", tmp_path / "b.png"], tmp_path / "out")
     assert [Path(result["mask"]).name for result in results] == ["a.tif", "b.png"]
-    from convlora.data.gdal import gdal
+    from convlora.data.reading.gdal import gdal
 
     with gdal(), rasterio.open(tmp_path / "out" / "a.tif") as mask:
         found, crs = mask.gcps
@@ -169,17 +168,18 @@ def test_coordinates_that_get_lost_are_spoken_of(tmp_path, monkeypatch, where):
     write_geo_tiff(tmp_path / "a.tif", noise(70, 83), **place)
     Image.fromarray(noise(70, 83)).save(tmp_path / "nowhere.tif")
     images, output = [tmp_path / "a.tif", tmp_path / "nowhere.tif"], tmp_path / "out"
-    lost = f"{tmp_path}/a.tif has coordinates, but its result is a PNG and has none. "
-    assert coordinates_lost(plan(images, output, False), tiled=False) == lost + "Add --tile for a GeoTIFF."
+    lost = (f"{tmp_path}/a.tif", "coordinates", "PNG")
+    says(coordinates_lost(plan(images, output, False), tiled=False), *lost, "--tile")
     assert coordinates_lost(plan(images, output, False, tiled=True), tiled=True) is None
-    for name in ("files", "rows"):
-        monkeypatch.setattr(f"convlora.inference.{name}.has_rasterio", lambda: False)
-    remedy = "For a GeoTIFF, install what writes it, pip install 'convlora[geo]'"
-    assert coordinates_lost(plan(images, output, False), tiled=False) == f"{lost}{remedy}, and add --tile."
+    for name in ("inference.files.plan", "data.reading.rows"):
+        monkeypatch.setattr(f"convlora.{name}.has_rasterio", lambda: False)
+    remedy = "pip install 'convlora[geo]'"
+    says(coordinates_lost(plan(images, output, False), tiled=False), *lost, remedy, "--tile")
     write_geo_tiff(tmp_path / "b.tif", noise(70, 83), **place)
     jobs = plan([*images, tmp_path / "b.tif"], output, False, tiled=True)
     told = coordinates_lost(jobs, tiled=True)
-    assert told == lost.replace("a.tif has", "a.tif (and 1 more) has") + remedy + "."
+    says(told, *lost, "1 more", remedy)
+    assert "--tile" not in told
 
 
 @pytest.mark.parametrize(("image", "beside"), [("a.tif", "a.tfw"), ("a.png", "a.pgw"), ("a.jpg", "a.jpgw")])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from convlora import Prediction
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.errors import InputError
 
 CLASSES = ClassTable(names=("background", "crack"))

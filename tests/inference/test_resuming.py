@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -14,12 +15,12 @@ from PIL import Image
 from convlora.cli.main import run as program
 from convlora.data.synthetic import write_task
 from convlora.errors import InputError
-from convlora.inference.files import Job
-from convlora.inference.resuming import DoneList, fingerprint
+from convlora.inference.files.plan import Job
+from convlora.inference.files.resuming import DoneList, fingerprint
 from convlora.inference.windows import Tiles
+from tests.helpers.forked import Forked
+from tests.helpers.wait_at import wait_at
 
-COMMAND = [sys.executable, "-m", "convlora.cli.main"]
-WAITING_AT = [sys.executable, "-m", "tests.helpers.wait_at"]
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
 
@@ -44,48 +45,45 @@ def same(one, other):
     assert [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()] == []
 
 
-def test_killed_and_gone_on_with(trained_run, photos, whole, tmp_path):
+def test_killed_and_gone_on_with(convlora, trained_run, photos, whole, tmp_path):
     output = tmp_path / "out"
     arguments = ["predict", str(trained_run), str(photos), "--output", str(output), "--device", "cpu"]
-    process = subprocess.Popen([*WAITING_AT, "train_005", *arguments], stderr=subprocess.DEVNULL)
+    process = Forked(*arguments, prepare=partial(wait_at, "train_005"))
     for _ in range(1200):
         done = output / ".done-0.jsonl"
         if (output / "train_004.png").is_file() and sum(map(bool, done.read_text().splitlines())) == 5:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert not (output / "shares.json").exists()
     untouched = (output / "train_003.png").stat().st_mtime_ns
-    result = subprocess.run([*COMMAND, *arguments, "--resume", "--json"], capture_output=True, text=True, check=True)
-    assert "5 of 7 images were done before." in result.stderr
-    assert len(json.loads(result.stdout)["images"]) == 7
+    code, out, err = convlora(*arguments, "--resume", "--json")
+    assert code == 0
+    assert "5 of 7 images were done before." in err
+    assert len(json.loads(out)["images"]) == 7
     assert (output / "train_003.png").stat().st_mtime_ns == untouched
     same(whole, output)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_and_told_how_to_go_on(trained_run, photos, whole, tmp_path, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.processes)])
+def test_interrupted_and_told_how_to_go_on(convlora, trained_run, photos, whole, tmp_path, number):
     output = tmp_path / "out"
     arguments = ["predict", str(trained_run), str(photos), "--output", str(output), "--device", "cpu"]
-    process = subprocess.Popen(
-        [*WAITING_AT, "train_001", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which jobs in the background ignore
-    )
+    process = Forked(*arguments, prepare=partial(wait_at, "train_001"))
     for _ in range(1200):
         if (output / ".done-0.jsonl").is_file():
             break
         time.sleep(0.05)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 1
     assert "Interrupted. Go on with the same command and --resume." in told
     assert "Traceback" not in told
     (output / ".train_003.unfinished-x.png").write_bytes(b"of a killed process")
     (output / ".other.unfinished-x.png").write_bytes(b"of another process, which may be at work")
-    subprocess.run([*COMMAND, *arguments, "--resume"], capture_output=True, check=True)
+    assert convlora(*arguments, "--resume")[0] == 0
     (output / ".other.unfinished-x.png").unlink()
     same(whole, output)
 
@@ -117,6 +115,7 @@ def test_other_ways_to_use_a_run_begin_anew(convlora, trained_run, tiny_sam_fold
     assert "6 of 7 images were done before." in convlora(*arguments, "--model", sam)[2]
 
 
+@pytest.mark.processes
 def test_two_processes_share_the_images(trained_run, photos, whole, tmp_path):
     output = tmp_path / "out"
     command = [*LAUNCHER, "convlora.cli.main", "predict", str(trained_run), str(photos), "--output", str(output)]

@@ -8,10 +8,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from convlora.data.gdal import gdal
-from convlora.data.images import read_image
+from convlora.data.reading.gdal import gdal
+from convlora.data.reading.images import read_image
+from convlora.data.reading.rows import WholeImage, is_read_by_rows, open_rows
 from convlora.errors import InputError
-from convlora.inference.rows import WholeImage, is_read_by_rows, open_rows
 
 rng = np.random.default_rng(0)
 HEIGHT, WIDTH = 67, 45
@@ -367,7 +367,7 @@ def test_values_without_a_known_range(tmp_path, value):
 
 def test_the_range_is_found_a_few_rows_at_a_time_if_they_are_long(tmp_path, monkeypatch):
     pytest.importorskip("rasterio")
-    from convlora.inference import tiff_rows
+    from convlora.data.reading.tiff import rows as tiff_rows
 
     write_tiff(tmp_path / "a.tif", rng.random((1, HEIGHT, WIDTH)).astype(np.float32) * 3)
     at_once, _ = in_pieces(tmp_path / "a.tif")

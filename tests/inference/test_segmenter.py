@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from convlora import Prediction, Segmenter
-from convlora.data.check import check_data
+from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
-from convlora.inference.evaluate import score_samples
+from convlora.inference.scoring import score_samples
 from convlora.metrics import BinaryScores, TrivialBaselines
 from convlora.models import SamForSemanticSegmentation
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.errors import InputError
-from convlora.inference.files import Job
-from convlora.inference.predict import picture, run_jobs
+from convlora.inference.files.jobs import picture, run_jobs
+from convlora.inference.files.plan import Job
 from convlora.inference.segmenter import Segmenter
 from convlora.models import SamForSemanticSegmentation
 

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.errors import InputError
-from convlora.inference import shares
-from convlora.inference.resuming import PRESENCE
-from convlora.inference.shares import add_shares, check_shares
+from convlora.inference.files import shares
+from convlora.inference.files.resuming import PRESENCE
+from convlora.inference.files.shares import add_shares, check_shares
 from convlora.locking import among_others
 
 CLASSES = ClassTable(("background", "leaf"))

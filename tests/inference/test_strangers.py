@@ -15,9 +15,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from convlora.errors import InputError
-from convlora.inference.runs import read_metrics
 from convlora.inference.segmenter import Segmenter
 from convlora.models import SamForSemanticSegmentation
+from convlora.runs.reading import read_metrics
 from convlora.storage import write_json
 from tests.inference.test_saved_runs import SAVED
 

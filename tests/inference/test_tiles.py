@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from convlora.data.reading.rows import WholeImage
 from convlora.inference.blending import blend
-from convlora.inference.rows import WholeImage
 from convlora.inference.tiles import _window_scores, predict_bands
 from convlora.inference.windows import Grid, Tiles
 from tests.inference.local_model import local_segmenter, noise, seen_whole

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from convlora.errors import RunError
-from convlora.inference.files import is_own_result
-from convlora.inference.palette import default_colours, indexed_image
-from convlora.inference.writers import open_map
+from convlora.inference.files.plan import is_own_result
+from convlora.inference.files.writers import open_map
+from convlora.pictures.palette import default_colours, indexed_image
 
 rng = np.random.default_rng(0)
 
@@ -72,7 +72,7 @@ def test_results_too_large_for_pillow_are_known_as_own_ones(tmp_path, monkeypatc
 @pytest.mark.parametrize(("number", "kind"), [(3, "uint8"), (300, "uint16")])
 def test_a_geo_tiff_is_tiled_compressed_and_coloured(tmp_path, number, kind):
     rasterio = pytest.importorskip("rasterio")
-    from convlora.data.gdal import gdal
+    from convlora.data.reading.gdal import gdal
 
     classes = rng.integers(0, number, (600, 530)).astype(kind)
     colours = default_colours(number)
@@ -90,7 +90,7 @@ def test_a_geo_tiff_is_tiled_compressed_and_coloured(tmp_path, number, kind):
 
 def test_a_plain_geo_tiff_has_no_colours(tmp_path):
     rasterio = pytest.importorskip("rasterio")
-    from convlora.data.gdal import gdal
+    from convlora.data.reading.gdal import gdal
 
     classes = rng.integers(0, 3, (60, 50)).astype(np.uint8)
     write(tmp_path / "a.tif", classes, default_colours(3), 70, plain=True)
@@ -113,7 +113,7 @@ def test_a_geo_tiff_that_cannot_be_written(tmp_path, monkeypatch):
     def full(*_, **__):
         raise rasterio.errors.RasterioIOError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr("convlora.inference.geo_tiff.rasterio.open", full)
+    monkeypatch.setattr("convlora.inference.files.geo_tiff.rasterio.open", full)
     with pytest.raises(RunError, match=r"a\.tif could not be written\. Check the space"):
         write(tmp_path / "a.tif", np.zeros((9, 9), np.uint8), default_colours(2), 9)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from convlora import load_balancing_loss
-from convlora.methods.registry import ENCODER, METHODS, apply_method, number_of_blocks
+from convlora.methods.registry import METHODS, Layers, apply_method, number_of_blocks
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import halve_frozen_weights
 from tests.helpers.models import tiny_segmenter
@@ -241,7 +241,7 @@ def test_bfloat16_and_oblong_images(name):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in ADAPTING if METHODS[name].layers != ENCODER])
+@pytest.mark.parametrize("name", [name for name in ADAPTING if METHODS[name].layers is not Layers.ENCODER])
 def test_chosen_blocks(name):
     model = apply_method(base(), name, {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE, blocks=[3])
     keys = [key for key, p in model.named_parameters() if p.requires_grad and "mask_decoder" not in key]

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from convlora.inference.evaluate import autocast
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
+from convlora.models.autocast import autocast
 from convlora.models.detail import DetailBranch
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.training.config import RunConfig
-from convlora.training.run import adapt
+from convlora.training.model import adapt_base
 from tests.helpers.models import tiny_sam
 from tests.helpers.tolerances import BY_DTYPE
 
@@ -135,7 +135,7 @@ def test_training_from_random_weights_begins_with_a_fresh_branch(tmp_path):
     """And not with one whose norms are drawn at random."""
     config = RunConfig()
     config.method.name, config.model.detail = "scratch", "half"
-    branch = adapt(segmenter(), config).base_model.model.mask_decoder.modules_to_save["default"].detail
+    branch = adapt_base(segmenter(), config).base_model.model.mask_decoder.modules_to_save["default"].detail
     assert not branch.project.weight.any()
     norms = [module for module in branch.modules() if isinstance(module, torch.nn.GroupNorm)]
     assert norms

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from convlora.inference.evaluate import autocast
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
+from convlora.models.autocast import autocast
 from convlora.models.layer_names import sam_layers
 from convlora.models.parameters import halve_frozen_weights
 from tests.helpers.models import tiny_sam

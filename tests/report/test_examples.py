@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.report.examples import choose, image_score
 from convlora.report.outcomes import FALSE, IGNORED, MISSED, OTHER, RIGHT, legend, outcome_picture, outcomes
 

@@ -14,6 +14,7 @@ from convlora.training import usable_data
 from convlora.training.config import RunConfig
 from convlora.training.folder import last_checkpoint
 from convlora.training.run import train
+from tests.helpers.messages import says
 
 
 class Listen(Silent):
@@ -122,10 +123,7 @@ def test_a_run_is_not_resumed_without_other_files(skipped_run, blobs, data, chan
     before = (run / "config.yaml").read_text(), (run / "skipped.json").read_text()
     with pytest.raises(InputError) as caught:
         train(config, run, resume=True)
-    assert str(caught.value) == (
-        f"The run {run} cannot be resumed, because the order of the images would be another: {words}. Restore the "
-        "data, or start a new run with another --output."
-    )
+    says(str(caught.value), run, words, "Restore the data", "--output")
     assert before == ((run / "config.yaml").read_text(), (run / "skipped.json").read_text())
 
 
@@ -159,10 +157,7 @@ def test_what_remains_must_be_trainable(config_of, data, tmp_path, split):
     count = len(files(data, "images", split))
     with pytest.raises(InputError) as caught:
         train(skipping(config_of()), tmp_path / "run")
-    assert str(caught.value) == (
-        f"Nothing in the split '{split}' of {data} can be used ({count - 1} more like this): {first} is empty. Replace "
-        "the file."
-    )
+    says(str(caught.value), f"'{split}'", data, f"{count - 1} more", f"{first} is empty")
     assert not (tmp_path / "run").exists()
 
 
@@ -190,14 +185,8 @@ def test_with_stop_large_data_are_not_read_whole_and_that_is_said(config_of, dat
     listen = Listen()
     with pytest.raises(InputError) as caught:
         train(config_of(), tmp_path / "run", reporter=listen)
-    assert str(caught.value) == (
-        f"{victim} is damaged or cut short. Replace the file. Nothing was saved yet: start again when the file is as "
-        "it was."
-    )
-    assert listen.said[0] == (
-        "Of 12 images only the headers and 48 masks are checked now. To have every file read before training: convlora "
-        f"data check {data}"
-    )
+    says(str(caught.value), f"{victim} is damaged", "Nothing was saved yet")
+    says(listen.said[0], "12 images", "headers", "48 masks", f"convlora data check {data}")
 
 
 def test_values_of_unknown_range_stop_a_run_before_it_begins(config_of, data, tmp_path):
@@ -208,7 +197,7 @@ def test_values_of_unknown_range_stop_a_run_before_it_begins(config_of, data, tm
     Image.fromarray(values).save(victim.with_suffix(".tif"))
     with pytest.raises(
         InputError,
-        match=r"whose full range is unknown. Scale them to 0 to 65535, or train with --set data\.intensity=image",
+        match=r"range is unknown.* 65535.* --set data\.intensity=image",
     ):
         train(config_of(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -223,10 +212,7 @@ def test_copies_in_two_splits_are_told_and_do_not_stop_a_run(config_of, data, tm
     shutil.copy(files(data, "masks")[0], files(data, "masks", "test")[0])
     listen = Listen()
     train(config_of(max_steps=1), tmp_path / "run", reporter=listen)
-    assert listen.said[0] == (
-        f"Warning: {other} in test is the same image as {one} in train, so scores would be too good. Remove one of "
-        "them."
-    )
+    says(listen.said[0], "Warning: ", f"{other} in test", f"{one} in train", "same image")
 
 
 def deleted(path):
@@ -240,8 +226,8 @@ def cut_short(path):
 @pytest.mark.parametrize(
     ("harm", "words", "workers"),
     [
-        (deleted, "does not exist. Check the path.", 0),
-        (cut_short, "is damaged or cut short. Replace the file.", 1),
+        (deleted, "does not exist", 0),
+        (cut_short, "damaged", 1),
     ],
 )
 def test_a_file_that_goes_bad_while_training(
@@ -270,9 +256,9 @@ def test_a_file_that_goes_bad_while_training(
     assert "Traceback" not in error
     message = error[error.index("Error: ") :].strip()
     named = next(victim for victim in victims if str(victim) in message)
-    assert message == (
-        f"Error: {named} {words} When it is as it was, go on from step 3 with the same command and --resume."
-    )
+    assert message.startswith(f"Error: {named} ")
+    says(message, words, "from step 3", "--resume")
+    assert len(message.splitlines()) == 1
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-3"
     assert not (tmp_path / "run" / "metrics.json").exists()
 
@@ -291,7 +277,8 @@ def test_evaluate_stops_at_a_bad_file(trained_run, data, tmp_path, capsys):
         run_program(["evaluate", str(trained_run), str(data), "--output", str(tmp_path / "scores"), "--device", "cpu"])
     shown = capsys.readouterr()
     assert (caught.value.code, shown.out) == (2, "")
-    assert shown.err.strip() == f"Error: {victim} is damaged or cut short. Replace the file."
+    assert shown.err.startswith(f"Error: {victim} is damaged")
+    assert len(shown.err.splitlines()) == 1
     assert not (tmp_path / "scores").exists()
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from convlora.errors import InputError
 from convlora.reporting import Silent
-from convlora.training import budget, run
+from convlora.training import budget, fit
 from convlora.training.arguments import MOST_VALIDATIONS, epochs_between_validations, planned_steps
 from convlora.training.config import RunConfig
 from convlora.training.folder import last_checkpoint
@@ -32,7 +32,7 @@ class Clock:
 def clock(monkeypatch):
     made = Clock()
     whole = budget.steps_within
-    monkeypatch.setattr(run, "steps_within", lambda seconds, args, **more: whole(seconds, args, clock=made, **more))
+    monkeypatch.setattr(fit, "steps_within", lambda seconds, args, **more: whole(seconds, args, clock=made, **more))
     return made
 
 
@@ -70,7 +70,7 @@ def test_it_is_the_run_of_the_steps_that_fit(make_config, tmp_path, clock, monke
 
     with pytest.raises(Interrupted):
         train(make_config(budget_seconds=7, precision="bf16"), tmp_path / "run", reporter=Listen(interrupt_at=4))
-    monkeypatch.setattr(run, "steps_within", None)  # would fail if it were called
+    monkeypatch.setattr(fit, "steps_within", None)  # would fail if it were called
     assert train(make_config(budget_seconds=7, precision="bf16"), tmp_path / "run", resume=True)["steps"] == 5
     assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "steps"))
     with pytest.raises(InputError, match="budget_seconds = 20"):

@@ -2,9 +2,9 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from convlora.inference.segmenter import Segmenter
-from tests.helpers import tolerances
+from tests.helpers import forked, tolerances
+from tests.helpers.fsdp_on_cpu import launched_with, shard_on_cpu
+from tests.helpers.interrupted import interrupt_after
+from tests.helpers.leaves_no_threads import watch_threads
+from tests.helpers.pair import run_pair
 from tests.training.test_run import assert_equal_runs
 
 
-def run(command, expect=0, **environment):
+def launch(command, expect=0, **environment):
     result = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, timeout=240
     )
@@ -44,72 +48,85 @@ def arguments(blobs, tiny_sam_folder):
 def one(arguments, tmp_path_factory):
     """One process that takes the images of a step one after the other, as two processes take them side by side."""
     folder = tmp_path_factory.mktemp("one") / "run"
-    program = [sys.executable, "-m", "convlora.cli.main"]
-    run([*program, *arguments, "--batch-size", "1", "--grad-accum", "2", "--output", str(folder)])
+    forked.run(*arguments, "--batch-size", 1, "--grad-accum", 2, "--output", folder)
     return folder
 
 
 def test_two_processes_equal_one(arguments, one, tmp_path):
     """The load-balancing loss too: it is that of the images of one process, and its mean over processes is logged."""
+    arguments = [*arguments, "--batch-size", "1", "--grad-accum", "1", "--output", tmp_path / "two"]
+    told, _ = run_pair(*arguments, prepare=watch_threads)
+    assert [out.count("\n") for out, _ in told] == [1, 0], "one process writes"
+    compare(one, tmp_path / "two")
+
+
+@pytest.mark.processes
+def test_two_launched_processes_equal_one(arguments, one, tmp_path):
     arguments = [*arguments, "--batch-size", "1", "--grad-accum", "1"]
-    out = run([*LAUNCHER, "tests.helpers.leaves_no_threads", *arguments, "--output", str(tmp_path / "two")])
+    out = launch([*LAUNCHER, "tests.helpers.leaves_no_threads", *arguments, "--output", str(tmp_path / "two")])
     assert out.count("\n") == 1, "one process writes"
     compare(one, tmp_path / "two")
 
 
+@pytest.mark.processes
 def test_two_processes_go_on_where_they_were_interrupted(arguments, tmp_path):
     """Bit for bit, each with the noise of its own gates, with a cache that they share and one of them deletes."""
     arguments = [*arguments, "--batch-size", "1", "--grad-accum", "1", "--set", "method.gate_noise=true",
                  "--adapt-last", "1", "--cache"]  # fmt: skip
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
-    launcher = [*LAUNCHER, "tests.helpers.interrupted"]
-    run([*launcher, *arguments, "--output", str(undisturbed)])
-    run([*launcher, *arguments, "--output", str(stopped)], expect=1, STOP_AT="4")
+    run_pair(*arguments, "--output", undisturbed)
+    run_pair(*arguments, "--output", stopped, prepare=partial(interrupt_after, 4), expect=1)
     assert len(log_of(stopped)) == 4
-    run([*launcher, *arguments, "--output", str(stopped), "--resume"])
+    run_pair(*arguments, "--output", stopped, "--resume")
     assert_equal_runs(undisturbed, stopped)
     assert not (stopped / "cache").exists()
 
 
+@pytest.mark.processes
 def test_machines_must_share_the_folder(arguments, tmp_path):
     """Two machines, here on one, with a relative folder that is another one for each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        free_port = free.getsockname()[1]
-    nodes = []
-    for rank in (0, 1):
-        (tmp_path / str(rank)).mkdir()
-        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank),
-                   "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(free_port), "-m",
-                   "convlora.cli.main", *arguments, "--output", "run"]  # fmt: skip
-        nodes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path / str(rank)))
-    for node in nodes:
-        told = " ".join(node.communicate(timeout=240)[1].split())
-        assert node.returncode
-        assert "Not every process sees the folder run. Give an --output on a disk that all machines share." in told
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for folder in folders:
+        folder.mkdir()
+    told, codes = run_pair(*arguments, "--output", "run", cwd=folders, expect=None)
+    assert all(codes)
+    for _, err in told:
+        assert "Not every process sees the folder run. Give an --output" in " ".join(err.split())
 
 
-def test_sharded_over_two_processes_equals_one(arguments, one, tmp_path):
-    """FSDP: interrupted within the second epoch, resumed, and nothing in it is a pickle."""
+@pytest.fixture
+def fsdp(tmp_path):
+    """The settings of the documentation."""
     config = tmp_path / "fsdp.yaml"
     documented = Path(__file__).parents[2] / "docs" / "configs" / "fsdp.yaml"
     config.write_text(documented.read_text() + "use_cpu: true\n")
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    return config
+
+
+def test_sharded_over_two_processes_equals_one(arguments, one, fsdp, tmp_path):
+    arguments = [*arguments, "--batch-size", "1", "--grad-accum", "1", "--output", tmp_path / "two"]
+    run_pair(*arguments, prepare=shard_on_cpu, environment=launched_with(fsdp))
+    (checkpoint,) = (tmp_path / "two" / "checkpoints").iterdir()
+    assert (checkpoint / "trained_weights.safetensors").is_file(), "or it was not sharded"
+    compare(one, tmp_path / "two")
+
+
+@pytest.mark.processes
+def test_launched_and_sharded_it_goes_on_where_it_was_interrupted(arguments, one, fsdp, tmp_path):
+    """Within the second epoch; and nothing in it is a pickle."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(fsdp)]
     launcher += ["-m", "tests.helpers.fsdp_on_cpu"]
     arguments = [*arguments, "--batch-size", "1", "--grad-accum", "1", "--output", str(tmp_path / "two")]
-    run([*launcher, *arguments], expect=1, STOP_AT="4")
+    launch([*launcher, *arguments], expect=1, STOP_AT="4")
     checkpoint = tmp_path / "two" / "checkpoints" / "checkpoint-4"
     assert (checkpoint / "trained_weights.safetensors").is_file(), "or it was not sharded"
     assert {path.suffix for path in checkpoint.iterdir()} <= {".safetensors", ".json"}
-    alone = [sys.executable, "-m", "convlora.cli.main", *arguments, "--resume"]
-    told = subprocess.run(alone, capture_output=True, text=True)
-    assert told.returncode == 2
-    assert "was saved by 2 processes, and now there would be 1" in " ".join(told.stderr.split())
-    plain = [*LAUNCHER, "convlora.cli.main", *arguments, "--resume"]
-    told = subprocess.run(plain, capture_output=True, text=True)
-    assert told.returncode
-    assert "was saved with FSDP, and can only be resumed in that way." in " ".join(told.stderr.split())
-    out = run([*launcher, *arguments, "--resume"])
+    _, err = forked.run(*arguments, "--resume", expect=2)
+    assert "was saved by 2 processes, and now there would be 1" in " ".join(err.split())
+    told, codes = run_pair(*arguments, "--resume", expect=None)
+    assert all(codes)
+    assert any("was saved with FSDP" in " ".join(err.split()) for _, err in told)
+    out = launch([*launcher, *arguments, "--resume"])
     assert out.count("\n") == 1
     compare(one, tmp_path / "two")
     Segmenter.from_run(tmp_path / "two", device="cpu")

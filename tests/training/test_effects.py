@@ -6,7 +6,7 @@ import shlex
 import pytest
 import torch
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.synthetic import write_task
 from convlora.errors import InputError
 from convlora.recipes import recipe_names

@@ -29,7 +29,7 @@ def town(tmp_path_factory):
 @pytest.fixture
 def make(blobs, town, tiny_sam_folder, monkeypatch):
     monkeypatch.setattr(SegmentationTrainer, "read_every", 10)
-    monkeypatch.setattr(run, "_finish", lambda *given: {"skipped_steps": given[0].account.skipped_steps})
+    monkeypatch.setattr(run, "finish", lambda made, fit, images: {"skipped_steps": fit.trainer.account.skipped_steps})
 
     def config_of(task, device):
         head, method, grad_accum, _ = TASKS[task]

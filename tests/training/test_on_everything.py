@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from convlora import Segmenter
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from convlora.reporting import Silent
 from convlora.training.folder import last_checkpoint

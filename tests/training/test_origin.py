@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from transformers import SamModel
 
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
-from convlora.inference.runs import SAM, check_sam
 from convlora.inference.segmenter import Segmenter
 from convlora.models.fingerprint import same_weights, sample_weights
 from convlora.models.random_sam import randomize
+from convlora.runs.reading import SAM, check_sam
 from convlora.training.origin import SAMPLES, check_samples, write_samples
 from convlora.training.run import Interrupted, train
 from tests.training.test_health import Heard

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from convlora.models.replay import CannotRecordError, Repeater
 from convlora.reporting import Silent
-from convlora.training import run
+from convlora.training import fit
 from convlora.training.passes import choose_recorder
 from convlora.training.run import Interrupted, train
 from tests.helpers.interrupt_at import InterruptAt
@@ -20,14 +20,14 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 def made(monkeypatch):
     """The passes of each run made in the test, all recorded."""
     passes = []
-    original = run.Passes
+    original = fit.Passes
 
     def keep(*args, **kwargs):
         passes.append(original(*args, **kwargs))
         return passes[-1]
 
-    monkeypatch.setattr(run, "Passes", keep)
-    monkeypatch.setattr(run, "choose_recorder", lambda *args, **kwargs: Repeater())
+    monkeypatch.setattr(fit, "Passes", keep)
+    monkeypatch.setattr(fit, "choose_recorder", lambda *args, **kwargs: Repeater())
     return passes
 
 
@@ -47,7 +47,7 @@ def test_a_recorded_run_equals_an_ordinary_one(
     settings = {"batch_size": 4, "grad_accum": grad_accum}
     train(make_config(**settings), tmp_path / "recorded")
     assert [(one.replayed, one.ordinary) for one in made] == [(2, 2)]
-    monkeypatch.setattr(run, "choose_recorder", lambda *args, **kwargs: None)
+    monkeypatch.setattr(fit, "choose_recorder", lambda *args, **kwargs: None)
     train(make_config(**settings), tmp_path / "ordinary")
     assert made[1].replayed == 0
     assert losses_of(tmp_path / "recorded") == pytest.approx(losses_of(tmp_path / "ordinary"), rel=1e-5)
@@ -78,7 +78,7 @@ def test_what_cannot_be_recorded_is_trained_all_the_same_and_said_once(make_conf
         def message(self, text):
             self.said.append(text)
 
-    monkeypatch.setattr(run, "choose_recorder", lambda *args, **kwargs: Refusing())
+    monkeypatch.setattr(fit, "choose_recorder", lambda *args, **kwargs: Refusing())
     train(make_config(), tmp_path / "run", reporter=Listening())
     assert [text for text in Listening.said if "not today" in text] != []
     assert len([text for text in Listening.said if "recorded" in text]) == 1

@@ -12,7 +12,7 @@ from transformers.training_args import OptimizerNames
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
 from convlora.reporting import Silent
-from convlora.training import run
+from convlora.training import fit
 from convlora.training.checkpoint import load_state
 from convlora.training.config import RunConfig
 from convlora.training.folder import check_folder, last_checkpoint
@@ -151,14 +151,14 @@ def test_steps_that_are_looked_at_late_are_the_same(trained_run, make_config, tm
 def test_a_checkpoint_of_an_optimizer_that_cannot_skip(make_config, tmp_path, monkeypatch):
     """As versions wrote them whose optimizer was not fused; the host decides with such a one."""
 
-    def unfused(*given, make=run.trainer_arguments):
+    def unfused(*given, make=fit.trainer_arguments):
         arguments = make(*given)
         arguments.optim = OptimizerNames.ADAMW_TORCH
         return arguments
 
     lost = SamForSemanticSegmentation.loss_of
     with monkeypatch.context() as patch:
-        patch.setattr(run, "trainer_arguments", unfused)
+        patch.setattr(fit, "trainer_arguments", unfused)
         patch.setattr(SamForSemanticSegmentation, "loss_of", lambda *given: lost(*given) * float("nan"))
         with pytest.raises(Interrupted):
             train(make_config(), tmp_path / "run", reporter=InterruptAt(2))
@@ -314,7 +314,7 @@ def test_a_filled_cache_needs_no_more_room_and_goes_even_if_turned_off(make_conf
         config.data.augmentation = "none"  # one version of each image: the first epoch has them all
         return config
 
-    monkeypatch.setattr("convlora.training.run._finish", lambda *_: {})
+    monkeypatch.setattr("convlora.training.run.finish", lambda *_: {})
     train(make(cache=True), output)
     entries = list((output / "cache").rglob("*.safetensors"))
     assert entries

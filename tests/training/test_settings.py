@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from convlora.data.check import check_data
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
-from convlora.inference.evaluate import score_samples
+from convlora.inference.scoring import score_samples
 from convlora.methods.conv_lora import layer as conv_lora_layer
-from convlora.training import run as run_module
+from convlora.training import fit as fit_module
 from convlora.training.arguments import trainer_arguments
 from convlora.training.config import RunConfig
-from convlora.training.run import build_model, train
+from convlora.training.model import build_model
+from convlora.training.run import train
 from convlora.training.trainer import SegmentationTrainer
 from convlora.training.validation import check_settings
 
@@ -71,13 +72,13 @@ def test_the_model_gets_its_settings(make_config, blobs):
 def datasets(monkeypatch):
     """The training data sets that runs make."""
     made = []
-    original = run_module.SegmentationDataset
+    original = fit_module.SegmentationDataset
 
     def record(*args, **kwargs):
         made.append(original(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr(run_module, "SegmentationDataset", record)
+    monkeypatch.setattr(fit_module, "SegmentationDataset", record)
     return made
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from convlora.cli.main import app
-from convlora.data.check import check_data
-from convlora.data.classes import ClassTable
-from convlora.data.sources import open_data
+from convlora.data.checking.check import check_data
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.sources.opening import open_data
 from convlora.data.synthetic import write_task
 from convlora.errors import InputError
 from convlora.inference.segmenter import Segmenter

@@ -5,25 +5,24 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from convlora.data.dataset import SegmentationDataset
 from convlora.errors import InputError
 from convlora.locking import LOCK, only_one
 from convlora.reporting import Silent
 from convlora.storage import sweep
+from convlora.training import callbacks
 from convlora.training.folder import last_checkpoint
 from convlora.training.run import Interrupted, train
 from convlora.training.trainer import SegmentationTrainer
+from tests.helpers.forked import Forked
+from tests.helpers.forked import run as run_program
 from tests.training.test_run import assert_equal_runs
-
-
-def program(*arguments, **options):
-    command = [sys.executable, "-m", "convlora.cli.main", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
 
 
 def wait_for_steps(folder, steps):
@@ -35,16 +34,28 @@ def wait_for_steps(folder, steps):
     raise AssertionError("no step was made")
 
 
+def slow_steps():
+    """Leaves time to send a signal before the end, without many steps to compare afterwards."""
+    loss = SegmentationTrainer.compute_loss
+
+    def slow(self, *arguments, **options):
+        time.sleep(0.5)
+        return loss(self, *arguments, **options)
+
+    SegmentationTrainer.compute_loss = slow
+
+
 def test_terminated_from_outside_and_gone_on_with(make_config, tmp_path):
     """What a queue of a cluster does: SIGTERM, then after a while SIGKILL."""
-    config = make_config(epochs=20)  # so long that the signal comes before the end
+    config = make_config(epochs=3)
     config.save(tmp_path / "config.yaml")
-    process = program("train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run")
+    command = ("train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run")
+    process = Forked(*command, prepare=slow_steps)
     wait_for_steps(tmp_path / "run", 1)
     with pytest.raises(InputError, match=f"Process {process.pid} is writing to {tmp_path}/run. Wait until it has"):
         train(config, tmp_path / "run", resume=True)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 1
     assert "Finishing this step or validation, then saving." in told
     assert "Go on with the same command and --resume." in " ".join(told.split())
@@ -55,18 +66,19 @@ def test_terminated_from_outside_and_gone_on_with(make_config, tmp_path):
     assert_equal_runs(tmp_path / "undisturbed", tmp_path / "run")
 
 
+@pytest.mark.processes
 def test_terminated_with_its_readers_as_launchers_do(make_config, tmp_path):
     """The signal goes to every process of the group, and comes twice: from a queue, and passed on by a launcher."""
-    config = make_config(epochs=20)
+    config = make_config(epochs=3)
     config.data.workers = 2
     config.save(tmp_path / "config.yaml")
-    arguments = ("train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run")
-    process = program(*arguments, start_new_session=True)
+    command = ("train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run")
+    process = Forked(*command, prepare=slow_steps, own_group=True)
     wait_for_steps(tmp_path / "run", 1)
     for _ in range(2):
         os.killpg(process.pid, signal.SIGTERM)
         time.sleep(0.01)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 1
     assert told.count("Finishing this step or validation, then saving.") == 1
     assert "a checkpoint was saved." in " ".join(told.split())
@@ -119,7 +131,14 @@ def test_a_second_interrupt_ends_it_at_once(make_config, trained_run, tmp_path):
     assert_equal_runs(trained_run, tmp_path / "run")
 
 
-@pytest.mark.parametrize("share", [0.3, 0.9, 1.1])
+def little_room(limit):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+@pytest.mark.parametrize(
+    "share", [pytest.param(0.3, marks=pytest.mark.processes), 0.9, pytest.param(1.1, marks=pytest.mark.processes)]
+)
 def test_a_full_disk(make_config, trained_run, tmp_path, share):
     """No file may grow beyond a limit, which is what a full disk or a used-up quota look like to a program."""
     largest = (last_checkpoint(trained_run) / "optimizer_state.safetensors").stat().st_size
@@ -128,15 +147,11 @@ def test_a_full_disk(make_config, trained_run, tmp_path, share):
     config = make_config()
     config.save(tmp_path / "config.yaml")
 
-    def little_room():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        limit = int(share * largest)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    process = program(
-        "train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run", preexec_fn=little_room
-    )
-    _, told = process.communicate(timeout=120)
+    process = Forked(
+        "train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run",
+        prepare=partial(little_room, int(share * largest)),
+    )  # fmt: skip
+    _, told = process.communicate()
     assert "Traceback" not in told
     told = " ".join(told.split())
     if share > 1:
@@ -164,13 +179,14 @@ def test_the_lock_is_let_go(tmp_path):
     assert list((tmp_path / "old").iterdir()) == []
 
 
+def take_a_lock_without_room(arguments):
+    little_room(0)
+    with only_one(Path(arguments[0])):
+        pass
+
+
 def test_a_full_disk_is_no_reason_to_wait_for_a_lock(tmp_path):
-    code = (
-        "import resource, signal, sys; from pathlib import Path; from convlora.locking import only_one\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
-        "with only_one(Path(sys.argv[1])): pass"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path / "run"], check=True, timeout=60)
+    run_program(tmp_path / "run", target=take_a_lock_without_room)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -223,34 +239,35 @@ def test_a_lock_that_is_a_link_is_not_written_to(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "three years"
 
 
+def images_stop_coming(sign):
+    """A disk that does not answer from the second epoch on; a file says when it is waited for."""
+    callbacks.PATIENCE = 1
+    read = SegmentationDataset.__getitem__
+
+    def slow(self, key):
+        if key >= len(self):  # in the second epoch
+            sign.touch()
+            time.sleep(1000)
+        return read(self, key)
+
+    SegmentationDataset.__getitem__ = slow
+
+
+@pytest.mark.processes
 def test_terminated_while_no_image_comes(make_config, tmp_path):
-    """A disk that does not answer: the step cannot be finished, and the signal ends the run all the same."""
-    config = make_config(epochs=20)
+    """The step cannot be finished, and the signal ends the run all the same."""
+    config = make_config(epochs=3)
     config.data.workers = 1
     config.save(tmp_path / "config.yaml")
-    code = (
-        "import sys, time\n"
-        "from convlora.cli.main import run\n"
-        "from convlora.data.dataset import SegmentationDataset\n"
-        "from convlora.training import callbacks\n"
-        "callbacks.PATIENCE = 1\n"
-        "read = SegmentationDataset.__getitem__\n"
-        "def slow(self, key):\n"
-        "    if key >= len(self):  # in the second epoch\n"
-        "        open(sys.argv[1], 'w').close()\n"
-        "        time.sleep(1000)\n"
-        "    return read(self, key)\n"
-        "SegmentationDataset.__getitem__ = slow\n"
-        "run(sys.argv[2:])\n"
-    )
-    arguments = ["train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run"]
-    command = [sys.executable, "-c", code, tmp_path / "waits", *arguments]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    process = Forked(
+        "train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run",
+        prepare=partial(images_stop_coming, tmp_path / "waits"),
+    )  # fmt: skip
     for _ in range(1200):
         if (tmp_path / "waits").exists():
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 1
-    assert "because no image came for 1 seconds. Look at the disk with the data" in " ".join(told.split())
+    assert "no image came for 1 seconds" in " ".join(told.split())

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from convlora.errors import InputError
-from convlora.inference import adapters
+from convlora.runs import adapters
 from convlora.training.cache import end_cache
 from convlora.training.checkpoint import load_state, save_state
 from convlora.training.config import RunConfig

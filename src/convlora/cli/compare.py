@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from convlora.cli.console import err, loading_libraries, out, print_json
-from convlora.cli.training_options import Config, Given, Json, Set, check_length, takes_settings
+from convlora.api.settings import Given, check, settings_of
+from convlora.cli.console import loading_libraries, out, print_json
+from convlora.cli.training_options import Config, Json, Set, takes_settings
 from convlora.errors import InputError
-from convlora.settings.checking import COMMAND_LINE
 
 _COMPARISON = "Comparison"
 
@@ -67,51 +67,33 @@ def compare(
     Give the same command again to resume. Finished runs are not trained again. To add methods or seeds, name them
     together with the earlier ones. Results are compare.html, compare.json and compare.csv.
     """
-    from convlora.training.config import RunConfig
-
-    settings = RunConfig() if config is None else RunConfig.load(config)
-    settings.update(given, origin=COMMAND_LINE)
+    settings = settings_of(config, given)
     settings.override(set_ or [])
-    settings.check_ranges()
-    check_length(settings.training.budget_seconds, given)
-    if settings.data.path is None:
-        raise InputError("No data are named. Give a data set: convlora compare DATA --output DIR.")
+    check(settings, given)
     fractions, rates = _numbers(train_fraction, "--train-fraction"), _numbers(lr_search or "", "--lr-search")
 
     with loading_libraries():
+        from convlora.api.compare import compare as compare_methods
+        from convlora.cli.progress import RunProgress
         from convlora.cli.tables import comparison_table
-        from convlora.comparison.page import write_page
-        from convlora.comparison.plan import make_plan
-        from convlora.comparison.run import run_plan
-        from convlora.comparison.summary import sum_up
-        from convlora.methods.registry import METHODS
-        from convlora.models.bundled import absolute
 
-    settings.data.path, settings.model.source = absolute(settings.data.path), absolute(settings.model.source)
-    names = list(METHODS) if methods.strip() == "all" else _split(methods)
-    plan = make_plan(names, seeds, fractions, rates, settings)
-
-    runs = run_plan(plan, output, say=lambda text: err.print(text, markup=False, soft_wrap=True))
-    summary: dict[str, Any] = sum_up(plan, runs, output)
-    page = write_page(summary, runs, output)
+    with RunProgress() as progress:
+        summary = compare_methods(
+            None,
+            output,
+            methods=methods,
+            seeds=seeds,
+            train_fraction=fractions,
+            lr_search=rates,
+            config=settings,
+            reporter=progress,
+        )
     if json:
-        print_json({"output": str(output), **summary})
+        print_json(summary)
         return
-    for fraction in plan.fractions:
+    for fraction in dict.fromkeys(row["train_fraction"] for row in summary["rows"]):
         out.print(comparison_table(summary, fraction))
-    out.print(f"Look at {page}", markup=False, soft_wrap=True)
-
-
-def _split(text: str) -> list[str]:
-    """Parts between commas, but not those inside brackets: `a:x=[1,2],b`."""
-    parts, depth = [""], 0
-    for sign in text:
-        depth += (sign == "[") - (sign == "]")
-        if sign == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += sign
-    return parts
+    out.print(f"Look at {output / 'compare.html'}", markup=False, soft_wrap=True)
 
 
 def _numbers(text: str, option: str) -> list[float]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,10 +15,7 @@ from convlora.cli.options import Json, parse_image_size
 from convlora.cli.training_options import setting_option
 from convlora.errors import InputError
 
-if TYPE_CHECKING:
-    from convlora.data.reach import Reach
-    from convlora.data.report import CheckReport
-
+_MOST_OF_A_KIND = 20
 _MOST_CLASSES = 50  # in the table: more would push the findings off the screen
 
 app = typer.Typer(no_args_is_help=True, help="Look after data sets.", rich_markup_mode="rich")
@@ -50,42 +47,46 @@ def check(
 
     Exit code 0: fit for training; 2: there are errors.
     """
-    from convlora.cli.progress import track
-    from convlora.data.check import check_data
-    from convlora.data.fitness import unfit_for_training
-    from convlora.data.sources import open_data
+    with loading_libraries():
+        from convlora.api.check_data import check_data
+        from convlora.cli.progress import RunProgress
 
-    size = None if image_size is None else as_pair(image_size)
-    cell = None if detail is None else _cell(detail)
-    source = open_data(data)
-    report = check_data(source, full=True, progress=track)
-    report.problems += unfit_for_training(source, report)
-    sentence, reached = (None, []) if report.errors else _reach(report, size, cell)
+    size = None if image_size is None else parse_image_size(image_size)
+    with RunProgress() as progress:
+        report = check_data(data, image_size=size, detail=detail or "auto", reporter=progress)
     if json:
-        reachable = [{"image_size": list(one.size), "iou": one.iou} for one in reached]
-        print_json({"data": data, **report.to_dict(), "reachable": reachable})
-        raise typer.Exit(2 if report.errors else 0)
+        print_json(report)
+    else:
+        _show(report)
+    raise typer.Exit(0 if report["ok"] else 2)
 
-    for problem in report.problems:
-        out.print(
-            f"[bold {'red' if problem.severity == 'error' else 'yellow'}]{problem.severity}[/] [dim]{problem.kind}[/]",
-            end=" ",
-        )
-        out.print(problem.message, markup=False, soft_wrap=True)
-    table = _shares(report)
-    out.print(table)
-    if report.image_sizes is not None:
-        small, large = report.image_sizes.smallest, report.image_sizes.largest
-        sizes = f"{small[1]}x{small[0]}" + (f" to {large[1]}x{large[0]}" if small != large else "")
-        out.print(f"Image size (width x height): {sizes}", markup=False)
-    if sentence is not None:
-        out.print(sentence, markup=False, soft_wrap=True)
-    errors, warnings = len(report.errors), len(report.warnings)
+
+def _show(report: dict[str, Any]) -> None:
+    told: Counter[tuple[str, str]] = Counter()
+    for problem in report["problems"]:
+        what = problem["severity"], problem["kind"]
+        told[what] += 1
+        if told[what] > _MOST_OF_A_KIND:
+            continue
+        colour = "red" if problem["severity"] == "error" else "yellow"
+        out.print(f"[bold {colour}]{problem['severity']}[/] [dim]{problem['kind']}[/]", end=" ")
+        out.print(problem["message"], markup=False, soft_wrap=True)
+    for (severity, kind), count in told.items():
+        if count > _MOST_OF_A_KIND:
+            out.print(f"{count - _MOST_OF_A_KIND:,} more of this kind ({severity} {kind}), see --json", style="dim")
+    out.print(_shares(report))
+    sizes = report["image_sizes"]
+    if sizes is not None:
+        small, large = ("x".join(map(str, reversed(sizes[name]))) for name in ("smallest", "largest"))
+        out.print(f"Image size (width x height): {small}" + (f" to {large}" if small != large else ""), markup=False)
+    if report["advice"] is not None:
+        out.print(report["advice"], markup=False, soft_wrap=True)
+    errors = sum(problem["severity"] == "error" for problem in report["problems"])
+    warnings = len(report["problems"]) - errors
     out.print(
         "No problems found." if not errors + warnings else f"{errors} errors, {warnings} warnings.",
         style="bold green" if not errors else "bold red",
     )
-    raise typer.Exit(2 if errors else 0)
 
 
 @app.command("prepare")
@@ -107,12 +108,11 @@ def prepare(
         str | None,
         typer.Option(metavar="URL", help="Fetch the files from this address instead.", show_default=False),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after they were read.")] = False,
     json: Json = False,
 ) -> None:
     """Fetch the data of a published experiment and write them as a data folder.
 
-    Interrupted transfers go on where they were: give the same command again.
+    If it is interrupted, give the same command again. Archives that have arrived are not fetched again.
     """
     from convlora.cli.progress import byte_bars, track
     from convlora.prepare.catalogue import find_entry
@@ -124,7 +124,7 @@ def prepare(
             f"{entry.title}, from {entry.homepage}. {entry.licence} If you accept the terms, give --accept-licence."
         )
     with byte_bars() as transfer:
-        made = prepare_data(entry, output, given=from_, mirror=mirror, keep=keep, track=track, transfer=transfer)
+        made = prepare_data(entry, output, given=from_, mirror=mirror, track=track, transfer=transfer)
     if json:
         print_json({"data": str(made.folder), "counts": made.counts, "notes": made.notes})
         return
@@ -140,74 +140,28 @@ def prepare(
     )
 
 
-def as_pair(image_size: str) -> tuple[int, int]:
-    """(height, width) of what was given for `--image-size`.
-
-    Raises:
-        InputError: If it is no size that a model can work at.
-    """
-    size = parse_image_size(image_size)
-    with loading_libraries():
-        from convlora.models.configuration import IMAGE_MULTIPLE, checked_size
-    try:
-        height, width = checked_size(size, IMAGE_MULTIPLE)
-    except ValueError as error:
-        raise InputError(f"--image-size: {error}") from error
-    return height, width
-
-
-def _cell(detail: str | None) -> int:
-    """Side of the cells that masks are drawn in with a setting of `--detail`.
-
-    Raises:
-        InputError: If there is no such setting.
-    """
-    with loading_libraries():
-        from convlora.data.reach import CELL
-        from convlora.models.detail import AUTO
-
-    detail = AUTO if detail in (None, "auto") else detail
-    if detail not in CELL:
-        raise InputError(f"--detail must be one of auto, {', '.join(CELL)}, got '{detail}'.")
-    return CELL[detail]
-
-
-def _reach(report: CheckReport, size: tuple[int, int] | None, cell: int | None) -> tuple[str | None, Sequence[Reach]]:
-    """What image sizes can reach at best on the images to train on: a sentence, and the figures."""
-    with loading_libraries():
-        from convlora.data.reach import describe_size, describe_sizes
-        from convlora.data.sources import ALL
-
-    samples = report.splits.get("train") or report.splits.get(ALL, [])
-    if report.classes is None or not samples:
-        return None, []
-    cell = _cell(None) if cell is None else cell
-    if size is None:
-        return describe_sizes(samples, report.classes, cell)
-    return describe_size(samples, report.classes, size, cell)
-
-
-def _shares(report: CheckReport) -> Table:
+def _shares(report: dict[str, Any]) -> Table:
     """Images of each split, and the share of the pixels that each class has there: one class per line."""
     table = Table()
     table.add_column("share of the pixels")
-    for split in report.counts:
+    counts, class_pixels = report["counts"], report["class_pixels"]
+    for split in counts:
         table.add_column(escape(split), justify="right")
-    names = report.classes.names if report.classes else ()
+    names = report["classes"]["classes"] if report["classes"] else ()
     for index, name in enumerate(names[:_MOST_CLASSES]):
         cells = []
-        for split in report.counts:
-            pixels = report.class_pixels.get(split, [])
+        for split in counts:
+            pixels = class_pixels.get(split, [])
             cells.append(f"{100 * pixels[index] / max(sum(pixels), 1):.2f}%" if pixels else "")
         table.add_row(escape(name), *cells)
     if len(names) > _MOST_CLASSES:
         table.add_row(f"{len(names) - _MOST_CLASSES:,} more classes, see --json", style="dim")
-    if report.ignored_pixels:
+    if report["ignored_pixels"]:
         cells = []
-        for split in report.counts:
-            ignored = report.ignored_pixels.get(split, 0)
-            cells.append(f"{100 * ignored / max(ignored + sum(report.class_pixels.get(split, [])), 1):.2f}%")
+        for split in counts:
+            ignored = report["ignored_pixels"].get(split, 0)
+            cells.append(f"{100 * ignored / max(ignored + sum(class_pixels.get(split, [])), 1):.2f}%")
         table.add_row("ignored, of all pixels", *cells, style="dim")
     table.add_section()
-    table.add_row("images", *map(str, report.counts.values()))
+    table.add_row("images", *map(str, counts.values()))
     return table

@@ -35,9 +35,9 @@ def evaluate(
 ) -> None:
     """Score a run on a data set, each image at its own size."""
     with loading_libraries():
+        from convlora.api.evaluate import evaluate as evaluate_run
         from convlora.cli.progress import RunProgress
         from convlora.cli.tables import classes_table, scores_table
-        from convlora.inference.evaluation import evaluate as evaluate_run
 
     with RunProgress() as progress:
         result = evaluate_run(

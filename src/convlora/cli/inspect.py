@@ -39,7 +39,7 @@ def inspect(
 
 
 def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from convlora.inference.runs import read_classes, read_metrics, read_settings
+    from convlora.runs.reading import read_classes, read_metrics, read_settings
 
     settings = read_settings(run)
     facts: dict[str, Any] = {

@@ -65,9 +65,9 @@ def predict(
     with loading_libraries():
         from accelerate import PartialState
 
+        from convlora.api.predict import predict as predict_files
         from convlora.cli.progress import RunProgress
-        from convlora.inference.predict_files import predict as predict_files
-        from convlora.inference.runs import read_classes
+        from convlora.runs.reading import read_classes
 
     with RunProgress() as progress:
         result = predict_files(

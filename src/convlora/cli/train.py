@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from convlora.api.settings import Given, check, settings_of
 from convlora.cli.console import loading_libraries, out, print_json
-from convlora.cli.training_options import Config, Given, Json, Set, check_length, takes_settings
-from convlora.settings.checking import COMMAND_LINE
+from convlora.cli.training_options import Config, Json, Set, takes_settings
 from convlora.settings.declaration import BASICS
-
-if TYPE_CHECKING:
-    from convlora.training.config import RunConfig
 
 
 @takes_settings()
@@ -38,49 +35,24 @@ def train(
 
         convlora train DATA --model facebook/sam-vit-base --image-size 512 --output RUN
     """
-    settings = _settings(output, given, resume=resume, config=config, assignments=set_ or [])
+    settings = settings_of(config, given, resumed=output if resume else None)
+    settings.override(set_ or [])
+    check(settings, given)
     # Everything heavy is imported here, so that --help and wrong settings are answered at once.
     with loading_libraries():
         from accelerate import PartialState
 
+        from convlora.api.train import train as train_run
         from convlora.cli.progress import RunProgress
-        from convlora.training.run import train as run_training
 
     with RunProgress() as progress:
-        metrics = run_training(settings, output, resume=resume, reporter=progress)
+        metrics = train_run(None, output, config=settings, resume=resume, reporter=progress)
     if not PartialState().is_main_process:
         return
     if json:
-        print_json({"run": str(output), **metrics})
+        print_json(metrics)
     else:
         _show(metrics, output)
-
-
-def _settings(output: Path, given: Given, *, resume: bool, config: Path | None, assignments: list[str]) -> RunConfig:
-    """The settings of a file, then those of the options, then those of `--set`."""
-    from convlora.training.config import RunConfig
-
-    settings = RunConfig()
-    if config is not None:
-        settings = RunConfig.load(config)
-    elif resume and (output / "config.yaml").is_file():
-        settings = RunConfig.load(output / "config.yaml")
-    if config is not None and "name" in given.get("method", {}):
-        with loading_libraries():
-            from convlora.methods.registry import find_method
-            from convlora.training.validation import leave_out_sam
-
-        if find_method(given["method"]["name"]).network is not None:
-            leave_out_sam(settings)  # it was not meant for this method; --model beside it would be
-    if resume and given.get("training", {}).get("memory") == "auto":
-        # What was chosen the first time, from what was asked for then, is no starting point for choosing again.
-        for name in ("batch_size", "grad_accum", "activation_checkpointing"):
-            setattr(settings.training, name, getattr(RunConfig().training, name))
-    settings.update(given, origin=COMMAND_LINE)
-    settings.override(assignments)
-    settings.check_ranges()
-    check_length(settings.training.budget_seconds, given)
-    return settings
 
 
 def _show(metrics: dict[str, Any], output: Path) -> None:

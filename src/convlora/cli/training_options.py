@@ -11,13 +11,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from convlora.api.settings import Given
 from convlora.cli.options import JSON_HELP
-from convlora.errors import InputError
 from convlora.settings import SETTINGS, Setting
 from convlora.settings.declaration import FILES, GROUPS
-
-Given = dict[str, dict[str, Any]]
-"""What was given on the command line, by section and name."""
 
 Config = Annotated[
     Path | None,
@@ -128,21 +125,3 @@ def _place(parameter: inspect.Parameter) -> int:
     """Groups come in the order in which they were declared, after those of the command itself."""
     panel = parameter.annotation.__metadata__[0].rich_help_panel
     return GROUPS.index(panel) if panel in GROUPS else -1
-
-
-def check_length(budget_seconds: float | None, given: Given) -> None:
-    """Refuses a number of steps beside the seconds that a run may take, which decide on it.
-
-    A file may hold both: those of a run that was timed.
-
-    Args:
-        budget_seconds: Of the settings, wherever they come from.
-        given: What was given on the command line.
-
-    Raises:
-        InputError: If both were given.
-    """
-    if budget_seconds is not None and "max_steps" in given.get("training", {}):
-        raise InputError(
-            f"--budget-seconds (here {budget_seconds:g}) and --max-steps both say how long to train. Leave one out."
-        )

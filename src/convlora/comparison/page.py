@@ -13,10 +13,10 @@ from convlora.comparison.plan import PlannedRun
 from convlora.comparison.plots import write_plots
 from convlora.comparison.summary import Summary
 from convlora.comparison.verdict import digits_for, verdict
-from convlora.data.check import check_data
+from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
-from convlora.data.sources import open_data
-from convlora.inference.predict import picture
+from convlora.data.sources.opening import open_data
+from convlora.inference.files.jobs import picture
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.metrics.labels import SCORE_LABELS, short_label

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from convlora.comparison.plan import PlannedRun
 from convlora.comparison.summary import Summary
-from convlora.inference.runs import read_metrics
 from convlora.metrics.labels import short_label
 from convlora.report.figures import Drawing
 from convlora.report.plots import line_plot, point_plot
+from convlora.runs.reading import read_metrics
 from convlora.storage import make_folder
 
 COSTS = {

@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 
 from convlora.comparison.plan import Plan, PlannedRun, Variant, shared_settings
-from convlora.data.reach import SIZE_IS_TOLD
+from convlora.data.checking.reach import SIZE_IS_TOLD
 from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
-from convlora.inference.runs import read_metrics
 from convlora.links import check_own
 from convlora.methods.registry import find_method, resolve_options
+from convlora.runs.reading import read_metrics
 from convlora.settings.history import IN_OLDER_VERSIONS
 from convlora.storage import make_folder, write_text
 from convlora.training.config import RunConfig

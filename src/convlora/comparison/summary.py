@@ -14,8 +14,8 @@ from convlora.comparison.plan import Plan, PlannedRun, shared_settings
 from convlora.comparison.run import read_images, score_name
 from convlora.comparison.verdict import compare_with_best
 from convlora.errors import InputError, cell
-from convlora.inference.runs import read_metrics
 from convlora.metrics import HIGHER_IS_BETTER
+from convlora.runs.reading import read_metrics
 from convlora.storage import write_json, write_text
 from convlora.training.config import RunConfig
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from convlora.data.augmentation import Augmentation
-from convlora.data.classes import ClassTable
-from convlora.data.images import Intensity, read_for_size, read_image, read_image_size, read_mask
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.images import Intensity, read_for_size, read_image, read_image_size, read_mask
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.transforms import normalize, prepare_mask, resize_image
 from convlora.errors import InputError

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convlora.data.stored import ImageSource
+from convlora.data.reading.stored import ImageSource
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ ImageLike = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike[str] | b
 
 
 def image_source(image: Any) -> Path | bytes | Image.Image:
-    """Makes what [`ImageLike`] allows into what `convlora.data.images.read_image` takes.
+    """Makes what [`ImageLike`] allows into what `convlora.data.reading.images.read_image` takes.
 
     Raises:
         InputError: If it is something else, or an array of another form.

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from convlora.data.classes import ClassTable
-from convlora.data.images import Intensity, read_image
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.images import Intensity, read_image
 from convlora.errors import InputError
-from convlora.inference.palette import class_colours, indexed_image
-from convlora.inference.pictures import picture, save_png
+from convlora.pictures.overlay import picture, save_png
+from convlora.pictures.palette import class_colours, indexed_image
 from convlora.storage import make_folder
 
 _NOTEBOOK_SIDE = 640  # pixels of the picture that a notebook shows, at most

@@ -1,14 +1,129 @@
-"""Which scores a task gets."""
+"""Scores of a model on a split, image by image at each image's own size."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
-from convlora.data.classes import ClassTable
-from convlora.inference.outputs import own_map, own_probabilities
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.dataset import read_sample
+from convlora.data.readers import shield_readers
+from convlora.data.reading.images import Intensity
+from convlora.data.sample import Sample
+from convlora.data.transforms import resize_image, to_pixel_values
+from convlora.inference.answers import Answers, recorder_for
+from convlora.inference.fitting import FittingBatches
+from convlora.inference.flips import answer_flips
+from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.metrics import BinaryScores, CommonClassBaseline, MultiClassScores, TrivialBaselines
+from convlora.models.autocast import autocast
+
+
+class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
+    """Images at the model's size, uint8, with labels at their own."""
+
+    def __init__(
+        self, samples: Sequence[Sample], classes: ClassTable, image_size: tuple[int, int], intensity: Intensity
+    ) -> None:
+        self.samples, self.classes, self.image_size, self.intensity = samples, classes, image_size, intensity
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, np.ndarray]:
+        image, labels = read_sample(self.samples[index], self.classes, self.intensity, self.image_size)
+        return resize_image(image, self.image_size), labels
+
+
+@torch.no_grad()
+def score_samples(
+    model: torch.nn.Module,
+    samples: Sequence[Sample],
+    classes: ClassTable,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int = 1,
+    precision: str = "fp32",
+    intensity: Intensity = "type",
+    workers: int = 0,
+    compile: str = "auto",
+    tta: bool = False,
+    structure: bool = True,
+    trivial: Baselines | None = None,
+    images: list[dict[str, Any]] | None = None,
+    progress: Any = None,
+) -> BinaryScores | MultiClassScores:
+    """Scores a model's predictions. Only one batch of logits is ever in memory.
+
+    Args:
+        model: A segmenter; put into evaluation mode for the duration.
+        samples: What to score.
+        classes: What the values in the masks mean.
+        image_size: (height, width) the model works at.
+        batch_size: Images at a time; fewer where memory runs out.
+        precision: `"fp32"`, `"bf16"` or `"fp16"`.
+        intensity: How values become 8 bits.
+        workers: Processes that read images.
+        compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
+        tta: Whether the answers to an image and its three flips are averaged.
+        structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
+        trivial: Collects the scores of trivial answers along the way.
+        images: Receives the name of each image and what it adds to the scores, see
+            `convlora.inference.scoring.update_scores`.
+        progress: Called with the number of images just done.
+
+    Returns:
+        The scores collected.
+    """
+    device = next(model.parameters()).device
+    loader = DataLoader(
+        _OwnSize(samples, classes, image_size, intensity),
+        batch_size=batch_size,
+        num_workers=min(workers, len(samples)),
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
+    )
+    shield_readers(loader)  # else validation would also draw from the global generator, and change training
+    scores = new_scores(classes, structure)
+    # Weights spread over processes come together in every pass, so all of them must make the same passes.
+    is_spread = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    fitting = FittingBatches(batch_size, may_shrink=not is_spread)
+
+    answers = Answers(None if is_spread else recorder_for(device, compile), lambda: autocast(device, precision))
+
+    def forward(batch: torch.Tensor) -> Any:
+        pixel_values = to_pixel_values(batch)
+        output = answer_flips(partial(answers, model), pixel_values) if tta else answers(model, pixel_values)
+        check_finite(output, precision)
+        return output
+
+    was_training = model.training
+    model.eval()
+    try:
+        names = iter(sample.name for sample in samples)
+        for pixels, labels in loader:
+            outputs = fitting.outputs(forward, pixels.to(device, non_blocking=True))
+            for (output, index), own_labels in zip(outputs, labels):
+                added, name = update_scores(scores, output, index, own_labels), next(names)
+                if images is not None and added is not None:
+                    images.append({"image": name, **added})
+                if trivial is not None:
+                    trivial.update(own_labels)
+            if progress is not None:
+                progress(len(labels))
+    finally:
+        model.train(was_training)
+    return scores
+
+
+def _collate(items: Iterable[tuple[torch.Tensor, np.ndarray]]) -> tuple[torch.Tensor, list[np.ndarray]]:
+    images, labels = zip(*items)
+    return torch.stack(images), list(labels)
 
 
 class Baselines(Protocol):

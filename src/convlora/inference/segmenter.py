@@ -13,30 +13,30 @@ import numpy as np
 import torch
 from PIL import Image
 
-from convlora.data.classes import ClassTable
-from convlora.data.images import Intensity, read_for_size
-from convlora.data.stored import StoredImage
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.images import Intensity, read_for_size
+from convlora.data.reading.rows import open_rows
+from convlora.data.reading.stored import StoredImage
 from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.devices import resolve_device, resolve_precision, set_matmul_precision, to_device
 from convlora.errors import InputError
-from convlora.inference.adapters import load_adapter
 from convlora.inference.answers import Answers, recorder_for
-from convlora.inference.evaluate import autocast
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.flips import answer_flips
 from convlora.inference.inputs import ImageLike, check_several, image_source
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.inference.prediction import Prediction
-from convlora.inference.rows import open_rows
-from convlora.inference.runs import adapter_folder, check_sam, first_line, read_classes, read_settings
 from convlora.inference.tiles import predict_bands
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.methods.registry import find_method
+from convlora.models.autocast import autocast
+from convlora.models.build import load_model
 from convlora.models.configuration import as_size, encoder_width
 from convlora.models.fingerprint import sample_weights
-from convlora.models.loading import load_model
 from convlora.models.parameters import halve_frozen_weights
 from convlora.models.room import check_room
+from convlora.runs.adapters import load_adapter
+from convlora.runs.reading import adapter_folder, check_sam, first_line, read_classes, read_settings
 
 
 class SeenImage(NamedTuple):

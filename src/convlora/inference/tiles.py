@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
 import torch
 from PIL import Image
 
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.rows import Rows
 from convlora.data.transforms import resize_image
 from convlora.inference.blending import Pieces, blend
 from convlora.inference.outputs import blendable_scores, classes_of
-from convlora.inference.rows import Rows
 from convlora.inference.windows import Grid, Tiles
 
-if TYPE_CHECKING:
-    from convlora.inference.segmenter import Segmenter
+
+class WindowModel(Protocol):
+    """What segments windows: a [`Segmenter`][convlora.Segmenter]."""
+
+    classes: ClassTable
+    image_size: tuple[int, int]
+
+    @property
+    def map_type(self) -> type[np.unsignedinteger]:
+        """What semantic maps are made of."""
+
+    def outputs(self, images: Sequence[torch.Tensor]) -> Iterator[tuple[Any, int]]:
+        """What the model returns for images `(3, h, w)` uint8 at its size, and their places in that."""
 
 
 def predict_bands(
-    segmenter: Segmenter,
+    segmenter: WindowModel,
     source: Rows,
     tiles: Tiles,
     *,
@@ -42,7 +54,7 @@ def predict_bands(
         progress: Called with the number of windows done and of all.
 
     Yields:
-        Which rows, and their classes `(rows, width)` of [`Segmenter.map_type`], from top to bottom.
+        Which rows, and their classes `(rows, width)` of [`WindowModel.map_type`], from top to bottom.
 
     Raises:
         InputError: If the image turns out to be damaged.
@@ -70,7 +82,7 @@ def least_memory(grid: Grid, num_classes: int) -> int:
 
 
 def _window_scores(
-    segmenter: Segmenter, source: Rows, grid: Grid, batch_size: int, progress: Callable[[int, int], None] | None
+    segmenter: WindowModel, source: Rows, grid: Grid, batch_size: int, progress: Callable[[int, int], None] | None
 ) -> Iterator[Pieces]:
     inputs, done = _inputs(source, grid, segmenter.image_size), 0
     if progress is not None:

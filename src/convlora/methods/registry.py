@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +19,19 @@ from convlora.methods.feature_tuning import FeatureTuningConfig
 from convlora.methods.side_networks import SideNetworkConfig
 from convlora.methods.visual_prompts import VisualPromptConfig
 
-# Which layers of a model a method changes, to be named by whoever knows the model.
-PROJECTIONS, ATTENTION, BLOCK_OUTPUTS, ALL_LAYERS = "projections", "attention", "block-outputs", "all-layers"
 LARGEST_OPTION = 4096  # what is above is a mistake, or meant to exhaust the memory
-ENCODER = "encoder"  # all of it
 NETWORK = "network"  # the module that a model with no pretrained part consists of
+
+
+class Layers(enum.Enum):
+    """Which layers of a vision encoder a method changes. The module of the model knows their names."""
+
+    PROJECTIONS = enum.auto()
+    ATTENTION = enum.auto()
+    BLOCK_OUTPUTS = enum.auto()
+    ALL = enum.auto()
+    ENCODER = enum.auto()
+    """The encoder as a whole."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,7 @@ class Method:
         config_class: PEFT's configuration class.
         defaults: The options a user may set, with their defaults.
         fixed: Options of the configuration class that make the method what it is.
-        layers: Which layers of the frozen model it changes: `PROJECTIONS`, `ATTENTION`, `BLOCK_OUTPUTS`,
-            `ALL_LAYERS`, or the `ENCODER` as a whole; None: none.
+        layers: Which layers of the frozen model it changes; None: none.
         late: Whether it changes only the last half of the blocks unless told which.
         trains_encoder: Whether the encoder itself is trained.
         from_scratch: Whether training starts from random weights.
@@ -51,7 +59,7 @@ class Method:
     config_class: Callable[..., PeftConfig]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    layers: str | None = PROJECTIONS
+    layers: Layers | None = Layers.PROJECTIONS
     late: bool = False
     trains_encoder: bool = False
     from_scratch: bool = False
@@ -109,7 +117,7 @@ METHODS: dict[str, Method] = {
             "The biases of all layers (Ben Zaken et al., 2022)",
             FeatureTuningConfig,
             fixed={"kind": "bias"},
-            layers=ALL_LAYERS,
+            layers=Layers.ALL,
         ),
         Method(
             "adapter",
@@ -117,14 +125,14 @@ METHODS: dict[str, Method] = {
             FeatureTuningConfig,
             defaults={"bottleneck": 2},
             fixed={"kind": "bottleneck"},
-            layers=BLOCK_OUTPUTS,
+            layers=Layers.BLOCK_OUTPUTS,
         ),
         Method(
             "vpt",
             "Trained tokens beside the input of every attention layer (Jia et al., 2022)",
             VisualPromptConfig,
             defaults={"num_tokens": 12},
-            layers=ATTENTION,
+            layers=Layers.ATTENTION,
         ),
         Method(
             "lst",
@@ -132,7 +140,7 @@ METHODS: dict[str, Method] = {
             SideNetworkConfig,
             defaults={"reduction": 13},
             fixed={"kind": "ladder"},
-            layers=ENCODER,
+            layers=Layers.ENCODER,
         ),
         Method(
             "sam-adapter",
@@ -140,14 +148,14 @@ METHODS: dict[str, Method] = {
             SideNetworkConfig,
             defaults={"reduction": 16},
             fixed={"kind": "prompt-generator"},
-            layers=ENCODER,
+            layers=Layers.ENCODER,
         ),
         Method(
             "ssf",
             "Scale and shift of the output of all layers (Lian et al., 2022)",
             FeatureTuningConfig,
             fixed={"kind": "scale-shift"},
-            layers=ALL_LAYERS,
+            layers=Layers.ALL,
         ),
         Method(
             "dora",
@@ -244,7 +252,7 @@ def check_method(name: str, options: Mapping[str, Any], *, chosen_blocks: bool =
     """
     method = find_method(name)
     settings: dict[str, Any] = {**resolve_options(name, options), **method.fixed}
-    if method.layers in (None, ENCODER) and chosen_blocks:
+    if method.layers in (None, Layers.ENCODER) and chosen_blocks:
         raise InputError(f"The method {name} has no blocks to choose from. Leave out --adapt-last.")
     if settings.get("r", 1) < 1:
         raise InputError(f"The rank of the method {name} must be at least 1, got method.r={settings['r']}.")
@@ -268,7 +276,7 @@ def method_config(
     name: str,
     options: Mapping[str, Any],
     *,
-    targets: Callable[[str, Sequence[int] | None], str],
+    targets: Callable[[Layers, Sequence[int] | None], str],
     modules_to_save: Sequence[str],
     blocks: Sequence[int] | None = None,
 ) -> PeftConfig:
@@ -278,8 +286,8 @@ def method_config(
         model: The base model.
         name: Name of the method.
         options: Its options; missing ones take their defaults.
-        targets: Gives the names of layers of a kind (`PROJECTIONS`, `ATTENTION`, ...) in some blocks as
-            a regular expression for PEFT, and the name of the `ENCODER`.
+        targets: Gives the names of layers of a kind in some blocks as a regular expression for PEFT, and the name of
+            the `Layers.ENCODER`.
         modules_to_save: Modules trained in full and saved with the adapters.
         blocks: Numbers of the blocks to adapt; None: all of them, or the last half for a method that is late.
 
@@ -299,7 +307,7 @@ def method_config(
             blocks = range(count - count // 2, count)
         settings["target_modules"] = targets(method.layers, blocks)
     if method.trains_encoder:
-        modules_to_save = [*modules_to_save, targets(ENCODER, None)]
+        modules_to_save = [*modules_to_save, targets(Layers.ENCODER, None)]
     try:
         return method.config_class(**settings, modules_to_save=list(modules_to_save))
     except (TypeError, ValueError) as error:

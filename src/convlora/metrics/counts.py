@@ -34,14 +34,11 @@ def count_pixels(
     Returns:
         The four counts.
     """
-    from torchmetrics.functional.classification import binary_stat_scores  # slow to import, so only where it is used
-
-    # The caller has checked the values; the checks of torchmetrics would sort all labels for each image.
-    scores = binary_stat_scores(
-        probabilities, labels, threshold=threshold, ignore_index=ignore_index, validate_args=False
-    )
-    tp, fp, tn, fn, _ = (int(score) for score in scores)
-    return PixelCounts(tp, fp, tn, fn)
+    valid = labels != ignore_index
+    predicted, true = (probabilities > threshold)[valid], (labels == 1)[valid]
+    both = int((predicted & true).sum())
+    predicted_only, true_only = int(predicted.sum()) - both, int(true.sum()) - both
+    return PixelCounts(both, predicted_only, int(valid.sum()) - both - predicted_only - true_only, true_only)
 
 
 def add_counts(counts: Iterable[PixelCounts]) -> PixelCounts:

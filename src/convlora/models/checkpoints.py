@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers import (
     SamPromptEncoderConfig,
     SamVisionConfig,
 )
-from transformers.utils import find_adapter_config_file
+from transformers.utils import find_adapter_config_file, logging
 
 from convlora.errors import InputError, is_out_of_memory, quoted, shown
 from convlora.models.bundled import resolve_bundled
@@ -169,7 +170,8 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
         InputError: If weights are missing or cannot be read, or the configuration makes no sense.
     """
     try:
-        model, found = load(source, *args, output_loading_info=True, **kwargs)
+        with _no_bar_for(source):
+            model, found = load(source, *args, output_loading_info=True, **kwargs)
     except InputError:
         raise
     except Exception as error:  # damaged files and made-up numbers make it raise nearly anything
@@ -189,6 +191,19 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
             "Download it again, or save the whole model."
         )
     return model
+
+
+@contextmanager
+def _no_bar_for(source: str | os.PathLike[str]) -> Iterator[None]:
+    """Hides the progress bar of loading a folder, which takes a moment; that of a download stays."""
+    if not (Path(source).is_dir() and logging.is_progress_bar_enabled()):
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def load_meta_checkpoint(path: str | os.PathLike[str], attn_implementation: str | None = None) -> SamModel:

@@ -83,6 +83,11 @@ class SamForSemanticSegmentation(PreTrainedModel):
         self.post_init()
         self.freeze_prompt_encoder()
 
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether activations are computed again in the backward pass; without transformers' warning, as PEFT asks."""
+        return self.is_activation_checkpointing
+
     @classmethod
     def from_pretrained(
         cls,

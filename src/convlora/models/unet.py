@@ -106,6 +106,11 @@ class UNetForSemanticSegmentation(PreTrainedModel):
         self.logits_in_training = True
         self.post_init()
 
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether activations are computed again in the backward pass; without transformers' warning, as PEFT asks."""
+        return self.is_activation_checkpointing
+
     def _init_weights(self, module: nn.Module) -> None:
         # Those of PyTorch, which the network was built with; transformers' are meant for transformers.
         reset = getattr(module, "reset_parameters", None)

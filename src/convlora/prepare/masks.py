@@ -7,9 +7,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from convlora.data.images import read_image, read_mask
-from convlora.data.mask_values import count_values, row_pieces
-from convlora.data.stored import StoredImage
+from convlora.data.reading.images import read_image, read_mask
+from convlora.data.reading.mask_values import count_values, row_pieces
+from convlora.data.reading.stored import StoredImage
 from convlora.errors import InputError
 from convlora.prepare.catalogue import Entry
 

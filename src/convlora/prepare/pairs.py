@@ -20,7 +20,7 @@ _LARGEST_TABLE = 1 << 23  # bytes
 
 
 class Member(NamedTuple):
-    """A file of an archive; an image of it is a [`StoredImage`][convlora.data.stored.StoredImage]."""
+    """A file of an archive; an image of it is a [`StoredImage`][convlora.data.reading.stored.StoredImage]."""
 
     bundle: Bundle
     name: str

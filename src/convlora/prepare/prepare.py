@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convlora.data.folder import SPLITS
-from convlora.data.images import IMAGE_SUFFIXES, read_image_size
+from convlora.data.reading.images import IMAGE_SUFFIXES, read_image_size
+from convlora.data.sources.folder import SPLITS
 from convlora.errors import InputError
 from convlora.locking import only_one
 from convlora.prepare.bundles import open_bundle
@@ -51,13 +51,12 @@ def prepare(
     *,
     given: Path | None = None,
     mirror: str | None = None,
-    keep: bool = False,
     track: Callable[[Iterable[Any], str], Iterator[Any]] = lambda items, _: iter(items),
     transfer: Callable[[RemoteFile], Progress] | None = None,
 ) -> Prepared:
     """Fetches a data set and writes it as `{train,val,test}/{images,masks}/` with a classes.json.
 
-    Archives are fetched into a folder beside `output`, so that an interrupted transfer can be resumed. No archive ever
+    Archives are fetched into a folder beside `output`; those that have arrived are not fetched again. No archive ever
     decides where a file is written: each image and mask that the catalogue asks for gets a name of ours.
 
     Args:
@@ -65,7 +64,6 @@ def prepare(
         output: The folder to write; it appears when it is complete.
         given: Archives that were fetched by hand: a file, or a folder with them or with what was in them.
         mirror: Address to fetch the files from, by their names, instead of their own.
-        keep: Whether the archives stay after they were read.
         track: Wraps iterables to show progress.
         transfer: Makes what is told of the bytes of a file.
 
@@ -93,11 +91,10 @@ def prepare(
             made = _convert(entry, paths, output, track)
         except InputError:
             for path, file in zip(paths, entry.files, strict=True):
-                if file.checksum is None and path.is_file():  # it may not be the right file at all
-                    path.replace(path.with_name(f"{path.name}.rejected"))
+                if file.checksum is None:  # it may not be the right file at all
+                    path.unlink(missing_ok=True)
             raise
-    if not keep:
-        shutil.rmtree(downloads, ignore_errors=True)
+    shutil.rmtree(downloads, ignore_errors=True)
     return made
 
 

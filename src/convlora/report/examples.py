@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
 from convlora.data.sample import Sample
 from convlora.errors import InputError
 from convlora.inference.outputs import own_map
-from convlora.inference.palette import class_colours, overlay
 from convlora.inference.segmenter import Segmenter
+from convlora.pictures.palette import class_colours, overlay
 from convlora.report.outcomes import IGNORED, outcome_picture, outcomes
 from convlora.report.pages import embedded
 

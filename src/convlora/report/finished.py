@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convlora.data.sample import Sample
-from convlora.data.sources import open_data
+from convlora.data.sources.opening import open_data
 from convlora.errors import InputError, RunError
 from convlora.inference.segmenter import Segmenter
 from convlora.report.run_files import RunFiles, read_run

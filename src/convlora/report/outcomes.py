@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from convlora.data.classes import ClassTable
-from convlora.data.colours import Colour
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.colours import Colour
 
 RIGHT, MISSED, FALSE, OTHER, IGNORED = range(1, 6)  # 0: nothing is there, and nothing was found
 

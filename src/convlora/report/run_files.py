@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convlora.data.classes import ClassTable
-from convlora.inference.runs import read_classes, read_metrics, read_settings
+from convlora.data.classes.class_table import ClassTable
 from convlora.links import below, is_plain_file
+from convlora.runs.reading import read_classes, read_metrics, read_settings
 from convlora.untrusted import read_json, read_lines
 
 _LARGEST = 1 << 30  # bytes

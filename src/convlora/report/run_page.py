@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from convlora.data.sample import Sample
-from convlora.inference.palette import class_colours
-from convlora.inference.runs import first_line
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics.labels import short_label
+from convlora.pictures.palette import class_colours
 from convlora.report import run_facts
 from convlora.report.confusion import confusion_plot, read_confusion, write_confusion
 from convlora.report.examples import PANELS, Example, choose, make_examples
@@ -21,6 +20,7 @@ from convlora.report.outcomes import hex_colour, legend
 from convlora.report.pages import write_page
 from convlora.report.plots import Mark, line_plot, smoothed
 from convlora.report.run_files import RunFiles, read_run
+from convlora.runs.reading import first_line
 
 NAME = "report.html"
 _CURVES = ("iou", "dice", "miou", "mdice")

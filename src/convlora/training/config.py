@@ -90,7 +90,7 @@ class RunConfig:
         values["method"] = {"name": method["name"], **method["options"]}
         return values
 
-    def update(self, values: Mapping[str, Any], origin: str) -> None:
+    def update(self, values: Mapping[str, Any], origin: str = "the given settings") -> None:
         """Overwrites settings with those of nested dictionaries.
 
         Args:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convlora.inference.adapters import difference
+from convlora.runs.adapters import difference
 from convlora.training.checkpoint import random_state
 
 

@@ -1,19 +1,36 @@
-"""The run folder: whether it may be used, and what a resumed run goes on from."""
+"""The run folder: whether it may be used, what a resumed run starts from, and what is written before training."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+from accelerate.utils import gather_object
+
+from convlora.devices import resolve_precision, set_matmul_precision
 from convlora.errors import InputError
-from convlora.inference.runs import SAM
 from convlora.links import check_own
 from convlora.locking import LOCK
+from convlora.methods.registry import find_method
+from convlora.runs.reading import SAM
 from convlora.settings import SETTINGS
-from convlora.storage import forget_old_folder, is_unfinished, old_folder, recover_folder, swap_folder, sweep
+from convlora.storage import (
+    forget_old_folder,
+    is_unfinished,
+    make_folder,
+    old_folder,
+    recover_folder,
+    swap_folder,
+    sweep,
+    write_json,
+)
 from convlora.training.config import RunConfig
-from convlora.training.origin import SAMPLES
+from convlora.training.context import Context
+from convlora.training.images import Images
+from convlora.training.origin import SAMPLES, write_samples
+from convlora.training.usable_data import SKIPPED
 
 # What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
 _LEFT_BY_A_FALSE_START = {
@@ -22,7 +39,7 @@ _LEFT_BY_A_FALSE_START = {
     SAM,
     SAMPLES,
     "log.jsonl",
-    "skipped.json",
+    SKIPPED,
     "checkpoints",
     "cache",
 }
@@ -55,6 +72,58 @@ _MAY_CHANGE = {
     "training.logging_steps",
     "training.report_to",
 }
+
+
+def find_checkpoint(run: Context, *, resume: bool) -> None:
+    """Checks the run folder, and finds the checkpoint to resume from.
+
+    Args:
+        run: The run; its checkpoint, and the settings and the precision it began with, are filled in.
+        resume: Whether a run in the folder is to be resumed.
+
+    Raises:
+        InputError: If the folder cannot be used, or the run cannot be resumed with these settings.
+    """
+    if run.is_main:
+        note = check_folder(run.output, resume)
+        if note is not None:
+            run.reporter.message(note)
+    run.process.wait_for_everyone()
+    # The main process holds the lock, so who does not see it looks at another disk; its part of a checkpoint would be
+    # missing, and without a checkpoint it would start from the beginning.
+    if not all(gather_object([(run.output / LOCK).exists()])):
+        raise InputError(
+            f"Not every process sees the folder {run.output}. Give an --output on a disk that all machines share."
+        )
+    run.checkpoint = last_checkpoint(run.output) if resume else None
+    if run.checkpoint is not None:
+        for change in check_resumed(run.config, run.output):
+            run.reporter.message(f"Resuming with {change}.")
+    if run.config.training.precision != "auto":  # that of the run that is resumed
+        run.precision = resolve_precision(run.config.training.precision, run.device)
+    set_matmul_precision(run.device, run.precision)
+
+
+def write_settings(run: Context, images: Images, sam: dict[str, Any]) -> None:
+    """Writes what a run is made with, in the main process; the others wait for it.
+
+    Args:
+        run: The run.
+        images: Its images.
+        sam: A fingerprint of the SAM that is fine-tuned.
+    """
+    if run.is_main:
+        output, method = make_folder(run.output), find_method(run.config.method.name)
+        if images.data.skipped is not None:
+            write_json(output / SKIPPED, images.data.skipped)
+        run.config.save(output / "config.yaml")
+        write_json(output / "classes.json", images.classes.to_dict())
+        if method.trains_encoder or method.network is not None:  # all weights are those of the run
+            (output / SAM).unlink(missing_ok=True)  # of a false start with another method
+        else:
+            write_json(output / SAM, sam)
+        write_samples(output, images.splits)
+    run.process.wait_for_everyone()
 
 
 def check_folder(output: Path, resume: bool) -> str | None:

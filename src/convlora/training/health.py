@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.reporting import Reporter
 

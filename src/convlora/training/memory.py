@@ -18,8 +18,8 @@ from accelerate.utils import gather_object
 from peft import PeftModel
 
 from convlora.errors import InputError, RunError, is_out_of_memory
-from convlora.inference.evaluate import autocast
 from convlora.methods.conv_lora import load_balancing_loss
+from convlora.models.autocast import autocast
 from convlora.settings import TrainingSettings
 
 IMAGES_PER_STEP = 4  # unless something else is asked for; the published number

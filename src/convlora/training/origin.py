@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from convlora.data.reading.stored import ImageSource
 from convlora.data.sample import Sample
-from convlora.data.stored import ImageSource
 from convlora.errors import InputError, shown
 from convlora.storage import write_json
 from convlora.untrusted import read_json

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from convlora.errors import InputError, RunError, is_out_of_memory, quoted, shown
-from convlora.inference.adapters import WEIGHTS, load_weights
+from convlora.runs.adapters import WEIGHTS, load_weights
 from convlora.storage import send_to_disk, swap_folder
 from convlora.training.averaging import WeightAverage
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from convlora.data.classes import ClassTable
-from convlora.data.images import read_mask
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.images import read_mask
 from convlora.data.sample import Sample
 from convlora.errors import InputError
 from convlora.metrics import MULTI_CLASS_SCORES

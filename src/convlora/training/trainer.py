@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from convlora.data.classes import ClassTable
+from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.readers import shield_readers
 from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError
-from convlora.inference.evaluate import autocast, score_samples
-from convlora.inference.scoring import Baselines, new_baselines, new_scores
+from convlora.inference.scoring import Baselines, new_baselines, new_scores, score_samples
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
+from convlora.models.autocast import autocast
 from convlora.reporting import Reporter
 from convlora.training.callbacks import EpochOrder, OnTrainBegin
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from convlora.data.check import MASKS_SAMPLED, check_data
-from convlora.data.classes import ClassTable
-from convlora.data.facts import Progress
-from convlora.data.sources import DataSource, open_data
+from convlora.data.checking.check import MASKS_SAMPLED, check_data
+from convlora.data.checking.facts import Progress
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.sources.opening import DataSource, open_data
 from convlora.errors import InputError
 from convlora.training.config import RunConfig
 from convlora.untrusted import read_json

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch import nn
-from torch.autograd import forward_ad
-from torch.nn.modules import module as torch_modules
 
 from convlora.methods.conv_lora.balance import BalanceRecord
 from convlora.methods.conv_lora.config import ConvLoraConfig
@@ -159,9 +157,7 @@ class ConvLoraVariant(LoraVariant):
             u = (z_map + _convolved(module, active_adapter, z_map, settings)).reshape(tokens.shape)
         if prefix:
             u = torch.cat([z[:, :prefix].to(u.dtype), u], dim=1)
-        return add_low_rank(
-            result, u, module.lora_B[active_adapter], module.scaling[active_adapter], reuse=_nobody_else_holds(module)
-        )
+        return add_low_rank(result, u, module.lora_B[active_adapter], module.scaling[active_adapter])
 
     @staticmethod
     def merge_safe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
@@ -207,9 +203,7 @@ def _convolved(module: LoraLayer, name: str, z_map: torch.Tensor, settings: Laye
     return keep_in_graph(mixture, gate, gate_noise)
 
 
-def add_low_rank(
-    result: torch.Tensor, u: torch.Tensor, lora_B: nn.Linear, scaling: float, reuse: bool = False
-) -> torch.Tensor:
+def add_low_rank(result: torch.Tensor, u: torch.Tensor, lora_B: nn.Linear, scaling: float) -> torch.Tensor:
     """`result + scaling * B u` in one pass over the wide tensor.
 
     The scaling goes into the small matrix, and one fused product adds to the base output.
@@ -219,7 +213,6 @@ def add_low_rank(
         u: Bottleneck, `(..., r)`.
         lora_B: Linear layer `r -> C_out`.
         scaling: `lora_alpha / r`.
-        reuse: Whether the sum may take the memory of `result`.
 
     Returns:
         `(..., C_out)` in the type of `result`.
@@ -227,62 +220,10 @@ def add_low_rank(
     dtype = result.dtype
     with torch.autocast(result.device.type, enabled=False):
         low, matrix = u.reshape(-1, u.shape[-1]).to(dtype), (lora_B.weight * scaling).to(dtype)
-        if reuse and result.is_contiguous():
-            out = _AddInPlace.apply(result, low, matrix)
-        else:
-            out = torch.addmm(result.reshape(-1, result.shape[-1]), low, matrix.t()).reshape(result.shape)
+        out = torch.addmm(result.reshape(-1, result.shape[-1]), low, matrix.t()).reshape(result.shape)
         if lora_B.bias is not None:
             out = out + (lora_B.bias * scaling).to(dtype)
     return out
-
-
-def _nobody_else_holds(module: LoraLayer) -> bool:
-    """Whether the output of the base layer is needed by nothing but the sum.
-
-    The backward pass of a plain linear layer does not need its output, and there is no hook that could have kept it.
-    """
-    base = module.get_base_layer()
-    hooked = bool(getattr(base, "_forward_hooks", True) or getattr(torch_modules, "_global_forward_hooks", True))
-    return type(base) is nn.Linear and not hooked and _is_plain_eager()
-
-
-def _is_plain_eager() -> bool:
-    """Whether nothing but autograd watches the operations: no compiler, no dispatch mode, no function transform.
-
-    Modes may keep outputs (selective checkpointing does), and transforms do not know our function.
-    """
-    try:
-        return (
-            not torch.compiler.is_compiling()
-            and torch._C._len_torch_dispatch_stack() == 0
-            and torch._C._functorch.peek_interpreter_stack() is None
-            and forward_ad._current_level < 0
-        )
-    except AttributeError:  # these are no public interfaces; without them the safe form is taken
-        return False
-
-
-class _AddInPlace(torch.autograd.Function):
-    """`result + u W^T`, written over `result` `(..., C_out)`, with `u` `(M, r)` and `W` `(C_out, r)`.
-
-    PyTorch's own in-place product would take the output of a linear layer for a view, and copy it in the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, result: torch.Tensor, u: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(u, matrix)
-        out = result.detach()
-        out.view(-1, out.shape[-1]).addmm_(u, matrix.t())
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        u, matrix = ctx.saved_tensors
-        (grad,) = grads
-        flat = grad.reshape(-1, grad.shape[-1])
-        grad_u = flat @ matrix if ctx.needs_input_grad[1] else None
-        grad_matrix = flat.t() @ u if ctx.needs_input_grad[2] else None
-        return grad, grad_u, grad_matrix
 
 
 def read_grid(

@@ -1,0 +1,156 @@
+"""Segmenting files with a finished run, into a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from convlora.errors import InputError
+from convlora.inference.files.jobs import run_jobs, shares_of
+from convlora.inference.files.left_out import parts_left_out
+from convlora.inference.files.passed_over import passed_over
+from convlora.inference.files.plan import Job, collect_images, coordinates_lost, plan
+from convlora.inference.files.resuming import PRESENCE, DoneList, fingerprint
+from convlora.inference.files.shares import add_shares, check_shares
+from convlora.inference.segmenter import Segmenter
+from convlora.inference.windows import OVERLAP, Tiles
+from convlora.locking import among_others
+from convlora.models.bundled import absolute
+from convlora.reporting import Logged, Reporter
+from convlora.storage import sweep
+
+# The first process to finish waits for the others, however long their images take.
+_PATIENCE = timedelta(days=30)
+
+
+def predict(
+    run: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    overlay: bool = False,
+    plain: bool = False,
+    model: str | os.PathLike[str] | None = None,
+    tile: bool = False,
+    tile_size: int | None = None,
+    tile_overlap: float | None = None,
+    resume: bool = False,
+    tta: bool = False,
+    batch_size: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Segments images and writes the results into a folder, as `convlora predict` does.
+
+    An image that cannot be read does not stop the others. Several processes (`torchrun`, `accelerate launch`) share the
+    images.
+
+    Args:
+        run: The run folder that training wrote.
+        images: Image files, folders, or patterns such as `"photos/*.jpg"`; one or several.
+        output: Folder for the results.
+        overlay: Also write pictures of image and result.
+        plain: Write grey images instead of palette images.
+        model: The SAM the run was trained from, if it has moved.
+        tile: Segment large images in overlapping windows of the model's size, at their own resolution.
+        tile_size: Longer side of a window in pixels of the image; implies `tile`.
+        tile_overlap: Share of a window that overlaps with the next; None: 0.25.
+        resume: Keep the results that an interrupted prediction with the same settings has finished.
+        tta: Average the probabilities of each image or window and its three flips; four times the time.
+        batch_size: Images or windows at a time; None: 8 on a GPU, 1 on a CPU.
+        device: `"auto"` or a device by PyTorch's name.
+        precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
+        reporter: Receives progress and messages; default: they are logged.
+
+    Returns:
+        `run`, `output`, `images` (for each: `image`, `mask`, `overlay`, `size`, `shares` of the classes) and `failed`
+        (for each: `image` and `error`). With several processes, all of it in the first and nothing in the others.
+
+    Raises:
+        InputError: If the run cannot be read, there are no images, or options contradict each other.
+    """
+    reporter = Logged() if reporter is None else reporter
+    run, output = Path(run), Path(output)
+    given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
+    tiles = tiles_of(tile, tile_size, tile_overlap)
+    found = collect_images(given)
+    jobs = plan(found, output, overlay, tiled=tiles is not None)
+    names = [job.mask.stem for job in jobs]
+    segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision, tta=tta)
+    processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=_PATIENCE)
+    how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model)), segmenter.precision]
+    how += [name for name, is_given in (("tta", tta), ("plain", plain)) if is_given]
+    done = DoneList(output, fingerprint(run, *how), processes.process_index)
+    with among_others(output, PRESENCE) if processes.is_main_process else nullcontext() as presence:
+        earlier = done.earlier(jobs) if resume else {}
+        processes.wait_for_everyone()  # all have read it
+        if presence is not None:
+            check_shares(output, segmenter.classes, names)
+            with presence.alone() as is_alone:
+                if is_alone:  # otherwise these files may belong to another prediction that is running
+                    sweep(output, {path.stem for job in jobs for path in (job.mask, job.overlay) if path is not None})
+                    if not resume:
+                        done.forget()
+            lost = coordinates_lost(jobs, tiled=tiles is not None)
+            for note in (passed_over(given, found, output), lost, parts_left_out(found)):
+                if note is not None:
+                    reporter.message(f"Note: {note}")
+        processes.wait_for_everyone()  # nothing is written before
+        own = [job for job in jobs if job not in earlier][processes.process_index :: processes.num_processes]
+        reporter.predict_begin(len(own))
+        new = run_jobs(
+            segmenter,
+            own,
+            batch_size=batch_size,
+            tiles=tiles,
+            plain=plain,
+            progress=reporter.predict_step,
+            windows=None if tiles is None else reporter.windows,
+            done=done,
+        )
+        results = gather_object(list(new))
+        reporter.predict_end()
+        if presence is None:
+            return {}
+        results = _in_order([*earlier.values(), *results], jobs)
+        add_shares(output, segmenter.classes, shares_of(results), names)
+        if not any("error" in result for result in results):  # else --resume needs the list once these are repaired
+            with presence.alone() as is_alone:
+                if is_alone:
+                    done.forget()
+    if earlier:
+        reporter.message(f"{len(earlier)} of {len(jobs)} images were done before.")
+    return {
+        "run": str(run),
+        "output": str(output),
+        "images": [result for result in results if "error" not in result],
+        "failed": [result for result in results if "error" in result],
+    }
+
+
+def tiles_of(tile: bool, size: int | None, overlap: float | None) -> Tiles | None:
+    """How to cut images into windows; None: not at all.
+
+    Raises:
+        InputError: If an overlap is given without windows, or a number makes no sense.
+    """
+    if not tile and size is None:
+        if overlap is not None:
+            raise InputError(
+                "--tile-overlap has no effect without --tile or --tile-size. Add one of them, or leave it out."
+            )
+        return None
+    return Tiles(size, OVERLAP if overlap is None else overlap)
+
+
+def _in_order(results: list[dict[str, Any]], jobs: list[Job]) -> list[dict[str, Any]]:
+    places = {str(job.image): place for place, job in enumerate(jobs)}
+    return sorted(results, key=lambda result: places[result["image"]])

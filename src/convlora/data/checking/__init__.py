@@ -1,0 +1,1 @@
+"""Checking a data set before any training time is spent on it."""

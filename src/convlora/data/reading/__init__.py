@@ -1,0 +1,1 @@
+"""Reading images and masks of any usual file format and bit depth."""

@@ -1,0 +1,119 @@
+"""TIFF files read piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from convlora.data.reading.gdal import gdal
+from convlora.data.reading.geo import GeoReference
+from convlora.data.reading.images import Intensity
+from convlora.data.reading.tiff.header import read_tags
+from convlora.data.reading.tiff.layout import TiffLayout
+from convlora.data.reading.tiff.size import check_size
+from convlora.data.reading.tiff.tags import states_no_data
+from convlora.data.reading.tiff.values import Native, TiffValues
+from convlora.errors import InputError
+from convlora.untrusted import ordinary
+
+_MOST_READ = 1 << 27  # values to read at a time
+_LARGEST_BLOCK = 178_956_970  # pixels, as many as of images of other formats
+_OF_VALUES = {MaskFlags.all_valid, MaskFlags.alpha, MaskFlags.nodata}  # there is no mask beside the channels
+
+
+@contextmanager
+def open_tiff(path: Path, intensity: Intensity = "type") -> Iterator[TiffRows]:
+    """Opens a TIFF file for reading by rows, see `convlora.data.reading.rows.Rows`.
+
+    Raises:
+        InputError: If it is damaged, or its values have no known range.
+    """
+    with _reading(path):
+        dataset = rasterio.open(ordinary(path), driver="GTiff")
+    with dataset:
+        yield TiffRows(dataset, path, intensity)
+
+
+def reference_of(path: Path) -> GeoReference | None:
+    """Where on earth a TIFF file lies; None if it does not say so, or is damaged."""
+    try:
+        with _reading(path), rasterio.open(ordinary(path), driver="GTiff") as dataset:
+            return GeoReference.of(dataset)
+    except InputError:
+        return None  # whoever reads its pixels will complain
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        with gdal():
+            yield
+    except RasterioError as error:
+        raise InputError(f"{path} is damaged and cannot be read. Replace the file.") from error
+
+
+class TiffRows:
+    """Rows of an open data set.
+
+    Args:
+        dataset: Of rasterio.
+        path: Its file.
+        intensity: How values become 8 bits. Where this depends on the largest or smallest value, all pixels are read
+            once to find it.
+    """
+
+    def __init__(self, dataset: Any, path: Path, intensity: Intensity) -> None:
+        self._dataset, self._path = dataset, path
+        self.height, self.width = dataset.height, dataset.width
+        self.reference = GeoReference.of(dataset)
+        tags = read_tags(path)
+        layout = TiffLayout.of(tags)
+        if layout is None or (layout.height, layout.width) != (self.height, self.width):
+            raise InputError(f"{path} is damaged and cannot be read. Replace the file.")
+        layout.check(str(path))
+        check_size(layout, path, str(path))
+        self._check_blocks()
+        # What a file beside the image states is known to GDAL alone.
+        no_data = layout.no_data if states_no_data(tags) else dataset.nodata
+        self._values = TiffValues(layout, no_data, intensity, str(path))
+        self._bands = [channel + 1 for channel in self._values.channels]
+        self._has_mask = not _OF_VALUES & set(dataset.mask_flag_enums[0])
+        if self._values.decides_on_all:
+            self._values.find_scale(self._native_pieces())
+
+    def read(self, top: int, bottom: int) -> np.ndarray:
+        """See `convlora.data.reading.rows.Rows`; pixels without data are black."""
+        return self._values.rgb(*self._native(top, bottom))
+
+    def known(self, top: int, bottom: int) -> np.ndarray | None:
+        """See `convlora.data.reading.rows.Rows`: what rasterio's `dataset_mask` says."""
+        return self._values.known(*self._native(top, bottom)) if self._values.may_lack_data or self._has_mask else None
+
+    def _check_blocks(self) -> None:
+        rows, columns = self._dataset.block_shapes[0]
+        if rows * columns > _LARGEST_BLOCK:
+            raise InputError(
+                f"{self._path} stores {columns} x {rows} pixels in one piece, which is too much to be decoded at once. "
+                "Convert it to a tiled TIFF: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER."
+            )
+
+    def _native(self, top: int, bottom: int) -> Native:
+        window = Window(0, top, self.width, bottom - top)
+        with _reading(self._path):
+            values = self._dataset.read(self._bands, window=window)
+            return values, self._dataset.dataset_mask(window=window) != 0 if self._has_mask else None
+
+    def _native_pieces(self) -> Iterator[Native]:
+        """All rows, as many at a time as lie together in the file, unless that is much."""
+        together = min(max(self._dataset.block_shapes[0][0], 64), 1024)
+        step = max(1, min(together, _MOST_READ // (self.width * len(self._bands))))
+        for top in range(0, self.height, step):
+            yield self._native(top, min(top + step, self.height))

@@ -1,0 +1,1 @@
+"""Where data sets come from: folders, tables, COCO, Hugging Face."""

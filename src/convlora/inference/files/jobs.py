@@ -1,0 +1,162 @@
+"""Predictions for many files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from convlora.data.reading.images import read_image, read_known
+from convlora.devices import default_batch, default_workers
+from convlora.errors import InputError
+from convlora.inference.files.background import in_background
+from convlora.inference.files.outcome import Outcome
+from convlora.inference.files.plan import Job, check_name
+from convlora.inference.files.resuming import DoneList
+from convlora.inference.files.shares import add_shares, check_shares
+from convlora.inference.files.tiled_job import segment_in_windows
+from convlora.inference.segmenter import SeenImage, Segmenter
+from convlora.inference.windows import Tiles
+from convlora.pictures.overlay import picture, save_png
+from convlora.pictures.palette import class_colours, indexed_image
+from convlora.storage import make_folder
+
+
+def run_jobs(
+    segmenter: Segmenter,
+    jobs: Sequence[Job],
+    *,
+    batch_size: int | None = None,
+    tiles: Tiles | None = None,
+    plain: bool = False,
+    progress: Callable[[int], None] | None = None,
+    windows: Callable[[int, int], None] | None = None,
+    done: DoneList | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Segments images and writes the results, yielding a description of each.
+
+    An image that cannot be read, or whose result cannot have its name, does not stop the others. At the end
+    `shares.json` is written beside the results, unless `done` keeps account of the images; then the caller checks and
+    writes it for all of them.
+
+    Args:
+        segmenter: The model.
+        jobs: What to do.
+        batch_size: Images at a time, or windows; fewer where memory runs out. Default: 8 on a GPU, 1 on a CPU.
+        tiles: How to cut images into windows; default: each is seen at once.
+        plain: Whether results are grey, without the colours of the classes.
+        progress: Called with the number of images just done.
+        windows: Called with the number of windows of an image that are done, and of all.
+        done: Keeps account of the images that are done.
+
+    Yields:
+        For each image: `image`, `mask`, `overlay` (if made), `size` (height, width) and `shares`, the share of its
+        pixels of each class, those without data aside; or `image` and `error`.
+    """
+    if batch_size is None:
+        batch_size = default_batch(segmenter.device)
+    results: list[dict[str, Any]] = []
+    if done is None and jobs:
+        check_shares(jobs[0].mask.parent, segmenter.classes, (job.mask.stem for job in jobs))
+    if tiles is None:
+        outcomes = _whole(segmenter, jobs, batch_size, plain)
+    else:
+        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, plain, windows)) for job in jobs)
+    for job, outcome in outcomes:
+        if progress is not None:
+            progress(1)
+        if isinstance(outcome, InputError):
+            yield {"image": str(job.image), "error": str(outcome)}
+            continue
+        total = max(1, outcome.counts.sum())
+        result: dict[str, Any] = {
+            "image": str(job.image),
+            "mask": str(job.mask),
+            **({"overlay": str(job.overlay)} if job.overlay is not None else {}),
+            "size": list(outcome.size),
+            "shares": {name: float(n / total) for name, n in zip(segmenter.classes.names, outcome.counts)},
+        }
+        results.append(result)
+        if done is not None:
+            done.add(job, result)
+        yield result
+    if done is None and jobs:
+        add_shares(jobs[0].mask.parent, segmenter.classes, shares_of(results), (job.mask.stem for job in jobs))
+
+
+def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The shares of what [`run_jobs`] yielded, by the names under which `shares.json` knows the images."""
+    return {Path(result["mask"]).stem: result["shares"] for result in results if "shares" in result}
+
+
+def _whole(
+    segmenter: Segmenter, jobs: Sequence[Job], batch_size: int, plain: bool
+) -> Iterator[tuple[Job, Outcome | InputError]]:
+    threads, ahead = default_workers(segmenter.device, len(jobs)), 2 * batch_size
+    seen = in_background(partial(_see, segmenter), jobs, threads, ahead)
+    return in_background(partial(_write, segmenter, plain), _segmented(segmenter, seen, batch_size), threads, ahead)
+
+
+def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
+    try:
+        check_name(job)
+        image = segmenter.see(job.image)
+    except InputError as error:
+        return job, error
+    return job, image if job.overlay is not None else image._replace(whole=None)  # or the next ones fill the memory
+
+
+def _segmented(
+    segmenter: Segmenter, seen: Iterator[tuple[Job, SeenImage | InputError]], batch_size: int
+) -> Iterator[tuple[Job, SeenImage | InputError, np.ndarray | None]]:
+    while batch := list(islice(seen, batch_size)):
+        maps = iter(segmenter.maps_of([image for _, image in batch if not isinstance(image, InputError)]))
+        for job, image in batch:
+            yield job, image, None if isinstance(image, InputError) else next(maps)
+
+
+def _write(
+    segmenter: Segmenter, plain: bool, segmented: tuple[Job, SeenImage | InputError, np.ndarray | None]
+) -> tuple[Job, Outcome | InputError]:
+    job, image, semantic_map = segmented
+    if isinstance(image, InputError) or semantic_map is None:
+        return job, cast("InputError", image)
+    classes, nodata = segmenter.classes, segmenter.value_without_class
+    try:
+        known = read_known(job.image) if nodata is not None else None
+        whole = read_image(job.image, segmenter.intensity) if job.overlay and image.whole is None else image.whole
+    except InputError as error:  # the file has changed meanwhile
+        return job, error
+    make_folder(job.mask.parent)
+    kept = semantic_map.ravel()
+    if known is not None and nodata is not None:
+        kept = semantic_map[known]
+        semantic_map = np.where(known, semantic_map, segmenter.map_type(nodata))
+    save_png(indexed_image(semantic_map, class_colours(classes), plain), job.mask)
+    if job.overlay is not None and whole is not None:
+        if known is not None:
+            semantic_map = np.where(known, semantic_map, np.uint16(classes.ignore_index))
+        save_png(picture(whole, semantic_map, classes), job.overlay)
+    return job, Outcome(image.size, np.bincount(kept, minlength=classes.num_classes))
+
+
+def _in_windows(
+    segmenter: Segmenter,
+    job: Job,
+    tiles: Tiles,
+    batch_size: int,
+    plain: bool,
+    windows: Callable[[int, int], None] | None,
+) -> Outcome | InputError:
+    make_folder(job.mask.parent)  # what is wrong with the folder is wrong for every image
+    try:
+        check_name(job)
+        return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, plain=plain, progress=windows)
+    except InputError as error:
+        return error
+    except MemoryError:
+        return InputError(f"{job.image} is too wide for the memory. Give a smaller --tile-size, or cut it into pieces.")

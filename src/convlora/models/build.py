@@ -1,0 +1,106 @@
+"""The model that a method trains: loaded, and with the adapters of the method in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel
+
+from convlora.errors import InputError
+from convlora.methods.registry import apply_method, check_method, find_method, method_config
+from convlora.models import SegmentationModel
+from convlora.models.configuration import as_size
+from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.models.random_sam import randomize
+from convlora.models.segmenter import SamForSemanticSegmentation
+from convlora.models.unet import UNetForSemanticSegmentation, UNetSegmentationConfig
+
+
+def load_model(
+    method: str,
+    options: Mapping[str, Any],
+    source: str,
+    *,
+    image_size: int | list[int] | None,
+    attention: str,
+    num_mask_tokens: int | str | None,
+    detail: str,
+    **task: Any,
+) -> SegmentationModel:
+    """The SAM that is fine-tuned, or the network that is trained in its place, in float32 on the CPU.
+
+    Args:
+        method: Name of the method.
+        options: Its options.
+        source: Where the SAM is.
+        image_size: One side of a square or [height, width] in pixels; None: the model's own.
+        attention: Of a SAM, see [`SamForSemanticSegmentation.from_pretrained`], as for `num_mask_tokens`.
+        num_mask_tokens: Of a SAM.
+        detail: Of a SAM.
+        **task: `num_classes`, `id2label`, `head`, `loss` and `ignore_index`.
+
+    Raises:
+        InputError: If an option of the method does not fit, or the SAM cannot be read.
+        ValueError: If the model cannot be what is asked for.
+    """
+    size = None if image_size is None else as_size(image_size)
+    if find_method(method).network == "unet":
+        check_method(method, options)  # before weights of any size are made
+        return UNetForSemanticSegmentation(UNetSegmentationConfig(image_size=size, **options, **task)).eval()
+    return SamForSemanticSegmentation.from_pretrained(
+        source,
+        image_size=size,
+        attention=attention,
+        num_mask_tokens=num_mask_tokens,
+        detail=detail,
+        dtype=torch.float32,
+        **task,
+    )
+
+
+def adapter_config(
+    model: SegmentationModel, method: str, options: Mapping[str, Any], adapt_last: int | None = None
+) -> PeftConfig:
+    """What PEFT needs to know to put the adapters of a method into a segmenter, and to train its decoder.
+
+    Args:
+        model: The segmenter.
+        method: Name of the method.
+        options: Its options.
+        adapt_last: How many of the last blocks are adapted; None: what the method does by itself.
+
+    Raises:
+        InputError: If an option does not fit.
+    """
+    return method_config(model, method, options, **_where(model, adapt_last))
+
+
+def adapt(
+    model: SegmentationModel, method: str, options: Mapping[str, Any], adapt_last: int | None = None
+) -> PeftModel:
+    """Puts fresh adapters of a method into a segmenter, which is changed in place; see [`adapter_config`].
+
+    Raises:
+        InputError: If an option does not fit, or there are fewer blocks.
+    """
+    if isinstance(model, SamForSemanticSegmentation) and find_method(method).from_scratch:
+        randomize(model.vision_encoder)  # right after the seed was set
+        randomize(model.mask_decoder)
+        model.renew_detail()
+    blocks = _blocks(model)
+    if adapt_last is not None and adapt_last > blocks:
+        raise InputError(f"--adapt-last {adapt_last} is more than the {blocks} blocks of the vision encoder. Lower it.")
+    return apply_method(model, method, options, **_where(model, adapt_last))
+
+
+def _blocks(model: SegmentationModel) -> int:
+    return 0 if model.vision_encoder is None else len(model.vision_encoder.layers)
+
+
+def _where(model: SegmentationModel, adapt_last: int | None) -> dict[str, Any]:
+    """Which layers are adapted, and what is trained beside them."""
+    count = _blocks(model)
+    blocks = None if adapt_last is None else range(max(0, count - adapt_last), count)
+    return {"targets": sam_layers, "modules_to_save": MODULES_TO_SAVE, "blocks": blocks}

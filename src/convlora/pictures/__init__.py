@@ -1,0 +1,1 @@
+"""Pictures of images with their classes, for people."""

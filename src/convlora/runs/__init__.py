@@ -1,0 +1,1 @@
+"""What training leaves behind, read without trusting it."""

@@ -1,0 +1,172 @@
+"""Reading what a training run left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convlora.data.classes.class_table import ClassTable
+from convlora.errors import InputError, quoted, shown
+from convlora.metrics import HIGHER_IS_BETTER
+from convlora.models.bundled import BUNDLED
+from convlora.models.configuration import LARGEST_SIDE
+from convlora.models.fingerprint import same_weights
+from convlora.storage import old_folder
+from convlora.untrusted import UnreadableError, read_json, read_yaml
+
+SAM = "sam.json"
+
+_MOST_TOKENS = 4096
+_MOST_BLOCKS = 1024
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """Reads the settings of a run, as in its `config.yaml`.
+
+    Raises:
+        InputError: If the folder is no run, or the file is damaged.
+    """
+    if not (run / "config.yaml").is_file():
+        raise InputError(f"{run} is not a run folder: it has no config.yaml. Give the --output of convlora train.")
+    try:
+        settings = read_yaml(run / "config.yaml")
+        for section, key in (
+            ("model", "source"),
+            ("model", "image_size"),
+            ("model", "attention"),
+            ("data", "intensity"),
+            ("training", "adapt_last"),
+        ):
+            _ = settings[section][key]
+        _ = settings["method"]["name"], settings["data"]["path"]
+        _check(settings["model"], settings["training"], settings["data"]["intensity"])
+    except (OSError, UnreadableError, KeyError, TypeError) as error:
+        raise InputError(f"{run}/config.yaml is damaged ({first_line(error)}). Restore it from a copy.") from error
+    return settings
+
+
+def _check(model: dict[str, Any], training: dict[str, Any], intensity: Any) -> None:
+    """Refuses what would be built before anything else could notice; values of the right kind are checked later.
+
+    Raises:
+        TypeError: If a value cannot be.
+    """
+    size, tokens, last = model["image_size"], model.get("num_mask_tokens"), training["adapt_last"]
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]
+    may_be = {
+        f"model.image_size={quoted(size)}": all(_is_count(side, LARGEST_SIDE) for side in sides),
+        f"model.num_mask_tokens={quoted(tokens)}": tokens in (None, "auto") or _is_count(tokens, _MOST_TOKENS),
+        f"model.source={quoted(model['source'])}": isinstance(model["source"], str),
+        f"model.attention={quoted(model['attention'])}": isinstance(model["attention"], str),
+        f"model.head={quoted(model.get('head'))}": isinstance(model.get("head", "auto"), str),
+        f"training.adapt_last={quoted(last)}": last is None or _is_count(last, _MOST_BLOCKS),
+        f"data.intensity={quoted(intensity)}": intensity in ("type", "image"),
+    }
+    for setting, fine in may_be.items():
+        if not fine:
+            raise TypeError(f"{setting} cannot be")
+
+
+def _is_count(value: Any, largest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= largest
+
+
+def read_classes(run: Path) -> ClassTable:
+    """Reads the classes of a run.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    try:
+        return ClassTable.from_dict(read_json(run / "classes.json"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run}/classes.json is missing or damaged ({first_line(error)}).") from error
+
+
+def read_metrics(run: Path) -> dict[str, Any] | None:
+    """Reads the results of a run; None if it is not finished.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if not (run / "metrics.json").is_file():
+        return None
+    try:
+        metrics: dict[str, Any] = read_json(run / "metrics.json", largest=1 << 30)
+        _check_metrics(metrics)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{run}/metrics.json is damaged ({first_line(error)}). Make it again with --resume."
+        ) from error
+    return metrics
+
+
+def _check_metrics(metrics: dict[str, Any]) -> None:
+    """Refuses what could not be shown or compared.
+
+    Raises:
+        KeyError: If something is missing.
+        TypeError: If something is of another kind.
+    """
+    numbers = {name: metrics[name] for name in ("steps", "best_epoch", "peak_memory_mb")}
+    numbers |= {name: metrics.get(name) for name in ("epochs", "seconds_per_step")}
+    numbers |= {name: metrics["params"][name] for name in ("trainable", "total")}
+    for split in ("val", "test"):
+        scores = metrics.get(split) or {}
+        numbers |= {f"{split}.{name}": scores.get(name) for name in (*HIGHER_IS_BETTER, "num_images")}
+        for group in ("trivial", "per_class"):
+            for name, values in (scores.get(group) or {}).items():
+                # A trivial answer to several classes has scores of each class, too, which are not shown.
+                shown_ones = ((key, value) for key, value in values.items() if key != "per_class")
+                numbers |= {f"{split}.{group}.{name}.{key}": value for key, value in shown_ones}
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise TypeError(f"{shown(name)}={quoted(value)} is no number")
+
+
+def check_sam(run: Path, weights: dict[str, float], source: str) -> None:
+    """Compares a SAM with the one that a run was trained from.
+
+    Args:
+        run: The run folder; if it does not know, because it is of an older version, nothing is compared.
+        weights: Of the SAM, as of `convlora.models.fingerprint.sample_weights`.
+        source: What it is called, for the message.
+
+    Raises:
+        InputError: If it is another one of the same shape: the adapter would make nonsense of it.
+    """
+    if not (run / SAM).exists():
+        return
+    try:
+        stored = read_json(run / SAM, largest=1 << 20)
+        same = same_weights(stored, weights)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{run / SAM} is damaged ({first_line(error)}). Restore it from a copy.") from error
+    if not same and source in BUNDLED:
+        raise InputError(
+            f"The run {run} was trained from '{source}' of another version of convlora, whose weights are others. "
+            "Train it again, or use the version that made it (its adapter/README.md names it)."
+        )
+    if not same:
+        raise InputError(
+            f"'{source}' is not the SAM that the run {run} was trained from: its weights are others. Give that one "
+            "with --model."
+        )
+
+
+def adapter_folder(run: Path) -> Path:
+    """The folder of the best weights of a run.
+
+    Raises:
+        InputError: If there are none yet.
+    """
+    # Training may be about to put better ones in their place at this moment, and renaming is its business alone.
+    for folder in (run / "adapter", old_folder(run / "adapter")):
+        if (folder / "adapter_model.safetensors").is_file():
+            return folder
+    raise InputError(f"The run {run} has no trained weights yet. Go on with it: convlora train ... --resume.")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,104 @@
+"""Which images a run trains on, and what follows from them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.sample import Sample
+from convlora.errors import InputError
+from convlora.runs.reading import read_classes
+from convlora.training.context import Context
+from convlora.training.effects import check_effects
+from convlora.training.origin import check_samples
+from convlora.training.usable_data import SKIPPED, UsableData, check_skipped, load_data
+
+
+@dataclass
+class Images:
+    """The images of a run.
+
+    Attributes:
+        data: The data set, checked.
+        train: What is trained on.
+        val: What decides on the best epoch; empty: everything is trained on.
+    """
+
+    data: UsableData
+    train: list[Sample]
+    val: list[Sample]
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of the data."""
+        return self.data.classes
+
+    @property
+    def test(self) -> list[Sample]:
+        """What is scored once, at the end."""
+        return list(self.data.source.splits.get("test", ()))
+
+    @property
+    def splits(self) -> dict[str, list[Sample]]:
+        """What training sees."""
+        return {"train": self.train, "val": self.val}
+
+
+def choose_images(run: Context) -> Images:
+    """Reads and checks the data of a run, and divides them.
+
+    Raises:
+        InputError: If the data cannot be trained on, a setting does not fit them, or they are not those of the run that
+            is resumed.
+    """
+    config, tell = run.config, run.reporter.message
+    data = load_data(config, tell, run.reporter.track)
+    source, classes = data.source, data.classes
+    check_effects(config, num_classes=classes.num_classes, has_val=bool(source.splits.get("val")))
+    if run.checkpoint is not None:
+        _check_classes(run, classes)
+        check_skipped(run.output, data)
+    seed = config.training.seed if config.data.split_seed is None else config.data.split_seed
+    train, val = source.train_val(seed, config.data.val_fraction)
+    if config.data.train_fraction < 1:
+        whole = len(train)
+        train = some_of(train, config.data.train_fraction, config.training.seed)
+        tell(f"Training on {len(train)} of {whole} images.")
+    if data.skipped:
+        are = "files are" if len(data.skipped) > 1 else "file is"
+        tell(f"{len(data.skipped)} {are} left out; {run.output / SKIPPED} says which and why.")
+    for note in source.notes:
+        tell(note)
+    return Images(data, train, val)
+
+
+def check_resumed_images(run: Context, images: Images) -> None:
+    """Refuses to resume a run with other images than it began with.
+
+    Raises:
+        InputError: If they have changed.
+    """
+    if run.checkpoint is not None:
+        check_samples(run.output, images.splits, run.reporter.message)
+
+
+def some_of(samples: Sequence[Sample], fraction: float, seed: int) -> list[Sample]:
+    """A share of the samples, at least one, in their order; with the same seed a smaller share is part of a larger."""
+    order = np.random.default_rng([seed, 1]).permutation(len(samples))
+    chosen = set(order[: max(1, round(fraction * len(samples)))].tolist())
+    return [sample for index, sample in enumerate(samples) if index in chosen]
+
+
+def _check_classes(run: Context, classes: ClassTable) -> None:
+    """Refuses to resume a run whose classes have changed."""
+    if not (run.output / "classes.json").is_file():
+        return
+    before = read_classes(run.output)
+    if (before.names, before.ignore_index) != (classes.names, classes.ignore_index):
+        raise InputError(
+            f"The run {run.output} learned the classes {', '.join(before.names)}, but those of the data are now "
+            f"{', '.join(classes.names)}. Restore the data, or start a new run with another --output."
+        )

@@ -1,0 +1,126 @@
+"""The model of a run: loaded, adapted, and settled in precision and size of batch."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from peft import PeftModel
+
+from convlora.data.checking.reach import CELL, SIZE_IS_TOLD, describe_size
+from convlora.data.classes.class_table import ClassTable
+from convlora.devices import resolve_precision
+from convlora.errors import InputError
+from convlora.losses import SetLossSettings
+from convlora.methods.registry import find_method
+from convlora.models import SegmentationModel
+from convlora.models.build import adapt, load_model
+from convlora.models.configuration import as_size, encoder_width
+from convlora.models.detail import AUTO
+from convlora.models.fingerprint import sample_weights
+from convlora.models.parameters import halve_frozen_weights
+from convlora.models.room import check_room
+from convlora.runs.reading import check_sam
+from convlora.settings.training import Precision
+from convlora.training.cache import start_cache
+from convlora.training.config import RunConfig
+from convlora.training.context import Context
+from convlora.training.defaults import settle_rates
+from convlora.training.images import Images
+from convlora.training.memory import settle_batches
+from convlora.training.task import class_weights
+
+
+def make_model(run: Context, images: Images) -> tuple[PeftModel, dict[str, Any]]:
+    """The segmenter with fresh adapters, ready to be trained; settles precision, learning rates and batch size.
+
+    Args:
+        run: The run; its settings and its precision are completed.
+        images: Its images.
+
+    Returns:
+        The model, and a fingerprint of the SAM as it was before.
+
+    Raises:
+        InputError: If the model cannot be read, does not fit into memory, or is not the one the run began with.
+    """
+    config = run.config
+    base = load_base(config, images.classes)
+    check_room(base.config, run.device)
+    if config.training.precision == "auto":
+        run.precision = resolve_precision("auto", run.device, encoder_width(base.config))
+    settle_rates(config, base)
+    sam = sample_weights(base.vision_encoder)
+    if run.checkpoint is not None:
+        check_sam(run.output, sam, str(config.model.source))
+    model = adapt_base(base, config)
+    segmenter = model.base_model.model
+    if config.training.class_weights:
+        weights = class_weights(images.train, images.classes, images.data.values)
+        segmenter.class_weights = weights.to(run.device)
+    segmenter.logits_in_training = False  # they are as large as all masks, and nobody reads them
+    segmenter.set_loss_settings = SetLossSettings.weighted(*config.training.set_loss_weights)
+    height, width = as_size(segmenter.config.image_size)
+    config.model.image_size = height if height == width else [height, width]
+    config.training.precision = cast("Precision", run.precision)
+    _tell_reach(run, images, (height, width))
+    halve_frozen_weights(segmenter.vision_encoder, run.precision)
+    settle_batches(config.training, model, (height, width), run.device, run.precision, run.reporter.message)
+    if config.training.cache:
+        start_cache(
+            segmenter,
+            run.output,
+            augmentation=str(config.data.augmentation),
+            train_images=len(images.train),
+            val_images=len(images.val),
+            tell=run.reporter.message,
+            clear=run.is_main,
+        )
+    return model, sam
+
+
+def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:
+    """The segmenter with fresh adapters, in float32 on the CPU."""
+    return adapt_base(load_base(config, classes), config)
+
+
+def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
+    """The segmenter as it is before anything is trained, in float32 on the CPU.
+
+    Raises:
+        InputError: If it cannot be read, or cannot be what the settings say.
+    """
+    try:
+        return load_model(
+            config.method.name,
+            config.method.options,
+            config.model.source,
+            num_classes=classes.num_classes,
+            id2label=dict(enumerate(classes.names)),
+            image_size=config.model.image_size,
+            **({} if config.training.loss is None else {"loss": config.training.loss}),  # None: that of the head
+            ignore_index=classes.ignore_index,
+            attention=config.model.attention,
+            head=config.model.head,
+            num_mask_tokens=config.model.num_mask_tokens,
+            detail=AUTO if config.model.detail == "auto" else config.model.detail,
+        )
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
+
+
+def adapt_base(base: SegmentationModel, config: RunConfig) -> PeftModel:
+    """Puts fresh adapters into a segmenter, as the settings say."""
+    return adapt(base, config.method.name, config.method.options, config.training.adapt_last)
+
+
+def _tell_reach(run: Context, images: Images, size: tuple[int, int]) -> None:
+    """Says what an image size can reach at best, once for each run and once for all runs of a comparison."""
+    if run.checkpoint is not None or not run.is_main or SIZE_IS_TOLD in os.environ:
+        return
+    cell = CELL[run.config.model.detail] if find_method(run.config.method.name).network is None else 1
+    sentence, _ = describe_size(images.train, images.classes, size, cell)
+    if sentence is not None:
+        run.reporter.message(sentence)
