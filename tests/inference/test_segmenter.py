@@ -180,7 +180,7 @@ def test_a_moved_model_is_named_with_its_new_place(tmp_path, trained_run, tiny_s
     shutil.copytree(trained_run, tmp_path / "run")
     path = tmp_path / "run" / "config.yaml"
     path.write_text(path.read_text().replace(str(tiny_sam_folder), "/gone/sam"))
-    with pytest.raises(InputError, match="--model"):
+    with pytest.raises(InputError, match="with model"):
         Segmenter.from_run(tmp_path / "run")
     assert Segmenter.from_run(tmp_path / "run", model=tiny_sam_folder).classes.names == ("background", "cell")
 
@@ -189,7 +189,7 @@ def test_another_sam_does_not_fit(tmp_path, trained_run):
     from tests.helpers.models import tiny_sam
 
     tiny_sam(hidden_size=48).save_pretrained(tmp_path / "other")
-    with pytest.raises(InputError, match=r"does not fit the run.*--model"):
+    with pytest.raises(InputError, match=r"does not fit the run.*with model"):
         Segmenter.from_run(trained_run, model=tmp_path / "other")
 
 

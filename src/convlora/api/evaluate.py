@@ -60,7 +60,7 @@ def evaluate(
     undivided = split not in source.splits
     source = source.only(split)
     samples = source.split(split)
-    segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision)
+    segmenter = Segmenter.load(run, model=model, device=device, precision=precision)
     trained_on = read_settings(run)["data"]["path"]
     same = Path(data).resolve() == Path(trained_on or "").resolve()
     report = check_data(source, full=False, known=segmenter.classes, is_known=same)

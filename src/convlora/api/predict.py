@@ -84,7 +84,7 @@ def predict(
     found = collect_images(given)
     jobs = plan(found, output, overlay, tiled=tiles is not None)
     names = [job.mask.stem for job in jobs]
-    segmenter = Segmenter.from_run(run, model=model, device=device, precision=precision, tta=tta)
+    segmenter = Segmenter.load(run, model=model, device=device, precision=precision, tta=tta)
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=_PATIENCE)
     how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model)), segmenter.precision]
     how += [name for name, is_given in (("tta", tta), ("plain", plain)) if is_given]

@@ -37,6 +37,7 @@ from convlora.models.parameters import halve_frozen_weights
 from convlora.models.room import check_room
 from convlora.runs.adapters import load_adapter
 from convlora.runs.reading import adapter_folder, check_sam, first_line, read_classes, read_settings
+from convlora.words import speaks_python
 
 
 class SeenImage(NamedTuple):
@@ -101,6 +102,7 @@ class Segmenter:
         self._batches = FittingBatches(sys.maxsize)  # all images that it is given at once, until memory runs out
 
     @classmethod
+    @speaks_python
     def from_run(
         cls,
         run: str | os.PathLike[str],
@@ -127,6 +129,19 @@ class Segmenter:
             InputError: If the folder is no run, the SAM cannot be found or is not needed, or there is no such device or
                 precision.
         """
+        return cls.load(run, model=model, device=device, precision=precision, tta=tta)
+
+    @classmethod
+    def load(
+        cls,
+        run: str | os.PathLike[str],
+        *,
+        model: str | os.PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        tta: bool = False,
+    ) -> Segmenter:
+        """[`Segmenter.from_run`] for commands: errors name their options."""
         chosen = resolve_device(device)
         resolve_precision(precision, chosen)  # is refused before anything is read
         settings, classes, weights = read_settings(Path(run)), read_classes(Path(run)), adapter_folder(Path(run))

@@ -35,7 +35,7 @@ def report_run(
     if files.images and files.split:
         try:
             samples = scored_samples(files, data)
-            segmenter = Segmenter.from_run(run, model=model, device=device)
+            segmenter = Segmenter.load(run, model=model, device=device)
         except (InputError, RunError) as error:
             segmenter = None
             notes.append(f"There are no pictures of single images. {error} (convlora report has --data and --model.)")

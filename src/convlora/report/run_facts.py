@@ -72,7 +72,7 @@ def settings_rows(run: RunFiles) -> list[tuple[str, str]]:
         "image size": " x ".join(map(str, size)) if isinstance(size, list) else size,
         "detail branch": run.setting("model", "detail"),
         "method": method["name"],
-        "its options": ", ".join(f"{key} {value}" for key, value in options.items()),
+        "method options": ", ".join(f"{key} {value}" for key, value in options.items()),
         "length": _length(run, training),
         "best epoch": None if best is None else f"{best}, by {short_label(str(training.get('select_by')))}",
         "stopped early": run.metrics.get("stopped_early"),
@@ -132,8 +132,8 @@ def threshold_sentence(run: RunFiles) -> str | None:
     if not isinstance(best, float):
         return None
     where = f"on the {_images(count, 'validation')}" if count else "on the validation images"
-    if best - at_half < 0.0005:
-        return f"A pixel is foreground if its probability is above 0.5. No other threshold is better {where}."
+    if best - at_half < 0.005:
+        return f"A pixel is foreground if its probability is above 0.5. No other threshold is clearly better {where}."
     return (
         f"A pixel is foreground if its probability is above 0.5. The threshold {found['best']:.2f} would give the best "
         f"IoU {where}: {best:.3f} instead of {at_half:.3f}. All scores on this page are those at 0.5."
