@@ -1,7 +1,7 @@
 """Lets PEFT know our methods as soon as both packages are imported, in either order.
 
-`import convlora` must stay light, so it cannot import PEFT, and with it torch, to register the method. But whoever
-wrote `import convlora` expects `PeftModel.from_pretrained` to load our adapters. So if PEFT is loaded already, the
+`import convlora` must stay light, so it cannot import PEFT, and with it torch, to register the method. But a user
+who wrote `import convlora` expects `PeftModel.from_pretrained` to load our adapters. So if PEFT is loaded already, the
 methods are registered at once, and otherwise when PEFT is.
 """
 

@@ -43,7 +43,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def printable(text: str) -> str:
-    """Text with escapes in the place of signs that move or colour something on a terminal, or cannot be written.
+    """Text with escapes in place of signs that move or colour something on a terminal, or cannot be written.
 
     Names of files and classes may hold any: an escape sequence can clear the screen, U+202E turns the rest of the line
     round, and what stands for bytes that are no UTF-8 cannot be printed. Line breaks stay.

@@ -4,7 +4,7 @@ A folder that comes from elsewhere may hold a link of any name to anywhere. What
 in such a folder goes through here: nothing leads out of it. The folder itself may be a link, because its owner gave
 its name.
 
-Its owner may still put a link there while a command runs. That is not guarded against: whoever can do that can write
+Its owner may still put a link there while a command runs. There is no guard against that: whoever can do it can write
 to where the link leads, too.
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with the home folder in the place of `~`; as it is where `~` only begins a name, as in `~draft.png`."""
+    """A path with the home folder in place of `~`; as it is where `~` only begins a name, as in `~draft.png`."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # there is no user of that name

@@ -66,7 +66,7 @@ def run_quickstart(
         output: The folder to make.
         data: A data folder; None: one is drawn.
         domain: What is drawn, one of [`DOMAINS`].
-        reporter: Told of the progress.
+        reporter: Receives the progress.
         say: Told which step begins.
         on_bad_image: What files of `data` do that cannot be used: `"stop"`, or be left out (`"skip"`).
 

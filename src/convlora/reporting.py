@@ -21,7 +21,7 @@ class Reporter(Protocol):
         """Iterates over things that take a while."""
 
     def train_begin(self, total_steps: int, first_step: int) -> None:
-        """Training starts, or goes on from `first_step`."""
+        """Training starts, or resumes at `first_step`."""
 
     def step(self, step: int, epoch: float, loss: float | None) -> None:
         """An optimizer step is done; the loss is there if it was logged."""

@@ -54,7 +54,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path` to fill, and puts it in the place of `path` when all went well.
+    """Yields a temporary folder beside `path` to fill, and replaces `path` with it when all went well.
 
     Raises:
         InputError: If `path` is a link.
@@ -174,7 +174,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Nested lists and dictionaries with None in the place of infinities and nan."""
+    """Nested lists and dictionaries with None in place of infinities and nan."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

@@ -26,7 +26,7 @@ class UnreadableError(ValueError):
 
 
 class NotOrdinaryError(OSError):
-    """A pipe, a socket or a device stands in the place of a file."""
+    """A pipe, a socket or a device stands in place of a file."""
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(errno.EINVAL, "it is no ordinary file", str(path))
@@ -36,8 +36,8 @@ def ordinary(path: AnyPath) -> AnyPath:
     """The path, for libraries that open files themselves: they would wait at a pipe for ever.
 
     Raises:
-        NotOrdinaryError: If a pipe, a socket or a device stands there. What is missing, or a folder, is left to whoever
-            opens it.
+        NotOrdinaryError: If a pipe, a socket or a device stands there. A missing file and a folder raise
+            nothing.
     """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - the path may be a text

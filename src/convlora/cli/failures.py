@@ -86,7 +86,7 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     if _is_lost_reader(error):
         show_error(
             "A process that reads images did not answer or was ended, perhaps because memory ran out or a disk does "
-            "not answer. Look at both, or give --set data.workers=0; a training run goes on with --resume."
+            "not answer. Look at both, or give --set data.workers=0; resume a training run with --resume."
         )
         return FAILURE
     text = str(error).strip().splitlines()

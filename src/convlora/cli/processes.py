@@ -17,7 +17,7 @@ def leave_process_group() -> None:
     distributed = sys.modules.get("torch.distributed")  # not imported just to find that nothing is to be done
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return
-    # Nothing is left to be saved, so whoever is tired of waiting here may end it with a signal.
+    # Nothing is left to be saved, so a signal may end it here.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     gc.collect()

@@ -1,4 +1,4 @@
-"""Running a comparison: what is finished stays, what was interrupted goes on."""
+"""Running a comparison: finished runs are kept, interrupted ones are resumed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_plan(
     Args:
         plan: The comparison.
         output: Its folder.
-        say: Told of each run.
+        say: Receives a sentence about each run.
         runner: Trains one run; by default in a process of its own, so that peak memory is its own and a run that is
             killed takes nothing with it.
 

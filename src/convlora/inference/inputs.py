@@ -58,7 +58,7 @@ def image_source(image: Any) -> Path | bytes | Image.Image:
 
 
 def check_several(images: Any) -> None:
-    """Refuses one image in the place of several: the letters of a path would be taken for paths, rows for images.
+    """Refuses one image in place of several: the letters of a path would be taken for paths, rows for images.
 
     Raises:
         InputError: If it is one.

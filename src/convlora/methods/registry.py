@@ -48,7 +48,7 @@ class Method:
         late: Whether it changes only the last half of the blocks unless told which.
         trains_encoder: Whether the encoder itself is trained.
         from_scratch: Whether training starts from random weights.
-        network: The network that is trained in the place of a SAM, for whoever builds models; None: it is a SAM. The
+        network: The network that is trained in place of a SAM, for the code that builds models; None: it is a SAM. The
             options are then those of the network.
         choices: The values that options may have, where they are few.
         lr: Learning rate unless another is given.

@@ -54,7 +54,7 @@ class RelativeAttention(SamVisionAttention):
             prompt_tokens: `(n, C)` that every map sees too, see `convlora.methods.visual_prompts`.
 
         Returns:
-            `(B, H, W, C)`, and None in the place of the attention matrix.
+            `(B, H, W, C)`, and None in place of the attention matrix.
         """
         batch, height, width, _ = hidden_states.shape
         heads = self.num_attention_heads

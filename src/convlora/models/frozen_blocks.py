@@ -85,7 +85,7 @@ class FrozenBlockCache:
                 save_file({"hidden": hidden.contiguous().cpu()}, temporary)
         except (OSError, SafetensorError, InputError) as error:  # a full disk must not end a run that can do without
             self.writable = False
-            self.tell(f"The cache takes no more images ({error}); the run goes on without keeping new ones.")
+            self.tell(f"The cache takes no more images ({error}); training continues without caching new ones.")
 
     @staticmethod
     def _size(encoder: SamVisionEncoder, image: torch.Tensor) -> list[int]:

@@ -270,7 +270,7 @@ class SamForSemanticSegmentation(PreTrainedModel):
         self._use_detail()
 
     def renew_detail(self) -> None:
-        """Puts a fresh detail branch in the place of the one there is."""
+        """Replaces the detail branch with a fresh one."""
         self.mask_decoder.detail = None
         self._use_detail()
 

@@ -63,12 +63,12 @@ def check_claims(
         except UnreadableError as error:
             raise InputError(f"{file} cannot be used: {error}. Download it again, or give another SAM.") from error
         except (OSError, SafetensorError):
-            continue  # whoever loads it will say so
+            continue  # loading it reports that
     there = sum(file.stat().st_size for end in ("safetensors", "bin") for file in folder.glob(f"*.{end}"))
     try:
         with torch.device("meta"):
             model = kind(kind.config_class.from_pretrained(folder))
-    except Exception:  # settings that make no sense are named by whoever loads it
+    except Exception:  # loading it reports settings that make no sense
         return
     described = sum(value.numel() for name, value in model.state_dict().items() if not name.startswith(unused))
     if _SMALLEST * described > there + _SLACK:

@@ -65,7 +65,7 @@ def prepare(
         given: Archives that were fetched by hand: a file, or a folder with them or with what was in them.
         mirror: Address to fetch the files from, by their names, instead of their own.
         track: Wraps iterables to show progress.
-        transfer: Makes what is told of the bytes of a file.
+        transfer: Makes a function that receives the bytes of a file that have arrived.
 
     Raises:
         InputError: If the folder is in use, a file is missing, damaged or not what was expected.

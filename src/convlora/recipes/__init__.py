@@ -1,4 +1,4 @@
-"""Published experiments as settings of a run, `recipe:NAME` in the place of a file."""
+"""Published experiments as settings of a run, `recipe:NAME` in place of a file."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Drawing(NamedTuple):
 
 @contextmanager
 def drawing_style(title: str = "") -> Iterator[None]:
-    """Our own settings in the place of those of the user's matplotlibrc.
+    """Our own settings in place of those of the user's matplotlibrc.
 
     Args:
         title: Of the figure. Names inside an SVG are made from it, so those of two figures differ.

@@ -35,7 +35,7 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
 
 
 def without_forbidden(text: str) -> str:
-    """Text with U+FFFD in the place of what neither HTML nor SVG may hold."""
+    """Text with U+FFFD in place of what neither HTML nor SVG may hold."""
     return _FORBIDDEN.sub("\ufffd", text)
 
 

@@ -51,7 +51,7 @@ def repeat_command(run: RunFiles) -> str:
 
 
 def resume_command(run: RunFiles) -> str:
-    """The command that goes on with an interrupted run."""
+    """The command that resumes an interrupted run."""
     return f"convlora train --output {shlex.quote(str(run.folder))} --resume"
 
 

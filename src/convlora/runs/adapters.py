@@ -1,4 +1,4 @@
-"""Loading the adapter of a run, whoever made it, without trusting it."""
+"""Loading the adapter of a run, without trusting it."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ class Interruption(TrainerCallback):
     for [`PATIENCE`] seconds: a disk does not answer, say.
 
     Args:
-        reporter: Told of it.
+        reporter: Receives the message.
         every: Several processes ask each other after so many steps, for which they wait for their devices.
     """
 

@@ -58,7 +58,7 @@ _OWN = {
     "confusion.pdf",
 }
 
-# What may change when a run goes on. Anything else would make it another run.
+# What may change when a run is resumed. Anything else would make it another run.
 _MAY_CHANGE = {
     "data.path",
     "data.workers",
@@ -176,7 +176,7 @@ def new_adapter(output: Path, step: int) -> Path:
 def keep_new_adapter(output: Path, last_step: int | None = None) -> None:
     """Puts the best weights in their place once there is a checkpoint that knows of them.
 
-    A run that is killed in between goes on from the checkpoint before, for which other weights are the best.
+    A run that is killed in between resumes from the checkpoint before, for which other weights are the best.
 
     Args:
         output: The run folder.

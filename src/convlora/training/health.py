@@ -24,7 +24,7 @@ class Health:
     """Watches a run and tells the user of each kind of trouble once.
 
     Args:
-        reporter: Told of it.
+        reporter: Receives the message.
         classes: The classes of the task.
         max_grad_norm: What gradients are clipped to, for the message.
     """

@@ -77,4 +77,4 @@ def _size(source: ImageSource | None) -> int | None:
     try:
         return source.stat().st_size if isinstance(source, Path) else None
     except OSError:
-        return None  # whoever reads it will complain
+        return None  # the reader reports it

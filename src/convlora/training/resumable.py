@@ -58,7 +58,7 @@ def reading(checkpoint: Path) -> Iterator[None]:
         RuntimeError,
     ) as error:
         if is_out_of_memory(error):
-            raise  # not the checkpoint's fault, and whoever reads that it is would delete it
+            raise  # not the checkpoint's fault; a message that says so would make users delete it
         raise InputError(
             f"The checkpoint {checkpoint} is damaged ({shown(error)}). Delete that folder and start the run again."
         ) from error
@@ -212,7 +212,7 @@ class ResumableTrainer(Trainer):
         if self.is_world_process_zero():
             log = folder.parent / "log.jsonl"
             if log.exists():
-                send_to_disk(log)  # whoever goes on from this checkpoint keeps the lines up to it
+                send_to_disk(log)  # a run that resumes from this checkpoint keeps the lines up to it
             swap_folder(unfinished, folder / name)
             self.on_checkpoint()
             self.keep_only(folder / name)

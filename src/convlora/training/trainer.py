@@ -53,7 +53,7 @@ class SegmentationTrainer(ResumableTrainer):
         val_samples: The validation images; without any, the weights of the last epoch are kept.
         classes: What the values in the masks mean.
         precision: `"fp32"`, `"bf16"` or `"fp16"`, for validation; training's is in the arguments.
-        reporter: Told of the progress of validation.
+        reporter: Receives the progress of validation.
         health: Looks for signs of trouble.
         passes: Calls the model.
         compile: `"auto"` records what validation does on a GPU, too; `"none"` does not.

@@ -98,7 +98,7 @@ def check_skipped(output: Path, data: UsableData) -> None:
         raise InputError(
             f"{output / SKIPPED} is damaged. Restore it, or start a new run with another --output."
         ) from error
-    # A run that was killed when it had just been told of another place has written that one down already.
+    # A run that was killed when it had just received another path has stored it already.
     roots = (Path(str(RunConfig.load(output / "config.yaml").data.path)), data.source.root)
     before = _relative(stored, *roots)
     now = _relative([(entry["split"], entry["path"]) for entry in data.skipped], data.source.root)

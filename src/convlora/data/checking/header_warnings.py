@@ -67,8 +67,8 @@ def inverted_storage(facts: Sequence[Facts]) -> list[Problem]:
 def turned_images(facts: Sequence[Facts]) -> list[Problem]:
     """Warns once of images that EXIF turns in a way that their sizes cannot confirm.
 
-    A quarter turn of an image that is not square shows in the size of its mask. If masks fit such images, whoever made
-    them saw the images upright, and there is nothing to warn of.
+    A quarter turn of an image that is not square shows in the size of its mask. If masks fit such images, their
+    tool saw the images upright, and there is nothing to warn of.
     """
     turned = [fact for fact in facts if fact.image_header is not None and fact.image_header.orientation in range(2, 9)]
     turned = [fact for fact in turned if fact.sample.mask is not None and not _turned_alike(fact)]

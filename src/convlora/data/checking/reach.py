@@ -23,7 +23,7 @@ CELL = {"none": 4, "half": 2, "full": 1}
 SIZE_IS_TOLD = "CONVLORA_SIZE_IS_TOLD"
 """Variable in the environment of a run whose parent has said before what its image size can reach."""
 
-SIZES = (256, 512, 1024)  # that are told of where none is chosen
+SIZES = (256, 512, 1024)  # that are reported if none is chosen
 GOOD = 0.9  # what is called enough
 _TRIED = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 _LARGEST = 1024  # that of the published SAMs; beyond it pieces of the images are the better way

@@ -368,7 +368,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _blackened(image: Image.Image, known: np.ndarray) -> Image.Image:
-    """The image with black in the place of pixels without data."""
+    """The image with black in place of pixels without data."""
     pixels = np.array(image)
     pixels[~known] = 0
     return Image.fromarray(pixels)

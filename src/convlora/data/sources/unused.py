@@ -76,7 +76,7 @@ def _unused_tables(root: Path, kind: str, used: set[Path], need_masks: bool) -> 
         wanted = likely_split(table.stem)
         if kind != "csv":
             message = (
-                f"{what}, because there are folders of images and masks. Give {table} in the place of {root} to use "
+                f"{what}, because there are folders of images and masks. Give {table} instead of {root} to use "
                 "it, or write train.csv, val.csv and test.csv."
             )
         elif wanted and not (root / f"{wanted}.csv").exists():

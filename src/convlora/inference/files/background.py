@@ -1,4 +1,4 @@
-"""Work that goes on beside the device: reading images ahead, and writing results."""
+"""Work that continues beside the device: reading images ahead, and writing results."""
 
 from __future__ import annotations
 

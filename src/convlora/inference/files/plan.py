@@ -147,7 +147,7 @@ def _are_one(one: Path, other: Path) -> bool:
         with tempfile.TemporaryDirectory(dir=_nearest(one.parent), prefix=".names-") as place:
             (Path(place) / one.name).touch()
             return (Path(place) / other.name).exists()
-    except OSError:  # whoever writes there will say what is wrong
+    except OSError:  # writing there reports what is wrong
         return False
 
 

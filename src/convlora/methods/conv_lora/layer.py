@@ -255,7 +255,7 @@ def read_grid(
     if grid_size is not None:
         if grid_size[0] * grid_size[1] != length:
             raise ValueError(
-                f"Conv-LoRA was told of a grid of {grid_size[0]} x {grid_size[1]} tokens after {num_prefix_tokens} "
+                f"Conv-LoRA was given a grid of {grid_size[0]} x {grid_size[1]} tokens after {num_prefix_tokens} "
                 f"prefix tokens, but {layer} received an input of shape {tuple(shape)}. Set `grid_size` and "
                 "`num_prefix_tokens` to match it."
             )

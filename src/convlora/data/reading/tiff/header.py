@@ -52,7 +52,7 @@ def directories(content: Path | bytes) -> Iterator[Mapping[int, Any]]:
 
 
 def read_tags(content: Path | bytes) -> Mapping[int, Any]:
-    """The tags of the first page of a TIFF file; none of a damaged one, about which whoever reads it will complain."""
+    """The tags of the first page of a TIFF file; none of a damaged one, which reading its pixels reports."""
     for tags in directories(content):
         try:
             return dict(tags)

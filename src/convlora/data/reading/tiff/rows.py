@@ -48,7 +48,7 @@ def reference_of(path: Path) -> GeoReference | None:
         with _reading(path), rasterio.open(ordinary(path), driver="GTiff") as dataset:
             return GeoReference.of(dataset)
     except InputError:
-        return None  # whoever reads its pixels will complain
+        return None  # reading its pixels reports that
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From the values of a TIFF file, as they are stored, to 8-bit RGB: one meaning, whoever has decoded them.
+"""From the values of a TIFF file, as they are stored, to 8-bit RGB: one meaning for both decoders.
 
 The rules are those of `convlora.data.reading.images.read_image`.
 """
