@@ -33,8 +33,8 @@ class Augmentation:
     down; `"strong"` adds quarter turns, moderate rotation, scaling, shear and shifts, and changes of colour and
     sharpness. Labels move with the image by nearest neighbour; what comes from outside the image is ignored.
 
-    [`Augmentation.draw`] draws a few numbers for each image, in the process that reads it. [`Augmentation.apply`] changes
-    a whole batch on the device, in the same way on all devices and without making a GPU wait.
+    [`Augmentation.draw`] draws a few numbers for each image, in the process that reads it. [`Augmentation.apply`]
+    changes a whole batch on the device, in the same way on all devices and without making a GPU wait.
 
     Mirroring and quarter turns move pixels without interpolation; images that are not square are turned by half turns
     only.
