@@ -5,18 +5,18 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from convlora.data.dataset import SegmentationDataset
 from convlora.errors import InputError
 from convlora.locking import LOCK, only_one
 from convlora.reporting import Silent
 from convlora.storage import sweep
-from convlora.training import callbacks
 from convlora.training.folder import last_checkpoint
 from convlora.training.run import Interrupted, train
 from convlora.training.trainer import SegmentationTrainer
@@ -239,35 +239,38 @@ def test_a_lock_that_is_a_link_is_not_written_to(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "three years"
 
 
-def images_stop_coming(sign):
-    """A disk that does not answer from the second epoch on; a file says when it is waited for."""
-    callbacks.PATIENCE = 1
-    read = SegmentationDataset.__getitem__
+IMAGES_STOP_COMING = """
+import sys, time
+from convlora.cli.main import run
+from convlora.data.dataset import SegmentationDataset
+from convlora.training import callbacks
 
-    def slow(self, key):
-        if key >= len(self):  # in the second epoch
-            sign.touch()
-            time.sleep(1000)
-        return read(self, key)
+def slow(self, key, read=SegmentationDataset.__getitem__):
+    if key >= len(self):  # in the second epoch
+        open(sys.argv[1], "w").close()
+        time.sleep(1000)
+    return read(self, key)
 
-    SegmentationDataset.__getitem__ = slow
+callbacks.PATIENCE = 1
+SegmentationDataset.__getitem__ = slow
+run(sys.argv[2:])
+"""  # a disk that does not answer; a file says when it is waited for
 
 
 @pytest.mark.processes
 def test_terminated_while_no_image_comes(make_config, tmp_path):
     """The step cannot be finished, and the signal ends the run all the same."""
-    config = make_config(epochs=3)
+    config = make_config(epochs=20)
     config.data.workers = 1
     config.save(tmp_path / "config.yaml")
-    process = Forked(
-        "train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run",
-        prepare=partial(images_stop_coming, tmp_path / "waits"),
-    )  # fmt: skip
+    arguments = ["train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "run"]
+    command = [sys.executable, "-c", IMAGES_STOP_COMING, tmp_path / "waits", *arguments]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     for _ in range(1200):
         if (tmp_path / "waits").exists():
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate()
+    _, told = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "no image came for 1 seconds" in " ".join(told.split())
