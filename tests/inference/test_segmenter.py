@@ -172,7 +172,7 @@ def test_folders_that_are_no_run(tmp_path, trained_run):
         Segmenter.from_run(tmp_path)
     shutil.copytree(trained_run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "adapter")
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="resume=True"):
         Segmenter.from_run(tmp_path / "run")
 
 
@@ -197,10 +197,10 @@ def test_another_sam_does_not_fit(tmp_path, trained_run):
     ("given", "words"),
     [
         ({"device": "gpu"}, "'gpu' is no device"),
-        ({"device": "mps"}, "mps was asked for"),
+        ({"device": "mps"}, "mps.*PyTorch finds no GPU"),
         ({"precision": "float16"}, "'float16' is no precision"),
         ({"precision": "int8"}, "'int8' is no precision"),
-        ({"device": "cpu", "precision": "fp16"}, "fp16 needs a GPU"),
+        ({"device": "cpu", "precision": "fp16"}, "fp16.* needs a GPU"),
     ],
 )
 def test_a_device_or_precision_that_there_is_not_is_no_other_one(trained_run, given, words):

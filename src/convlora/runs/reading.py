@@ -164,7 +164,7 @@ def adapter_folder(run: Path) -> Path:
     for folder in (run / "adapter", old_folder(run / "adapter")):
         if (folder / "adapter_model.safetensors").is_file():
             return folder
-    raise InputError(f"The run {run} has no trained weights yet. Go on with it: convlora train ... --resume.")
+    raise InputError(f"The run {run} has no trained weights yet. Resume its training with --resume.")
 
 
 def first_line(error: BaseException) -> str:
