@@ -34,6 +34,7 @@ SQUARE = ("model.image_size=256",)
 FIVE_MINUTES = ("training.budget_seconds=300",)
 PHOTOGRAPHS = ("cracks", "nuclei")
 DRAWN = {f"drawn {task}": task for task in TASKS}
+SCORES = ("miou", "iou")  # of several classes and of two
 RANDOM_SAM = "RANDOM"  # a SAM of the size of `tiny` with random weights, made along the way
 
 
@@ -142,7 +143,7 @@ def one_run(data: str, method: str, settings: Sequence[str], seed: int, folder: 
         config.override([f"method={method}", f"data.path={path}", f"training.seed={seed}", *settings])
         start = time.perf_counter()
         metrics = train(config, work / "run")
-        score = config.training.select_by
+        score = next(name for name in SCORES if name in metrics["test"])
         return {
             "score": score,
             "test": round(metrics["test"][score], 4),

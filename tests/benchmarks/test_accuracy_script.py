@@ -1,5 +1,6 @@
 import json
 import sys
+from functools import partial
 
 import accuracy
 import pytest
@@ -15,7 +16,7 @@ def script(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         made.append((config.method.name, config.training.seed))
         score = 0.5 + 0.1 * (config.method.name != "unet") + 0.01 * config.training.seed
-        scores = {config.training.select_by: score}
+        scores = {"iou": score}
         return {"test": scores, "val": scores, "steps": 3, "epochs": 1, "best_epoch": 1, "seconds_per_step": 0.1,
                 "params": {"trainable": 5}}  # fmt: skip
 
@@ -49,6 +50,17 @@ def test_other_settings_are_other_runs(script, capsys):
     capsys.readouterr()
     assert len(script(*chosen)) == 0
     assert "| conv-lora | 1 | 0.600 |" in capsys.readouterr().out, "and are not mixed in the table"
+
+
+def test_a_run_is_made(monkeypatch):
+    """By the real `train`, which leaves its configuration alone."""
+    few = {"num_train": 4, "num_val": 1, "num_test": 1, "size": (64, 64)}
+    monkeypatch.setattr(accuracy, "write_task", partial(accuracy.write_task, **few))
+    settings = [*accuracy.COMMON, "model.image_size=64", "training.max_steps=1"]
+    record = accuracy.one_run("drawn cells", "unet", settings, 0, None)
+    assert record["score"] == "iou"
+    assert 0 <= record["test"] <= 1
+    assert record["steps"] == 1
 
 
 def test_every_row_has_a_name_of_its_own():
