@@ -7,7 +7,13 @@ import pytest
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch):
+def few_images(monkeypatch):
+    few = {"num_train": 4, "num_val": 1, "num_test": 1, "size": (64, 64)}
+    monkeypatch.setattr(accuracy, "write_task", partial(accuracy.write_task, **few))
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch, few_images):
     """Runs the script with trainings that take no time, and tells which were made."""
     made = []
 
@@ -52,10 +58,8 @@ def test_other_settings_are_other_runs(script, capsys):
     assert "| conv-lora | 1 | 0.600 |" in capsys.readouterr().out, "and are not mixed in the table"
 
 
-def test_a_run_is_made(monkeypatch):
+def test_a_run_is_made(few_images):
     """By the real `train`, which leaves its configuration alone."""
-    few = {"num_train": 4, "num_val": 1, "num_test": 1, "size": (64, 64)}
-    monkeypatch.setattr(accuracy, "write_task", partial(accuracy.write_task, **few))
     settings = [*accuracy.COMMON, "model.image_size=64", "training.max_steps=1"]
     record = accuracy.one_run("drawn cells", "unet", settings, 0, None)
     assert record["score"] == "iou"
