@@ -27,7 +27,7 @@ from convlora.methods.conv_lora.resampling import tables_in_use
 
 Work = Callable[[], list[torch.Tensor]]
 
-_CHECKED = 0.02  # norm of the difference over the norm: the kernels are the same, so hardly anything is expected
+_CHECKED = 0.05  # norm of a difference over the norm: the kernels are nearly the same, so hardly anything is expected
 
 
 class CannotRecordError(Exception):
@@ -218,6 +218,7 @@ class ReplayedTraining:
         self._input = example.clone()
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._anchor = torch.zeros((), device=example.device, requires_grad=True)
+        self._live: list[torch.Tensor] = []  # what the graph of the last forward pass hangs on
         restore = _random_state(example.device)
         with _recording_errors(), preserve_choices(model):
             with recorder.warm_up():
@@ -228,16 +229,20 @@ class ReplayedTraining:
                 wanted_grads = self._backward()
                 wanted = [value.detach().clone() for value in wanted]
                 wanted_grads = [grad.clone() for grad in wanted_grads]
+                self._live = []  # a graph that lives on ties the parameters to the warm-up's stream
             restore()
             self._recorded_forward = recorder.record(self._forward)
             self._recorded_backward = recorder.record(self._backward)
             restore()
             self._recorded_forward.replay()
             self._recorded_backward.replay()
-            self._check(self._recorded_forward.results, wanted)
-            self._check(self._recorded_backward.results, wanted_grads)
+            # Some gradients are zero in theory, such as those of the biases of keys, and rounding in practice. A
+            # recording may round otherwise: it uses other workspaces. So a gradient is judged beside all others.
+            typical = _root_mean_squares(wanted_grads).median()
+            _check(self._recorded_forward.results, wanted)
+            _check(self._recorded_backward.results, wanted_grads, typical)
         restore()
-        self._live: list[torch.Tensor] = []  # the graph has been recorded and is not needed any more
+        self._live = []  # recorded, and not needed any more
         # Laid out as the parameters are, which the gradients of some convolutions are not: fused optimizers rely on it.
         self._grads = [torch.zeros_like(parameter) for parameter in self._with_grad]
         self._tables = tables_in_use()  # the recordings read them
@@ -257,13 +262,6 @@ class ReplayedTraining:
         found = torch.autograd.grad(values, self._trained, grads, allow_unused=True)
         self._with_grad = [p for p, grad in zip(self._trained, found) if grad is not None]
         return [grad for grad in found if grad is not None]
-
-    def _check(self, replayed: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> None:
-        """Replays once and compares, because a recording that went wrong would be silent."""
-        for one, other in zip(replayed, wanted, strict=True):
-            size, difference = other.float().norm(), (one.detach().float() - other.float()).norm()
-            if not bool(difference <= _CHECKED * size + 1e-6):
-                raise CannotRecordError("a replay does not give what the model gives")
 
     def fits(self, model: nn.Module, pixel_values: torch.Tensor) -> bool:
         """Whether the recordings can be used for an input."""
@@ -307,6 +305,28 @@ class _Replay(torch.autograd.Function):
         replayed._recorded_backward.replay()
         replayed.add_gradients()
         return None, None
+
+
+def _check(replayed: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], typical: torch.Tensor | float = 0) -> None:
+    """Compares what one replay gave, because a recording that went wrong would be silent.
+
+    Args:
+        replayed: What the replay gave.
+        wanted: What the model gives.
+        typical: A root mean square; what is small beside it need not agree.
+
+    Raises:
+        CannotRecordError: If they differ.
+    """
+    differences = [one.detach().float() - other.float() for one, other in zip(replayed, wanted, strict=True)]
+    allowed = _CHECKED * (_root_mean_squares(wanted) + typical) + 1e-6
+    if not bool((_root_mean_squares(differences) <= allowed).all()):  # what is not a number is no agreement
+        raise CannotRecordError("a replay does not give what the model gives")
+
+
+def _root_mean_squares(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """That of each tensor, in one."""
+    return torch.stack([value.detach().float().square().mean().sqrt() for value in values])
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
