@@ -13,13 +13,14 @@ importance; what no longer fits into the time is left out, and the result says s
 - memory: `--memory auto` against the truth
 
     python benchmarks/gpu.py --output benchmarks/results/gpu.json
-    python benchmarks/gpu.py --parts steps kernels --budget-seconds 200
+    python benchmarks/gpu.py --parts steps kernels --largest-batch 4 --budget-seconds 200
     python benchmarks/gpu.py --dry-run
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the JSON to this file, after every measurement")
     parser.add_argument("--budget-seconds", type=float, default=450.0, help="what no longer fits is left out")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--largest-batch", type=int, help="leave out training steps of larger batches")
     parser.add_argument("--data", type=Path, help="a data folder to feed, instead of drawn photographs")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on a CPU too: shows that every part runs")
     options = parser.parse_args()
@@ -59,6 +61,9 @@ def main() -> None:
     device = resolve_device("auto")
     session = Session(options.output, options.budget_seconds)
     plan = (dry_plan if options.dry_run else true_plan)(device, options.data)
+    if options.largest_batch:
+        batches = {size: tuple(b for b in of if b <= options.largest_batch) for size, of in plan.step_batches.items()}
+        plan = dataclasses.replace(plan, step_batches=batches)
     for part in options.parts:
         session.run(part, PARTS[part](plan))
     if "steps" in session.parts:
