@@ -10,6 +10,7 @@ from convlora.words import in_python, speaks_python
         ("--image-size must be a number.", "image_size must be a number."),
         ("Give another --output.", "Give another output."),
         ("Use --device cpu.", 'Use device="cpu".'),
+        ("--device cuda:1 was asked for.", 'device="cuda:1" was asked for.'),
         ("With --image-size 512 it is 0.9.", "With image_size=512 it is 0.9."),
         ("Lower --image-size. 512 would do.", "Lower image_size. 512 would do."),
         ("predict with --tile-size 96.", "predict with tile_size=96."),

@@ -17,7 +17,7 @@ _SET = re.compile(r"(?<!\S)--set (?:[a-z]+\.)?(\w+)=([^\s,;:]*[^\s,;:.])")
 _SWITCH = re.compile(r"(?<![\w-])--(no-)?(cache|resume|tile|tta|activation-checkpointing)\b(?!-)")
 _CHOICE = re.compile(
     r"(?<![\w-])--(device|precision|memory|detail|on-bad-image|split|image-size|tile-size) "
-    r"((?:auto|cpu|cuda|mps|fp32|bf16|fp16|none|half|full|skip|stop|\d+(?:x\d+)?)\b)"
+    r"((?:auto|cpu|cuda(?::\d+)?|mps|fp32|bf16|fp16|none|half|full|skip|stop|\d+(?:x\d+)?)\b)"
 )
 _CALLS = {
     "Give the same command": "Make the same call",

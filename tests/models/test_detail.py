@@ -21,7 +21,10 @@ def segmenter(detail="half", **task):
 
 def wake(model):
     """Weights for the zeros that a branch starts with."""
-    torch.nn.init.normal_(model.mask_decoder.detail.project.weight)
+    branch = model.mask_decoder.detail
+    torch.nn.init.normal_(branch.project.weight)
+    if branch.token_kernels is not None:
+        torch.nn.init.normal_(branch.token_kernels)
     return model
 
 
@@ -55,6 +58,27 @@ def test_every_weight_of_the_branch_learns(detail, task):
     for name, parameter in model.mask_decoder.detail.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("head", ["mask-classification", "per-pixel"])
+def test_each_token_of_several_classes_has_a_kernel_of_its_own(head):
+    """With all tokens alike, a mask differs from another only by these kernels."""
+    model = segmenter(num_classes=3, head=head).eval()
+    decoder, pixels = model.mask_decoder, torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        decoder.mask_tokens.weight.copy_(decoder.mask_tokens.weight[:1].clone())
+        decoder.detail.token_kernels[1, 0] = 1.0
+    features = []
+    decoder.detail.register_forward_hook(lambda module, args, output: features.append(output))
+    masks = model(pixels).mask_logits
+    torch.testing.assert_close(masks[0, 1] - masks[0, 0], features[0][0, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_new_head_gets_new_kernels(tmp_path):
+    wake(segmenter(num_classes=3, head="per-pixel")).save_pretrained(tmp_path)
+    model = SamForSemanticSegmentation.from_pretrained(tmp_path, num_classes=5, ignore_mismatched_sizes=True)
+    assert model.mask_decoder.detail.token_kernels.shape == (5, 32)
+    assert not model.mask_decoder.detail.token_kernels.any()
 
 
 def test_something_thinner_than_the_decoder_can_be_drawn():

@@ -17,11 +17,11 @@ from convlora.untrusted import UnreadableError, ordinary
 
 NAME = "detail.safetensors"
 _LEVEL = "finest"  # in the file's metadata
-_FRESH = "project."  # begins at zero in every task
+_FRESH = ("project.", "token_kernels")  # begin at zero in every task
 
 
 def save_detail(branch: DetailBranch, folder: Path) -> None:
-    """Writes the weights in half precision, without the last layer, which is learned anew in every task."""
+    """Writes the weights in half precision, without the last layers, which are learned anew in every task."""
     weights = {
         name: value.detach().half().contiguous().cpu()
         for name, value in branch.state_dict().items()
@@ -34,7 +34,7 @@ def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
     """Gives a fresh branch the weights that were saved beside a SAM.
 
     Args:
-        branch: Its last layer stays as it is.
+        branch: Its last layers stay as they are.
         folder: Of the SAM, on this disk.
 
     Returns:

@@ -65,7 +65,11 @@ class SemanticMaskDecoder(nn.Module):
     def add_detail(self, finest: int) -> None:
         """Adds a fresh detail branch, see `convlora.models.detail`; the masks stay as they are for now."""
         width = self.config.hidden_size
-        self.detail = DetailBranch(width, width // 8, finest=finest).to(self.mask_tokens.weight)
+        branch = DetailBranch(width, width // 8, finest=finest, tokens=self._tokens_of_classes())
+        self.detail = branch.to(self.mask_tokens.weight)
+
+    def _tokens_of_classes(self) -> int:
+        return 0
 
     @classmethod
     def from_sam(cls, decoder: SamMaskDecoder) -> SemanticMaskDecoder:
@@ -170,10 +174,15 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
         for name, module in decoder.named_children():
             if name not in ("mask_tokens", "classifier"):
                 setattr(several, name, module)
+        if several.detail is not None:
+            several.detail.use_tokens(num_mask_tokens)
         with torch.no_grad():
             apart = 0.5 * torch.randn(num_mask_tokens, len(first)) * first.std().clamp(min=1e-3)
             several.mask_tokens.weight.copy_(first + apart.to(first))
         return several.to(first.device)
+
+    def _tokens_of_classes(self) -> int:
+        return len(self.mask_tokens.weight)
 
     def forward(  # type: ignore[override]
         self,

@@ -8,6 +8,7 @@ from annotated_types import Len
 from convlora.settings.declaration import ADVANCED, BASICS, About, Option
 from convlora.settings.kinds import Reads, Whole, sides
 
+Head = Literal["auto", "binary", "mask-classification", "per-pixel"]
 SIDES = "a number of pixels such as 512, or height x width such as 320x480"
 
 
@@ -45,19 +46,20 @@ class ModelSettings:
         ),
     ] = None
     head: Annotated[
-        Literal["auto", "binary", "mask-classification", "per-pixel"],
+        Head,
         About(
             "How the model tells several classes apart.",
             more="`mask-classification` is the paper's: mask tokens find masks, and a classifier names them. "
-            "`per-pixel` has one token per class and a soft-max. `binary` is for two classes. `auto` chooses by the "
-            "number of classes.",
+            "`per-pixel` has one token per class and a soft-max. `binary` is for two classes. `auto` is `binary` for "
+            "two classes; for more it is `per-pixel` with the detail branch and `mask-classification` without it.",
         ),
     ] = "auto"
     num_mask_tokens: Annotated[
         Whole | Literal["auto"] | None,
         About(
             "Number of mask tokens of mask classification.",
-            more="`auto` takes half as many again as the fullest training or validation image has classes.",
+            more="`auto` takes half as many again as the fullest training or validation image has classes. A number "
+            "makes `head: auto` mask classification.",
             default="`auto`, from the data",
         ),
     ] = "auto"

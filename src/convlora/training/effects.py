@@ -16,6 +16,7 @@ from convlora.errors import InputError, shown
 from convlora.losses import BALANCED_LOSSES
 from convlora.methods.registry import Method, find_method
 from convlora.settings import SETTINGS
+from convlora.settings.model import Head
 from convlora.training.config import RunConfig
 
 
@@ -39,7 +40,7 @@ class Situation:
         return find_method(self.config.method.name)
 
     @property
-    def head(self) -> str | None:
+    def head(self) -> Head | None:
         """How classes are told apart; None: not known yet."""
         if self.config.model.head != "auto":
             return self.config.model.head
@@ -47,7 +48,11 @@ class Situation:
             return None
         if self.num_classes == 2:
             return "binary"
-        return "mask-classification" if self.method.network is None else "per-pixel"
+        model = self.config.model
+        # Kernels times fine features serve a soft-max better; without them the published way is the better one. Runs of
+        # before have a number of mask tokens.
+        masks = model.detail == "none" or isinstance(model.num_mask_tokens, int)
+        return "mask-classification" if self.method.network is None and masks else "per-pixel"
 
     def head_is(self, name: str) -> bool | None:
         """Whether it is this head; None: not known yet."""
@@ -81,7 +86,8 @@ _SAM_HEAD = Condition(
 _DETAIL = Condition(lambda now: now.config.model.detail != "none", lambda now: "without the detail branch")
 _BINARY = Condition(lambda now: now.head_is("binary"), lambda now: f"on {now}, which has a loss of its own")
 _MASK_CLASSIFICATION = Condition(
-    lambda now: now.head_is("mask-classification"), lambda now: f"on {now}: it is for mask classification"
+    lambda now: now.head_is("mask-classification"),
+    lambda now: f"on {now}: it is for mask classification (--set head=mask-classification)",
 )
 _NOT_BALANCED = Condition(
     lambda now: None if now.head is None else now.head != "binary" or now.config.training.loss not in BALANCED_LOSSES,

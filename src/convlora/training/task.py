@@ -12,6 +12,7 @@ from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.images import read_mask
 from convlora.data.sample import Sample
 from convlora.errors import InputError
+from convlora.methods.registry import find_method
 from convlora.metrics import MULTI_CLASS_SCORES
 from convlora.models.detail import AUTO
 from convlora.training.config import RunConfig
@@ -55,8 +56,10 @@ def settle_task(
             f"{', '.join(MULTI_CLASS_SCORES)}."
         )
     head = Situation(config, classes.num_classes).head
-    if head != "binary":
+    if head is not None and head != "binary":
         config.training.loss = None  # that of the head
+        if find_method(config.method.name).network is None:
+            config.model.head = head
     if head != "mask-classification":
         config.model.num_mask_tokens = None
         return

@@ -1,0 +1,44 @@
+"""Adapters that were written before a part of the model existed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from convlora.models.build import adapt, load_model
+from convlora.runs.adapters import load_weights
+
+TASK = {"num_classes": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "head": "per-pixel", "ignore_index": 255}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    base = load_model("lora", {}, "tiny", image_size=64, attention="auto", num_mask_tokens=None, detail="half", **TASK)
+    return adapt(base, "lora", {})
+
+
+def without(file: Path, end: str) -> None:
+    values = load_file(file)
+    kept = {name: value for name, value in values.items() if not name.endswith(end)}
+    assert len(kept) == len(values) - 1
+    save_file(kept, file)
+
+
+def test_kernels_of_tokens_are_zero_where_there_were_none(model, tmp_path):
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    file = tmp_path / "adapter_model.safetensors"
+    without(file, "detail.token_kernels")
+    kernels = model.base_model.model.mask_decoder.modules_to_save["default"].detail.token_kernels
+    torch.nn.init.normal_(kernels)
+    load_weights(model, file)
+    assert not kernels.any()
+
+
+def test_nothing_else_may_be_missing(model, tmp_path):
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    file = tmp_path / "adapter_model.safetensors"
+    without(file, "detail.project.weight")
+    with pytest.raises(ValueError, match="missing"):
+        load_weights(model, file)
