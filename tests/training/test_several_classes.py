@@ -17,6 +17,7 @@ from convlora.inference.segmenter import Segmenter
 from convlora.reporting import Silent
 from convlora.training import task
 from convlora.training.config import RunConfig
+from convlora.training.effects import Situation
 from convlora.training.run import train
 from convlora.training.task import class_weights, classes_in, settle_task
 
@@ -41,7 +42,7 @@ def make(town, tiny_sam_folder):
     return make_config
 
 
-@pytest.mark.parametrize("head", ["auto", "per-pixel"])
+@pytest.mark.parametrize("head", ["auto", "mask-classification"])
 def test_a_run_with_several_classes(make, town, tmp_path, head):
     messages = []
     reporter = Silent()
@@ -53,7 +54,8 @@ def test_a_run_with_several_classes(make, town, tmp_path, head):
     assert {"miou", "mean_accuracy"} <= metrics["history"][0].keys()
     saved = RunConfig.load(tmp_path / "run" / "config.yaml")
     assert saved.training.select_by == "miou"
-    assert any("Mask tokens" in text for text in messages) == (head == "auto")
+    assert saved.model.head == ("per-pixel" if head == "auto" else head)
+    assert any("Mask tokens" in text for text in messages) == (head == "mask-classification")
     segmenter = Segmenter.from_run(tmp_path / "run", device="cpu")
     table = (tmp_path / "run" / "confusion.csv").read_text().splitlines()
     assert table[0] == "truth \\ prediction,background,water,road,tree,roof"
@@ -96,7 +98,7 @@ def test_the_number_of_tokens_follows_the_fullest_image(make, town):
     classes = ClassTable(("background", "water", "road", "tree", "roof"))
     samples = source.splits["train"]
     most = max(classes_in(sample, classes) for sample in samples)
-    config = make()
+    config = make(head="mask-classification")
     settle_task(config, classes, samples, lambda text: None)
     assert most <= config.model.num_mask_tokens == int(np.ceil(1.5 * most))
     config = make(num_mask_tokens=most - 1)
@@ -127,21 +129,39 @@ def test_rare_classes_weigh_more_and_absent_ones_as_usual(tmp_path):
     assert weights[2] == 1
 
 
-def test_class_weights_reach_the_loss(make, tmp_path):
-    plain = train(make(), tmp_path / "plain")
-    config = make()
+@pytest.mark.parametrize(
+    ("model", "head"),
+    [
+        ({}, "per-pixel"),
+        ({"detail": "none"}, "mask-classification"),
+        ({"num_mask_tokens": 9}, "mask-classification"),
+        ({"head": "per-pixel", "detail": "none"}, "per-pixel"),
+    ],
+)
+def test_the_head_follows_the_branch_unless_it_is_named(make, model, head):
+    config = make(**model)
+    assert Situation(config, 3).head == head
+
+
+def first_loss(run):
+    return json.loads((run / "log.jsonl").read_text().splitlines()[0])["task_loss"]
+
+
+@pytest.mark.parametrize("head", ["auto", "mask-classification"])
+def test_class_weights_reach_the_loss(make, tmp_path, head):
+    train(make(head=head), tmp_path / "plain")
+    config = make(head=head)
     config.training.class_weights = True
-    weighted = train(config, tmp_path / "weighted")
-    assert plain["history"] != weighted["history"]
+    train(config, tmp_path / "weighted")
+    assert first_loss(tmp_path / "plain") != first_loss(tmp_path / "weighted")
 
 
 def test_set_loss_weights_reach_the_loss(make, tmp_path):
-    train(make(), tmp_path / "plain")
-    config = make()
+    train(make(head="mask-classification"), tmp_path / "plain")
+    config = make(head="mask-classification")
     config.training.set_loss_weights = [4.0, 10.0, 10.0]
     train(config, tmp_path / "weighted")
-    first = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0]) for name in ("plain", "weighted")]
-    assert first[1]["task_loss"] == pytest.approx(2 * first[0]["task_loss"], rel=1e-5)
+    assert first_loss(tmp_path / "weighted") == pytest.approx(2 * first_loss(tmp_path / "plain"), rel=1e-5)
     config.training.set_loss_weights = [1.0, -1.0, 1.0]
     with pytest.raises(InputError, match="set_loss_weights must be three numbers"):
         train(config, tmp_path / "wrong")

@@ -241,6 +241,8 @@ def _fill_in(config: RunConfig, saved: RunConfig) -> None:
             setattr(config.training, name, getattr(saved.training, name))
     if config.model.num_mask_tokens == "auto":
         config.model.num_mask_tokens = saved.model.num_mask_tokens
+    if config.model.head == "auto":
+        config.model.head = saved.model.head
     if config.model.detail == "auto":
         config.model.detail = saved.model.detail
     if config.training.precision == "auto":

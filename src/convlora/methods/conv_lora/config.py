@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -141,8 +142,12 @@ class ConvLoraConfig(LoraConfig):
             problems.append(f"`gate_scaling` must be 'none', 'softmax' or 'average', got {self.gate_scaling!r}")
         if self.convolution not in ("experts", "depthwise"):
             problems.append(f"`convolution` must be 'experts' or 'depthwise', got {self.convolution!r}")
-        if not isinstance(self.load_balancing_weight, (int, float)) or self.load_balancing_weight < 0:
-            problems.append(f"`load_balancing_weight` must not be negative, got {self.load_balancing_weight!r}")
+        if not _is_finite(self.load_balancing_weight) or self.load_balancing_weight < 0:
+            problems.append(f"`load_balancing_weight` must be a number from 0 up, got {self.load_balancing_weight!r}")
+        if not _is_finite(self.lora_alpha):
+            problems.append(f"`lora_alpha` must be a number, got {self.lora_alpha!r}")
+        if not _is_finite(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
+            problems.append(f"`lora_dropout` must be a number from 0 to below 1, got {self.lora_dropout!r}")
         if self.grid_size is not None and not (
             isinstance(self.grid_size, tuple)
             and len(self.grid_size) == 2
@@ -160,6 +165,10 @@ class ConvLoraConfig(LoraConfig):
         if used:
             problems.append(f"Conv-LoRA cannot be combined with {', '.join(f'`{name}`' for name in used)}")
         return problems
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_int(value: object) -> bool:
