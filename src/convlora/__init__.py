@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .api.train import train
     from .inference.prediction import Prediction
     from .inference.segmenter import Segmenter
-    from .methods.conv_lora import ConvLoraConfig, load_balancing_loss, set_grid_size
+    from .methods.conv_lora import ConvLoraConfig, check_grid, load_balancing_loss, set_grid_size
     from .models import SamForSemanticSegmentation, SamSegmentationConfig
     from .training.config import RunConfig
 
@@ -32,6 +32,7 @@ _PUBLIC = {
     "SamSegmentationConfig": "models",
     "Segmenter": "inference.segmenter",
     "check_data": "api.check_data",
+    "check_grid": "methods.conv_lora",
     "compare": "api.compare",
     "evaluate": "api.evaluate",
     "load_balancing_loss": "methods.conv_lora",
@@ -48,6 +49,7 @@ __all__ = [
     "SamSegmentationConfig",
     "Segmenter",
     "check_data",
+    "check_grid",
     "compare",
     "evaluate",
     "load_balancing_loss",

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.checkpoint import checkpoint
 
 from convlora.methods.conv_lora import ConvLoraConfig, load_balancing_loss, set_grid_size
-from convlora.methods.conv_lora.layer import read_grid
+from convlora.methods.conv_lora.grid import TokenGrid
 from tests.helpers.count_operations import CountOperations
 from tests.helpers.models import TwoLinears
 from tests.helpers.tolerances import BY_DTYPE
@@ -71,10 +71,11 @@ def test_other_shapes_raise_with_the_shape_received(shape, settings, remedy):
     assert remedy in str(caught.value)
 
 
-def test_read_grid():
-    assert read_grid(torch.Size([2, 9, 16, 8]), None) == (9, 16, 0)
-    assert read_grid(torch.Size([2, 197, 8]), None, 1) == (14, 14, 1)
-    assert read_grid(torch.Size([2, 144, 8]), (9, 16)) == (9, 16, 0)
+def test_shapes_are_read_without_images():
+    assert TokenGrid().read(torch.Size([2, 9, 16, 8])) == (9, 16)
+    assert TokenGrid(prefix=1).read(torch.Size([2, 197, 8])) == (14, 14)
+    assert TokenGrid(prefix=1, suffix=2).read(torch.Size([2, 199, 8])) == (14, 14)
+    assert TokenGrid(size=(9, 16)).read(torch.Size([2, 144, 8])) == (9, 16)
 
 
 # ---- numbers ----

@@ -55,9 +55,15 @@ class ConvLoraConfig(LoraConfig):
             `E(z) = GELU(DW5x5(z))`, for comparison.
         gate_noise: Add learned Gaussian noise to the gate's logits in training (Shazeer et al., 2017).
         load_balancing_weight: Coefficient of the load-balancing loss, see [`convlora.load_balancing_loss`].
-        grid_size: (height, width) of the token grid for inputs `(B, L, C)`. Default: a square is assumed.
+        grid_size: (height, width) of the token grid for inputs `(B, L, C)`. Default: from the height and width of the
+            image that the model is given; where it is given none, a square is assumed.
         num_prefix_tokens: Number of tokens in front of the grid (class and register tokens). They get the plain
             low-rank update, without experts.
+        num_suffix_tokens: The same behind the grid.
+        grid_size_pattern: `grid_size` of single layers, as PEFT's `rank_pattern`: what the layer's name ends with, or a
+            regular expression.
+        num_prefix_tokens_pattern: The same for `num_prefix_tokens`.
+        num_suffix_tokens_pattern: The same for `num_suffix_tokens`.
 
     Raises:
         ValueError: If settings are out of range, or ask for a LoRA variant that cannot be combined with Conv-LoRA.
@@ -91,6 +97,18 @@ class ConvLoraConfig(LoraConfig):
     )
     num_prefix_tokens: int = field(
         default=0, metadata={"help": "Tokens in front of the grid that get the plain low-rank update."}
+    )
+    num_suffix_tokens: int = field(
+        default=0, metadata={"help": "Tokens behind the grid that get the plain low-rank update."}
+    )
+    grid_size_pattern: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "`grid_size` of layers whose names end in a key, as `rank_pattern`."}
+    )
+    num_prefix_tokens_pattern: dict[str, int] = field(
+        default_factory=dict, metadata={"help": "`num_prefix_tokens` of layers whose names end in a key."}
+    )
+    num_suffix_tokens_pattern: dict[str, int] = field(
+        default_factory=dict, metadata={"help": "`num_suffix_tokens` of layers whose names end in a key."}
     )
 
     def __post_init__(self) -> None:
@@ -148,14 +166,13 @@ class ConvLoraConfig(LoraConfig):
             problems.append(f"`lora_alpha` must be a number, got {self.lora_alpha!r}")
         if not _is_finite(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
             problems.append(f"`lora_dropout` must be a number from 0 to below 1, got {self.lora_dropout!r}")
-        if self.grid_size is not None and not (
-            isinstance(self.grid_size, tuple)
-            and len(self.grid_size) == 2
-            and all(_is_int(side) and side >= 1 for side in self.grid_size)
-        ):
-            problems.append(f"`grid_size` must be (height, width), got {self.grid_size!r}")
-        if not _is_int(self.num_prefix_tokens) or self.num_prefix_tokens < 0:
-            problems.append(f"`num_prefix_tokens` must be 0 or more, got {self.num_prefix_tokens!r}")
+        for name, size in _each(self, "grid_size"):
+            if size is not None and not _is_size(size):
+                problems.append(f"`{name}` must be (height, width), got {size!r}")
+        for setting in ("num_prefix_tokens", "num_suffix_tokens"):
+            for name, count in _each(self, setting):
+                if not _is_int(count) or count < 0:
+                    problems.append(f"`{name}` must be 0 or more, got {count!r}")
         if self.init_lora_weights not in (True, False, "gaussian"):
             problems.append(
                 f"`init_lora_weights` must be True, False or 'gaussian', got {self.init_lora_weights!r}, because the "
@@ -165,6 +182,18 @@ class ConvLoraConfig(LoraConfig):
         if used:
             problems.append(f"Conv-LoRA cannot be combined with {', '.join(f'`{name}`' for name in used)}")
         return problems
+
+
+def _each(config: ConvLoraConfig, setting: str) -> list[tuple[str, Any]]:
+    """The values of a setting, for all layers and for single ones, with their names."""
+    pattern = getattr(config, f"{setting}_pattern")
+    if not isinstance(pattern, dict):
+        return [(f"{setting}_pattern", pattern)]
+    return [(setting, getattr(config, setting)), *((f"{setting}_pattern[{k!r}]", v) for k, v in pattern.items())]
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(_is_int(side) and side >= 1 for side in value)
 
 
 def _is_finite(value: object) -> bool:

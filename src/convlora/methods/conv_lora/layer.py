@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from convlora.methods.conv_lora.balance import BalanceRecord
 from convlora.methods.conv_lora.config import ConvLoraConfig
 from convlora.methods.conv_lora.experts import ConvExperts
 from convlora.methods.conv_lora.gate import keep_in_graph, noisy_top_k
+from convlora.methods.conv_lora.grid import TokenGrid
 
 # The parameters Conv-LoRA adds to a LoRA layer, one entry per adapter in each.
 ADAPTER_LAYER_NAMES = ("lora_gate", "lora_gate_noise", "lora_experts", "lora_depthwise")
@@ -71,9 +71,7 @@ class LayerSettings:
     top_k: int
     gate_scaling: str
     gate_noise: bool
-    grid_size: tuple[int, int] | None
-    num_prefix_tokens: int
-    layer: str = ""
+    grid: TokenGrid
 
 
 class ConvLoraVariant(LoraVariant):
@@ -120,9 +118,7 @@ class ConvLoraVariant(LoraVariant):
             top_k=config.top_k,
             gate_scaling=config.gate_scaling,
             gate_noise=config.gate_noise,
-            grid_size=config.grid_size,
-            num_prefix_tokens=config.num_prefix_tokens,
-            layer=kwargs.get("layer", ""),
+            grid=TokenGrid.of(config, kwargs.get("layer", "")),
         )
         module.conv_lora_balance[adapter_name] = BalanceRecord(config.load_balancing_weight)
 
@@ -145,18 +141,20 @@ class ConvLoraVariant(LoraVariant):
             ValueError: If `x` cannot be read as feature maps; the message holds its shape and the layer's name.
         """
         settings: LayerSettings = module.conv_lora_settings[active_adapter]
-        height, width, prefix = read_grid(x.shape, settings.grid_size, settings.num_prefix_tokens, settings.layer)
+        height, width = settings.grid.read(x.shape)
+        prefix, suffix = (0, 0) if x.ndim == 4 else (settings.grid.prefix, settings.grid.suffix)
 
         z = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
-        tokens = z if prefix == 0 else z[:, prefix:]
+        end = z.shape[1] - suffix
+        tokens = z if prefix == suffix == 0 else z[:, prefix:end]
         # The bottleneck is only r channels wide: single precision costs nothing there, and half precision would upset
         # the gate and the interpolation.
         with torch.autocast(z.device.type, enabled=False):
             z_map = tokens.reshape(-1, height, width, z.shape[-1])
             z_map = z_map if z_map.dtype == torch.float64 else z_map.float()
             u = (z_map + _convolved(module, active_adapter, z_map, settings)).reshape(tokens.shape)
-        if prefix:
-            u = torch.cat([z[:, :prefix].to(u.dtype), u], dim=1)
+        if prefix or suffix:
+            u = torch.cat([z[:, :prefix].to(u.dtype), u, z[:, end:].to(u.dtype)], dim=1)
         return add_low_rank(result, u, module.lora_B[active_adapter], module.scaling[active_adapter])
 
     @staticmethod
@@ -224,67 +222,3 @@ def add_low_rank(result: torch.Tensor, u: torch.Tensor, lora_B: nn.Linear, scali
         if lora_B.bias is not None:
             out = out + (lora_B.bias * scaling).to(dtype)
     return out
-
-
-def read_grid(
-    shape: torch.Size, grid_size: tuple[int, int] | None, num_prefix_tokens: int = 0, name: str = ""
-) -> tuple[int, int, int]:
-    """Reads the shape of a layer's input as feature maps.
-
-    Args:
-        shape: `(B, H, W, C)` or `(B, L, C)`.
-        grid_size: Stated (height, width) of the token grid, for `(B, L, C)`.
-        num_prefix_tokens: Tokens in front of the grid, for `(B, L, C)`.
-        name: Of the layer, for messages.
-
-    Returns:
-        Height, width and the number of prefix tokens.
-
-    Raises:
-        ValueError: If the shape does not fit; the message holds it and what to set.
-    """
-    if len(shape) == 4:
-        return shape[1], shape[2], 0
-    layer = f"the layer '{name}'" if name else "a layer"
-    if len(shape) != 3:
-        raise ValueError(
-            f"Conv-LoRA needs feature maps (B, H, W, C) or token grids (B, L, C), but {layer} received an input of "
-            f"shape {tuple(shape)}. Leave it out of `target_modules`."
-        )
-    length = shape[1] - num_prefix_tokens
-    if grid_size is not None:
-        if grid_size[0] * grid_size[1] != length:
-            raise ValueError(
-                f"Conv-LoRA was given a grid of {grid_size[0]} x {grid_size[1]} tokens after {num_prefix_tokens} "
-                f"prefix tokens, but {layer} received an input of shape {tuple(shape)}. Set `grid_size` and "
-                "`num_prefix_tokens` to match it."
-            )
-        return grid_size[0], grid_size[1], num_prefix_tokens
-    side = math.isqrt(max(length, 0))
-    if length < 1 or side * side != length:
-        raise ValueError(
-            f"Conv-LoRA cannot read the input of shape {tuple(shape)} of {layer} as a square grid of tokens after "
-            f"{num_prefix_tokens} prefix tokens. Set `grid_size=(height, width)`, and `num_prefix_tokens` if class or "
-            "register tokens come first."
-        )
-    return side, side, num_prefix_tokens
-
-
-def set_grid_size(model: nn.Module, grid_size: tuple[int, int] | None, num_prefix_tokens: int | None = None) -> None:
-    """States the token grid of all Conv-LoRA layers of a model, e.g. before images of another shape.
-
-    Args:
-        model: A model with Conv-LoRA layers.
-        grid_size: (height, width) in tokens, or None for squares.
-        num_prefix_tokens: Tokens in front of the grid; None leaves it as it is.
-    """
-    for config in getattr(model, "peft_config", {}).values():
-        if isinstance(config, ConvLoraConfig):  # so that it is saved with the adapter
-            config.grid_size = grid_size
-            if num_prefix_tokens is not None:
-                config.num_prefix_tokens = num_prefix_tokens
-    for module in model.modules():
-        for settings in getattr(module, "conv_lora_settings", {}).values():
-            settings.grid_size = grid_size
-            if num_prefix_tokens is not None:
-                settings.num_prefix_tokens = num_prefix_tokens

@@ -11,9 +11,10 @@ from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
-from convlora.methods.conv_lora.balance import begin_forward, end_forward
+from convlora.methods.conv_lora import balance, grid
 from convlora.methods.conv_lora.config import ConvLoraConfig
 from convlora.methods.conv_lora.layer import ConvLoraVariant, refuse_merge
+from convlora.methods.conv_lora.orders import check_order
 
 
 class ConvLoraModel(LoraModel):
@@ -27,8 +28,10 @@ class ConvLoraModel(LoraModel):
         super().__init__(*args, **kwargs)
         # Losses of a forward pass are forgotten when the next one starts, whatever became of them.
         self._hooks = [
-            self.model.register_forward_pre_hook(begin_forward),
-            self.model.register_forward_hook(end_forward, always_call=True),
+            self.model.register_forward_pre_hook(balance.begin_forward),
+            self.model.register_forward_hook(balance.end_forward, always_call=True),
+            self.model.register_forward_pre_hook(grid.begin_forward, with_kwargs=True),
+            self.model.register_forward_hook(grid.end_forward, always_call=True),
         ]
 
     def _create_and_replace(
@@ -42,6 +45,7 @@ class ConvLoraModel(LoraModel):
                 f"Conv-LoRA adapts linear layers, but `target_modules` also matches a {type(base_layer).__name__} "
                 f"named '{name}'. Make `target_modules` more specific."
             )
+        check_order(self.model, name, lora_config)
         super()._create_and_replace(lora_config, adapter_name, target, target_name, parent, *args, **kwargs)
         layer = getattr(parent, target_name)
         layer.lora_variant[adapter_name] = ConvLoraVariant()
