@@ -8,7 +8,7 @@ from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.methods.registry import apply_method
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
-from convlora.models.replay import CannotRecordError, Repeater, ReplayedForward, ReplayedTraining
+from convlora.models.replay import CannotRecordError, Repeater, ReplayedForward, ReplayedTraining, typical_size
 from tests.helpers.models import tiny_sam
 
 
@@ -206,6 +206,12 @@ def test_a_gradient_of_rounding_errors_may_come_out_differently():
             grads[n] = -grads[n]
 
     ReplayedTraining(model, batches(1)[0], Changing(change))
+
+
+def test_gradients_of_zero_are_not_typical():
+    ones, zeros = torch.ones(3), torch.zeros(3)
+    assert typical_size([zeros, zeros, zeros, 2 * ones, ones, 3 * ones]) == 2
+    assert typical_size([zeros, zeros]) == 0
 
 
 def test_what_differs_now_and_then_is_no_fault():

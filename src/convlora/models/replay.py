@@ -272,7 +272,7 @@ class ReplayedTraining:
                 [
                     _differ(self._recorded_forward.results, expected[0]),
                     # Some gradients are zero in theory, such as those of the biases of keys, and rounding in practice.
-                    _differ(self._recorded_backward.results, expected[1], _root_mean_squares(expected[1]).median()),
+                    _differ(self._recorded_backward.results, expected[1], typical_size(expected[1])),
                 ]
             )
             wrong = now if wrong is None else wrong & now
@@ -352,6 +352,15 @@ def _differ(
     differences = [one.detach().float() - other.float() for one, other in zip(replayed, wanted, strict=True)]
     allowed = _TOLERANCE * (_root_mean_squares(wanted) + typical) + 1e-6
     return ~(_root_mean_squares(differences) <= allowed)  # what is not a number does not agree
+
+
+def typical_size(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The median of the tensors' root mean squares, a scalar.
+
+    Tensors of zeros do not count: fresh adapters have so many gradients of zero that they would be the typical ones.
+    """
+    sizes = _root_mean_squares(values)
+    return sizes[sizes > 0].median() if bool(sizes.any()) else sizes.sum()
 
 
 def _root_mean_squares(values: Sequence[torch.Tensor]) -> torch.Tensor:
