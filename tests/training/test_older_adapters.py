@@ -7,16 +7,23 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from convlora.models.build import adapt, load_model
-from convlora.runs.adapters import load_weights
+from convlora.runs.adapters import load_adapter, load_weights
 
 TASK = {"num_classes": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "head": "per-pixel", "ignore_index": 255}
 
 
+def fresh():
+    torch.manual_seed(0)
+    return load_model("lora", {}, "tiny", image_size=64, attention="auto", num_mask_tokens=None, detail="half", **TASK)
+
+
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    base = load_model("lora", {}, "tiny", image_size=64, attention="auto", num_mask_tokens=None, detail="half", **TASK)
-    return adapt(base, "lora", {})
+    return adapt(fresh(), "lora", {})
+
+
+def kernels_of(model):
+    return model.base_model.model.mask_decoder.modules_to_save["default"].detail.token_kernels
 
 
 def without(file: Path, end: str) -> None:
@@ -30,10 +37,10 @@ def test_kernels_of_tokens_are_zero_where_there_were_none(model, tmp_path):
     model.save_pretrained(tmp_path, save_embedding_layers=False)
     file = tmp_path / "adapter_model.safetensors"
     without(file, "detail.token_kernels")
-    kernels = model.base_model.model.mask_decoder.modules_to_save["default"].detail.token_kernels
-    torch.nn.init.normal_(kernels)
+    torch.nn.init.normal_(kernels_of(model))
     load_weights(model, file)
-    assert not kernels.any()
+    assert not kernels_of(model).any()
+    assert not kernels_of(load_adapter(fresh(), tmp_path, {"name": "lora"}, None)).any()
 
 
 def test_nothing_else_may_be_missing(model, tmp_path):

@@ -218,3 +218,19 @@ def test_boundaries_can_select_the_best_epoch(make, tmp_path):
     config.training.select_by = "boundary_f"
     metrics = train(config, tmp_path / "run")
     assert 0 <= metrics["history"][0]["boundary_f"] <= 1
+
+
+def test_a_head_that_was_chosen_follows_the_settings_again(make, tmp_path):
+    config = make()
+    settle_task(config, ClassTable(("a", "b", "c")), [], lambda text: None)
+    config.save(tmp_path / "config.yaml")
+    for change, head in (
+        ("model.detail=none", "mask-classification"),
+        ("model.num_mask_tokens=9", "mask-classification"),
+    ):
+        again = RunConfig.load(tmp_path / "config.yaml")
+        assert again.model.head == "per-pixel"
+        again.override([change])
+        assert Situation(again, 3).head == head
+    again.override(["model.head=per-pixel"])
+    assert Situation(again, 3).head == "per-pixel"

@@ -221,18 +221,20 @@ class ReplayedTraining:
         self._anchor = torch.zeros((), device=example.device, requires_grad=True)
         self._live: list[torch.Tensor] = []  # what the graph of the last forward pass hangs on
         restore = _random_state(example.device)
-        with _recording_errors(), preserve_choices(model):
-            with recorder.warm_up():
-                self._output_grads = [torch.randn_like(value) for value in self._forward()]
-                self._live = []
+        try:
+            with _recording_errors(), preserve_choices(model):
+                with recorder.warm_up():
+                    self._output_grads = [torch.randn_like(value) for value in self._forward()]
+                    self._live = []
+                    restore()
+                    expected = self._ordinary()
                 restore()
-                expected = self._ordinary()
-            restore()
-            self._recorded_forward = recorder.record(self._forward)
-            self._recorded_backward = recorder.record(self._backward)
-            self._live = []  # recorded, and not needed any more
-            self._verify(expected, restore)
-        restore()
+                self._recorded_forward = recorder.record(self._forward)
+                self._recorded_backward = recorder.record(self._backward)
+                self._live = []  # recorded, and not needed any more
+                self._verify(expected, restore)
+        finally:
+            restore()  # a run that cannot be recorded is the same as one that is not to be
         # Laid out as the parameters are, which the gradients of some convolutions are not: fused optimizers rely on it.
         self._grads = [torch.zeros_like(parameter) for parameter in self._with_grad]
         self._tables = tables_in_use()  # the recordings read them

@@ -50,14 +50,15 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
     with torch.device("meta"):  # whose tensors take no memory, whatever size is claimed
         outline = get_peft_model(type(base)(cast("Any", base.config)), copy.deepcopy(config))
         needed = _needed(outline)
-    different = difference(found, needed)
+    later = _later(found, needed)
+    different = difference(found | later, needed)
     if different is not None:
         raise InputError(
             f"{weights} does not fit the run: {different}. Restore the file, or give the SAM it was trained from with "
             "--model."
         )
     adapted = get_peft_model(base, config)
-    set_peft_model_state_dict(adapted, load_file(ordinary(weights), device="cpu"))
+    set_peft_model_state_dict(adapted, load_file(ordinary(weights), device="cpu") | _zeros(later))
     return adapted
 
 
@@ -77,12 +78,20 @@ def load_weights(model: PeftModel, weights: Path) -> None:
         ValueError: If it does not fit.
     """
     found, needed = read_shapes(weights), _needed(model)
-    later = {name: shape for name, shape in needed.items() if name.endswith(_CAME_LATER) and name not in found}
+    later = _later(found, needed)
     different = difference(found | later, needed)
     if different is not None:  # PEFT would leave what is missing as it was drawn
         raise ValueError(f"{weights.name} does not fit: {different}")
-    values = load_file(ordinary(weights), device="cpu")
-    set_peft_model_state_dict(model, values | {name: torch.zeros(shape) for name, shape in later.items()})
+    set_peft_model_state_dict(model, load_file(ordinary(weights), device="cpu") | _zeros(later))
+
+
+def _later(found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Names and sizes of what an adapter from before does without."""
+    return {name: shape for name, shape in needed.items() if name.endswith(_CAME_LATER) and name not in found}
+
+
+def _zeros(shapes: Mapping[str, list[int]]) -> dict[str, torch.Tensor]:
+    return {name: torch.zeros(shape) for name, shape in shapes.items()}
 
 
 def _needed(model: PeftModel) -> dict[str, list[int]]:

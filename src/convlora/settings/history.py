@@ -11,6 +11,7 @@ IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
 """What a run did whose version did not have the setting yet; and published experiments."""
 
 FILLED_IN: dict[str, tuple[Any, ...]] = {
+    "model.head": ("auto", "per-pixel", "mask-classification"),
     "training.loss": ("structure", "bce-dice"),
     "training.epochs": (20,),
     "training.warmup_steps": tuple(range(1, 21)),
@@ -29,7 +30,8 @@ CHOSEN_BY: dict[str, tuple[str, ...]] = {
     "training.max_steps": ("training.warmup_steps",),
     "training.budget_seconds": ("training.warmup_steps",),
     "model.source": ("training.lr", "training.lr_detail"),
-    "model.detail": ("training.lr_detail",),
+    "model.detail": ("training.lr_detail", "model.head"),
+    "model.num_mask_tokens": ("model.head",),
     "method.name": ("training.lr", "training.lr_detail"),
 }
 """Settings that a setting chooses. When it changes, they are chosen anew, unless they were asked for."""

@@ -164,7 +164,8 @@ class RunConfig:
                 self.training.epochs = self.training.max_steps = None
             for other in CHOSEN_BY.get(key, ()):
                 if other in self.settled:
-                    setattr(self.training, other.removeprefix("training."), None)
+                    part, _, chosen = other.partition(".")
+                    setattr(getattr(self, part), chosen, getattr(type(getattr(self, part))(), chosen))
         setattr(settings, name, value)
         return []
 

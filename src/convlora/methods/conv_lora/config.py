@@ -93,7 +93,8 @@ class ConvLoraConfig(LoraConfig):
         default=0.01, metadata={"help": "Coefficient of the load-balancing loss of each layer."}
     )
     grid_size: tuple[int, int] | None = field(
-        default=None, metadata={"help": "(height, width) of the token grid of inputs (B, L, C); default: a square."}
+        default=None,
+        metadata={"help": "(height, width) of the token grid of inputs (B, L, C); default: that of the image."},
     )
     num_prefix_tokens: int = field(
         default=0, metadata={"help": "Tokens in front of the grid that get the plain low-rank update."}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,10 +11,11 @@ from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
-from convlora.methods.conv_lora import balance, grid
+from convlora.methods.conv_lora.balance import begin_forward, end_forward
 from convlora.methods.conv_lora.config import ConvLoraConfig
+from convlora.methods.conv_lora.grid import ImageWatch, TokenGrid, first_convolutions
 from convlora.methods.conv_lora.layer import ConvLoraVariant, refuse_merge
-from convlora.methods.conv_lora.orders import check_order
+from convlora.methods.conv_lora.orders import refusal_of
 
 
 class ConvLoraModel(LoraModel):
@@ -26,13 +27,18 @@ class ConvLoraModel(LoraModel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Losses of a forward pass are forgotten when the next one starts, whatever became of them.
+        watch = next((grid.watch for grid in _grids(self.model) if grid.watch is not None), None) or ImageWatch()
+        for grid in _grids(self.model):
+            grid.watch = watch
+        self._watch = watch
+        # Losses of a forward pass are forgotten when the next one starts, whatever became of them. So are its images.
         self._hooks = [
-            self.model.register_forward_pre_hook(balance.begin_forward),
-            self.model.register_forward_hook(balance.end_forward, always_call=True),
-            self.model.register_forward_pre_hook(grid.begin_forward, with_kwargs=True),
-            self.model.register_forward_hook(grid.end_forward, always_call=True),
+            self.model.register_forward_pre_hook(begin_forward),
+            self.model.register_forward_hook(end_forward, always_call=True),
+            self.model.register_forward_pre_hook(watch.forget),
+            self.model.register_forward_hook(watch.forget, always_call=True),
         ]
+        self._hooks += [stem.register_forward_hook(watch.see) for stem in first_convolutions(self.model)]
 
     def _create_and_replace(
         self, lora_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module, *args: Any,
@@ -45,11 +51,13 @@ class ConvLoraModel(LoraModel):
                 f"Conv-LoRA adapts linear layers, but `target_modules` also matches a {type(base_layer).__name__} "
                 f"named '{name}'. Make `target_modules` more specific."
             )
-        check_order(self.model, name, lora_config)
+        refusal = refusal_of(self.model, name)
         super()._create_and_replace(lora_config, adapter_name, target, target_name, parent, *args, **kwargs)
         layer = getattr(parent, target_name)
         layer.lora_variant[adapter_name] = ConvLoraVariant()
         layer.lora_variant[adapter_name].init(layer, adapter_name=adapter_name, config=lora_config, layer=name)
+        grid = layer.conv_lora_settings[adapter_name].grid
+        grid.refusal, grid.watch = refusal, getattr(self, "_watch", None)  # None: while the first adapter is made
         layer.train(target.training)  # a model in evaluation mode stays there, without noise and dropout
         layer._move_adapter_to_device_of_base_layer(adapter_name)
         layer.set_adapter(layer.active_adapters, inference_mode=lora_config.inference_mode)
@@ -96,6 +104,12 @@ class ConvLoraModel(LoraModel):
         for hook in self._hooks:
             hook.remove()
         return super()._unload_and_optionally_merge(merge, *args, **kwargs)
+
+
+def _grids(model: nn.Module) -> Iterator[TokenGrid]:
+    for module in model.modules():
+        for settings in getattr(module, "conv_lora_settings", {}).values():
+            yield settings.grid
 
 
 def _is_idle(config: ConvLoraConfig, weights: Mapping[str, torch.Tensor]) -> bool:

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from convlora.methods.conv_lora.config import ConvLoraConfig
-from convlora.methods.conv_lora.grid import TokenGrid
+from convlora.methods.conv_lora.grid import first_convolution
 
 
 class Order(NamedTuple):
@@ -17,46 +16,48 @@ class Order(NamedTuple):
     Attributes:
         classes: Regular expression for the name of a class that the layer lies in.
         why: What is wrong, as the end of a sentence.
-        may_be_stated: Whether a stated grid says that it is right nevertheless.
+        always: Whether no input of such a layer is a map; otherwise only rows of tokens are none.
     """
 
     classes: str
     why: str
-    may_be_stated: bool
+    always: bool
 
 
-_VISION = "^(?!.*(Vision|EncoderDecoder))"  # names of whole models hold those of both halves
+_VISION = "^(?!.*(Vision|EncoderDecoder))"  # names of models with two halves
 ORDERS = (
-    Order(r"^Hiera", "whose tokens are in the order of mask units, not of rows", False),
-    Order(r"^ViTMAE(?!Decoder|For)", "which shuffles its tokens", False),
-    Order(r"MaskDecoder|TwoWay", "whose inputs are prompts and image tokens side by side", False),
-    Order(_VISION + ".*(Text|Bert|Roberta|Llama|QFormer|Qformer)", "which sees words or queries", True),
-    Order(_VISION + ".*Decoder", "which sees queries, or cells of several grids", True),
+    Order(r"^Hiera", "whose tokens are in the order of mask units, not of rows", True),
+    Order(r"^ViTMAE(?!Decoder|For)", "which shuffles its tokens", True),
+    Order(r"MaskDecoder|TwoWay", "whose inputs are prompts and image tokens side by side", True),
+    Order(r"^MobileViT", "which takes a map apart into several rows of tokens", False),
+    Order(r"^Siglip2Vision", "which is given patches instead of images", False),
+    Order(
+        _VISION + ".*(Text(?![a-z])|Bert(?![a-z])|Roberta|Llama|QFormer|Qformer)", "which sees words or queries", False
+    ),
+    Order(_VISION + ".*Decoder(?![a-z])", "which sees queries, or cells of several grids", False),
 )
 """The first whose classes match counts."""
 
 
-def check_order(model: nn.Module, layer: str, config: ConvLoraConfig) -> None:
-    """Refuses a layer that would be misread, when it is adapted.
+def refusal_of(model: nn.Module, layer: str) -> str:
+    """Why rows of tokens of a layer are no grid; empty if they may be one.
 
     Args:
         model: The model that holds it.
         layer: Its name.
-        config: Of the adapter.
 
     Raises:
-        ValueError: If its tokens are known to be in another order; the message names the layer.
+        ValueError: If no input of the layer is a map; the message names it.
     """
-    stated = TokenGrid.of(config, layer).size is not None
     parts = layer.split(".")
+    begin = 0 if first_convolution(model) is None else 1  # a model with images is named after all of its parts
     for depth in range(len(parts)):
         inside = type(model.get_submodule(".".join(parts[:depth]))).__name__
         order = next((order for order in ORDERS if re.search(order.classes, inside)), None)
-        if order is None or (order.may_be_stated and stated):
+        if order is None or (depth < begin and not order.always and "MobileViT" not in inside):
             continue
-        remedy = "Leave it out of `target_modules`"
-        if order.may_be_stated:
-            remedy += ", or state its grid in `grid_size_pattern` if it has one"
-        raise ValueError(
-            f"Conv-LoRA cannot adapt the layer '{layer}': it is part of a {inside}, {order.why}. {remedy}."
-        )
+        text = f"Conv-LoRA cannot adapt the layer '{layer}': it is part of a {inside}, {order.why}."
+        if order.always:
+            raise ValueError(f"{text} Leave it out of `target_modules`.")
+        return f"{text} Leave it out of `target_modules`, or state its grid in `grid_size_pattern` if it has one."
+    return ""
