@@ -6,8 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from convlora.data.synthetic import write_task
+from convlora.errors import InputError
+from convlora.models import SamForSemanticSegmentation
 from convlora.models.build import adapt, load_model
 from convlora.runs.adapters import load_adapter, load_weights
+from convlora.training.config import RunConfig
+from convlora.training.run import Interrupted, train
+from tests.helpers.interrupt_at import InterruptAt
 
 TASK = {"num_classes": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "head": "per-pixel", "ignore_index": 255}
 
@@ -49,3 +55,30 @@ def test_nothing_else_may_be_missing(model, tmp_path):
     without(file, "detail.project.weight")
     with pytest.raises(ValueError, match="missing"):
         load_weights(model, file)
+
+
+def test_a_saved_model_without_them_is_loaded(tmp_path):
+    whole = fresh()
+    torch.nn.init.normal_(whole.mask_decoder.detail.token_kernels)
+    whole.save_pretrained(tmp_path)
+    without(tmp_path / "model.safetensors", "detail.token_kernels")
+    loaded = SamForSemanticSegmentation.from_pretrained(tmp_path)
+    assert not loaded.mask_decoder.detail.token_kernels.any()
+    assert torch.equal(loaded.mask_decoder.detail.project.weight, whole.mask_decoder.detail.project.weight)
+
+
+def test_a_run_without_them_is_not_called_damaged(tiny_sam_folder, tmp_path):
+    data = write_task("town", tmp_path / "town", num_train=4, num_val=1, num_test=1, size=(64, 64))
+    config = RunConfig()
+    sections = {
+        "data": {"path": str(data)},
+        "model": {"source": str(tiny_sam_folder)},
+        "training": {"epochs": 3, "batch_size": 1, "grad_accum": 1, "device": "cpu"},
+    }
+    config.update(sections, origin="the test")
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", reporter=InterruptAt(5))
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    without(checkpoint / "adapter_model.safetensors", "detail.token_kernels")
+    with pytest.raises(InputError, match="older version"):
+        train(config, tmp_path / "run", resume=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     PreTrainedConfig,
     SamConfig,
@@ -23,6 +24,7 @@ from transformers.utils import find_adapter_config_file, logging
 from convlora.errors import InputError, is_out_of_memory, quoted, shown
 from convlora.models.bundled import resolve_bundled
 from convlora.models.configuration import as_size
+from convlora.models.detail import CAME_LATER
 from convlora.models.weight_files import check_archive, check_tensors
 
 _META_SUFFIXES = {".pth", ".pt"}
@@ -185,6 +187,9 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
             "another SAM."
         ) from error
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(UNUSED))
+    for name in [key for key in missing if key.endswith(CAME_LATER)]:
+        nn.init.zeros_(model.get_parameter(name))
+        missing.remove(name)
     if missing:
         raise InputError(
             f"'{source}' is incomplete: {len(missing)} of its weights are missing ({shown(missing[0])}, for one). "

@@ -35,6 +35,7 @@ from torch import nn
 WIDTHS = (16, 32, 64, 96, 128)  # channels at full size, half, a quarter, an eighth and a sixteenth
 FINEST = {"none": None, "half": 1, "full": 0}  # the setting `detail`, and the first of these levels
 AUTO: Literal["half"] = "half"  # what `detail: auto` of a run means
+CAME_LATER = ("detail.token_kernels",)  # ends of names; what was saved before does without them, as if they were zero
 _GROUP = 8  # channels that are normalised together
 
 

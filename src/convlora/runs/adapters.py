@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from convlora.errors import InputError
 from convlora.models import SegmentationModel
 from convlora.models.build import adapter_config
+from convlora.models.detail import CAME_LATER
 from convlora.models.weight_files import read_shapes
 from convlora.runs.reading import first_line
 from convlora.untrusted import UnreadableError, ordinary, read_json
 
 WEIGHTS = "adapter_model.safetensors"  # as PEFT calls them
 _LARGEST_CONFIG = 1 << 20  # bytes
-_CAME_LATER = ("mask_decoder.detail.token_kernels",)  # ends of names; adapters from before do without, as if zero
 
 
 def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any], adapt_last: int | None) -> PeftModel:
@@ -85,9 +85,19 @@ def load_weights(model: PeftModel, weights: Path) -> None:
     set_peft_model_state_dict(model, load_file(ordinary(weights), device="cpu") | _zeros(later))
 
 
+def is_from_before(model: PeftModel, weights: Path) -> bool:
+    """Whether a file of weights was written before a part of the model existed.
+
+    Raises:
+        OSError: If it cannot be read.
+        SafetensorError: If it is damaged.
+    """
+    return bool(_later(read_shapes(weights), _needed(model)))
+
+
 def _later(found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) -> dict[str, list[int]]:
     """Names and sizes of what an adapter from before does without."""
-    return {name: shape for name, shape in needed.items() if name.endswith(_CAME_LATER) and name not in found}
+    return {name: shape for name, shape in needed.items() if name.endswith(CAME_LATER) and name not in found}
 
 
 def _zeros(shapes: Mapping[str, list[int]]) -> dict[str, torch.Tensor]:

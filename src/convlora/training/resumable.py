@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from convlora.errors import InputError, RunError, is_out_of_memory, quoted, shown
-from convlora.runs.adapters import WEIGHTS, load_weights
+from convlora.runs.adapters import WEIGHTS, is_from_before, load_weights
 from convlora.storage import send_to_disk, swap_folder
 from convlora.training.averaging import WeightAverage
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
@@ -238,6 +238,11 @@ class ResumableTrainer(Trainer):
             if sharded:
                 check = partial(check_weights, model=self.model, needed=trained_names(self.model))
                 load_trained_weights(self.model, load_state(checkpoint / _WEIGHTS_NAME, check))
+            elif is_from_before(self.model, checkpoint / WEIGHTS):
+                raise InputError(
+                    f"The run of {checkpoint} began with an older version of convlora, whose heads for several classes "
+                    "had fewer weights. Resume it with that version, or start a new run with another --output."
+                )
             else:
                 load_weights(self.model, checkpoint / WEIGHTS)
 
