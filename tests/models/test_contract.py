@@ -195,7 +195,7 @@ def test_a_new_head_keeps_the_branch_and_the_rest_of_the_decoder(tmp_path):
     torch.nn.init.normal_(model.mask_decoder.detail.project.weight)
     model.save_pretrained(tmp_path)
     other = SamForSemanticSegmentation.from_pretrained(tmp_path, num_classes=3, ignore_mismatched_sizes=True)
-    new = {"mask_tokens.weight", "classifier.weight", "classifier.bias"}
+    new = {"mask_tokens.weight", "classifier.weight", "classifier.bias", "detail.token_kernels"}
     kept = other.mask_decoder.state_dict()
     for name, value in model.mask_decoder.state_dict().items():
         assert name in new or torch.equal(kept[name], value), name
