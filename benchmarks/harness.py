@@ -107,7 +107,7 @@ def conditions() -> dict[str, Any]:
     """What the figures depend on besides the code."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *map(_without_folders, sys.argv)]),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -117,6 +117,11 @@ def conditions() -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "transformers", "peft")},
         "convlora": convlora.__version__,
     }
+
+
+def _without_folders(argument: str) -> str:
+    """An absolute path by its name alone: where it lies on this machine is nobody else's business."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -103,7 +103,7 @@ def test_a_file_that_may_not_be_read(root, call):
     data = Data.clean(root)
     data.image().chmod(0)
     if os.access(data.image(), os.R_OK):
-        pytest.skip("this user may read everything")
+        pytest.skip("this user, such as root, may read files without permission to")
     assert unlike(findings(root), [error_of("unreadable", "train/images/1.png", "permissions")]) == []
     assert call("data", "check", root)[0] == 2
 
@@ -113,7 +113,7 @@ def test_a_folder_that_may_not_be_read(root, call):
     data.image().parent.chmod(0)
     try:
         if os.access(data.image().parent, os.R_OK):
-            pytest.skip("this user may read everything")
+            pytest.skip("this user, such as root, may read files without permission to")
         assert unlike(findings(root), [refused("train/images", "Permission denied", "permissions")]) == []
     finally:
         data.image().parent.chmod(0o755)

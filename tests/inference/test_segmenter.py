@@ -198,6 +198,7 @@ def test_another_sam_does_not_fit(tmp_path, trained_run):
     [
         ({"device": "gpu"}, "'gpu' is no device"),
         ({"device": "mps"}, "mps.*PyTorch finds no GPU"),
+        ({"device": "cuda:99"}, 'device="cuda:99"'),
         ({"precision": "float16"}, "'float16' is no precision"),
         ({"precision": "int8"}, "'int8' is no precision"),
         ({"device": "cpu", "precision": "fp16"}, "fp16.* needs a GPU"),
@@ -205,7 +206,7 @@ def test_another_sam_does_not_fit(tmp_path, trained_run):
 )
 def test_a_device_or_precision_that_there_is_not_is_no_other_one(trained_run, given, words):
     if given.get("device") == "mps" and torch.backends.mps.is_available():
-        pytest.skip("this machine has it")
+        pytest.skip("this machine has a GPU of the kind mps, which is asked for here as one that is missing")
     with pytest.raises(InputError, match=words):
         Segmenter.from_run(trained_run, **given)
 

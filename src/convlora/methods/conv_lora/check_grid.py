@@ -96,7 +96,8 @@ class _Seen:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.images: SeenImages | None = None
-        down, right = cast("Any", first_convolution(model)).stride[-2:] if first_convolution(model) else (1, 1)
+        stem: Any = first_convolution(model)
+        down, right = (1, 1) if stem is None else stem.stride[-2:]
         self.strides: tuple[int, int] = int(down), int(right)
         self.reach = int(
             any(
