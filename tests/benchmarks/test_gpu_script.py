@@ -101,10 +101,10 @@ def test_the_largest_batch_is_found(largest):
 
 def test_ratios_compare_what_was_made_in_the_same_way():
     results = {
-        "vit-b, batch 1, plain Conv-LoRA": {"ms": 100.0, "peak GiB": 8.0},
-        "vit-b, batch 1, Conv-LoRA": {"ms": 50.0, "peak GiB": 4.0},
-        "vit-b, batch 1, Conv-LoRA, graphs": {"ms": 20.0, "peak GiB": 4.0},
-        "vit-b, batch 1, LoRA": {"ms": 40.0, "peak GiB": 4.0},
+        "vit-b, batch 1, plain Conv-LoRA": {"ms": 100.0, "reserved GiB": 8.0},
+        "vit-b, batch 1, Conv-LoRA": {"ms": 50.0, "reserved GiB": 4.0},
+        "vit-b, batch 1, Conv-LoRA, graphs": {"ms": 20.0, "reserved GiB": 4.0},
+        "vit-b, batch 1, LoRA": {"ms": 40.0, "reserved GiB": 4.0},
         "vit-b, batch 1, LoRA, graphs": {"error": "out of memory"},
         "vit-b, batch 4, Conv-LoRA": {"ms": 50.0},
     }
