@@ -113,14 +113,15 @@ class Given(torch.nn.Module):
 
 @pytest.mark.parametrize("scores", [37, 1 << 21], ids=lambda n: f"{n} scores at a time")
 @pytest.mark.parametrize("size", [(14, 14), (6, 9)])
-def test_blocks_in_half_precision_round_nothing_but_their_result(size, scores, monkeypatch):
+@pytest.mark.parametrize("form", ["blocks", "vectors"])
+def test_half_precision_on_a_cpu_rounds_nothing_but_the_result(form, size, scores, monkeypatch):
     """Queries, keys and values in bf16; eager attention on the same numbers in double precision is the judge."""
     monkeypatch.setattr(attention, "BLOCK_SCORES", scores)
     judge, x = layer(size), torch.empty(3, *size, 24)
     qkv, probe = torch.randn(3, *size, 72).bfloat16(), torch.randn(3, *size, 24).bfloat16()
     judge.proj = torch.nn.Identity()
     ours = copy.deepcopy(judge)
-    ours.__class__, ours.form = RelativeAttention, "blocks"
+    ours.__class__, ours.form = RelativeAttention, form
     found = []
     for module, dtype in ((judge.double(), torch.float64), (ours, torch.bfloat16)):
         module.qkv = Given(qkv.to(dtype).requires_grad_())
@@ -168,6 +169,15 @@ def test_maps_too_wide_for_fused_kernels_go_in_blocks(monkeypatch):
     assert module._form(x, 12) == "vectors"
     monkeypatch.setattr(attention, "MOST_CHANNELS", 23)  # 12 of a head, 6 rows and 6 columns make 24
     assert module._form(x, 12) == "blocks"
+
+
+def test_few_cells_on_a_cpu_go_as_vectors():
+    module = layer((6, 6))
+    module.__class__, module.form = RelativeAttention, "auto"
+    assert module._form(torch.empty(1, 32, 64, 24), 96) == "vectors"
+    assert module._form(torch.empty(9, 14, 14, 24), 28) == "vectors"
+    assert module._form(torch.empty(25, 14, 14, 24), 28) == "blocks"
+    assert module._form(torch.empty(1, 64, 64, 24), 128) == "blocks"
 
 
 @pytest.mark.parametrize("form", ["blocks", "vectors"])

@@ -29,6 +29,11 @@ FORMS = ("auto", "blocks", "vectors", "sdpa", "eager")
 # products to run at full speed.
 BLOCK_SCORES = 1 << 21
 
+# Up to as many cells in all maps together, a CPU is faster with vectors: blocks have too little to do to pay for their
+# many small operations. On two cores blocks took 0.9 to 1.6 times as long as transformers' attention on one map of
+# 32 x 32 cells, and 0.6 to 0.7 on four; vectors took 0.6 to 1.02 everywhere (`benchmarks/attention.py`).
+FEW_CELLS = 2048
+
 # Beyond as many channels PyTorch's fused kernels give up, and what takes their place writes out all scores: maps of
 # over 96 x 96 cells for ViT-B and ViT-L (1536 pixels), of over 88 x 88 for ViT-H (1408 pixels).
 MOST_CHANNELS = 256
@@ -65,20 +70,34 @@ class RelativeAttention(SamVisionAttention):
         form = self._form(hidden_states, height + width)
         if prompt_tokens is not None:  # the blocks know cells only
             form = "vectors"
-        if form == "blocks":
-            with without_autocast(query.device):  # which would round every product
+        more = None
+        if prompt_tokens is not None:
+            more = self._keys_and_values(prompt_tokens.to(hidden_states.dtype), batch)
+        if form == "vectors" and query.device.type != "cpu":
+            out = self._attend_with_vectors(query, key, value, (height, width), more)
+        else:  # in single precision, which autocast would round
+            with without_autocast(query.device):
                 q, k, v = (at_least_single(part) for part in (query, key, value))
-                rows, columns = self._bias(q, (height, width), 1.0)
-                rounded = value.dtype == torch.bfloat16
-                out = attend_in_blocks(q, k, v, rows, columns, self.scale, rounded).to(value.dtype)
-        else:
-            more = None
-            if prompt_tokens is not None:
-                more = self._keys_and_values(prompt_tokens.to(hidden_states.dtype), batch)
-            # The scores of the fused kernels are scaled with the bias in them, so the bias is divided beforehand.
-            rows, columns = self._bias(query, (height, width), 1.0 / self.scale)
-            out = attend_with_vectors(query, key, value, rows, columns, self.scale, more)
+                if form == "vectors":
+                    out = self._attend_with_vectors(q, k, v, (height, width), more)
+                else:
+                    rows, columns = self._bias(q, (height, width), 1.0)
+                    rounded = value.dtype == torch.bfloat16
+                    out = attend_in_blocks(q, k, v, rows, columns, self.scale, rounded)
+                out = out.to(value.dtype)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1)), None
+
+    def _attend_with_vectors(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        size: tuple[int, int],
+        more: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        # The scores of the fused kernels are scaled with the bias in them, so the bias is divided beforehand.
+        rows, columns = self._bias(query, size, 1.0 / self.scale)
+        return attend_with_vectors(query, key, value, rows, columns, self.scale, more)
 
     def _bias(self, query: torch.Tensor, size: tuple[int, int], share: float) -> tuple[torch.Tensor, torch.Tensor]:
         """The two parts of the bias, times `share`, see [`relative_bias`]."""
@@ -111,7 +130,7 @@ class RelativeAttention(SamVisionAttention):
         if self.form != "auto":
             return self.form
         if hidden_states.device.type == "cpu":
-            return "blocks"
+            return "vectors" if hidden_states[..., 0].numel() <= FEW_CELLS else "blocks"
         channels = self.qkv.out_features // (3 * self.num_attention_heads) + bias_channels
         return "vectors" if channels <= MOST_CHANNELS else "blocks"
 
@@ -121,8 +140,8 @@ def set_attention(encoder: SamVisionEncoder, form: str) -> None:
 
     Args:
         encoder: transformers' SAM vision encoder.
-        form: `"blocks"`, `"vectors"`, `"auto"` (blocks on a CPU, vectors on a GPU), or transformers' own `"sdpa"` or
-            `"eager"`.
+        form: `"blocks"`, `"vectors"`, `"auto"` (vectors on a GPU and for few cells, blocks otherwise), or
+            transformers' own `"sdpa"` or `"eager"`.
 
     Raises:
         ValueError: If there is no such form.

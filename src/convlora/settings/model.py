@@ -67,8 +67,8 @@ class ModelSettings:
         Literal["auto", "blocks", "vectors", "sdpa", "eager"],
         About(
             "How the attention of SAM is computed; the results are the same.",
-            more="`blocks` (on a CPU) and `vectors` (on a GPU) never hold the whole attention matrix. `sdpa` and "
-            "`eager` are those of transformers.",
+            more="`blocks` and `vectors` never hold the whole attention matrix; `auto` takes `vectors` on a GPU "
+            "and for few cells, and `blocks` otherwise. `sdpa` and `eager` are those of transformers.",
         ),
     ] = "auto"
     detail: Annotated[
