@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +21,6 @@ from convlora.errors import InputError
 from convlora.untrusted import open_ordinary, ordinary
 
 INSTALL = "pip install 'convlora[geo]'"
-
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # or it would write about damaged files to stderr
 
 
 def decode(content: Path | bytes, layout: TiffLayout, name: str) -> np.ndarray:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from PIL import ExifTags
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from convlora.untrusted import open_ordinary
 
 SOFTWARE_TAG = int(ExifTags.Base.Software)
 
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of BigTIFF
-_BIG = (b"II+\0", b"MM\0+")
 _PHOTOMETRIC, _ORIENTATION = int(ExifTags.Base.PhotometricInterpretation), int(ExifTags.Base.Orientation)
 _GREY_RGB_PALETTE_OR_YCBCR = (0, 1, 2, 3, 6)
 _TRANSFORM_OR_TIE_POINTS = (33922, 34264)  # of GeoTIFF
@@ -24,9 +23,13 @@ _NEW_KIND, _OLD_KIND, _DESCRIPTION = 254, 255, 270
 _REDUCED, _MASK = 1, 4  # bits of what kind a page is
 _OLD_REDUCED = 2
 _MOST_PAGES = 1 << 16
+_MOST_VALUES = 1 << 18  # of a tag that is read: the largest colour map has fewer, the places of rows may have more
 
 # ImageJ writes one page for a large stack, and says in a text how many follow.
 _IMAGEJ_STACK = re.compile(r"\AImageJ=.*^images=(\d{1,9})\s*$", re.DOTALL | re.MULTILINE)
+
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # or it would write about damaged files to stderr
 
 
 def is_tiff(content: Path | bytes) -> bool:
@@ -44,21 +47,22 @@ def directories(content: Path | bytes) -> Iterator[Mapping[int, Any]]:
     """The tags of each page, until the next one is asked for, as far as the file is whole."""
     if not is_tiff(content):
         return
+    import tifffile
+
+    seen: set[int] = set()
     try:
         with io.BytesIO(content) if isinstance(content, bytes) else open_ordinary(content) as stream:
-            yield from _walk(stream)
-    except Exception:  # damaged files make Pillow raise nearly anything
+            pages: Any = tifffile.TiffFile(stream).pages
+            while len(seen) < _MOST_PAGES and (page := pages[len(seen)]).offset not in seen:  # a chain may be a ring
+                seen.add(page.offset)
+                yield {tag.code: tag.value for tag in page.tags if tag.count <= _MOST_VALUES}
+    except Exception:  # at the end of the chain, and nearly anything for damaged files
         return
 
 
 def read_tags(content: Path | bytes) -> Mapping[int, Any]:
     """The tags of the first page of a TIFF file; none of a damaged one, which reading its pixels reports."""
-    for tags in directories(content):
-        try:
-            return dict(tags)
-        except Exception:  # as of directories
-            return {}
-    return {}
+    return next(directories(content), {})
 
 
 def number_of_pages(content: Path | bytes) -> int:
@@ -94,16 +98,3 @@ def in_plain_colours(tags: Mapping[int, Any]) -> bool:
 def is_georeferenced(tags: Mapping[int, Any]) -> bool:
     """Whether a file says where on earth its pixels lie."""
     return any(tag in tags for tag in _TRANSFORM_OR_TIE_POINTS)
-
-
-def _walk(stream: IO[bytes]) -> Iterator[Mapping[int, Any]]:
-    header = stream.read(8)
-    if header[:4] in _BIG:
-        header += stream.read(8)
-    directory = ImageFileDirectory_v2(header)
-    seen: set[int] = set()
-    while directory.next and directory.next not in seen and len(seen) < _MOST_PAGES:  # a chain may be a ring
-        seen.add(directory.next)
-        stream.seek(directory.next)
-        directory.load(stream)
-        yield directory

@@ -223,7 +223,7 @@ class TiffLayout:
 
 
 def _numbers(stated: Any) -> tuple[int, ...]:
-    return tuple(int(number) for number in (stated if isinstance(stated, tuple) else (stated,)))
+    return tuple(int(number) for number in np.ravel(stated))
 
 
 def _palette(tags: Mapping[int, Any], bits: int) -> np.ndarray | None:
