@@ -24,8 +24,8 @@ LEVELS = [
 ]
 # Modules that know nothing of images, models and runs; every package may use them.
 TOOLS = {
-    "allocator", "cores", "devices", "enlarge", "errors", "links", "locking", "paths", "recipes", "reporting",
-    "settings", "storage", "untrusted", "words",
+    "allocator", "cores", "devices", "enlarge", "errors", "links", "locking", "ordinary", "paths", "recipes",
+    "reporting", "settings", "storage", "untrusted", "words",
 }  # fmt: skip
 
 

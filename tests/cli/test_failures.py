@@ -10,7 +10,7 @@ from PIL import Image
 from convlora.cli import failures
 from convlora.cli.main import run
 from convlora.errors import InputError, RunError
-from convlora.untrusted import NotOrdinaryError
+from convlora.ordinary import NotOrdinaryError
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionAttention
 
-from convlora.models import SamForSemanticSegmentation, attention
+from convlora.models import SamForSemanticSegmentation, attention, attention_blocks
 from convlora.models.attention import RelativeAttention, set_attention
 from tests.helpers.models import tiny_sam
 from tests.helpers.tolerances import BY_DTYPE, MODEL
@@ -33,7 +33,7 @@ def values_and_gradients(module, x, probe):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("form", ["blocks", "vectors"])
 def test_equals_eager_in_values_and_gradients(form, size, scores, monkeypatch):
-    monkeypatch.setattr(attention, "BLOCK_SCORES", scores)
+    monkeypatch.setattr(attention_blocks, "BLOCK_SCORES", scores)
     module = layer(size)
     x = torch.randn(3, *size, 24, requires_grad=True)
     probe = torch.randn(3, *size, 24)
@@ -56,16 +56,16 @@ def test_without_relative_positions(form):
 
 
 def test_blocks_in_double_precision_pass_gradcheck(monkeypatch):
-    monkeypatch.setattr(attention, "BLOCK_SCORES", 10)
+    monkeypatch.setattr(attention_blocks, "BLOCK_SCORES", 10)
     shapes = [(1, 2, 6, 3)] * 3 + [(1, 2, 6, 2), (1, 2, 6, 3)]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    assert torch.autograd.gradcheck(lambda *a: attention.attend_in_blocks(*a, 0.5), inputs)
+    assert torch.autograd.gradcheck(lambda *a: attention_blocks.attend_in_blocks(*a, 0.5), inputs)
 
 
 def test_large_scores_do_not_overflow():
     q, k, v = (torch.randn(1, 1, 9, 4) * 100 for _ in range(3))
     rows, columns = torch.randn(1, 1, 9, 3) * 1000, torch.randn(1, 1, 9, 3) * 1000
-    blocks = attention.attend_in_blocks(q, k, v, rows, columns, 1.0)
+    blocks = attention_blocks.attend_in_blocks(q, k, v, rows, columns, 1.0)
     assert torch.isfinite(blocks).all()
     torch.testing.assert_close(blocks, attention.attend_with_vectors(q, k, v, rows, columns, 1.0), rtol=1e-4, atol=1e-3)
 
@@ -116,7 +116,7 @@ class Given(torch.nn.Module):
 @pytest.mark.parametrize("form", ["blocks", "vectors"])
 def test_half_precision_on_a_cpu_rounds_nothing_but_the_result(form, size, scores, monkeypatch):
     """Queries, keys and values in bf16; eager attention on the same numbers in double precision is the judge."""
-    monkeypatch.setattr(attention, "BLOCK_SCORES", scores)
+    monkeypatch.setattr(attention_blocks, "BLOCK_SCORES", scores)
     judge, x = layer(size), torch.empty(3, *size, 24)
     qkv, probe = torch.randn(3, *size, 72).bfloat16(), torch.randn(3, *size, 24).bfloat16()
     judge.proj = torch.nn.Identity()
@@ -143,7 +143,7 @@ def test_autocast_changes_nothing_in_blocks_not_even_around_the_backward_pass():
     inputs, found = [torch.randn(shape, requires_grad=True) for shape in shapes], []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            out = attention.attend_in_blocks(*inputs, 0.5)
+            out = attention_blocks.attend_in_blocks(*inputs, 0.5)
             found.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
     assert all(torch.equal(one, other) for one, other in zip(*found))
 

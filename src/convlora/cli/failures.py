@@ -11,7 +11,7 @@ import typer
 
 from convlora.cli.console import show_error
 from convlora.errors import InputError, RunError, is_out_of_memory, printable
-from convlora.untrusted import NotOrdinaryError
+from convlora.ordinary import NotOrdinaryError
 
 FAILURE, BAD_INPUT = 1, 2
 

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from convlora.untrusted import ordinary
+from convlora.ordinary import ordinary
 
 _HEADING = "## How to Get Started with the Model"
 _UNFILLED = "[More Information Needed]"

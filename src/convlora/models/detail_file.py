@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from convlora.errors import InputError, shown
 from convlora.models.detail import DetailBranch
 from convlora.models.weight_files import read_shapes
-from convlora.untrusted import UnreadableError, ordinary
+from convlora.ordinary import ordinary
+from convlora.untrusted import UnreadableError
 
 NAME = "detail.safetensors"
 _LEVEL = "finest"  # in the file's metadata

@@ -13,8 +13,8 @@ from torch import nn
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from convlora.errors import InputError
+from convlora.ordinary import NotOrdinaryError, ordinary
 from convlora.storage import make_folder, replacing_file
-from convlora.untrusted import NotOrdinaryError, ordinary
 
 
 class FrozenBlockCache:

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from convlora.errors import InputError, shown
-from convlora.untrusted import UnreadableError, ordinary
+from convlora.ordinary import ordinary
+from convlora.untrusted import UnreadableError
 
 _FLOATING = ("F64", "F32", "F16", "BF16")  # as safetensors calls them
 _SMALLEST = 2  # bytes of a weight

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from convlora.errors import InputError, shown
-from convlora.untrusted import open_ordinary, ordinary, read_bytes
+from convlora.ordinary import open_ordinary, ordinary
+from convlora.untrusted import read_bytes
 
 LARGEST_MEMBER = 1 << 27  # bytes; the largest photographs of these sets would have 90 MB without any compression
 _ALWAYS_READ = 1 << 26  # bytes of an archive, however small it is

@@ -11,9 +11,9 @@ import pooch
 import requests
 
 from convlora.errors import InputError, RunError
+from convlora.ordinary import open_ordinary
 from convlora.prepare.catalogue import RemoteFile
 from convlora.storage import make_folder
-from convlora.untrusted import open_ordinary
 
 _TIMEOUT = 60.0  # seconds without a byte
 _MORE_ATTEMPTS = 3

@@ -17,8 +17,9 @@ from convlora.models import SegmentationModel
 from convlora.models.build import adapter_config
 from convlora.models.detail import CAME_LATER
 from convlora.models.weight_files import read_shapes
+from convlora.ordinary import ordinary
 from convlora.runs.reading import first_line
-from convlora.untrusted import UnreadableError, ordinary, read_json
+from convlora.untrusted import UnreadableError, read_json
 
 WEIGHTS = "adapter_model.safetensors"  # as PEFT calls them
 _LARGEST_CONFIG = 1 << 20  # bytes

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from convlora.untrusted import ordinary
+from convlora.ordinary import ordinary
 
 
 def save_state(path: Path, state: Any) -> None:

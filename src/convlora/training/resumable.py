@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from convlora.errors import InputError, RunError, is_out_of_memory, quoted, shown
+from convlora.ordinary import NotOrdinaryError, ordinary
 from convlora.runs.adapters import WEIGHTS, is_from_before, load_weights
 from convlora.storage import send_to_disk, swap_folder
 from convlora.training.averaging import WeightAverage
@@ -31,7 +32,6 @@ from convlora.training.sharding import (
     trained_weights,
 )
 from convlora.training.steps import StepAccount
-from convlora.untrusted import NotOrdinaryError, ordinary
 
 _WEIGHTS_NAME = "trained_weights.safetensors"  # where the model is spread over processes
 _AVERAGE_NAME = "averaged_weights.safetensors"

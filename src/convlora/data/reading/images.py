@@ -24,7 +24,7 @@ from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.data.reading.tiff.other import OtherTiff, other_tiff
 from convlora.data.reading.tiff.tags import orientation, tags_of, zero_is_white
 from convlora.errors import InputError
-from convlora.untrusted import open_ordinary, ordinary
+from convlora.ordinary import open_ordinary, ordinary
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 

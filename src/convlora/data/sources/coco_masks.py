@@ -17,7 +17,7 @@ from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.sources.polygons import clip_polygon
 from convlora.data.sources.run_length import run_length_mask
 from convlora.errors import InputError, shown
-from convlora.untrusted import ordinary
+from convlora.ordinary import ordinary
 
 _FARTHEST = 1e12  # pixels from the corner of the image; farther ones overflow when polygons are clipped
 _LONGEST_OUTLINE = 4e6  # pixels of one annotation; drawing takes memory by them

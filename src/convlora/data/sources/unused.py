@@ -12,8 +12,8 @@ from convlora.data.sources.folder import SPLITS, holds_images, likely_split, sub
 from convlora.data.sources.listing import entries
 from convlora.data.sources.table import has_columns, read_table
 from convlora.errors import InputError
+from convlora.ordinary import open_ordinary
 from convlora.paths import are_same_file
-from convlora.untrusted import open_ordinary
 
 
 def unused_splits(root: Path, kind: str, splits: Mapping[str, Sequence[Sample]], need_masks: bool) -> list[Problem]:

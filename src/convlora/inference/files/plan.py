@@ -22,9 +22,9 @@ from convlora.data.reading.stored import ImageSource
 from convlora.data.reading.tiff.header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 from convlora.errors import InputError
 from convlora.links import is_plain_file
+from convlora.ordinary import ordinary
 from convlora.paths import are_same_file, expanded
 from convlora.storage import SOFTWARE
-from convlora.untrusted import ordinary
 
 _IN_UTF_16 = os.name == "nt"
 GEO_SUFFIX = ".tif"  # of results that say where on earth they lie

@@ -10,8 +10,9 @@ from typing import Any
 
 from convlora.inference.files.plan import Job
 from convlora.links import open_own
+from convlora.ordinary import open_ordinary
 from convlora.storage import make_folder
-from convlora.untrusted import open_ordinary, parse_lines
+from convlora.untrusted import parse_lines
 
 PRESENCE = ".predicting"  # stands in the folder of results while a process writes there
 

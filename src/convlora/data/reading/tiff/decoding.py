@@ -18,7 +18,7 @@ from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.data.reading.tiff.size import check_size
 from convlora.data.reading.tiff.tags import tags_of
 from convlora.errors import InputError
-from convlora.untrusted import open_ordinary, ordinary
+from convlora.ordinary import open_ordinary, ordinary
 
 INSTALL = "pip install 'convlora[geo]'"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import ExifTags
 
-from convlora.untrusted import open_ordinary
+from convlora.ordinary import open_ordinary
 
 SOFTWARE_TAG = int(ExifTags.Base.Software)
 

@@ -22,7 +22,7 @@ from convlora.data.reading.tiff.size import check_size
 from convlora.data.reading.tiff.tags import states_no_data
 from convlora.data.reading.tiff.values import Native, TiffValues
 from convlora.errors import InputError
-from convlora.untrusted import ordinary
+from convlora.ordinary import ordinary
 
 _MOST_READ = 1 << 27  # values to read at a time
 _LARGEST_BLOCK = 178_956_970  # pixels, as many as of images of other formats
