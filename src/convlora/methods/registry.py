@@ -279,6 +279,8 @@ def method_config(
     targets: Callable[[Layers, Sequence[int] | None], str],
     modules_to_save: Sequence[str],
     blocks: Sequence[int] | None = None,
+    num_prefix_tokens: int = 0,
+    encoder: str = "vision_encoder",
 ) -> PeftConfig:
     """What PEFT needs to know to put a method's adapters into a model.
 
@@ -290,9 +292,11 @@ def method_config(
             the `Layers.ENCODER`.
         modules_to_save: Modules trained in full and saved with the adapters.
         blocks: Numbers of the blocks to adapt; None: all of them, or the last half for a method that is late.
+        num_prefix_tokens: Tokens of the encoder that come before those of the image.
+        encoder: Name of the encoder.
 
     Raises:
-        InputError: If an option is unknown or has a value out of range.
+        InputError: If an option is unknown or has a value out of range, or the model has no such layers.
     """
     method = find_method(name)
     settings: dict[str, Any] = {**resolve_options(name, options), **method.fixed}
@@ -305,9 +309,16 @@ def method_config(
         if method.late and blocks is None:
             count = number_of_blocks(model)
             blocks = range(count - count // 2, count)
-        settings["target_modules"] = targets(method.layers, blocks)
+        try:
+            settings["target_modules"] = targets(method.layers, blocks)
+        except LookupError as error:
+            raise InputError(
+                f"The method {name} changes what only SAM's vision encoder has. Take another, such as lora, or a SAM."
+            ) from error
+    if method.config_class is ConvLoraConfig and num_prefix_tokens:
+        settings["num_prefix_tokens"] = num_prefix_tokens
     if method.trains_encoder:
-        modules_to_save = [*modules_to_save, targets(Layers.ENCODER, None)]
+        modules_to_save = [*modules_to_save, encoder]
     try:
         return method.config_class(**settings, modules_to_save=list(modules_to_save))
     except (TypeError, ValueError) as error:
@@ -321,7 +332,7 @@ def apply_method(model: nn.Module, name: str, options: Mapping[str, Any], **wher
         model: The base model, changed in place.
         name: Name of the method.
         options: Its options; missing ones take their defaults.
-        **where: `targets`, `modules_to_save` and `blocks`, see [`method_config`].
+        **where: `targets`, `modules_to_save` and more, see [`method_config`].
 
     Returns:
         The model as PEFT wraps it.
@@ -337,6 +348,6 @@ def apply_method(model: nn.Module, name: str, options: Mapping[str, Any], **wher
 
 
 def number_of_blocks(model: nn.Module) -> int:
-    """Length of the longest list of blocks called `layers`."""
-    numbers = [int(found[1]) for name, _ in model.named_modules() if (found := re.search(r"\blayers\.(\d+)$", name))]
+    """Length of the longest list of blocks called `layers` or `layer`."""
+    numbers = [int(found[1]) for name, _ in model.named_modules() if (found := re.search(r"\blayers?\.(\d+)$", name))]
     return max(numbers, default=-1) + 1

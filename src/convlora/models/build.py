@@ -9,12 +9,13 @@ import torch
 from peft import PeftConfig, PeftModel
 
 from convlora.errors import InputError
-from convlora.methods.registry import apply_method, check_method, find_method, method_config
+from convlora.methods.registry import apply_method, check_method, find_method, method_config, number_of_blocks
 from convlora.models import SegmentationModel
 from convlora.models.configuration import as_size
-from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
+from convlora.models.layer_names import ENCODER, MODULES_TO_SAVE, sam_layers
 from convlora.models.random_sam import randomize
 from convlora.models.segmenter import SamForSemanticSegmentation
+from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.models.unet import UNetForSemanticSegmentation, UNetSegmentationConfig
 
 
@@ -96,11 +97,14 @@ def adapt(
 
 
 def _blocks(model: SegmentationModel) -> int:
-    return 0 if model.vision_encoder is None else len(model.vision_encoder.layers)
+    return 0 if model.vision_encoder is None else number_of_blocks(model.vision_encoder)
 
 
 def _where(model: SegmentationModel, adapt_last: int | None) -> dict[str, Any]:
     """Which layers are adapted, and what is trained beside them."""
     count = _blocks(model)
     blocks = None if adapt_last is None else range(max(0, count - adapt_last), count)
-    return {"targets": sam_layers, "modules_to_save": MODULES_TO_SAVE, "blocks": blocks}
+    where = {"targets": sam_layers, "modules_to_save": MODULES_TO_SAVE, "blocks": blocks, "encoder": ENCODER}
+    if isinstance(model, SemanticSegmenter):
+        where |= {"targets": model.layer_names, "num_prefix_tokens": model.num_prefix_tokens}
+    return where

@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import SamConfig
 
-from convlora.losses import LOSSES
-from convlora.models.detail import FINEST
 from convlora.models.labels import COUNTS, take_names
+from convlora.models.task_settings import TaskSettings
 
 IMAGE_MULTIPLE = 16  # SAM's patch size in pixels
 LARGEST_SIDE = 4096  # pixels; attention to all of a larger image at once takes hours
-HEADS = ("binary", "mask-classification", "per-pixel")
 
 
 @strict
-class SamSegmentationConfig(SamConfig):
+class SamSegmentationConfig(TaskSettings, SamConfig):
     """Configuration of [`SamForSemanticSegmentation`]: SAM's own, plus the task.
 
     Args:
@@ -57,47 +55,23 @@ class SamSegmentationConfig(SamConfig):
         vision, prompt = self.vision_config, self.prompt_encoder_config
         patch = vision.patch_size
         height, width = checked_size(self.image_size if self.image_size is not None else vision.image_size, patch)
-        self._check_head()
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got '{self.loss}'")
-        if self.detail not in FINEST:
-            raise ValueError(f"detail must be one of {', '.join(FINEST)}, got '{self.detail}'")
+        self.check_task()
         self.image_size = [height, width]
         # transformers' modules know squares only; the segmenter itself gives the tables their true size.
         vision.image_size = max(height, width)
         prompt.image_size = max(height, width)
         prompt.image_embedding_size = max(height, width) // patch
 
-    def _check_head(self) -> None:
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, background included, got {self.num_classes}.")
-        if self.head != "auto" and self.head not in HEADS:
-            raise ValueError(f"head must be one of auto, {', '.join(HEADS)}, got '{self.head}'")
-        if self.head == "binary" and self.num_classes != 2:
-            raise ValueError(f"the head 'binary' is for two classes, got {self.num_classes}; leave it at 'auto'")
-        tokens = self.num_mask_tokens
-        if not (tokens in (None, "auto") or (isinstance(tokens, int) and tokens >= 1)):
-            raise ValueError(f"num_mask_tokens must be 'auto' or at least 1, got {tokens!r}")
-
-    @property
-    def head_in_use(self) -> str:
-        """The head, with `"auto"` decided."""
-        if self.head != "auto":
-            return self.head
-        return "binary" if self.num_classes == 2 else "mask-classification"
-
-    @property
-    def mask_tokens_in_use(self) -> int:
-        """Number of mask tokens of a head for several classes."""
-        if self.head_in_use == "per-pixel" or not isinstance(self.num_mask_tokens, int):
-            return self.num_classes
-        return self.num_mask_tokens
-
     @property
     def grid_size(self) -> tuple[int, int]:
         """Cells of the image embedding, (height, width)."""
         height, width = as_size(self.image_size)
         return height // self.vision_config.patch_size, width // self.vision_config.patch_size
+
+    @property
+    def encoder_width(self) -> int:
+        """Channels of the vision encoder."""
+        return self.vision_config.hidden_size
 
 
 def settle_names(config: Any, settings: dict[str, Any]) -> None:
@@ -153,5 +127,5 @@ def _nearest(side: int, multiple: int) -> int:
 
 
 def encoder_width(config: object) -> int | None:
-    """Channels of a SAM's vision encoder; None for a network without one."""
-    return config.vision_config.hidden_size if isinstance(config, SamSegmentationConfig) else None
+    """Channels of a vision encoder; None for a network without one."""
+    return getattr(config, "encoder_width", None)
