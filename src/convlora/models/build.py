@@ -13,8 +13,8 @@ from convlora.methods.registry import apply_method, check_method, find_method, m
 from convlora.models import SegmentationModel
 from convlora.models.configuration import as_size
 from convlora.models.layer_names import ENCODER, MODULES_TO_SAVE, sam_layers
+from convlora.models.loading import load_segmenter
 from convlora.models.random_sam import randomize
-from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.models.unet import UNetForSemanticSegmentation, UNetSegmentationConfig
 
@@ -30,14 +30,14 @@ def load_model(
     detail: str,
     **task: Any,
 ) -> SegmentationModel:
-    """The SAM that is fine-tuned, or the network that is trained in its place, in float32 on the CPU.
+    """The SAM or other encoder that is fine-tuned, or the network that is trained in its place, in float32 on the CPU.
 
     Args:
         method: Name of the method.
         options: Its options.
-        source: Where the SAM is.
+        source: Where the SAM, or another vision encoder, is.
         image_size: One side of a square or [height, width] in pixels; None: the model's own.
-        attention: Of a SAM, see [`SamForSemanticSegmentation.from_pretrained`], as for `num_mask_tokens`.
+        attention: Of a SAM, see `SamForSemanticSegmentation.from_pretrained`, as for `num_mask_tokens`.
         num_mask_tokens: Of a SAM.
         detail: Of a SAM.
         **task: `num_classes`, `id2label`, `head`, `loss` and `ignore_index`.
@@ -50,7 +50,7 @@ def load_model(
     if find_method(method).network == "unet":
         check_method(method, options)  # before weights of any size are made
         return UNetForSemanticSegmentation(UNetSegmentationConfig(image_size=size, **options, **task)).eval()
-    return SamForSemanticSegmentation.from_pretrained(
+    return load_segmenter(
         source,
         image_size=size,
         attention=attention,
@@ -86,7 +86,7 @@ def adapt(
     Raises:
         InputError: If an option does not fit, or there are fewer blocks.
     """
-    if isinstance(model, SamForSemanticSegmentation) and find_method(method).from_scratch:
+    if isinstance(model, SemanticSegmenter) and find_method(method).from_scratch:
         randomize(model.vision_encoder)  # right after the seed was set
         randomize(model.mask_decoder)
         model.renew_detail()

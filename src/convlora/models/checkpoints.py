@@ -25,6 +25,7 @@ from convlora.errors import InputError, is_out_of_memory, quoted, shown
 from convlora.models.bundled import resolve_bundled
 from convlora.models.configuration import as_size
 from convlora.models.detail import CAME_LATER
+from convlora.models.encoders.family import FAMILIES, find_family
 from convlora.models.weight_files import check_archive, check_tensors
 
 _META_SUFFIXES = {".pth", ".pt"}
@@ -79,7 +80,7 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
         kwargs: Arguments of `from_pretrained`; those for the Hub are passed on.
 
     Returns:
-        `"sam"` or `"convlora_sam"`.
+        transformers' `model_type`: of a SAM, of a vision encoder that is known, or of a segmenter.
 
     Raises:
         InputError: If it holds another kind of model, no configuration, or an adapter.
@@ -103,11 +104,13 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
             "Check the spelling and the connection, or download it and give its folder; 'tiny' comes with the package."
         ) from error
     kind = config.get("model_type")
-    if kind not in ("sam", "convlora_sam"):
+    if kind not in ("sam", "convlora_sam", "convlora_encoder") and find_family(kind) is None:
         raise InputError(
-            f"'{source}' holds a model of type '{kind}', not a SAM. Give a SAM, such as facebook/sam-vit-base."
+            f"'{source}' holds a model of type '{shown(str(kind))}', which is not known here. Give a SAM, such as "
+            f"facebook/sam-vit-base, or one of these: {', '.join(family.name for family in FAMILIES)}."
         )
-    _check_numbers(source, config)
+    towers = [family.tower_of for family in FAMILIES if family.tower_of is not None]
+    _check_numbers(source, config.get("vision_config") or {} if kind in towers else config)
     if not path.exists():
         _refuse_adapter(source, hub)  # only now, because without a connection the question takes long
     return kind
@@ -125,8 +128,11 @@ def native_size(source: str | os.PathLike[str]) -> list[int]:
     source = resolve_bundled(source)
     if is_meta_checkpoint(source):
         return list(as_size(load_meta_checkpoint(source).config.vision_config.image_size))
-    read_model_type(source, {})
+    kind = read_model_type(source, {})
     config, _ = PreTrainedConfig.get_config_dict(source)
+    family = find_family(kind)
+    if family is not None:
+        return list(as_size(family.config.from_pretrained(source).image_size))
     size = config.get("image_size") or SamConfig.from_dict(config).vision_config.image_size
     return list(as_size(size))
 
@@ -172,7 +178,7 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
         InputError: If weights are missing or cannot be read, or the configuration makes no sense.
     """
     try:
-        with _no_bar_for(source):
+        with quietly(source):
             model, found = load(source, *args, output_loading_info=True, **kwargs)
     except InputError:
         raise
@@ -199,8 +205,22 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
 
 
 @contextmanager
-def _no_bar_for(source: str | os.PathLike[str]) -> Iterator[None]:
-    """Hides the progress bar of loading a folder, which takes a moment; that of a download stays."""
+def quietly(source: str | os.PathLike[str]) -> Iterator[None]:
+    """Hides the progress bar of loading a folder, which takes a moment; that of a download stays.
+
+    The report on weights that are left out is hidden too: what is missing is refused, and what is too much has no use.
+    """
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with _no_bar(source):
+            yield
+    finally:
+        logging.set_verbosity(before)
+
+
+@contextmanager
+def _no_bar(source: str | os.PathLike[str]) -> Iterator[None]:
     if not (Path(source).is_dir() and logging.is_progress_bar_enabled()):
         yield
         return

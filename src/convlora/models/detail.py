@@ -24,6 +24,7 @@ package's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -36,7 +37,15 @@ WIDTHS = (16, 32, 64, 96, 128)  # channels at full size, half, a quarter, an eig
 FINEST = {"none": None, "half": 1, "full": 0}  # the setting `detail`, and the first of these levels
 AUTO: Literal["half"] = "half"  # what `detail: auto` of a run means
 CAME_LATER = ("detail.token_kernels",)  # ends of names; what was saved before does without them, as if they were zero
+CELL = 16  # pixels of a cell of the coarsest level
 _GROUP = 8  # channels that are normalised together
+
+
+def _at(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Maps `(B, C, h, w)` at a size."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
 def _normalized(channels: int, previous: int, kernel_size: int = 3) -> nn.Sequential:
@@ -121,12 +130,18 @@ class DetailBranch(nn.Module):
 
         Args:
             pixel_values: `(B, 3, H, W)`.
-            embeddings: `(B, C, H / 16, W / 16)`.
-            mask_features: `(B, C / 8, H / 4, W / 4)`.
+            embeddings: `(B, C, h, w)`, usually of H / 16 x W / 16 cells; other grids are interpolated.
+            mask_features: `(B, C / 8, 4h, 4w)`.
 
         Returns:
             `(B, widths[finest], H / 2^finest, W / 2^finest)`, to be multiplied by `kernel . W`, see [`kernels`].
         """
+        height, width = pixel_values.shape[-2:]
+        # Where the encoder's patches are not 16 pixels wide: whole cells here, and the maps of others brought to them.
+        pixel_values = F.pad(pixel_values, (0, -width % CELL, 0, -height % CELL))
+        cells = pixel_values.shape[-2] // CELL, pixel_values.shape[-1] // CELL
+        embeddings = _at(embeddings, cells)
+        mask_features = _at(mask_features, (4 * cells[0], 4 * cells[1]))
         x = F.pixel_unshuffle(pixel_values, 2**self.finest)
         skips = []
         for number, block in enumerate(self.down):
@@ -137,7 +152,7 @@ class DetailBranch(nn.Module):
             if skip.shape[-2:] == mask_features.shape[-2:]:
                 skip = skip + self.mask_features(mask_features)
             x = block(F.interpolate(lateral(x), scale_factor=2.0, mode="nearest") + skip)
-        return x
+        return x[..., : math.ceil(height / 2**self.finest), : math.ceil(width / 2**self.finest)]
 
     def kernels(self, kernels: torch.Tensor) -> torch.Tensor:
         """What the features are multiplied by for a token's kernel, `(B, N, C / 8)` to `(B, N, widths[finest])`.

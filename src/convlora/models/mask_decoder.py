@@ -61,6 +61,7 @@ class SemanticMaskDecoder(nn.Module):
         self.activation = nn.GELU()
         self.output_hypernetworks_mlps = nn.ModuleList([SamFeedForward(width, width, width // 8, 3)])
         self.detail: DetailBranch | None = None
+        self.neck: nn.Module | None = None  # for an encoder that was not made for this decoder
 
     def add_detail(self, finest: int) -> None:
         """Adds a fresh detail branch, see `convlora.models.detail`; the masks stay as they are for now."""
@@ -99,6 +100,7 @@ class SemanticMaskDecoder(nn.Module):
         Returns:
             Logits of one mask.
         """
+        image_embeddings = image_embeddings if self.neck is None else self.neck(image_embeddings)
         tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding)
         return self.draw(self.output_hypernetworks_mlps[0](tokens[:, :1]), features, image_embeddings, pixel_values)
 
@@ -203,6 +205,7 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
             Logits of N masks, and class logits `(B, N, K + 1)`, where the last class is "no object". With the head
             `"per-pixel"` the class logits are None.
         """
+        image_embeddings = image_embeddings if self.neck is None else self.neck(image_embeddings)
         tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding)
         masks = self.draw(self.output_hypernetworks_mlps[0](tokens), features, image_embeddings, pixel_values)
         return masks, None if self.classifier is None else self.classifier(tokens)

@@ -14,6 +14,7 @@ class TaskSettings:
     """Checks and derived values of the settings of the task, for configurations that hold them."""
 
     if TYPE_CHECKING:
+        image_size: int | list[int] | tuple[int, int] | None
         num_classes: int
         head: str
         num_mask_tokens: int | str | None

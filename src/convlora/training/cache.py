@@ -13,8 +13,8 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from convlora.data.augmentation import VERSIONS
 from convlora.errors import InputError
 from convlora.links import below, is_plain_file
-from convlora.models import SamForSemanticSegmentation
 from convlora.models.frozen_blocks import FrozenBlockCache
+from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.storage import make_folder
 
 FOLDER = "cache"
@@ -22,7 +22,7 @@ _ENTRY = re.compile(r"[0-9a-f]{16}/[^/]+/[^/]+\.safetensors")
 
 
 def start_cache(
-    model: SamForSemanticSegmentation,
+    model: SemanticSegmenter,
     output: Path,
     *,
     augmentation: str,
@@ -47,14 +47,16 @@ def start_cache(
         InputError: If nothing is frozen, or the disk is too small.
     """
     if not isinstance(model.vision_encoder, SamVisionEncoder):
-        raise InputError("--cache does not work with this method, which changes the encoder as a whole. Leave it out.")
+        raise InputError(
+            "--cache is for SAM's vision encoder, unless the method changes it as a whole. Leave it out here."
+        )
     versions = VERSIONS[augmentation]
     root = output / FOLDER
     cache = FrozenBlockCache(model.vision_encoder, root, training_images=versions is not None, tell=tell)
     if cache.blocks == 0:
         raise InputError("--cache needs frozen blocks, but all are adapted. Add --adapt-last N, or leave --cache out.")
     height, width = model.config.grid_size
-    needed = height * width * model.config.vision_config.hidden_size * 4 * (val_images + train_images * (versions or 0))
+    needed = height * width * model.config.encoder_width * 4 * (val_images + train_images * (versions or 0))
     if clear:
         for other in _entries(root):
             if other.parent.parent != cache.folder:  # of other weights: never to be read again

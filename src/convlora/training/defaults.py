@@ -42,7 +42,7 @@ def default_rates(method: str, model: Any) -> tuple[float, float | None]:
     """
     encoder: nn.Module | None = model.vision_encoder
     rate = find_method(method).lr
-    if encoder is not None and model.config.vision_config.hidden_size < NARROW:
+    if encoder is not None and model.config.encoder_width < NARROW:
         rate = max(rate, NARROW_LR)
     has_detail = getattr(getattr(model, "mask_decoder", None), "detail", None) is not None
     return rate, FRESH_LR if has_detail else None

@@ -1,0 +1,101 @@
+"""Configuration of a segmenter on a vision encoder other than SAM's."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
+
+from convlora.models.configuration import as_size, checked_size, settle_names
+from convlora.models.encoders.family import FAMILIES, Family, find_family
+from convlora.models.task_settings import TaskSettings
+
+
+@strict
+class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
+    """Configuration of [`EncoderForSemanticSegmentation`].
+
+    Args:
+        encoder_config: transformers' configuration of the vision encoder, or the dictionary of one.
+        mask_decoder_config: That of the mask decoder, which has SAM's shape.
+        image_size: Size of the images the model sees, (height, width) in pixels or one side of a square, divisible by
+            the encoder's patch size. Default: the encoder's.
+        image_mean: Mean of the pixels that the encoder was pretrained with. Default: that of its family.
+        image_std: Their standard deviation.
+        head: As of [`SamSegmentationConfig`], as are the others.
+        num_mask_tokens: Likewise.
+        ignore_index: Likewise.
+        loss: Likewise.
+        attention: How the encoder computes its attention: `"auto"`, or `"sdpa"` or `"eager"` of transformers.
+        detail: As of [`SamSegmentationConfig`].
+    """
+
+    model_type = "convlora_encoder"
+    attribute_map: ClassVar[dict[str, str]] = {"num_classes": "num_labels"}
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["mask_logits", "class_logits"]
+    sub_configs: ClassVar[dict[str, Any]] = {"encoder_config": AutoConfig, "mask_decoder_config": SamMaskDecoderConfig}
+
+    encoder_config: dict | PreTrainedConfig | None = None
+    mask_decoder_config: dict | PreTrainedConfig | None = None
+    image_size: int | list[int] | tuple[int, int] | None = None
+    image_mean: list[float] | tuple[float, ...] | None = None
+    image_std: list[float] | tuple[float, ...] | None = None
+    head: str = "auto"
+    num_mask_tokens: int | str | None = None
+    ignore_index: int = 255
+    loss: str = "structure"
+    attention: str = "auto"
+    detail: str = "none"
+
+    if TYPE_CHECKING:
+        num_classes: int
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Completes what is left open, and checks all of it."""
+        settle_names(self, kwargs)
+        given = self.encoder_config
+        if given is None:
+            given = FAMILIES[0].config()
+        if isinstance(given, dict):
+            family = find_family(given.get("model_type"))
+            if family is None:
+                raise ValueError(f"there is no vision encoder of the type {given.get('model_type')!r}")
+            given = family.config(**{key: value for key, value in given.items() if key != "model_type"})
+        self.encoder_config = given
+        if not isinstance(self.mask_decoder_config, PreTrainedConfig):
+            self.mask_decoder_config = SamMaskDecoderConfig(**(self.mask_decoder_config or {}))
+        super().__post_init__(**kwargs)
+        self.image_size = checked_size(
+            self.image_size if self.image_size is not None else given.image_size, given.patch_size
+        )
+        mean, std = self.family.normalisation
+        self.image_mean, self.image_std = list(self.image_mean or mean), list(self.image_std or std)
+        if self.attention not in ("auto", "sdpa", "eager"):
+            raise ValueError(
+                f"attention '{self.attention}' is for SAM's vision encoder; this one takes auto, sdpa or eager"
+            )
+        self.check_task()
+
+    @property
+    def family(self) -> Family:
+        """What the encoder is.
+
+        Raises:
+            ValueError: If there is no such encoder.
+        """
+        found = find_family(self.encoder_config.model_type)  # type: ignore[union-attr]
+        if found is None:
+            raise ValueError(f"there is no vision encoder of the type {self.encoder_config.model_type!r}")  # type: ignore[union-attr]
+        return found
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Cells of the image embedding, (height, width)."""
+        height, width = as_size(self.image_size)
+        patch: int = self.encoder_config.patch_size  # type: ignore[union-attr]
+        return height // patch, width // patch
+
+    @property
+    def encoder_width(self) -> int:
+        """Channels of the vision encoder."""
+        return int(self.encoder_config.hidden_size)  # type: ignore[union-attr]

@@ -1,0 +1,1 @@
+"""Vision encoders other than SAM's: which there are, and what each is like."""

@@ -1,0 +1,103 @@
+"""The vision encoders that a segmenter can be built on, one entry each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import transformers
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+def _no_tokens(config: Any) -> int:
+    return 0
+
+
+def _class_token(config: Any) -> int:
+    return 1
+
+
+def _class_and_register_tokens(config: Any) -> int:
+    return 1 + int(config.num_register_tokens)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of vision encoder whose blocks see one row of tokens, the cells of the image among them.
+
+    Attributes:
+        name: For people.
+        config: The class of its configuration in transformers.
+        model: The class of the model in transformers.
+        prefix_tokens: Number of tokens before those of the cells, from a configuration.
+        normalisation: Mean and standard deviation of the pixels it was pretrained with, unless its folder says
+            otherwise.
+        tower_of: The `model_type` of models of images and text whose vision tower it is.
+        also: Other `model_type`s whose weights fit.
+        build: Arguments of the class, for what is not needed to be left out.
+        call: Arguments of the forward pass, for sizes other than the one of the pretraining.
+    """
+
+    name: str
+    config: type[transformers.PreTrainedConfig]
+    model: type[transformers.PreTrainedModel]
+    prefix_tokens: Callable[[Any], int]
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]]
+    tower_of: str | None = None
+    also: tuple[str, ...] = ()
+    build: Mapping[str, Any] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_type(self) -> str:
+        """As transformers calls it."""
+        return self.config.model_type
+
+    def takes(self, model_type: str | None) -> bool:
+        """Whether weights of this type fit."""
+        return model_type in (self.model_type, self.tower_of, *self.also) and model_type is not None
+
+
+_ANY_SIZE = {"interpolate_pos_encoding": True}
+FAMILIES = (
+    Family("DINOv2", transformers.Dinov2Config, transformers.Dinov2Model, _class_token, IMAGENET),
+    Family(
+        "DINOv2 with registers",
+        transformers.Dinov2WithRegistersConfig,
+        transformers.Dinov2WithRegistersModel,
+        _class_and_register_tokens,
+        IMAGENET,
+    ),
+    Family("DINOv3", transformers.DINOv3ViTConfig, transformers.DINOv3ViTModel, _class_and_register_tokens, IMAGENET),
+    Family(
+        "ViT",
+        transformers.ViTConfig,
+        transformers.ViTModel,
+        _class_token,
+        HALF,
+        also=("vit_mae",),
+        build={"add_pooling_layer": False},
+        call=_ANY_SIZE,
+    ),
+    Family(
+        "CLIP", transformers.CLIPVisionConfig, transformers.CLIPVisionModel, _class_token, CLIP, "clip", call=_ANY_SIZE
+    ),
+    Family(
+        "SigLIP",
+        transformers.SiglipVisionConfig,
+        transformers.SiglipVisionModel,
+        _no_tokens,
+        HALF,
+        "siglip",
+        call=_ANY_SIZE,
+    ),
+)
+
+
+def find_family(model_type: str | None) -> Family | None:
+    """The family whose weights a model of this type has; None if it is of none."""
+    return next((family for family in FAMILIES if family.takes(model_type)), None)
