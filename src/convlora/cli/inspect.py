@@ -14,7 +14,9 @@ from convlora.cli.options import Json
 def inspect(
     what: Annotated[
         str,
-        typer.Argument(metavar="RUN_OR_MODEL", help="Run folder, or a SAM as for 'train --model'.", show_default=False),
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Run folder, or a model as for 'train --model'.", show_default=False
+        ),
     ],
     json: Json = False,
 ) -> None:
@@ -67,19 +69,24 @@ def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _model_facts(source: str) -> dict[str, Any]:
     from convlora.models import SamForSemanticSegmentation
     from convlora.models.configuration import as_size
+    from convlora.models.loading import load_segmenter
 
-    model = SamForSemanticSegmentation.from_pretrained(source)
-    vision = model.config.vision_config
+    model = load_segmenter(source)
+    if isinstance(model, SamForSemanticSegmentation):
+        kind, vision = "SAM", model.config.vision_config
+        more = {"window_size": vision.window_size, "blocks_with_global_attention": list(vision.global_attn_indexes)}
+    else:
+        kind, vision = model.config.family.name, model.config.encoder_config
+        more = {"patch_size": vision.patch_size, "tokens_before_the_image": model.num_prefix_tokens}
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     return {
-        "kind": "SAM",
+        "kind": kind,
         "image_size": list(as_size(model.config.image_size)),
         "vision_encoder": {
             "blocks": vision.num_hidden_layers,
             "width": vision.hidden_size,
             "heads": vision.num_attention_heads,
-            "window_size": vision.window_size,
-            "blocks_with_global_attention": list(vision.global_attn_indexes),
+            **more,
         },
         "number_format": str(model.dtype).removeprefix("torch."),
         "parameters": {"total": sum(p.numel() for p in model.parameters()), **parts},

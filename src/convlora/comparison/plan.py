@@ -12,6 +12,7 @@ from pathlib import Path
 from convlora.errors import InputError
 from convlora.methods.registry import find_method
 from convlora.models.checkpoints import native_size
+from convlora.models.configuration import IMAGE_MULTIPLE
 from convlora.settings import MethodSettings
 from convlora.training.config import RunConfig
 from convlora.training.validation import check_settings, leave_out_sam
@@ -225,7 +226,7 @@ def _with_sizes(variants: Sequence[Variant], base: RunConfig) -> tuple[Variant, 
     is_network = [find_method(variant.method).network is not None for variant in variants]
     if base.model.image_size is not None or not any(is_network) or all(is_network):
         return tuple(variants)
-    height, width = native_size(base.model.source)
+    height, width = (max(1, round(side / IMAGE_MULTIPLE)) * IMAGE_MULTIPLE for side in native_size(base.model.source))
     return tuple(
         replace(variant, image_size=(height, width)) if alone else variant
         for variant, alone in zip(variants, is_network, strict=True)

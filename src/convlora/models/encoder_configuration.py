@@ -92,8 +92,12 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
     def grid_size(self) -> tuple[int, int]:
         """Cells of the image embedding, (height, width)."""
         height, width = as_size(self.image_size)
-        patch: int = self.encoder_config.patch_size  # type: ignore[union-attr]
-        return height // patch, width // patch
+        return height // self.patch_size, width // self.patch_size
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a cell in pixels."""
+        return int(self.encoder_config.patch_size)  # type: ignore[union-attr]
 
     @property
     def encoder_width(self) -> int:

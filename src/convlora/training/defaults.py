@@ -42,9 +42,11 @@ def default_rates(method: str, model: Any) -> tuple[float, float | None]:
     """
     encoder: nn.Module | None = model.vision_encoder
     rate = find_method(method).lr
-    if encoder is not None and model.config.encoder_width < NARROW:
+    decoder = getattr(model, "mask_decoder", None)
+    is_fresh = getattr(decoder, "neck", None) is not None  # the whole decoder begins at random, not the branch alone
+    if encoder is not None and (is_fresh or model.config.encoder_width < NARROW):
         rate = max(rate, NARROW_LR)
-    has_detail = getattr(getattr(model, "mask_decoder", None), "detail", None) is not None
+    has_detail = getattr(decoder, "detail", None) is not None
     return rate, FRESH_LR if has_detail else None
 
 

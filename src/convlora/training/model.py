@@ -15,7 +15,7 @@ from convlora.losses import SetLossSettings
 from convlora.methods.registry import find_method
 from convlora.models import SegmentationModel
 from convlora.models.build import adapt, load_model
-from convlora.models.configuration import as_size, encoder_width
+from convlora.models.configuration import IMAGE_MULTIPLE, as_size, encoder_width
 from convlora.models.detail import AUTO
 from convlora.models.fingerprint import sample_weights
 from convlora.models.parameters import halve_frozen_weights
@@ -63,7 +63,7 @@ def make_model(run: Context, images: Images) -> tuple[PeftModel, dict[str, Any]]
     height, width = as_size(segmenter.config.image_size)
     config.model.image_size = height if height == width else [height, width]
     config.training.precision = cast("Precision", run.precision)
-    _tell_reach(run, images, (height, width))
+    _tell_reach(run, images, (height, width), getattr(segmenter.config, "patch_size", IMAGE_MULTIPLE))
     halve_frozen_weights(segmenter.vision_encoder, run.precision)
     settle_batches(config.training, model, (height, width), run.device, run.precision, run.reporter.message)
     if config.training.cache:
@@ -116,11 +116,11 @@ def adapt_base(base: SegmentationModel, config: RunConfig) -> PeftModel:
     return adapt(base, config.method.name, config.method.options, config.training.adapt_last)
 
 
-def _tell_reach(run: Context, images: Images, size: tuple[int, int]) -> None:
+def _tell_reach(run: Context, images: Images, size: tuple[int, int], multiple: int) -> None:
     """Says what an image size can reach at best, once for each run and once for all runs of a comparison."""
     if run.checkpoint is not None or not run.is_main or SIZE_IS_TOLD in os.environ:
         return
     cell = CELL[run.config.model.detail] if find_method(run.config.method.name).network is None else 1
-    sentence, _ = describe_size(images.train, images.classes, size, cell)
+    sentence, _ = describe_size(images.train, images.classes, size, cell, multiple)
     if sentence is not None:
         run.reporter.message(sentence)

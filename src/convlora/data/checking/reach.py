@@ -170,7 +170,7 @@ def describe_sizes(samples: Sequence[Sample], classes: ClassTable, cell: int) ->
 
 
 def describe_size(
-    samples: Sequence[Sample], classes: ClassTable, size: tuple[int, int], cell: int
+    samples: Sequence[Sample], classes: ClassTable, size: tuple[int, int], cell: int, multiple: int = _STEP
 ) -> tuple[str | None, list[Reach]]:
     """A sentence on what an image size can reach at best and, where that is little, on what would do.
 
@@ -179,6 +179,7 @@ def describe_size(
         classes: What the values in the masks mean.
         size: (height, width) of the images that the model sees.
         cell: Side of a cell in pixels of that, see [`CELL`].
+        multiple: What a size must be divisible by.
 
     Returns:
         The sentence, None if there is nothing to score; and the figures it is made of.
@@ -197,7 +198,7 @@ def describe_size(
         if finer.iou >= GOOD:
             return f"{sentence} With --detail half it is {finer.iou:.2f}.", [here]
     few = labels[:: -(-len(labels) // _FEW_MASKS)]  # to find a size; it is named only if it does for all
-    for side in _TRIED:
+    for side in (round(one / multiple) * multiple for one in _TRIED):
         if max(size) < side <= _LARGEST and reach_of(few, classes, (side, side), cell).iou >= GOOD:
             other = reach_of(labels, classes, (side, side), cell)
             if other.iou >= GOOD:
