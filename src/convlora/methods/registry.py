@@ -348,6 +348,10 @@ def apply_method(model: nn.Module, name: str, options: Mapping[str, Any], **wher
 
 
 def number_of_blocks(model: nn.Module) -> int:
-    """Length of the longest list of blocks called `layers` or `layer`."""
-    numbers = [int(found[1]) for name, _ in model.named_modules() if (found := re.search(r"\blayers?\.(\d+)$", name))]
+    """Length of the longest list of blocks called `layers`, `layer` or `blocks`."""
+    numbers = [
+        int(found[1])
+        for name, _ in model.named_modules()
+        if (found := re.search(r"\b(?:layers?|blocks)\.(\d+)$", name))
+    ]
     return max(numbers, default=-1) + 1

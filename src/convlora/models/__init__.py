@@ -5,6 +5,8 @@ from transformers import AutoConfig, AutoModelForSemanticSegmentation
 from convlora.models.configuration import SamSegmentationConfig
 from convlora.models.encoder_configuration import EncoderSegmentationConfig
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
+from convlora.models.sam2_configuration import Sam2SegmentationConfig
+from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.models.unet import UNetForSemanticSegmentation, UNetSegmentationConfig
@@ -14,6 +16,8 @@ SegmentationModel = SemanticSegmenter | UNetForSemanticSegmentation
 __all__ = [
     "EncoderForSemanticSegmentation",
     "EncoderSegmentationConfig",
+    "Sam2ForSemanticSegmentation",
+    "Sam2SegmentationConfig",
     "SamForSemanticSegmentation",
     "SamSegmentationConfig",
     "SegmentationModel",
@@ -25,5 +29,7 @@ AutoConfig.register(SamSegmentationConfig.model_type, SamSegmentationConfig, exi
 AutoModelForSemanticSegmentation.register(SamSegmentationConfig, SamForSemanticSegmentation, exist_ok=True)
 AutoConfig.register(EncoderSegmentationConfig.model_type, EncoderSegmentationConfig, exist_ok=True)
 AutoModelForSemanticSegmentation.register(EncoderSegmentationConfig, EncoderForSemanticSegmentation, exist_ok=True)
+AutoConfig.register(Sam2SegmentationConfig.model_type, Sam2SegmentationConfig, exist_ok=True)
+AutoModelForSemanticSegmentation.register(Sam2SegmentationConfig, Sam2ForSemanticSegmentation, exist_ok=True)
 AutoConfig.register(UNetSegmentationConfig.model_type, UNetSegmentationConfig, exist_ok=True)
 AutoModelForSemanticSegmentation.register(UNetSegmentationConfig, UNetForSemanticSegmentation, exist_ok=True)

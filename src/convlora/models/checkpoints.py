@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import (
     PreTrainedConfig,
+    Sam2Config,
     SamConfig,
     SamMaskDecoderConfig,
     SamModel,
@@ -27,6 +28,9 @@ from convlora.models.configuration import as_size
 from convlora.models.detail import CAME_LATER
 from convlora.models.encoders.family import FAMILIES, find_family
 from convlora.models.weight_files import check_archive, check_tensors
+
+SAMS, SAM2S = ("sam",), ("sam2", "sam2_video")  # as transformers calls them
+SEGMENTERS = ("convlora_sam", "convlora_sam2", "convlora_encoder")
 
 _META_SUFFIXES = {".pth", ".pt"}
 
@@ -104,10 +108,10 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
             "Check the spelling and the connection, or download it and give its folder; 'tiny' comes with the package."
         ) from error
     kind = config.get("model_type")
-    if kind not in ("sam", "convlora_sam", "convlora_encoder") and find_family(kind) is None:
+    if kind not in (*SAMS, *SAM2S, *SEGMENTERS) and find_family(kind) is None:
         raise InputError(
             f"'{source}' holds a model of type '{shown(str(kind))}', which is not known here. Give a SAM, such as "
-            f"facebook/sam-vit-base, or one of these: {', '.join(family.name for family in FAMILIES)}."
+            f"facebook/sam-vit-base, or one of these: SAM 2, {', '.join(family.name for family in FAMILIES)}."
         )
     towers = [family.tower_of for family in FAMILIES if family.tower_of is not None]
     _check_numbers(source, config.get("vision_config") or {} if kind in towers else config)
@@ -133,7 +137,11 @@ def native_size(source: str | os.PathLike[str]) -> list[int]:
     family = find_family(kind)
     if family is not None:
         return list(as_size(family.config.from_pretrained(source).image_size))
-    size = config.get("image_size") or SamConfig.from_dict(config).vision_config.image_size
+    size = config.get("image_size")
+    if size is None and kind in SAM2S:
+        size = Sam2Config(vision_config=config.get("vision_config")).vision_config.backbone_config.image_size
+    elif size is None:
+        size = SamConfig.from_dict(config).vision_config.image_size
     return list(as_size(size))
 
 
@@ -163,7 +171,13 @@ def _refuse_adapter(source: str | os.PathLike[str], hub: dict[str, Any]) -> None
         )
 
 
-def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+def load_whole(
+    load: Callable[..., Any],
+    source: str | os.PathLike[str],
+    *args: Any,
+    unused: tuple[str, ...] = UNUSED,
+    **kwargs: Any,
+) -> Any:
     """Loads a model with transformers, and refuses one whose weights are incomplete or damaged.
 
     transformers would draw what is missing at random, so that every loading gave another model.
@@ -172,6 +186,7 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
         load: `from_pretrained` of a class.
         source: Folder or Hub id.
         *args: For `load`.
+        unused: Beginnings of the names of weights that may be missing.
         **kwargs: For `load`.
 
     Raises:
@@ -192,7 +207,7 @@ def load_whole(load: Callable[..., Any], source: str | os.PathLike[str], *args: 
             f"The weights of '{source}' cannot be loaded ({reason}). Download them again, as safetensors, or give "
             "another SAM."
         ) from error
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith(UNUSED))
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused))
     for name in [key for key in missing if key.endswith(CAME_LATER)]:
         nn.init.zeros_(model.get_parameter(name))
         missing.remove(name)

@@ -72,3 +72,15 @@ vit_layers = LayerNames(
     },
     block=r"model\.(.*\.)?layers?\.",
 )
+
+# Of SAM 2's Hiera, whose neck is the pyramid.
+_HIERA = r"attn\.qkv", r"attn\.proj", r"mlp\.proj_out"
+hiera_layers = LayerNames(
+    {
+        Layers.PROJECTIONS: _HIERA[0],
+        Layers.BLOCK_OUTPUTS: f"({_HIERA[1]}|{_HIERA[2]})",
+        Layers.ALL: rf"(layer_norm[12]|{_HIERA[0]}|{_HIERA[1]}|mlp\.proj_in|{_HIERA[2]}|proj)",
+    },
+    {Layers.ALL: r"backbone\.patch_embed\.projection|neck\.convs\.\d+"},
+    block=r"backbone\.blocks\.",
+)

@@ -6,13 +6,13 @@ import os
 from typing import Any
 
 from convlora.models.bundled import resolve_bundled
-from convlora.models.checkpoints import is_meta_checkpoint, read_model_type
+from convlora.models.checkpoints import SAM2S, SAMS, is_meta_checkpoint, read_model_type
 from convlora.models.configuration import SamSegmentationConfig
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
+from convlora.models.sam2_configuration import Sam2SegmentationConfig
+from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.models.semantic_segmenter import SemanticSegmenter
-
-_SAMS = ("sam", SamSegmentationConfig.model_type)
 
 
 def load_segmenter(source: str | os.PathLike[str], **settings: Any) -> SemanticSegmenter:
@@ -27,6 +27,9 @@ def load_segmenter(source: str | os.PathLike[str], **settings: Any) -> SemanticS
         ValueError: If the settings do not fit each other.
     """
     place = resolve_bundled(source)
-    if is_meta_checkpoint(place) or read_model_type(place, settings) in _SAMS:
+    kind = "sam" if is_meta_checkpoint(place) else read_model_type(place, settings)
+    if kind in (*SAM2S, Sam2SegmentationConfig.model_type):
+        return Sam2ForSemanticSegmentation.from_pretrained(source, **settings)
+    if kind in (*SAMS, SamSegmentationConfig.model_type):
         return SamForSemanticSegmentation.from_pretrained(source, **settings)
     return EncoderForSemanticSegmentation.from_pretrained(source, **settings)

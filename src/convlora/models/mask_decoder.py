@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamFeedForward, SamLayerNorm, SamMaskDecoder, SamTwoWayTransformer
+from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig
+from transformers.models.sam2.modeling_sam2 import (
+    Sam2FeedForward,
+    Sam2LayerNorm,
+    Sam2MaskDecoder,
+    Sam2TwoWayTransformer,
+)
 
 from convlora.models.detail import DetailBranch
 
@@ -36,7 +44,10 @@ class Masks(NamedTuple):
 
 
 class SemanticMaskDecoder(nn.Module):
-    """The mask decoder for a binary task, with the parameter names of transformers' `SamMaskDecoder`.
+    """The mask decoder for a binary task, with the parameter names of transformers' `SamMaskDecoder`, or SAM 2's.
+
+    SAM 2's decoder has a token more, which tells whether there is an object, and adds the encoder's finer maps to its
+    mask features.
 
     All of SAM's output tokens go through the two-way transformer, so that it starts as SAM's own single-mask output;
     the first mask token is read. The hyper-networks of SAM's other three masks and the head that predicts SAM's mask
@@ -45,21 +56,28 @@ class SemanticMaskDecoder(nn.Module):
     Args:
         config: transformers' configuration of the mask decoder.
 
-    Source: Kirillov et al., "Segment Anything", 2023, appendix A; Zhong et al., ICLR 2024, section 3.3.
+    Source: Kirillov et al., "Segment Anything", 2023, appendix A; Ravi et al., "SAM 2", 2024, appendix D; Zhong et al.,
+        ICLR 2024, section 3.3.
     """
 
-    def __init__(self, config: SamMaskDecoderConfig) -> None:
+    def __init__(self, config: SamMaskDecoderConfig | Sam2MaskDecoderConfig) -> None:
         super().__init__()
         self.config = config
         width = config.hidden_size
+        is_second = isinstance(config, Sam2MaskDecoderConfig)
+        mlp: Any = Sam2FeedForward if is_second else SamFeedForward
+        norm: Any = Sam2LayerNorm if is_second else SamLayerNorm
         self.iou_token = nn.Embedding(1, width)
         self.mask_tokens = nn.Embedding(config.num_multimask_outputs + 1, width)
-        self.transformer = SamTwoWayTransformer(config)
+        self.transformer: nn.Module = Sam2TwoWayTransformer(config) if is_second else SamTwoWayTransformer(config)
         self.upscale_conv1 = nn.ConvTranspose2d(width, width // 4, kernel_size=2, stride=2)
-        self.upscale_layer_norm = SamLayerNorm(width // 4, data_format="channels_first")
+        self.upscale_layer_norm = norm(width // 4, data_format="channels_first")
         self.upscale_conv2 = nn.ConvTranspose2d(width // 4, width // 8, kernel_size=2, stride=2)
         self.activation = nn.GELU()
-        self.output_hypernetworks_mlps = nn.ModuleList([SamFeedForward(width, width, width // 8, 3)])
+        self.output_hypernetworks_mlps = nn.ModuleList([mlp(width, width, width // 8, 3)])
+        self.obj_score_token = nn.Embedding(1, width) if is_second else None
+        self.conv_s0 = nn.Conv2d(width, width // 8, kernel_size=1) if is_second else None
+        self.conv_s1 = nn.Conv2d(width, width // 4, kernel_size=1) if is_second else None
         self.detail: DetailBranch | None = None
         self.neck: nn.Module | None = None  # for an encoder that was not made for this decoder
 
@@ -73,7 +91,7 @@ class SemanticMaskDecoder(nn.Module):
         return 0
 
     @classmethod
-    def from_sam(cls, decoder: SamMaskDecoder) -> SemanticMaskDecoder:
+    def from_sam(cls, decoder: SamMaskDecoder | Sam2MaskDecoder) -> SemanticMaskDecoder:
         """Takes over the modules of transformers' mask decoder, without copying their weights."""
         with torch.device("meta"):
             semantic = cls(decoder.config)
@@ -88,6 +106,7 @@ class SemanticMaskDecoder(nn.Module):
         image_positional_embeddings: torch.Tensor,
         dense_embedding: torch.Tensor,
         pixel_values: torch.Tensor,
+        finer: Sequence[torch.Tensor] = (),
     ) -> Masks:
         """Predicts the mask of the foreground.
 
@@ -96,12 +115,13 @@ class SemanticMaskDecoder(nn.Module):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
+            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`.
 
         Returns:
             Logits of one mask.
         """
         image_embeddings = image_embeddings if self.neck is None else self.neck(image_embeddings)
-        tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding)
+        tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding, finer)
         return self.draw(self.output_hypernetworks_mlps[0](tokens[:, :1]), features, image_embeddings, pixel_values)
 
     def draw(
@@ -119,11 +139,18 @@ class SemanticMaskDecoder(nn.Module):
         return Masks(coarse, torch.einsum("bnc,bchw->bnhw", self.detail.kernels(kernels), fine))
 
     def decode(
-        self, image_embeddings: torch.Tensor, image_positional_embeddings: torch.Tensor, dense_embedding: torch.Tensor
+        self,
+        image_embeddings: torch.Tensor,
+        image_positional_embeddings: torch.Tensor,
+        dense_embedding: torch.Tensor,
+        finer: Sequence[torch.Tensor] = (),
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the transformer makes of the mask tokens, `(B, N, C)`, and of the image, `(B, C / 8, 4h, 4w)`."""
         batch, channels, height, width = image_embeddings.shape
-        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        before = [self.iou_token.weight]
+        if self.obj_score_token is not None:
+            before.insert(0, self.obj_score_token.weight)
+        tokens = torch.cat([*before, self.mask_tokens.weight])
         tokens = tokens.expand(batch, 1, -1, -1)  # transformers has a dimension of its own for prompts: here one
 
         tokens, cells = self.transformer(
@@ -134,9 +161,13 @@ class SemanticMaskDecoder(nn.Module):
         )
 
         features = cells.transpose(2, 3).reshape(batch, channels, height, width)
-        features = self.activation(self.upscale_layer_norm(self.upscale_conv1(features)))
-        features = self.activation(self.upscale_conv2(features))
-        return tokens[:, 0, 1:], features  # the iou token comes first
+        features = self.upscale_conv1(features)
+        if self.conv_s1 is not None:
+            features = features + self.conv_s1(finer[1])
+        features = self.upscale_conv2(self.activation(self.upscale_layer_norm(features)))
+        if self.conv_s0 is not None:
+            features = features + self.conv_s0(finer[0])
+        return tokens[:, 0, len(before) :], self.activation(features)
 
 
 class MultiClassMaskDecoder(SemanticMaskDecoder):
@@ -156,7 +187,9 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
         Need for Semantic Segmentation", NeurIPS 2021.
     """
 
-    def __init__(self, config: SamMaskDecoderConfig, *, num_classes: int, num_mask_tokens: int, head: str) -> None:
+    def __init__(
+        self, config: SamMaskDecoderConfig | Sam2MaskDecoderConfig, *, num_classes: int, num_mask_tokens: int, head: str
+    ) -> None:
         super().__init__(config)
         self.mask_tokens = nn.Embedding(num_mask_tokens, config.hidden_size)
         self.classifier = nn.Linear(config.hidden_size, num_classes + 1) if head == "mask-classification" else None
@@ -192,6 +225,7 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
         image_positional_embeddings: torch.Tensor,
         dense_embedding: torch.Tensor,
         pixel_values: torch.Tensor,
+        finer: Sequence[torch.Tensor] = (),
     ) -> tuple[Masks, torch.Tensor | None]:
         """Predicts masks and names them.
 
@@ -200,12 +234,13 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
+            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`.
 
         Returns:
             Logits of N masks, and class logits `(B, N, K + 1)`, where the last class is "no object". With the head
             `"per-pixel"` the class logits are None.
         """
         image_embeddings = image_embeddings if self.neck is None else self.neck(image_embeddings)
-        tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding)
+        tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding, finer)
         masks = self.draw(self.output_hypernetworks_mlps[0](tokens), features, image_embeddings, pixel_values)
         return masks, None if self.classifier is None else self.classifier(tokens)

@@ -70,3 +70,22 @@ def _parameter(value: torch.Tensor, like: nn.Parameter) -> nn.Parameter:
     if value is like:
         return like
     return nn.Parameter(value.detach(), requires_grad=like.requires_grad)
+
+
+def positions_of_cells(embedding: nn.Module, grid_size: tuple[int, int]) -> torch.Tensor:
+    """SAM's code of the positions of all cells of an image embedding.
+
+    Args:
+        embedding: Its random Fourier features, which see coordinates `(..., 2)` from 0 to 1, x first.
+        grid_size: Cells, (height, width).
+
+    Returns:
+        `(1, C, height, width)`.
+    """
+    height, width = grid_size
+    table: torch.Tensor = embedding.positional_embedding  # type: ignore[assignment]
+    y = (torch.arange(height, device=table.device, dtype=table.dtype) + 0.5) / height
+    x = (torch.arange(width, device=table.device, dtype=table.dtype) + 0.5) / width
+    grid = torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], dim=-1)
+    code: torch.Tensor = embedding(grid).permute(2, 0, 1).unsqueeze(0)
+    return code

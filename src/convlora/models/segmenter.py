@@ -26,7 +26,7 @@ from convlora.models.frozen_blocks import FrozenBlockCache
 from convlora.models.labels import KEYS
 from convlora.models.layer_names import sam_layers
 from convlora.models.mask_decoder import SemanticMaskDecoder
-from convlora.models.positions import resize_vision_encoder
+from convlora.models.positions import positions_of_cells, resize_vision_encoder
 from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.models.weight_files import check_claims
 
@@ -203,12 +203,7 @@ class SamForSemanticSegmentation(SemanticSegmenter):
 
     def image_positional_embeddings(self) -> torch.Tensor:
         """Position code of every cell of the image embedding, `(1, C, h, w)`."""
-        height, width = self.config.grid_size
-        table = self.shared_image_embedding.positional_embedding
-        y = (torch.arange(height, device=table.device, dtype=table.dtype) + 0.5) / height
-        x = (torch.arange(width, device=table.device, dtype=table.dtype) + 0.5) / width
-        grid = torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], dim=-1)
-        return self.shared_image_embedding(grid).permute(2, 0, 1).unsqueeze(0)
+        return positions_of_cells(self.shared_image_embedding, self.config.grid_size)
 
     def no_mask_embedding(self) -> torch.Tensor:
         """SAM's embedding of "no mask given", `(1, C, 1, 1)`."""

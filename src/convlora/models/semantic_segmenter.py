@@ -52,6 +52,10 @@ class SemanticSegmenter(PreTrainedModel):
         """Image embeddings `(B, C, h, w)` of images `(B, 3, H, W)`."""
         raise NotImplementedError
 
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Image embeddings, and finer maps for a decoder that takes them, the finest first."""
+        return self.get_image_embeddings(pixel_values), ()
+
     def image_positional_embeddings(self) -> torch.Tensor:
         """Position code of every cell of the image embedding, `(1, C, h, w)`."""
         raise NotImplementedError
@@ -168,12 +172,13 @@ class SemanticSegmenter(PreTrainedModel):
         if labels is not None and not torch.compiler.is_compiling():  # a compiler cannot look at values
             check_labels(labels, self.config.num_classes, self.config.ignore_index)
         output: BinaryOutput | MultiClassOutput
-        embeddings = self.get_image_embeddings(pixel_values)
+        embeddings, finer = self.encode(pixel_values)
         masks = self.mask_decoder(
             embeddings,
             self.image_positional_embeddings().to(embeddings.dtype),
             self.no_mask_embedding(),
             pixel_values,
+            finer,
         )
         if self.config.head_in_use != "binary":
             output = self._several_classes(*masks)
