@@ -19,15 +19,22 @@ if TYPE_CHECKING:
     from .inference.prediction import Prediction
     from .inference.segmenter import Segmenter
     from .methods.conv_lora import ConvLoraConfig, check_grid, load_balancing_loss, set_grid_size
-    from .models import SamForSemanticSegmentation, SamSegmentationConfig
+    from .models import (
+        EncoderForSemanticSegmentation,
+        Sam2ForSemanticSegmentation,
+        SamForSemanticSegmentation,
+        SamSegmentationConfig,
+    )
     from .training.config import RunConfig
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "ConvLoraConfig": "methods.conv_lora",
+    "EncoderForSemanticSegmentation": "models",
     "Prediction": "inference.prediction",
     "RunConfig": "training.config",
+    "Sam2ForSemanticSegmentation": "models",
     "SamForSemanticSegmentation": "models",
     "SamSegmentationConfig": "models",
     "Segmenter": "inference.segmenter",
@@ -43,8 +50,10 @@ _PUBLIC = {
 
 __all__ = [
     "ConvLoraConfig",
+    "EncoderForSemanticSegmentation",
     "Prediction",
     "RunConfig",
+    "Sam2ForSemanticSegmentation",
     "SamForSemanticSegmentation",
     "SamSegmentationConfig",
     "Segmenter",

@@ -67,27 +67,16 @@ def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _model_facts(source: str) -> dict[str, Any]:
-    from convlora.models import SamForSemanticSegmentation
     from convlora.models.configuration import as_size
     from convlora.models.loading import load_segmenter
 
     model = load_segmenter(source)
-    if isinstance(model, SamForSemanticSegmentation):
-        kind, vision = "SAM", model.config.vision_config
-        more = {"window_size": vision.window_size, "blocks_with_global_attention": list(vision.global_attn_indexes)}
-    else:
-        kind, vision = model.config.family.name, model.config.encoder_config
-        more = {"patch_size": vision.patch_size, "tokens_before_the_image": model.num_prefix_tokens}
+    facts = model.encoder_facts()
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     return {
-        "kind": kind,
+        "kind": facts.pop("kind"),
         "image_size": list(as_size(model.config.image_size)),
-        "vision_encoder": {
-            "blocks": vision.num_hidden_layers,
-            "width": vision.hidden_size,
-            "heads": vision.num_attention_heads,
-            **more,
-        },
+        "vision_encoder": facts,
         "number_format": str(model.dtype).removeprefix("torch."),
         "parameters": {"total": sum(p.numel() for p in model.parameters()), **parts},
     }

@@ -62,6 +62,8 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
                 raise ValueError(f"there is no vision encoder of the type {given.get('model_type')!r}")
             given = family.config(**{key: value for key, value in given.items() if key != "model_type"})
         self.encoder_config = given
+        for key, value in self.family.settings.items():
+            setattr(given, key, value)
         if not isinstance(self.mask_decoder_config, PreTrainedConfig):
             self.mask_decoder_config = SamMaskDecoderConfig(**(self.mask_decoder_config or {}))
         super().__post_init__(**kwargs)

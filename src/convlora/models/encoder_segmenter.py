@@ -111,7 +111,9 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
                 raise ValueError(f"'{source}' holds a model of type '{kind}', which is no plain vision encoder")
             with quietly(source):  # that the type is another one
                 check_claims(family.model, source, (), place)
-            encoder = load_whole(family.model.from_pretrained, source, *model_args, **family.build, **kwargs)
+            encoder = load_whole(
+                family.model.from_pretrained, source, *model_args, **family.build, **family.settings, **kwargs
+            )
             normalisation = read_normalisation(source, kwargs)
             model = cls.from_encoder(encoder, image_size=image_size, **normalisation, **task)
         model.config._name_or_path = str(source)
@@ -148,6 +150,18 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
         """
         resized = EncoderSegmentationConfig(**{**self.config.to_dict(), "image_size": list(as_size(image_size))})
         self.config.image_size = resized.image_size
+
+    def encoder_facts(self) -> dict[str, Any]:
+        """See [`SemanticSegmenter`]."""
+        vision: Any = self.config.encoder_config
+        return {
+            "kind": self.config.family.name,
+            "blocks": vision.num_hidden_layers,
+            "width": vision.hidden_size,
+            "heads": vision.num_attention_heads,
+            "patch_size": vision.patch_size,
+            "tokens_before_the_image": self.num_prefix_tokens,
+        }
 
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""

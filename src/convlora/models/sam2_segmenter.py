@@ -156,6 +156,18 @@ class Sam2ForSemanticSegmentation(SemanticSegmenter):
         self.prompt_encoder.requires_grad_(False)
         self.no_memory_embedding.requires_grad_(False)
 
+    def encoder_facts(self) -> dict[str, Any]:
+        """See [`SemanticSegmenter`]."""
+        backbone = self.config.vision_config.backbone_config
+        return {
+            "kind": "SAM 2",
+            "blocks_of_stages": list(backbone.blocks_per_stage),
+            "width_of_stages": list(backbone.embed_dim_per_stage),
+            "heads_of_stages": list(backbone.num_attention_heads_per_stage),
+            "window_sizes": list(backbone.window_size_per_stage),
+            "blocks_with_global_attention": list(backbone.global_attention_blocks),
+        }
+
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""
         return self.vision_encoder.get_input_embeddings()

@@ -197,6 +197,18 @@ class SamForSemanticSegmentation(SemanticSegmenter):
         self.prompt_encoder.requires_grad_(False)
         self.shared_image_embedding.requires_grad_(False)
 
+    def encoder_facts(self) -> dict[str, Any]:
+        """See [`SemanticSegmenter`]."""
+        vision = self.config.vision_config
+        return {
+            "kind": "SAM",
+            "blocks": vision.num_hidden_layers,
+            "width": vision.hidden_size,
+            "heads": vision.num_attention_heads,
+            "window_size": vision.window_size,
+            "blocks_with_global_attention": list(vision.global_attn_indexes),
+        }
+
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""
         return self.vision_encoder.get_input_embeddings()

@@ -52,6 +52,10 @@ class SemanticSegmenter(PreTrainedModel):
         """Image embeddings `(B, C, h, w)` of images `(B, 3, H, W)`."""
         raise NotImplementedError
 
+    def encoder_facts(self) -> dict[str, Any]:
+        """What the vision encoder is like, for people: its kind under `kind`, and the rest by name."""
+        raise NotImplementedError
+
     def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Image embeddings, and finer maps for a decoder that takes them, the finest first."""
         return self.get_image_embeddings(pixel_values), ()

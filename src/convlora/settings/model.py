@@ -14,19 +14,19 @@ SIDES = "a number of pixels such as 512, or height x width such as 320x480"
 
 @dataclass
 class ModelSettings:
-    """Which SAM is fine-tuned, and what is added to it."""
+    """Which model is fine-tuned, and what is added to it."""
 
     source: Annotated[
         str,
         About(
-            "The SAM to fine-tune: a Hugging Face id, a folder, or Meta's `.pth` file.",
-            more="`tiny` comes with the package. With the method `unet` it is `unet`.",
+            "The SAM or other vision encoder to fine-tune: a Hugging Face id, a folder, or Meta's `.pth` file.",
+            more="`tiny` comes with the package. With the method `unet` it is `unet`. `convlora models` lists others.",
             option=Option(
                 "--model",
                 BASICS,
-                metavar="SAM",
-                help="The SAM to fine-tune: a Hugging Face id, a folder saved by transformers, Meta's .pth file, or "
-                "tiny, which comes with the package.",
+                metavar="MODEL",
+                help="The model to fine-tune: a Hugging Face id, a folder saved by transformers, Meta's .pth file of a "
+                "SAM, or tiny, which comes with the package. 'convlora models' lists what is known.",
             ),
         ),
     ] = "facebook/sam-vit-base"
@@ -34,14 +34,14 @@ class ModelSettings:
         Annotated[Whole | Annotated[list[Whole], Len(2, 2)], Reads(sides)] | None,
         About(
             "Size to which images are resized: one side of a square, or height and width.",
-            more="Pixels, divisible by 16. In a file: `512` or `[320, 480]`.",
-            default="that of the SAM; 256 for `unet`",
+            more="Pixels, divisible by 16 (SAM 2: 32, DINOv2: 14). In a file: `512` or `[320, 480]`.",
+            default="that of the model; 256 for `unet`",
             must_be=SIDES,
             option=Option(
                 "--image-size",
                 BASICS,
                 metavar="N",
-                help="Resize images to N x N pixels, or to HxW. Must be divisible by 16.",
+                help="Resize images to N x N pixels, or to HxW. Must be divisible by 16 (SAM 2: 32, DINOv2: 14).",
             ),
         ),
     ] = None

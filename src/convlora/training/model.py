@@ -15,6 +15,7 @@ from convlora.losses import SetLossSettings
 from convlora.methods.registry import find_method
 from convlora.models import SegmentationModel
 from convlora.models.build import adapt, load_model
+from convlora.models.catalogue import terms_of
 from convlora.models.configuration import IMAGE_MULTIPLE, as_size, encoder_width
 from convlora.models.detail import AUTO
 from convlora.models.fingerprint import sample_weights
@@ -45,6 +46,9 @@ def make_model(run: Context, images: Images) -> tuple[PeftModel, dict[str, Any]]
         InputError: If the model cannot be read, does not fit into memory, or is not the one the run began with.
     """
     config = run.config
+    terms = terms_of(str(config.model.source))
+    if terms is not None and run.checkpoint is None and run.is_main:
+        run.reporter.message(terms)
     base = load_base(config, images.classes)
     check_room(base.config, run.device)
     if config.training.precision == "auto":

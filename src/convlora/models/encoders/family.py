@@ -13,15 +13,18 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
-def _no_tokens(config: Any) -> int:
+def no_tokens(config: Any) -> int:
+    """None, of whatever configuration."""
     return 0
 
 
-def _class_token(config: Any) -> int:
+def class_token(config: Any) -> int:
+    """A class token, of whatever configuration."""
     return 1
 
 
-def _class_and_register_tokens(config: Any) -> int:
+def class_and_register_tokens(config: Any) -> int:
+    """A class token and registers."""
     return 1 + int(config.num_register_tokens)
 
 
@@ -39,6 +42,7 @@ class Family:
         tower_of: The `model_type` of models of images and text whose vision tower it is.
         also: Other `model_type`s whose weights fit.
         build: Arguments of the class, for what is not needed to be left out.
+        settings: Settings of the configuration, likewise.
         call: Arguments of the forward pass, for sizes other than the one of the pretraining.
     """
 
@@ -50,6 +54,7 @@ class Family:
     tower_of: str | None = None
     also: tuple[str, ...] = ()
     build: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,35 +69,36 @@ class Family:
 
 _ANY_SIZE = {"interpolate_pos_encoding": True}
 FAMILIES = (
-    Family("DINOv2", transformers.Dinov2Config, transformers.Dinov2Model, _class_token, IMAGENET),
+    Family("DINOv2", transformers.Dinov2Config, transformers.Dinov2Model, class_token, IMAGENET),
     Family(
         "DINOv2 with registers",
         transformers.Dinov2WithRegistersConfig,
         transformers.Dinov2WithRegistersModel,
-        _class_and_register_tokens,
+        class_and_register_tokens,
         IMAGENET,
     ),
-    Family("DINOv3", transformers.DINOv3ViTConfig, transformers.DINOv3ViTModel, _class_and_register_tokens, IMAGENET),
+    Family("DINOv3", transformers.DINOv3ViTConfig, transformers.DINOv3ViTModel, class_and_register_tokens, IMAGENET),
     Family(
         "ViT",
         transformers.ViTConfig,
         transformers.ViTModel,
-        _class_token,
+        class_token,
         HALF,
         also=("vit_mae",),
         build={"add_pooling_layer": False},
         call=_ANY_SIZE,
     ),
     Family(
-        "CLIP", transformers.CLIPVisionConfig, transformers.CLIPVisionModel, _class_token, CLIP, "clip", call=_ANY_SIZE
+        "CLIP", transformers.CLIPVisionConfig, transformers.CLIPVisionModel, class_token, CLIP, "clip", call=_ANY_SIZE
     ),
     Family(
         "SigLIP",
         transformers.SiglipVisionConfig,
         transformers.SiglipVisionModel,
-        _no_tokens,
+        no_tokens,
         HALF,
         "siglip",
+        settings={"vision_use_head": False},
         call=_ANY_SIZE,
     ),
 )

@@ -1,0 +1,69 @@
+"""The models that are known by name: what they are, under which terms, and what they take."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+FREE = ("Apache-2.0", "MIT")
+
+
+class KnownModel(NamedTuple):
+    """A published model.
+
+    Attributes:
+        source: What `--model` takes.
+        kind: What it is.
+        licence: Of its weights, as the card on the Hub names it.
+        gated: Whether the Hub gives them only to people who have accepted the terms there.
+        image_size: Side of the images it was made for, in pixels.
+        million: Weights of its vision encoder, in millions.
+        step_gb: Memory of a fine-tuning step with one image of about 1024 pixels, in GB; None: not measured.
+        state: What was tried here.
+    """
+
+    source: str
+    kind: str
+    licence: str
+    gated: bool
+    image_size: int
+    million: float
+    step_gb: float | None
+    state: str = "shape"
+
+
+CATALOGUE = (
+    KnownModel("tiny", "SAM", "Apache-2.0", False, 256, 3.1, None, "trained"),
+    KnownModel("facebook/sam-vit-base", "SAM", "Apache-2.0", False, 1024, 89.7, None),
+    KnownModel("facebook/sam-vit-large", "SAM", "Apache-2.0", False, 1024, 308.3, None),
+    KnownModel("facebook/sam-vit-huge", "SAM", "Apache-2.0", False, 1024, 637.0, None),
+    KnownModel("wanglab/medsam-vit-base", "SAM", "Apache-2.0", False, 1024, 89.7, None),
+    KnownModel("facebook/sam2.1-hiera-tiny", "SAM 2", "Apache-2.0", False, 1024, 27.2, None),
+    KnownModel("facebook/sam2.1-hiera-small", "SAM 2", "Apache-2.0", False, 1024, 34.3, None),
+    KnownModel("facebook/sam2.1-hiera-base-plus", "SAM 2", "Apache-2.0", False, 1024, 69.1, None),
+    KnownModel("facebook/sam2.1-hiera-large", "SAM 2", "Apache-2.0", False, 1024, 212.7, None),
+    KnownModel("facebook/dinov2-small", "DINOv2", "Apache-2.0", False, 518, 22.1, None),
+    KnownModel("facebook/dinov2-base", "DINOv2", "Apache-2.0", False, 518, 86.6, None),
+    KnownModel("facebook/dinov2-large", "DINOv2", "Apache-2.0", False, 518, 304.4, None),
+    KnownModel("facebook/dinov2-with-registers-base", "DINOv2 with registers", "Apache-2.0", False, 518, 86.6, None),
+    KnownModel("facebook/dinov3-vits16-pretrain-lvd1689m", "DINOv3", "DINOv3", True, 224, 21.6, None),
+    KnownModel("facebook/dinov3-vitb16-pretrain-lvd1689m", "DINOv3", "DINOv3", True, 224, 85.7, None),
+    KnownModel("facebook/dinov3-vitl16-pretrain-lvd1689m", "DINOv3", "DINOv3", True, 224, 303.1, None),
+    KnownModel("google/vit-base-patch16-224-in21k", "ViT", "Apache-2.0", False, 224, 85.8, None),
+    KnownModel("facebook/vit-mae-base", "ViT", "Apache-2.0", False, 224, 85.8, None),
+    KnownModel("openai/clip-vit-base-patch16", "CLIP", "MIT", False, 224, 85.8, None),
+    KnownModel("google/siglip-base-patch16-224", "SigLIP", "Apache-2.0", False, 224, 85.8, None),
+)
+
+
+def find_known(source: str) -> KnownModel | None:
+    """The entry of a model; None if it is not known by name."""
+    return next((entry for entry in CATALOGUE if entry.source == source), None)
+
+
+def terms_of(source: str) -> str | None:
+    """A sentence on the terms of a model whose licence is not a free one, or whose weights are gated; else None."""
+    entry = find_known(source)
+    if entry is None or (entry.licence in FREE and not entry.gated):
+        return None
+    gate = " Accept its terms on its page on the Hub before you download it." if entry.gated else ""
+    return f"The weights of {source} are under the {entry.licence} licence, which is not Apache's: read it first.{gate}"
