@@ -203,7 +203,7 @@ def test_a_new_head_keeps_the_branch_and_the_rest_of_the_decoder(tmp_path):
 
 def test_a_binary_head_cannot_be_made_of_several_classes(tmp_path):
     segmenter(num_classes=3).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="give the SAM instead"):
+    with pytest.raises(ValueError, match="give the model it was made from"):
         SamForSemanticSegmentation.from_pretrained(tmp_path, num_classes=2, ignore_mismatched_sizes=True)
 
 

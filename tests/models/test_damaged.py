@@ -92,7 +92,7 @@ def test_code_in_the_place_of_weights_is_not_run_nor_asked_for(folder, tmp_path)
 @pytest.mark.parametrize(
     ("section", "values", "words"),
     [
-        ("vision_config", {"num_hidden_layers": 10**7}, "num_hidden_layers=10000000, which no SAM has"),
+        ("vision_config", {"num_hidden_layers": 10**7}, "num_hidden_layers=10000000, which no model has"),
         ("prompt_encoder_config", {"num_point_embeddings": 10**9}, "num_point_embeddings=1000000000"),
         ("vision_config", {"image_size": 10**6}, "image_size=1000000"),
         ("vision_config", {"patch_size": 0}, "cannot be loaded"),

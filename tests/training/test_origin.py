@@ -77,13 +77,13 @@ def test_order_counts_and_mended_files_are_spoken_of(data, tmp_path):
 
 def test_another_sam_of_the_same_shape_is_refused(make_config, trained_run, tiny_sam_folder, tmp_path):
     other = other_sam(tiny_sam_folder, tmp_path / "other")
-    with pytest.raises(InputError, match=r"is not the SAM that the run .* was trained from.*with model"):
+    with pytest.raises(InputError, match=r"is not the model that the run .* was trained from.*with model"):
         Segmenter.from_run(trained_run, model=other, device="cpu")
     with pytest.raises(Interrupted):
         train(make_config(), tmp_path / "run", reporter=InterruptAt(1))
     config = make_config()
     config.model.source = str(other)
-    with pytest.raises(InputError, match="is not the SAM"):
+    with pytest.raises(InputError, match="is not the model"):
         train(config, tmp_path / "run", resume=True)
 
 

@@ -172,7 +172,7 @@ class Segmenter:
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"'{source}' cannot be made into what {run}/config.yaml says ({first_line(error)}). Restore that file "
-                "from a copy, or give the SAM it was trained from with --model."
+                "from a copy, or give the model it was trained from with --model."
             ) from error
         check_room(base.config, chosen)
         precision = resolve_precision(precision, chosen, encoder_width(base.config))

@@ -153,8 +153,8 @@ def _check_numbers(source: str | os.PathLike[str], settings: dict[str, Any], dep
         number = isinstance(value, int) and not isinstance(value, bool)
         if number and value > _LARGEST.get(name, _LARGEST_NUMBER):
             raise InputError(
-                f"config.json of '{source}' says {name}={quoted(value)}, which no SAM has. Restore the file, or give "
-                "another SAM."
+                f"config.json of '{source}' says {name}={quoted(value)}, which no model has. Restore the file, or give "
+                "another model."
             )
         if name.endswith("attn_implementation") and "/" in str(value):
             raise InputError(
@@ -205,7 +205,7 @@ def load_whole(
             reason = "they would need code to be run, or are damaged"
         raise InputError(
             f"The weights of '{source}' cannot be loaded ({reason}). Download them again, as safetensors, or give "
-            "another SAM."
+            "another model."
         ) from error
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused))
     for name in [key for key in missing if key.endswith(CAME_LATER)]:

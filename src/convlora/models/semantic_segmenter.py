@@ -103,8 +103,8 @@ class SemanticSegmenter(PreTrainedModel):
         if different and not new_head:
             told = ", ".join(f"{key} {old}, not {new}" for key, (old, new) in different.items())
             raise ValueError(
-                f"the model was saved with {told}. Load it as it is, give the SAM that it was made from, or ask for a "
-                "new head that is to be trained (ignore_mismatched_sizes=True)"
+                f"the model was saved with {told}. Load it as it is, give the model that it was made from, or ask "
+                "for a new head that is to be trained (ignore_mismatched_sizes=True)"
             )
         if different.keys() - {"detail"}:
             self._use_head()
@@ -133,7 +133,9 @@ class SemanticSegmenter(PreTrainedModel):
                 head=config.head_in_use,
             )
         elif isinstance(self.mask_decoder, MultiClassMaskDecoder):
-            raise ValueError("a head for several classes cannot be made into a binary one; give the SAM instead")
+            raise ValueError(
+                "a head for several classes cannot be made into a binary one; give the model it was made from instead"
+            )
         self._use_detail()
 
     def renew_detail(self) -> None:

@@ -62,7 +62,7 @@ def check_claims(
         try:
             read_shapes(file)
         except UnreadableError as error:
-            raise InputError(f"{file} cannot be used: {error}. Download it again, or give another SAM.") from error
+            raise InputError(f"{file} cannot be used: {error}. Download it again, or give another model.") from error
         except (OSError, SafetensorError):
             continue  # loading it reports that
     there = sum(file.stat().st_size for end in ("safetensors", "bin") for file in folder.glob(f"*.{end}"))
@@ -75,7 +75,7 @@ def check_claims(
     if _SMALLEST * described > there + _SLACK:
         raise InputError(
             f"config.json of '{source}' describes {described:,} weights, but the files beside it have {there:,} bytes. "
-            "Download it again, or give another SAM."
+            "Download it again, or give another model."
         )
 
 

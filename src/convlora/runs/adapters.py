@@ -55,8 +55,8 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
     different = difference(found | later, needed)
     if different is not None:
         raise InputError(
-            f"{weights} does not fit the run: {different}. Restore the file, or give the SAM it was trained from with "
-            "--model."
+            f"{weights} does not fit the run: {different}. Restore the file, or give the model it was trained from "
+            "with --model."
         )
     adapted = get_peft_model(base, config)
     set_peft_model_state_dict(adapted, load_file(ordinary(weights), device="cpu") | _zeros(later))

@@ -28,7 +28,7 @@ from convlora.training.context import Context
 from convlora.training.fit import Fit, stopping_at_bad_files
 from convlora.training.images import Images
 from convlora.training.model import build_model
-from convlora.training.model_card import model_card
+from convlora.training.model_card import is_sam, model_card
 from convlora.training.sharding import is_sharded
 from convlora.training.trainer import SegmentationTrainer
 
@@ -85,7 +85,7 @@ def _finish(run: Context, fit: Fit, images: Images) -> dict[str, Any]:
     }
     if run.is_main:
         write_json(output / "metrics.json", metrics)
-        card = model_card(config, list(images.classes.names), metrics)
+        card = model_card(config, list(images.classes.names), metrics, is_sam=is_sam(model))
         write_text(output / "adapter" / "README.md", card)
 
         def segmenter() -> Segmenter:

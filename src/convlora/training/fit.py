@@ -30,7 +30,7 @@ from convlora.training.defaults import default_warm_up
 from convlora.training.folder import keep_new_adapter, last_checkpoint, new_adapter
 from convlora.training.health import Health
 from convlora.training.images import Images
-from convlora.training.model_card import model_card
+from convlora.training.model_card import is_sam, model_card
 from convlora.training.passes import Passes, choose_recorder
 from convlora.training.steps import reading_interval
 from convlora.training.trainer import SegmentationTrainer
@@ -191,4 +191,6 @@ def _save_adapter(
     with replacing_folder(place) as folder:
         # PEFT would ask the Hub about a vocabulary, which there is none of.
         model.save_pretrained(folder, safe_serialization=True, state_dict=weights, save_embedding_layers=False)
-        (folder / "README.md").write_text(model_card(config, list(classes.names), None), encoding="utf-8")
+        (folder / "README.md").write_text(
+            model_card(config, list(classes.names), is_sam=is_sam(model)), encoding="utf-8"
+        )

@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from peft import PeftModel
 
 from convlora import __version__
 from convlora.errors import printable
 from convlora.methods.registry import find_method
+from convlora.models import Sam2ForSemanticSegmentation, SamForSemanticSegmentation
 from convlora.training.config import RunConfig
 
 _SHOWN = ("iou", "dice", "iou_pooled", "mae", "ber", "s_measure", "e_measure", "weighted_f")
 _SHOWN_OF_SEVERAL = ("miou", "mdice", "mean_accuracy", "accuracy")
 
 
-def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | None = None) -> str:
+def model_card(
+    config: RunConfig, classes: list[str], metrics: dict[str, Any] | None = None, *, is_sam: bool = True
+) -> str:
     """Writes the card.
 
     Args:
         config: Settings of the run.
         classes: Names of the classes.
         metrics: Contents of `metrics.json`, once the run is over.
+        is_sam: Whether the model is a SAM, of whichever version, and no other vision encoder.
     """
     method = config.to_dict()["method"]
     size = config.model.image_size
@@ -36,7 +41,7 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         **({} if is_local else {"base_model": config.model.source}),
         "library_name": "peft",
         "pipeline_tag": "image-segmentation",
-        "tags": ["convlora", *(["segment-anything", "sam"] if network is None else []), method["name"]],
+        "tags": ["convlora", *(["segment-anything", "sam"] if network is None and is_sam else []), method["name"]],
     }
     binary = len(classes) == 2 and config.model.head in ("auto", "binary")
     named = [_plain(one) for one in classes]
@@ -85,6 +90,11 @@ def model_card(config: RunConfig, classes: list[str], metrics: dict[str, Any] | 
         for split, values in scores.items():
             lines.append(f"| {split} | " + " | ".join(f"{values[name]:.4f}" for name in shown) + " |")
     return "\n".join(lines) + "\n"
+
+
+def is_sam(model: PeftModel) -> bool:
+    """Whether what was adapted is a SAM, of whichever version."""
+    return isinstance(model.base_model.model, (SamForSemanticSegmentation, Sam2ForSemanticSegmentation))
 
 
 def _plain(text: str) -> str:

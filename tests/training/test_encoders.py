@@ -1,0 +1,96 @@
+"""Runs on models other than SAM: trained, resumed, scored, tiled and compared by the same commands."""
+
+import json
+
+import pytest
+import torch
+import transformers as hf
+from safetensors.torch import load_file
+
+from convlora.api.compare import compare
+from convlora.api.evaluate import evaluate
+from convlora.api.predict import predict
+from convlora.errors import InputError
+from convlora.inference.segmenter import Segmenter
+from convlora.training.config import RunConfig
+from convlora.training.run import Interrupted, train
+from tests.helpers.interrupt_at import InterruptAt
+from tests.models.test_sam2 import small_sam2
+
+SIZES = {"dinov2": 56, "sam2": 64}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    vit = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    hf.Dinov2Model(hf.Dinov2Config(**vit, image_size=56, patch_size=14)).save_pretrained(root / "dinov2")
+    small_sam2().save_pretrained(root / "sam2")
+    return root
+
+
+def settings(source, data, **training):
+    config = RunConfig()
+    training = {"epochs": 2, "batch_size": 2, "grad_accum": 1, "device": "cpu"} | training
+    sections = {
+        "data": {"path": str(data)},
+        "model": {"source": str(source), "image_size": SIZES[source.name]},
+        "training": training,
+    }
+    config.update(sections, origin="the test")
+    return config
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def run(request, sources, blobs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    train(settings(sources / request.param, blobs), folder)
+    return folder
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(run, sources, blobs, tmp_path):
+    source = next(sources / name for name in SIZES if run.parent.name.startswith(name))
+    with pytest.raises(Interrupted):
+        train(settings(source, blobs), tmp_path / "run", reporter=InterruptAt(4))
+    train(settings(source, blobs), tmp_path / "run", resume=True)
+    one, two = (load_file(place / "adapter" / "adapter_model.safetensors") for place in (run, tmp_path / "run"))
+    assert one.keys() == two.keys()
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def test_scored_again_and_tiled(run, blobs, tmp_path):
+    stored = json.loads((run / "metrics.json").read_text())["test"]["iou"]
+    assert evaluate(run, blobs)["iou"] == pytest.approx(stored, abs=1e-6)
+    predict(run, sorted((blobs / "test" / "images").iterdir()), tmp_path / "whole")
+    predict(run, sorted((blobs / "test" / "images").iterdir()), tmp_path / "tiles", tile=True)
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == {p.name for p in (tmp_path / "tiles").iterdir()}
+
+
+def test_the_card_calls_a_sam_one_and_nothing_else(run):
+    card = (run / "adapter" / "README.md").read_text()
+    assert ("segment-anything" in card) == run.parent.name.startswith("sam2")
+
+
+def test_another_model_of_the_same_shape_is_refused(run, tmp_path):
+    torch.manual_seed(7)
+    if run.parent.name.startswith("sam2"):
+        other = small_sam2()
+        with torch.no_grad():
+            for parameter in other.vision_encoder.parameters():
+                parameter.add_(0.1)
+    else:
+        source = RunConfig.load(run / "config.yaml").model.source
+        other = hf.Dinov2Model(hf.Dinov2Config.from_pretrained(source))
+    other.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is not the model that the run"):
+        Segmenter.from_run(run, model=tmp_path)
+
+
+def test_compared_with_a_u_net_at_a_size_for_both(sources, blobs, tmp_path):
+    """The model's own size, 56 pixels, is none of a U-Net, which takes the nearest."""
+    config = settings(sources / "dinov2", blobs, epochs=1)
+    config.model.image_size = None
+    compare(blobs, tmp_path / "c", methods=["unet:width=8", "conv-lora"], seeds=1, config=config)
+    used = [RunConfig.load(path).model.image_size for path in (tmp_path / "c").rglob("config.yaml")]
+    assert sorted(max(size) if isinstance(size, list) else size for size in used) == [56, 64]
