@@ -313,7 +313,8 @@ def method_config(
             settings["target_modules"] = targets(method.layers, blocks)
         except LookupError as error:
             raise InputError(
-                f"The method {name} changes what only SAM's vision encoder has. Take another, such as lora, or a SAM."
+                f"The method {name} changes what only the vision encoder of the first SAM has. Take another "
+                "method, such as lora."
             ) from error
     if method.config_class is ConvLoraConfig and num_prefix_tokens:
         settings["num_prefix_tokens"] = num_prefix_tokens
