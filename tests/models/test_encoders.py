@@ -1,6 +1,8 @@
 """Segmenters on plain ViTs: transformers' own embeddings, true maps for Conv-LoRA, and everything a SAM can do."""
 
 import copy
+import json
+import shutil
 
 import pytest
 import torch
@@ -10,11 +12,16 @@ from convlora.errors import InputError
 from convlora.methods.conv_lora import check_grid
 from convlora.methods.registry import METHODS, Layers
 from convlora.models.build import adapt
+from convlora.models.detail import DetailBranch
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation, sine_positions
 from convlora.models.encoders.family import FAMILIES, find_family
 from convlora.models.layer_names import vit_layers
 from convlora.models.loading import load_segmenter
 from convlora.models.parameters import halve_frozen_weights
+from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
+from convlora.models.segmenter import SamForSemanticSegmentation
+from convlora.training.config import RunConfig
+from convlora.training.defaults import settle_rates
 from tests.helpers.models import tiny_sam
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -74,7 +81,7 @@ def test_embeddings_are_those_of_transformers(folders, name, grid):
     model = load_segmenter(folders / name, image_size=size)
     stock = hf.AutoModel.from_pretrained(folders / name).eval()
     stock = getattr(stock, "vision_model", stock)
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in model.config.family.normalisation)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.config.image_mean, model.config.image_std))
     image = torch.rand(2, 3, *size)
     imagenet = [torch.tensor(v).view(-1, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
     more = {} if "dino" in name else {"interpolate_pos_encoding": True}
@@ -139,7 +146,84 @@ def test_heads_and_branch_at_a_size_of_odd_cells(folders, head, detail):
         assert output.logits.shape == (1, 2, 70, 42)
     elif detail != "none":
         cell = {"half": 2, "full": 1}[detail]
-        assert output.mask_logits.shape[-2:] == (70 // cell, 42 // cell)
+        assert output.mask_logits.shape[-2:] == (80 // cell, 48 // cell)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_everything_that_full_trains_gets_a_gradient(folders, name):
+    """Several processes wait for the gradient of every parameter."""
+    patch = 14 if name.startswith("dinov2") else 16
+    adapted = adapt(small(folders / name), "full", {}).train()
+    size = (2, 4 * patch, 4 * patch)
+    adapted(torch.randn(2, 3, *size[1:]), labels=torch.randint(0, 2, size)).loss.backward()
+    assert [n for n, p in adapted.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_half_precision_weights_have_a_decoder_of_their_kind(folders):
+    model = load_segmenter(folders / "dinov2", dtype=torch.bfloat16, detail="half")
+    assert model(torch.randn(1, 3, 56, 56).bfloat16()).logits.isfinite().all()
+
+
+def test_learning_rates_of_a_fresh_decoder(folders):
+    """`full` trains a pretrained encoder: its rate stays, and the decoder has one of its own."""
+    model = small(folders / "dinov2")
+    model.config.encoder_config.hidden_size = 768
+    config = RunConfig()
+    config.method.name = "full"
+    settle_rates(config, model)
+    assert (config.training.lr, config.training.lr_decoder) == (1e-4, 1e-3)
+
+
+def test_dinov3_does_the_same_in_training(folders):
+    model = load_segmenter(folders / "dinov3").train()
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(model.get_image_embeddings(x), model.get_image_embeddings(x))
+
+
+def test_the_branch_stays_in_place_where_cells_are_not_16_pixels():
+    """A feature of the right edge of the embedding is at the right edge of the fine map."""
+    branch = DetailBranch(8, 8, finest=1)
+    inner = {}
+    branch.embedding.register_forward_hook(lambda module, inputs, output: inner.update(seen=inputs[0]))
+    embedding = torch.zeros(1, 8, 37, 37)
+    embedding[..., -1] = 1
+    fine = branch(torch.zeros(1, 3, 518, 518), embedding, torch.zeros(1, 8, 148, 148))
+    seen = inner["seen"][0, 0]
+    assert seen.shape == (33, 33)
+    assert seen[:, -1].min() > 0.5
+    assert seen[:, :-2].abs().max() == 0
+    assert fine.shape[-2:] == (264, 264), "all of it: nothing of a margin is cut off"
+
+
+def test_the_kind_of_model_is_checked_by_every_class(folders):
+    for wrong in (SamForSemanticSegmentation, Sam2ForSemanticSegmentation):
+        with pytest.raises(InputError, match=r"of type 'dinov2'.*load_segmenter"):
+            wrong.from_pretrained(folders / "dinov2")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("whole-clip", {"vision_config": [1]}, "vision_config is no table"),
+        ("dinov2", {"patch_size": [14, 14]}, "patch_size must be a whole number"),
+        ("dinov2", {"hidden_size": 48}, "is of the size"),
+        ("dinov2", {"num_hidden_layers": 10**6}, "which no model has"),
+    ],
+)
+def test_damaged_configurations(folders, tmp_path, name, settings, words):
+    shutil.copytree(folders / name, tmp_path / "m")
+    file = tmp_path / "m" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    with pytest.raises(InputError, match=words):
+        load_segmenter(tmp_path / "m")
+
+
+def test_attention_of_a_saved_segmenter_can_be_chosen(folders, tmp_path):
+    small(folders / "vit").save_pretrained(tmp_path)
+    for given in ({"attention": "eager"}, {"attn_implementation": "eager"}):
+        model = load_segmenter(tmp_path, **given)
+        assert model.config.attention == "eager"
+        assert model.vision_encoder.model.config._attn_implementation == "eager"
 
 
 def test_saved_and_loaded(folders, tmp_path):

@@ -1,5 +1,8 @@
 """SAM 2 as a segmenter: transformers' own mask without prompts, and everything SAM can do."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from transformers import AutoModelForSemanticSegmentation, Sam2Config, Sam2Model, Sam2VisionConfig
@@ -146,15 +149,47 @@ def test_saved_and_loaded(folder, tmp_path):
 
 def test_a_checkpoint_of_videos_is_read(folder, tmp_path):
     """As the published ones are."""
-    import json
-    import shutil
-
     shutil.copytree(folder, tmp_path / "video")
     file = tmp_path / "video" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "sam2_video"}))
     x = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         assert torch.equal(load_segmenter(tmp_path / "video")(x).logits, load_segmenter(folder)(x).logits)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"blocks_per_stage": [3000, 1, 2, 1]}, "which no model has"),
+        ({"blocks_per_stage": [600, 600, 2, 1]}, "which no model has"),
+        ({"model_type": "timm_wrapper"}, "a backbone that is none of SAM 2"),
+    ],
+)
+def test_a_backbone_that_is_none(folder, tmp_path, settings, words):
+    shutil.copytree(folder, tmp_path / "m")
+    file = tmp_path / "m" / "config.json"
+    config = json.loads(file.read_text())
+    config["vision_config"]["backbone_config"].update(settings)
+    file.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=words):
+        load_segmenter(tmp_path / "m")
+
+
+def test_checkpointing_changes_nothing(folder):
+    gradients = []
+    for checkpointed in (False, True):
+        adapted = adapt(load_segmenter(folder, image_size=64), "lora", {}).train()
+        if checkpointed:
+            adapted.activation_checkpointing_enable({"use_reentrant": False})
+        torch.manual_seed(1)
+        for name, parameter in adapted.named_parameters():
+            if name.endswith(("lora_A.default.weight", "lora_B.default.weight")):
+                torch.nn.init.normal_(parameter, std=0.1)
+        adapted(torch.ones(1, 3, 64, 64), labels=torch.ones(1, 64, 64, dtype=torch.long)).loss.backward()
+        gradients.append({n: p.grad for n, p in adapted.named_parameters() if "lora_A" in n})
+    plain, again = gradients
+    assert len(plain) == 5
+    assert all(torch.allclose(plain[n], again[n], rtol=1e-3, atol=1e-6) for n in plain)
 
 
 def test_sizes(folder):

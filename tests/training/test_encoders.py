@@ -87,10 +87,11 @@ def test_another_model_of_the_same_shape_is_refused(run, tmp_path):
         Segmenter.from_run(run, model=tmp_path)
 
 
-def test_compared_with_a_u_net_at_a_size_for_both(sources, blobs, tmp_path):
+@pytest.mark.parametrize("given", [None, 56])
+def test_compared_with_a_u_net_at_a_size_for_both(given, sources, blobs, tmp_path):
     """The model's own size, 56 pixels, is none of a U-Net, which takes the nearest."""
-    config = settings(sources / "dinov2", blobs, epochs=1)
-    config.model.image_size = None
+    config = settings(sources / "dinov2", blobs, max_steps=1, epochs=None)
+    config.model.image_size = given
     compare(blobs, tmp_path / "c", methods=["unet:width=8", "conv-lora"], seeds=1, config=config)
     used = [RunConfig.load(path).model.image_size for path in (tmp_path / "c").rglob("config.yaml")]
     assert sorted(max(size) if isinstance(size, list) else size for size in used) == [56, 64]

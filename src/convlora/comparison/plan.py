@@ -12,7 +12,7 @@ from pathlib import Path
 from convlora.errors import InputError
 from convlora.methods.registry import find_method
 from convlora.models.checkpoints import native_size
-from convlora.models.configuration import IMAGE_MULTIPLE
+from convlora.models.configuration import IMAGE_MULTIPLE, as_size
 from convlora.settings import MethodSettings
 from convlora.training.config import RunConfig
 from convlora.training.validation import check_settings, leave_out_sam
@@ -222,11 +222,15 @@ def _check_base(base: RunConfig, rates: Sequence[float]) -> None:
 
 
 def _with_sizes(variants: Sequence[Variant], base: RunConfig) -> tuple[Variant, ...]:
-    """The variants; networks see the images at the size of the SAM that they are compared with."""
+    """The variants; networks see the images at the size of the model that they are compared with, or near it."""
     is_network = [find_method(variant.method).network is not None for variant in variants]
-    if base.model.image_size is not None or not any(is_network) or all(is_network):
+    if not any(is_network) or all(is_network):
         return tuple(variants)
-    height, width = (max(1, round(side / IMAGE_MULTIPLE)) * IMAGE_MULTIPLE for side in native_size(base.model.source))
+    given = base.model.image_size
+    sides = native_size(base.model.source) if given is None else as_size(given)
+    height, width = (max(1, round(side / IMAGE_MULTIPLE)) * IMAGE_MULTIPLE for side in sides)
+    if given is not None and (height, width) == as_size(given):
+        return tuple(variants)
     return tuple(
         replace(variant, image_size=(height, width)) if alone else variant
         for variant, alone in zip(variants, is_network, strict=True)

@@ -55,6 +55,9 @@ CATALOGUE = (
 )
 
 
+_SERIES = {"DINOv3": "facebook/dinov3-"}  # beginnings of names of models under the same terms
+
+
 def find_known(source: str) -> KnownModel | None:
     """The entry of a model; None if it is not known by name."""
     return next((entry for entry in CATALOGUE if entry.source == source), None)
@@ -62,7 +65,8 @@ def find_known(source: str) -> KnownModel | None:
 
 def terms_of(source: str) -> str | None:
     """A sentence on the terms of a model whose licence is not a free one, or whose weights are gated; else None."""
-    entry = find_known(source)
+    relatives = (entry for entry in CATALOGUE if entry.kind in _SERIES and source.startswith(_SERIES[entry.kind]))
+    entry = find_known(source) or next(relatives, None)
     if entry is None or (entry.licence in FREE and not entry.gated):
         return None
     gate = " Accept its terms on its page on the Hub before you download it." if entry.gated else ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
     PreTrainedConfig,
@@ -35,7 +37,12 @@ SEGMENTERS = ("convlora_sam", "convlora_sam2", "convlora_encoder")
 _META_SUFFIXES = {".pth", ".pt"}
 
 _LARGEST_NUMBER = 1 << 16
-_LARGEST = {"num_hidden_layers": 1024, "num_point_embeddings": 1024, "num_multimask_outputs": 4096}
+_LARGEST = {
+    "blocks_per_stage": 1024,
+    "num_hidden_layers": 1024,
+    "num_point_embeddings": 1024,
+    "num_multimask_outputs": 4096,
+}
 _DEEPEST = 8  # levels of a configuration; a SAM's has two
 
 # Parts that no prompt ever reaches here; exports leave them out. The last is the same as shared_image_embedding.
@@ -113,6 +120,11 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
             f"'{source}' holds a model of type '{shown(str(kind))}', which is not known here. Give a SAM, such as "
             f"facebook/sam-vit-base, or one of these: SAM 2, {', '.join(family.name for family in FAMILIES)}."
         )
+    if kind in (*SAM2S, SEGMENTERS[1]):
+        _check_hiera(source, config)
+    for name in ("vision_config", "encoder_config"):
+        if not isinstance(config.get(name, {}), dict):
+            raise InputError(f"config.json of '{source}' is damaged: {name} is no table. Download it again.")
     towers = [family.tower_of for family in FAMILIES if family.tower_of is not None]
     _check_numbers(source, config.get("vision_config") or {} if kind in towers else config)
     if not path.exists():
@@ -134,15 +146,31 @@ def native_size(source: str | os.PathLike[str]) -> list[int]:
         return list(as_size(load_meta_checkpoint(source).config.vision_config.image_size))
     kind = read_model_type(source, {})
     config, _ = PreTrainedConfig.get_config_dict(source)
-    family = find_family(kind)
+    try:
+        with quietly(source):
+            return list(as_size(_size_in(source, kind, config)))
+    except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise InputError(f"config.json of '{source}' names no image size. Download it again.") from error
+
+
+def _size_in(source: str | os.PathLike[str], kind: str, config: dict[str, Any]) -> Any:
+    family, size = find_family(kind), config.get("image_size")
     if family is not None:
-        return list(as_size(family.config.from_pretrained(source).image_size))
-    size = config.get("image_size")
+        return family.config.from_pretrained(source).image_size
     if size is None and kind in SAM2S:
-        size = Sam2Config(vision_config=config.get("vision_config")).vision_config.backbone_config.image_size
-    elif size is None:
-        size = SamConfig.from_dict(config).vision_config.image_size
-    return list(as_size(size))
+        return Sam2Config(vision_config=config.get("vision_config")).vision_config.backbone_config.image_size
+    return SamConfig.from_dict(config).vision_config.image_size if size is None else size
+
+
+def _check_hiera(source: str | os.PathLike[str], config: dict[str, Any]) -> None:
+    """Refuses a SAM 2 with another backbone than its own, which transformers would look for anywhere."""
+    vision = config.get("vision_config") or {}
+    backbone = vision.get("backbone_config") or {} if isinstance(vision, dict) else None
+    if not isinstance(backbone, dict) or backbone.get("model_type", "sam2_hiera_det_model") != "sam2_hiera_det_model":
+        raise InputError(
+            f"config.json of '{source}' names a backbone that is none of SAM 2. Download it again, or give another "
+            "model."
+        )
 
 
 def _check_numbers(source: str | os.PathLike[str], settings: dict[str, Any], depth: int = 0) -> None:
@@ -150,8 +178,10 @@ def _check_numbers(source: str | os.PathLike[str], settings: dict[str, Any], dep
     for name, value in settings.items():
         if isinstance(value, dict) and depth < _DEEPEST:
             _check_numbers(source, value, depth + 1)
-        number = isinstance(value, int) and not isinstance(value, bool)
-        if number and value > _LARGEST.get(name, _LARGEST_NUMBER):
+        parts = value if isinstance(value, list) else [value]
+        numbers = [one for one in parts if isinstance(one, int) and not isinstance(one, bool)]
+        most = _LARGEST.get(name, _LARGEST_NUMBER)
+        if max(numbers, default=0) > most or (name == "blocks_per_stage" and sum(numbers) > most):
             raise InputError(
                 f"config.json of '{source}' says {name}={quoted(value)}, which no model has. Restore the file, or give "
                 "another model."
@@ -194,7 +224,7 @@ def load_whole(
     """
     try:
         with quietly(source):
-            model, found = load(source, *args, output_loading_info=True, **kwargs)
+            model, found = load(source, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
     except InputError:
         raise
     except Exception as error:  # damaged files and made-up numbers make it raise nearly anything
@@ -207,6 +237,11 @@ def load_whole(
             f"The weights of '{source}' cannot be loaded ({reason}). Download them again, as safetensors, or give "
             "another model."
         ) from error
+    for name, there, wanted in sorted(found.get("mismatched_keys") or ()):
+        raise InputError(
+            f"The weights of '{source}' cannot be loaded ({shown(name)} is of the size {list(there)}, but config.json "
+            f"means {list(wanted)}). Download them again, or give another model."
+        )
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused))
     for name in [key for key in missing if key.endswith(CAME_LATER)]:
         nn.init.zeros_(model.get_parameter(name))
@@ -219,19 +254,43 @@ def load_whole(
     return model
 
 
+class _Verbosity:
+    """What transformers says, lowered as long as any thread wants it so."""
+
+    def __init__(self) -> None:
+        self._lock, self._wanted, self._before = threading.Lock(), 0, 0
+
+    def lower(self) -> None:
+        """Errors alone are told."""
+        with self._lock:
+            if self._wanted == 0:
+                self._before = logging.get_verbosity()
+                logging.set_verbosity_error()
+            self._wanted += 1
+
+    def restore(self) -> None:
+        """Undoes one call of `lower`."""
+        with self._lock:
+            self._wanted -= 1
+            if self._wanted == 0:
+                logging.set_verbosity(self._before)
+
+
+_VERBOSITY = _Verbosity()
+
+
 @contextmanager
 def quietly(source: str | os.PathLike[str]) -> Iterator[None]:
     """Hides the progress bar of loading a folder, which takes a moment; that of a download stays.
 
     The report on weights that are left out is hidden too: what is missing is refused, and what is too much has no use.
     """
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    _VERBOSITY.lower()
     try:
         with _no_bar(source):
             yield
     finally:
-        logging.set_verbosity(before)
+        _VERBOSITY.restore()
 
 
 @contextmanager

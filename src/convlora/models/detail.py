@@ -134,12 +134,13 @@ class DetailBranch(nn.Module):
             mask_features: `(B, C / 8, 4h, 4w)`.
 
         Returns:
-            `(B, widths[finest], H / 2^finest, W / 2^finest)`, to be multiplied by `kernel . W`, see [`kernels`].
+            `(B, widths[finest], H / 2^finest, W / 2^finest)`, H and W rounded up to whole cells, to be multiplied by
+            `kernel . W`, see [`kernels`].
         """
         height, width = pixel_values.shape[-2:]
-        # Where the encoder's patches are not 16 pixels wide: whole cells here, and the maps of others brought to them.
-        pixel_values = F.pad(pixel_values, (0, -width % CELL, 0, -height % CELL))
-        cells = pixel_values.shape[-2] // CELL, pixel_values.shape[-1] // CELL
+        # Where the encoder's patches are not 16 pixels wide, all maps are stretched to whole cells of the same image.
+        cells = math.ceil(height / CELL), math.ceil(width / CELL)
+        pixel_values = _at(pixel_values, (CELL * cells[0], CELL * cells[1]))
         embeddings = _at(embeddings, cells)
         mask_features = _at(mask_features, (4 * cells[0], 4 * cells[1]))
         x = F.pixel_unshuffle(pixel_values, 2**self.finest)
@@ -152,7 +153,7 @@ class DetailBranch(nn.Module):
             if skip.shape[-2:] == mask_features.shape[-2:]:
                 skip = skip + self.mask_features(mask_features)
             x = block(F.interpolate(lateral(x), scale_factor=2.0, mode="nearest") + skip)
-        return x[..., : math.ceil(height / 2**self.finest), : math.ceil(width / 2**self.finest)]
+        return x
 
     def kernels(self, kernels: torch.Tensor) -> torch.Tensor:
         """What the features are multiplied by for a token's kernel, `(B, N, C / 8)` to `(B, N, widths[finest])`.

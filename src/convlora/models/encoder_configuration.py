@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
 
+from convlora.errors import InputError
 from convlora.models.configuration import as_size, checked_size, settle_names
 from convlora.models.encoders.family import FAMILIES, Family, find_family
 from convlora.models.task_settings import TaskSettings
@@ -67,6 +68,10 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
         if not isinstance(self.mask_decoder_config, PreTrainedConfig):
             self.mask_decoder_config = SamMaskDecoderConfig(**(self.mask_decoder_config or {}))
         super().__post_init__(**kwargs)
+        if not isinstance(given.patch_size, int) or given.patch_size < 1:
+            raise InputError(
+                f"The vision encoder's patch_size must be a whole number, got {given.patch_size!r}. Restore its config.json."
+            )
         self.image_size = checked_size(
             self.image_size if self.image_size is not None else given.image_size, given.patch_size
         )

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.sam.modeling_sam import SamLayerNorm
 
+from convlora.errors import InputError
 from convlora.models.checkpoints import load_whole, quietly, read_model_type
 from convlora.models.configuration import as_size
 from convlora.models.encoder_configuration import EncoderSegmentationConfig
@@ -45,13 +46,17 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
     def __init__(self, config: EncoderSegmentationConfig) -> None:
         super().__init__(config)
         encoder: Any = config.encoder_config
-        encoder._attn_implementation = "sdpa" if config.attention == "auto" else config.attention
+        encoder._attn_implementation = self._attention()
         self._use_encoder(config.family.model(encoder, **config.family.build))
         self.num_prefix_tokens = config.family.prefix_tokens(encoder)
         config.mask_decoder_config._attn_implementation = config._attn_implementation  # type: ignore[union-attr]
         self._use_fresh_decoder()
         self.use_training_defaults()
         self.post_init()
+
+    def _attention(self) -> str:
+        """Transformers' name of how the encoder computes its attention."""
+        return "sdpa" if self.config.attention == "auto" else self.config.attention
 
     def _use_encoder(self, encoder: PreTrainedModel) -> None:
         config = self.config
@@ -97,24 +102,31 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
         task: dict[str, Any] = {key: kwargs.pop(key) for key in _TASK if key in kwargs}
         if num_classes is not None:
             task["num_classes"] = num_classes
+        if kwargs.get("attn_implementation") in ("sdpa", "eager"):
+            task.setdefault("attention", kwargs.pop("attn_implementation"))
         kind = read_model_type(source, kwargs)
         if kind == EncoderSegmentationConfig.model_type:
             check_claims(cls, source, (), place)
             new_head = kwargs.pop("ignore_mismatched_sizes", False)
             model: EncoderForSemanticSegmentation = load_whole(super().from_pretrained, source, *model_args, **kwargs)
             model._change_head(task, new_head)
+            model.vision_encoder.model.set_attn_implementation(model._attention())  # type: ignore[operator, union-attr]
             if image_size is not None:
                 model.resize(image_size)
         else:
             family = find_family(kind)
             if family is None:
-                raise ValueError(f"'{source}' holds a model of type '{kind}', which is no plain vision encoder")
+                raise InputError(
+                    f"'{source}' holds a model of type '{kind}', which is no plain vision encoder. Load it with "
+                    "convlora.models.loading.load_segmenter."
+                )
             with quietly(source):  # that the type is another one
                 check_claims(family.model, source, (), place)
             encoder = load_whole(
                 family.model.from_pretrained, source, *model_args, **family.build, **family.settings, **kwargs
             )
-            normalisation = read_normalisation(source, kwargs)
+            mean, std = family.normalisation_of(kind)
+            normalisation = {"image_mean": list(mean), "image_std": list(std)} | read_normalisation(source, kwargs)
             model = cls.from_encoder(encoder, image_size=image_size, **normalisation, **task)
         model.config._name_or_path = str(source)
         return model.eval()
@@ -139,7 +151,8 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
             model = cls(config)
         model._use_encoder(encoder)
         model._use_fresh_decoder()
-        encoder.set_attn_implementation(config.encoder_config._attn_implementation)  # type: ignore[union-attr]
+        encoder.set_attn_implementation(model._attention())
+        model.mask_decoder.to(encoder.dtype)
         return model
 
     def resize(self, image_size: int | tuple[int, int]) -> None:

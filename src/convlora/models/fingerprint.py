@@ -14,7 +14,7 @@ _POSITIONS = ("pos_embed", "rel_pos")  # which are interpolated to the size of t
 
 
 def sample_weights(encoder: nn.Module | None) -> dict[str, float]:
-    """One weight of each of some matrices of a vision encoder, by the matrix's name.
+    """One weight of each of some matrices of a vision encoder, by the matrix's name, and what it does to pixels.
 
     Args:
         encoder: As it was loaded: before adapters are put in, and before it is rounded. None: a model without.
@@ -27,7 +27,8 @@ def sample_weights(encoder: nn.Module | None) -> dict[str, float]:
         if weight.ndim > 1 and not name.rpartition(".")[2].startswith(_POSITIONS)
     ]
     chosen = torch.linspace(0, len(matrices) - 1, min(_SAMPLES, len(matrices))).round().int().tolist()
-    return {matrices[k][0]: matrices[k][1].detach().flatten()[matrices[k][1].numel() // 2].item() for k in chosen}
+    found = {matrices[k][0]: matrices[k][1].detach().flatten()[matrices[k][1].numel() // 2].item() for k in chosen}
+    return found | getattr(encoder, "pixel_facts", {})  # equal weights on other pixels are another model
 
 
 def same_weights(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import Sam2Model, Sam2VisionModel
 from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding, Sam2PromptEncoder
 
-from convlora.models.checkpoints import load_whole, quietly, read_model_type
+from convlora.errors import InputError
+from convlora.models.checkpoints import SAM2S, load_whole, quietly, read_model_type
 from convlora.models.configuration import as_size
 from convlora.models.labels import KEYS
 from convlora.models.layer_names import hiera_layers
@@ -51,8 +52,7 @@ class Sam2ForSemanticSegmentation(SemanticSegmenter):
 
     def __init__(self, config: Sam2SegmentationConfig) -> None:
         super().__init__(config)
-        chosen = "sdpa" if config.attention == "auto" else config.attention
-        config.vision_config._attn_implementation = chosen
+        config.vision_config._attn_implementation = self._attention()
         config.mask_decoder_config._attn_implementation = config._attn_implementation
         self.shared_image_embedding = Sam2PositionalEmbedding(config.prompt_encoder_config)
         self.vision_encoder = Sam2VisionModel(config.vision_config)
@@ -63,6 +63,10 @@ class Sam2ForSemanticSegmentation(SemanticSegmenter):
         self.use_training_defaults()
         self.post_init()
         self.freeze_prompt_encoder()
+
+    def _attention(self) -> str:
+        """Transformers' name of how the encoder computes its attention."""
+        return "sdpa" if self.config.attention == "auto" else self.config.attention
 
     @classmethod
     def from_pretrained(
@@ -93,11 +97,20 @@ class Sam2ForSemanticSegmentation(SemanticSegmenter):
         task: dict[str, Any] = {key: kwargs.pop(key) for key in _TASK if key in kwargs}
         if num_classes is not None:
             task["num_classes"] = num_classes
-        if read_model_type(source, kwargs) == Sam2SegmentationConfig.model_type:
+        if kwargs.get("attn_implementation") in ("sdpa", "eager"):
+            task.setdefault("attention", kwargs.pop("attn_implementation"))
+        kind = read_model_type(source, kwargs)
+        if kind not in (*SAM2S, Sam2SegmentationConfig.model_type):
+            raise InputError(
+                f"'{source}' holds a model of type '{kind}', not a SAM 2. Load it with "
+                "convlora.models.loading.load_segmenter."
+            )
+        if kind == Sam2SegmentationConfig.model_type:
             check_claims(cls, source, _UNUSED, place)
             new_head = kwargs.pop("ignore_mismatched_sizes", False)
             model: Sam2ForSemanticSegmentation = load_whole(super().from_pretrained, source, *model_args, **kwargs)
             model._change_head(task, new_head)
+            model.vision_encoder.set_attn_implementation(model._attention())
             if image_size is not None:
                 model.resize(image_size)
         else:
@@ -137,8 +150,7 @@ class Sam2ForSemanticSegmentation(SemanticSegmenter):
         model.mask_decoder = SemanticMaskDecoder.from_sam(sam.mask_decoder)
         model._settle_task(task)
         model._use_head()
-        attention = model.config.attention
-        model.vision_encoder.set_attn_implementation("sdpa" if attention == "auto" else attention)
+        model.vision_encoder.set_attn_implementation(model._attention())
         model.freeze_prompt_encoder()
         return model
 

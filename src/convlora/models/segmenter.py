@@ -11,9 +11,11 @@ from torch import nn
 from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
 
+from convlora.errors import InputError
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import (
+    SAMS,
     UNUSED,
     is_meta_checkpoint,
     load_meta_checkpoint,
@@ -127,7 +129,12 @@ class SamForSemanticSegmentation(SemanticSegmenter):
             model = cls.from_sam(load_meta_checkpoint(source, stock), image_size=image_size, **task)
             if isinstance(dtype, torch.dtype):
                 model = model.to(dtype)
-        elif read_model_type(source, kwargs) == SamSegmentationConfig.model_type:
+        elif (kind := read_model_type(source, kwargs)) not in (*SAMS, SamSegmentationConfig.model_type):
+            raise InputError(
+                f"'{source}' holds a model of type '{kind}', not a SAM. Load it with "
+                "convlora.models.loading.load_segmenter."
+            )
+        elif kind == SamSegmentationConfig.model_type:
             check_claims(cls, source, UNUSED, kwargs.get("subfolder", ""))
             new_head = kwargs.pop("ignore_mismatched_sizes", False)
             model = load_whole(super().from_pretrained, source, *model_args, **kwargs)

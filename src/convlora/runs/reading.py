@@ -149,7 +149,8 @@ def check_sam(run: Path, weights: dict[str, float], source: str) -> None:
         )
     if not same:
         raise InputError(
-            f"'{source}' is not the model that the run {run} was trained from: its weights are others. Give that one "
+            f"'{source}' is not the model that the run {run} was trained from: its weights are others, or what "
+            "preprocessor_config.json beside them says. Give that one "
             "with --model."
         )
 

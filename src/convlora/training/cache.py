@@ -48,8 +48,8 @@ def start_cache(
     """
     if not isinstance(model.vision_encoder, SamVisionEncoder):
         raise InputError(
-            "--cache is for the vision encoder of the first SAM, and for methods that do not change it as a whole. Leave "
-            "it out."
+            "--cache is for the vision encoder of the first SAM, and for methods that do not change it as a whole. "
+            "Leave it out."
         )
     versions = VERSIONS[augmentation]
     root = output / FOLDER

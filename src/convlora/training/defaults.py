@@ -43,8 +43,7 @@ def default_rates(method: str, model: Any) -> tuple[float, float | None]:
     encoder: nn.Module | None = model.vision_encoder
     rate = find_method(method).lr
     decoder = getattr(model, "mask_decoder", None)
-    is_fresh = getattr(decoder, "neck", None) is not None  # the whole decoder begins at random, not the branch alone
-    if encoder is not None and (is_fresh or model.config.encoder_width < NARROW):
+    if encoder is not None and model.config.encoder_width < NARROW:
         rate = max(rate, NARROW_LR)
     has_detail = getattr(decoder, "detail", None) is not None
     return rate, FRESH_LR if has_detail else None
@@ -76,6 +75,9 @@ def settle_rates(config: RunConfig, model: Any) -> None:
     rate, detail = default_rates(config.method.name, model)
     if t.lr is None:
         t.lr = rate
+    is_fresh = getattr(getattr(model, "mask_decoder", None), "neck", None) is not None  # not the branch alone
+    if t.lr_decoder is None and is_fresh and t.lr < FRESH_LR:
+        t.lr_decoder = FRESH_LR
     if t.lr_detail is None and detail is not None and detail > t.lr:
         t.lr_detail = detail
 

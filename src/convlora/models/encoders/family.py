@@ -40,7 +40,8 @@ class Family:
         normalisation: Mean and standard deviation of the pixels it was pretrained with, unless its folder says
             otherwise.
         tower_of: The `model_type` of models of images and text whose vision tower it is.
-        also: Other `model_type`s whose weights fit.
+        also: Other `model_type`s whose weights fit, each with its normalisation.
+        unused: Weights that no answer depends on; they are never trained.
         build: Arguments of the class, for what is not needed to be left out.
         settings: Settings of the configuration, likewise.
         call: Arguments of the forward pass, for sizes other than the one of the pretraining.
@@ -52,7 +53,8 @@ class Family:
     prefix_tokens: Callable[[Any], int]
     normalisation: tuple[tuple[float, ...], tuple[float, ...]]
     tower_of: str | None = None
-    also: tuple[str, ...] = ()
+    also: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
     build: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
@@ -62,34 +64,55 @@ class Family:
         """As transformers calls it."""
         return self.config.model_type
 
+    def normalisation_of(self, model_type: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the pixels that weights of this type were pretrained with."""
+        return self.also.get(str(model_type), self.normalisation)
+
     def takes(self, model_type: str | None) -> bool:
         """Whether weights of this type fit."""
         return model_type in (self.model_type, self.tower_of, *self.also) and model_type is not None
 
 
 _ANY_SIZE = {"interpolate_pos_encoding": True}
+_MASK_TOKEN = ("embeddings.mask_token",)
 FAMILIES = (
-    Family("DINOv2", transformers.Dinov2Config, transformers.Dinov2Model, class_token, IMAGENET),
+    Family("DINOv2", transformers.Dinov2Config, transformers.Dinov2Model, class_token, IMAGENET, unused=_MASK_TOKEN),
     Family(
         "DINOv2 with registers",
         transformers.Dinov2WithRegistersConfig,
         transformers.Dinov2WithRegistersModel,
         class_and_register_tokens,
         IMAGENET,
+        unused=_MASK_TOKEN,
     ),
-    Family("DINOv3", transformers.DINOv3ViTConfig, transformers.DINOv3ViTModel, class_and_register_tokens, IMAGENET),
+    Family(
+        "DINOv3",
+        transformers.DINOv3ViTConfig,
+        transformers.DINOv3ViTModel,
+        class_and_register_tokens,
+        IMAGENET,
+        unused=_MASK_TOKEN,
+        settings={"pos_embed_rescale": None},  # in training it would scale the positions at random
+    ),
     Family(
         "ViT",
         transformers.ViTConfig,
         transformers.ViTModel,
         class_token,
         HALF,
-        also=("vit_mae",),
+        also={"vit_mae": IMAGENET},
         build={"add_pooling_layer": False},
         call=_ANY_SIZE,
     ),
     Family(
-        "CLIP", transformers.CLIPVisionConfig, transformers.CLIPVisionModel, class_token, CLIP, "clip", call=_ANY_SIZE
+        "CLIP",
+        transformers.CLIPVisionConfig,
+        transformers.CLIPVisionModel,
+        class_token,
+        CLIP,
+        "clip",
+        unused=("post_layernorm.weight", "post_layernorm.bias"),
+        call=_ANY_SIZE,
     ),
     Family(
         "SigLIP",

@@ -24,6 +24,8 @@ class TokenEncoder(nn.Module):
     def __init__(self, model: PreTrainedModel, family: Family, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.model = model
+        for name in family.unused:
+            _make_a_buffer(model, name)
         self._family = family
         self._prefix = family.prefix_tokens(model.config)
         self._patch = int(model.config.patch_size)
@@ -45,8 +47,24 @@ class TokenEncoder(nn.Module):
         hidden = self.model(self._normalised(pixel_values), **self._family.call).last_hidden_state
         return hidden[:, self._prefix :].transpose(1, 2).unflatten(2, (height, width))
 
+    @property
+    def pixel_facts(self) -> dict[str, float]:
+        """What is done to pixels, by name: part of what tells an encoder from another one."""
+        numbers = {"scale": self._scale, "shift": self._shift}
+        return {f"pixels.{name}.{k}": value for name, values in numbers.items() for k, value in enumerate(values)}
+
     def _normalised(self, pixel_values: torch.Tensor) -> torch.Tensor:
         if self._scale == [1.0] * 3 and self._shift == [0.0] * 3:
             return pixel_values
         scale, shift = (pixel_values.new_tensor(numbers).view(-1, 1, 1) for numbers in (self._scale, self._shift))
         return pixel_values * scale + shift
+
+
+def _make_a_buffer(model: nn.Module, name: str) -> None:
+    """Makes a parameter a buffer of the same name, so that no method trains what would never get a gradient."""
+    place, _, last = name.rpartition(".")
+    module = model.get_submodule(place)
+    value = getattr(module, last)
+    if isinstance(value, nn.Parameter):
+        delattr(module, last)
+        module.register_buffer(last, value.detach())
