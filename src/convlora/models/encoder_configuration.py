@@ -70,7 +70,8 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
         super().__post_init__(**kwargs)
         if not isinstance(given.patch_size, int) or given.patch_size < 1:
             raise InputError(
-                f"The vision encoder's patch_size must be a whole number, got {given.patch_size!r}. Restore its config.json."
+                f"The vision encoder's patch_size must be a whole number, got {given.patch_size!r}. Restore its "
+                "config.json."
             )
         self.image_size = checked_size(
             self.image_size if self.image_size is not None else given.image_size, given.patch_size
