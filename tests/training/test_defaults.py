@@ -20,7 +20,7 @@ def settled_rates(model, method="conv-lora", **training):
 
 def wide_sam(detail):
     """As wide as ViT-B, as far as is asked."""
-    config = SimpleNamespace(vision_config=SimpleNamespace(hidden_size=768))
+    config = SimpleNamespace(encoder_width=768)
     branch = torch.nn.Identity() if detail else None
     return SimpleNamespace(
         vision_encoder=torch.nn.Identity(), config=config, mask_decoder=SimpleNamespace(detail=branch)

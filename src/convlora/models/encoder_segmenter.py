@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.models.sam.modeling_sam import SamLayerNorm
 
 from convlora.errors import InputError
-from convlora.models.checkpoints import load_whole, quietly, read_model_type
+from convlora.models.checkpoints import load_whole, read_model_type
 from convlora.models.configuration import as_size
 from convlora.models.encoder_configuration import EncoderSegmentationConfig
 from convlora.models.encoders.family import find_family
@@ -21,6 +21,7 @@ from convlora.models.encoders.token_encoder import TokenEncoder
 from convlora.models.labels import KEYS
 from convlora.models.layer_names import vit_layers
 from convlora.models.mask_decoder import SemanticMaskDecoder
+from convlora.models.quiet import quietly
 from convlora.models.random_sam import randomize
 from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.models.weight_files import check_claims

@@ -11,12 +11,13 @@ from transformers import Sam2Model, Sam2VisionModel
 from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding, Sam2PromptEncoder
 
 from convlora.errors import InputError
-from convlora.models.checkpoints import SAM2S, load_whole, quietly, read_model_type
+from convlora.models.checkpoints import SAM2S, load_whole, read_model_type
 from convlora.models.configuration import as_size
 from convlora.models.labels import KEYS
 from convlora.models.layer_names import hiera_layers
 from convlora.models.mask_decoder import SemanticMaskDecoder
 from convlora.models.positions import positions_of_cells
+from convlora.models.quiet import quietly
 from convlora.models.sam2_configuration import Sam2SegmentationConfig
 from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.models.weight_files import check_claims
