@@ -7,8 +7,6 @@ from rich.table import Table
 from convlora.cli.console import out, print_json
 from convlora.cli.options import Json
 
-_STATES = {"trained": "trained and scored", "shape": "run with random weights of its shape"}
-
 
 def models(json: Json = False) -> None:
     """List the models that --model takes by name.
@@ -18,7 +16,7 @@ def models(json: Json = False) -> None:
     from convlora.models.catalogue import CATALOGUE
 
     if json:
-        print_json({"models": [{**entry._asdict(), "state": _STATES[entry.state]} for entry in CATALOGUE]})
+        print_json({"models": [entry._asdict() for entry in CATALOGUE]})
         return
     table = Table()
     table.add_column("model", no_wrap=True)
@@ -36,8 +34,8 @@ def models(json: Json = False) -> None:
     out.print(table)
     out.print(
         "Pixels: the image size a model was made for; others work too. Memory: a training step on one image of about "
-        "1024 pixels in single precision. Only tiny was trained and scored here; the others were run with random "
-        "weights of their shape.",
+        "1024 pixels in single precision, with random weights of its shape; the models without a figure were only built. "
+        "Only tiny was trained and scored here.",
         soft_wrap=True,
     )
     out.print("Train one with: convlora train DATA --model MODEL --output RUN", soft_wrap=True)

@@ -18,7 +18,6 @@ class KnownModel(NamedTuple):
         image_size: Side of the images it was made for, in pixels.
         million: Weights of its vision encoder, in millions.
         step_gb: Memory of a fine-tuning step with one image of about 1024 pixels, in GB; None: not measured.
-        state: What was tried here.
     """
 
     source: str
@@ -28,11 +27,10 @@ class KnownModel(NamedTuple):
     image_size: int
     million: float
     step_gb: float | None
-    state: str = "shape"
 
 
 CATALOGUE = (
-    KnownModel("tiny", "SAM", "Apache-2.0", False, 256, 3.1, None, "trained"),
+    KnownModel("tiny", "SAM", "Apache-2.0", False, 256, 3.1, None),
     KnownModel("facebook/sam-vit-base", "SAM", "Apache-2.0", False, 1024, 89.7, 3.7),
     KnownModel("facebook/sam-vit-large", "SAM", "Apache-2.0", False, 1024, 308.3, None),
     KnownModel("facebook/sam-vit-huge", "SAM", "Apache-2.0", False, 1024, 637.0, None),
