@@ -34,8 +34,8 @@ def models(json: Json = False) -> None:
     out.print(table)
     out.print(
         "Pixels: the image size a model was made for; others work too. Memory: a training step on one image of about "
-        "1024 pixels in single precision, with random weights of its shape; the models without a figure were only built. "
-        "Only tiny was trained and scored here.",
+        "1024 pixels in single precision, with random weights of its shape; the models without a figure were only "
+        "built. Only tiny was trained and scored here.",
         soft_wrap=True,
     )
     out.print("Train one with: convlora train DATA --model MODEL --output RUN", soft_wrap=True)

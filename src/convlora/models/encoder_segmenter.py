@@ -18,15 +18,12 @@ from convlora.models.encoder_configuration import EncoderSegmentationConfig
 from convlora.models.encoders.family import find_family
 from convlora.models.encoders.source import read_normalisation
 from convlora.models.encoders.token_encoder import TokenEncoder
-from convlora.models.labels import KEYS
 from convlora.models.layer_names import vit_layers
 from convlora.models.mask_decoder import SemanticMaskDecoder
 from convlora.models.quiet import quietly
 from convlora.models.random_sam import randomize
-from convlora.models.semantic_segmenter import SemanticSegmenter
+from convlora.models.semantic_segmenter import SemanticSegmenter, take_task
 from convlora.models.weight_files import check_claims
-
-_TASK = ("loss", "ignore_index", "head", "num_mask_tokens", "detail", "attention", *KEYS)
 
 
 class EncoderForSemanticSegmentation(SemanticSegmenter):
@@ -54,10 +51,6 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
         self._use_fresh_decoder()
         self.use_training_defaults()
         self.post_init()
-
-    def _attention(self) -> str:
-        """Transformers' name of how the encoder computes its attention."""
-        return "sdpa" if self.config.attention == "auto" else self.config.attention
 
     def _use_encoder(self, encoder: PreTrainedModel) -> None:
         config = self.config
@@ -100,11 +93,7 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
             ValueError: If the settings do not fit each other.
         """
         source, place = pretrained_model_name_or_path, kwargs.get("subfolder", "")
-        task: dict[str, Any] = {key: kwargs.pop(key) for key in _TASK if key in kwargs}
-        if num_classes is not None:
-            task["num_classes"] = num_classes
-        if kwargs.get("attn_implementation") in ("sdpa", "eager"):
-            task.setdefault("attention", kwargs.pop("attn_implementation"))
+        task = take_task(kwargs, num_classes)
         kind = read_model_type(source, kwargs)
         if kind == EncoderSegmentationConfig.model_type:
             check_claims(cls, source, (), place)
@@ -155,15 +144,6 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
         encoder.set_attn_implementation(model._attention())
         model.mask_decoder.to(encoder.dtype)
         return model
-
-    def resize(self, image_size: int | tuple[int, int]) -> None:
-        """Makes the model take images of another size; the encoder interpolates its positions at every call.
-
-        Args:
-            image_size: (height, width) or one side of a square in pixels, divisible by the patch size.
-        """
-        resized = EncoderSegmentationConfig(**{**self.config.to_dict(), "image_size": list(as_size(image_size))})
-        self.config.image_size = resized.image_size
 
     def encoder_facts(self) -> dict[str, Any]:
         """See [`SemanticSegmenter`]."""

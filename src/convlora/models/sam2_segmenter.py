@@ -13,16 +13,14 @@ from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding, Sam2
 from convlora.errors import InputError
 from convlora.models.checkpoints import SAM2S, load_whole, read_model_type
 from convlora.models.configuration import as_size
-from convlora.models.labels import KEYS
 from convlora.models.layer_names import hiera_layers
 from convlora.models.mask_decoder import SemanticMaskDecoder
 from convlora.models.positions import positions_of_cells
 from convlora.models.quiet import quietly
 from convlora.models.sam2_configuration import Sam2SegmentationConfig
-from convlora.models.semantic_segmenter import SemanticSegmenter
+from convlora.models.semantic_segmenter import SemanticSegmenter, take_task
 from convlora.models.weight_files import check_claims
 
-_TASK = ("loss", "ignore_index", "head", "num_mask_tokens", "detail", "attention", *KEYS)
 _UNUSED = (
     "prompt_encoder.point_embed.",
     "prompt_encoder.mask_embed.",
@@ -65,10 +63,6 @@ class Sam2ForSemanticSegmentation(SemanticSegmenter):
         self.post_init()
         self.freeze_prompt_encoder()
 
-    def _attention(self) -> str:
-        """Transformers' name of how the encoder computes its attention."""
-        return "sdpa" if self.config.attention == "auto" else self.config.attention
-
     @classmethod
     def from_pretrained(
         cls,
@@ -95,11 +89,7 @@ class Sam2ForSemanticSegmentation(SemanticSegmenter):
             ValueError: If the settings do not fit each other.
         """
         source, place = pretrained_model_name_or_path, kwargs.get("subfolder", "")
-        task: dict[str, Any] = {key: kwargs.pop(key) for key in _TASK if key in kwargs}
-        if num_classes is not None:
-            task["num_classes"] = num_classes
-        if kwargs.get("attn_implementation") in ("sdpa", "eager"):
-            task.setdefault("attention", kwargs.pop("attn_implementation"))
+        task = take_task(kwargs, num_classes)
         kind = read_model_type(source, kwargs)
         if kind not in (*SAM2S, Sam2SegmentationConfig.model_type):
             raise InputError(
@@ -154,15 +144,6 @@ class Sam2ForSemanticSegmentation(SemanticSegmenter):
         model.vision_encoder.set_attn_implementation(model._attention())
         model.freeze_prompt_encoder()
         return model
-
-    def resize(self, image_size: int | tuple[int, int]) -> None:
-        """Makes the model take images of another size; the encoder interpolates its positions at every call.
-
-        Args:
-            image_size: (height, width) or one side of a square in pixels, divisible by 32.
-        """
-        resized = Sam2SegmentationConfig(**{**self.config.to_dict(), "image_size": list(as_size(image_size))})
-        self.config.image_size = resized.image_size
 
     def freeze_prompt_encoder(self) -> None:
         """Freezes what is never trained."""

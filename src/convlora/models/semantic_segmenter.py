@@ -10,12 +10,30 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from convlora.losses import SetLossSettings, check_labels, per_pixel_loss, segmentation_loss, set_loss
+from convlora.models.configuration import as_size
 from convlora.models.detail import FINEST
-from convlora.models.labels import take_names
+from convlora.models.labels import KEYS, take_names
 from convlora.models.layer_names import LayerNames
 from convlora.models.mask_decoder import Masks, MultiClassMaskDecoder, SemanticMaskDecoder
 from convlora.models.outputs import BinaryOutput, MultiClassOutput
 from convlora.models.semantic_maps import class_scores
+
+_TASK = ("loss", "ignore_index", "head", "num_mask_tokens", "detail", "attention", *KEYS)
+
+
+def take_task(settings: dict[str, Any], num_classes: int | None) -> dict[str, Any]:
+    """Takes the settings of the task out of the arguments of `from_pretrained`.
+
+    Args:
+        settings: The arguments by name. What is left is for transformers.
+        num_classes: Number of classes, if it was given.
+    """
+    task = {key: settings.pop(key) for key in _TASK if key in settings}
+    if num_classes is not None:
+        task["num_classes"] = num_classes
+    if settings.get("attn_implementation") in ("sdpa", "eager"):
+        task.setdefault("attention", settings.pop("attn_implementation"))
+    return task
 
 
 class SemanticSegmenter(PreTrainedModel):
@@ -41,6 +59,19 @@ class SemanticSegmenter(PreTrainedModel):
     mask_decoder: SemanticMaskDecoder
     layer_names: LayerNames
     num_prefix_tokens = 0
+
+    def _attention(self) -> str:
+        """Transformers' name of how the encoder computes its attention."""
+        return "sdpa" if self.config.attention == "auto" else self.config.attention
+
+    def resize(self, image_size: int | tuple[int, int]) -> None:
+        """Makes the model take images of another size.
+
+        Args:
+            image_size: (height, width) or one side of a square in pixels, divisible by the patch size.
+        """
+        resized = type(self.config)(**{**self.config.to_dict(), "image_size": list(as_size(image_size))})
+        self.config.image_size = resized.image_size
 
     def use_training_defaults(self) -> None:
         """Sets what a training run may change later."""
