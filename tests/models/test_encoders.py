@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 import transformers as hf
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from convlora.errors import InputError
 from convlora.methods.conv_lora import check_grid
@@ -216,6 +217,27 @@ def test_damaged_configurations(folders, tmp_path, name, settings, words):
     file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
     with pytest.raises(InputError, match=words):
         load_segmenter(tmp_path / "m")
+
+
+def test_a_new_head_may_be_asked_for_where_there_is_none_yet(folders, tmp_path):
+    """As scripts do that take any folder."""
+    tiny_sam().save_pretrained(tmp_path)
+    for source in (tmp_path, folders / "dinov2"):
+        assert load_segmenter(source, num_classes=3, ignore_mismatched_sizes=True).config.num_classes == 3
+
+
+def test_no_tensor_is_made_of_numbers_at_every_call(folders):
+    """It would be copied to a GPU each time, and a recording of the pass would fail."""
+    model, made = load_segmenter(folders / "clip"), []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made.extend([function] if "lift_fresh" in str(function) else [])
+            return function(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Watch():
+        model(torch.randn(1, 3, 64, 64))
+    assert made == []
 
 
 def test_attention_of_a_saved_segmenter_can_be_chosen(folders, tmp_path):

@@ -223,7 +223,9 @@ def load_whole(
     """
     try:
         with quietly(source):
-            model, found = load(source, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
+            model, found = load(
+                source, *args, **{**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            )
     except InputError:
         raise
     except Exception as error:  # damaged files and made-up numbers make it raise nearly anything

@@ -56,8 +56,10 @@ class TokenEncoder(nn.Module):
     def _normalised(self, pixel_values: torch.Tensor) -> torch.Tensor:
         if self._scale == [1.0] * 3 and self._shift == [0.0] * 3:
             return pixel_values
-        scale, shift = (pixel_values.new_tensor(numbers).view(-1, 1, 1) for numbers in (self._scale, self._shift))
-        return pixel_values * scale + shift
+        # With numbers, channel by channel: a tensor made of them would be copied to a GPU at every call. That waits for
+        # the GPU, and no recording of a pass may hold it.
+        channels = zip(pixel_values.unbind(1), self._scale, self._shift, strict=True)
+        return torch.stack([channel * scale + shift for channel, scale, shift in channels], dim=1)
 
 
 def _make_a_buffer(model: nn.Module, name: str) -> None:
