@@ -1,6 +1,7 @@
 """Runs on models other than SAM: trained, resumed, scored, tiled and compared by the same commands."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from convlora.api.evaluate import evaluate
 from convlora.api.predict import predict
 from convlora.errors import InputError
 from convlora.inference.segmenter import Segmenter
+from convlora.training import model as training_model
 from convlora.training.config import RunConfig
 from convlora.training.run import Interrupted, train
 from tests.helpers.interrupt_at import InterruptAt
@@ -95,3 +97,18 @@ def test_compared_with_a_u_net_at_a_size_for_both(given, sources, blobs, tmp_pat
     compare(blobs, tmp_path / "c", methods=["unet:width=8", "conv-lora"], seeds=1, config=config)
     used = [RunConfig.load(path).model.image_size for path in (tmp_path / "c").rglob("config.yaml")]
     assert sorted(max(size) if isinstance(size, list) else size for size in used) == [56, 64]
+
+
+@pytest.mark.parametrize(
+    ("detail", "patch", "grid", "expected"),
+    [("none", 16, 16, (4, 16)), ("none", 32, 8, (8, 32)), ("none", 14, 18, (4, 14)), ("half", 32, 8, (2, 32))],
+)
+def test_what_a_size_can_reach_is_told_by_the_cells_of_the_model(detail, patch, grid, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training_model, "describe_size", lambda *args: asked.append(args[3:]) or (None, []))
+    config = RunConfig()
+    config.model.detail = detail
+    run = SimpleNamespace(checkpoint=None, is_main=True, config=config)
+    model = SimpleNamespace(image_size=[patch * grid] * 2, grid_size=(grid, grid), patch_size=patch)
+    training_model._tell_reach(run, SimpleNamespace(train=[], classes=None), model)
+    assert asked == [expected]

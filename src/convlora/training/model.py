@@ -67,7 +67,7 @@ def make_model(run: Context, images: Images) -> tuple[PeftModel, dict[str, Any]]
     height, width = as_size(segmenter.config.image_size)
     config.model.image_size = height if height == width else [height, width]
     config.training.precision = cast("Precision", run.precision)
-    _tell_reach(run, images, (height, width), getattr(segmenter.config, "patch_size", IMAGE_MULTIPLE))
+    _tell_reach(run, images, segmenter.config)
     halve_frozen_weights(segmenter.vision_encoder, run.precision)
     settle_batches(config.training, model, (height, width), run.device, run.precision, run.reporter.message)
     if config.training.cache:
@@ -120,11 +120,25 @@ def adapt_base(base: SegmentationModel, config: RunConfig) -> PeftModel:
     return adapt(base, config.method.name, config.method.options, config.training.adapt_last)
 
 
-def _tell_reach(run: Context, images: Images, size: tuple[int, int], multiple: int) -> None:
-    """Says what an image size can reach at best, once for each run and once for all runs of a comparison."""
+def _tell_reach(run: Context, images: Images, model: Any) -> None:
+    """Says what an image size can reach at best, once for each run and once for all runs of a comparison.
+
+    Args:
+        run: The run.
+        images: Its images.
+        model: The configuration of its model.
+    """
     if run.checkpoint is not None or not run.is_main or SIZE_IS_TOLD in os.environ:
         return
-    cell = CELL[run.config.model.detail] if find_method(run.config.method.name).network is None else 1
+    size = as_size(model.image_size)
+    detail = run.config.model.detail
+    if find_method(run.config.method.name).network is not None:
+        cell = 1
+    elif detail == "none":  # four by four to a cell of the image embedding
+        cell = max(1, round(size[0] / model.grid_size[0] / 4))
+    else:
+        cell = CELL[detail]
+    multiple = getattr(model, "patch_size", IMAGE_MULTIPLE)
     sentence, _ = describe_size(images.train, images.classes, size, cell, multiple)
     if sentence is not None:
         run.reporter.message(sentence)

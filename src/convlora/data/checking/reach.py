@@ -193,7 +193,7 @@ def describe_size(
         return f"{sentence}.", [here]
     lost, total = lost_regions(labels, classes, here, cell)
     sentence += f": {lost:,} of {total:,} connected regions vanish." if lost else "."
-    if cell == CELL["none"]:
+    if cell >= CELL["none"]:
         finer = reach_of(labels, classes, size, CELL["half"])
         if finer.iou >= GOOD:
             return f"{sentence} With --detail half it is {finer.iou:.2f}.", [here]
