@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         EncoderForSemanticSegmentation,
         Sam2ForSemanticSegmentation,
         SamForSemanticSegmentation,
+        SamHQForSemanticSegmentation,
         SamSegmentationConfig,
     )
     from .training.config import RunConfig
@@ -36,6 +37,7 @@ _PUBLIC = {
     "RunConfig": "training.config",
     "Sam2ForSemanticSegmentation": "models",
     "SamForSemanticSegmentation": "models",
+    "SamHQForSemanticSegmentation": "models",
     "SamSegmentationConfig": "models",
     "Segmenter": "inference.segmenter",
     "check_data": "api.check_data",
@@ -55,6 +57,7 @@ __all__ = [
     "RunConfig",
     "Sam2ForSemanticSegmentation",
     "SamForSemanticSegmentation",
+    "SamHQForSemanticSegmentation",
     "SamSegmentationConfig",
     "Segmenter",
     "check_data",

@@ -22,6 +22,11 @@ SAMS = {
     "facebook/sam-vit-huge": (1280, 32, [7, 15, 23, 31]),
     "wanglab/medsam-vit-base": (768, 12, [2, 5, 8, 11]),
 }
+SAM_HQS = {
+    "syscv-community/sam-hq-vit-base": SAMS["facebook/sam-vit-base"],
+    "syscv-community/sam-hq-vit-large": SAMS["facebook/sam-vit-large"],
+    "syscv-community/sam-hq-vit-huge": SAMS["facebook/sam-vit-huge"],
+}
 SAM2S = {  # blocks of the stages, first width, first heads, windows, blocks with global attention, background
     "facebook/sam2.1-hiera-tiny": ([1, 2, 7, 2], 96, 1, [8, 4, 14, 7], [5, 7, 9], 7),
     "facebook/sam2.1-hiera-small": ([1, 2, 11, 2], 96, 1, [8, 4, 14, 7], [7, 10, 13], 7),
@@ -61,13 +66,15 @@ VITS = {
 
 def architecture(source: str) -> hf.PreTrainedModel:
     """A model of the shape of a published one with random weights; on the meta device without any."""
-    if source in SAMS:
-        width, depth, globally = SAMS[source]
-        vision = hf.SamVisionConfig(
-            hidden_size=width, num_hidden_layers=depth, num_attention_heads=12 if width == 768 else 16,
-            global_attn_indexes=globally, mlp_dim=4 * width,
-        )  # fmt: skip
-        return _drawn(hf.SamModel(hf.SamConfig(vision_config=vision)))
+    if source in SAMS or source in SAM_HQS:
+        width, depth, globally = {**SAMS, **SAM_HQS}[source]
+        vision = {
+            "hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": 12 if width == 768 else 16,
+            "global_attn_indexes": globally, "mlp_dim": 4 * width,
+        }  # fmt: skip
+        if source in SAMS:
+            return _drawn(hf.SamModel(hf.SamConfig(vision_config=hf.SamVisionConfig(**vision))))
+        return _drawn(hf.SamHQModel(hf.SamHQConfig(vision_config=vision, mask_decoder_config={"vit_dim": width})))
     if source in SAM2S:
         blocks, width, heads, windows, globally, background = SAM2S[source]
         widths = [width * 2**stage for stage in range(4)]

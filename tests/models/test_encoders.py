@@ -115,7 +115,7 @@ def test_every_adapted_layer_of_conv_lora_sees_the_map(folders, name):
 def test_methods_train_or_say_that_they_need_a_sam(folders, method):
     model = small(folders / "dinov2-registers", image_size=56)
     if METHODS[method].layers in (Layers.ATTENTION, Layers.ENCODER):
-        with pytest.raises(InputError, match="only the vision encoder of the first SAM"):
+        with pytest.raises(InputError, match="only the vision encoder of the first SAM and SAM-HQ"):
             adapt(model, method, {})
         return
     adapted = adapt(model, method, {}).train()

@@ -109,7 +109,7 @@ def test_every_adapted_layer_of_conv_lora_sees_the_map(folder):
 def test_methods_train_or_say_that_they_need_a_sam(folder, method):
     model = load_segmenter(folder, image_size=64)
     if METHODS[method].layers in (Layers.ATTENTION, Layers.ENCODER):
-        with pytest.raises(InputError, match="only the vision encoder of the first SAM"):
+        with pytest.raises(InputError, match="only the vision encoder of the first SAM and SAM-HQ"):
             adapt(model, method, {})
         return
     adapted = adapt(model, method, {}).train()

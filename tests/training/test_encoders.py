@@ -18,8 +18,10 @@ from convlora.training.config import RunConfig
 from convlora.training.run import Interrupted, train
 from tests.helpers.interrupt_at import InterruptAt
 from tests.models.test_sam2 import small_sam2
+from tests.models.test_sam_hq import small_sam_hq
 
-SIZES = {"dinov2": 56, "sam2": 64}
+SIZES = {"dinov2": 56, "sam2": 64, "sam_hq": 64}
+SMALL_SAMS = {"sam2": small_sam2, "sam_hq": small_sam_hq}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,8 @@ def sources(tmp_path_factory):
     torch.manual_seed(0)
     vit = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
     hf.Dinov2Model(hf.Dinov2Config(**vit, image_size=56, patch_size=14)).save_pretrained(root / "dinov2")
-    small_sam2().save_pretrained(root / "sam2")
+    for name, small in SMALL_SAMS.items():
+        small().save_pretrained(root / name)
     return root
 
 
@@ -44,6 +47,10 @@ def settings(source, data, **training):
     return config
 
 
+def kind_of(run):
+    return next(name for name in SIZES if run.parent.name.startswith(name))
+
+
 @pytest.fixture(scope="module", params=SIZES)
 def run(request, sources, blobs, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "run"
@@ -52,7 +59,7 @@ def run(request, sources, blobs, tmp_path_factory):
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(run, sources, blobs, tmp_path):
-    source = next(sources / name for name in SIZES if run.parent.name.startswith(name))
+    source = sources / kind_of(run)
     with pytest.raises(Interrupted):
         train(settings(source, blobs), tmp_path / "run", reporter=InterruptAt(4))
     train(settings(source, blobs), tmp_path / "run", resume=True)
@@ -71,13 +78,21 @@ def test_scored_again_and_tiled(run, blobs, tmp_path):
 
 def test_the_card_calls_a_sam_one_and_nothing_else(run):
     card = (run / "adapter" / "README.md").read_text()
-    assert ("segment-anything" in card) == run.parent.name.startswith("sam2")
+    assert ("segment-anything" in card) == (kind_of(run) in SMALL_SAMS)
+
+
+def test_cached_blocks_change_nothing(sources, blobs, tmp_path):
+    """With the early map of SAM-HQ among what is kept."""
+    config = settings(sources / "sam_hq", blobs, max_steps=3, epochs=None, adapt_last=1)
+    without = train(config, tmp_path / "a")
+    config.training.cache = True
+    assert train(config, tmp_path / "b")["val"] == pytest.approx(without["val"], abs=1e-5)
 
 
 def test_another_model_of_the_same_shape_is_refused(run, tmp_path):
     torch.manual_seed(7)
-    if run.parent.name.startswith("sam2"):
-        other = small_sam2()
+    if kind_of(run) in SMALL_SAMS:
+        other = SMALL_SAMS[kind_of(run)]()
         with torch.no_grad():
             for parameter in other.vision_encoder.parameters():
                 parameter.add_(0.1)

@@ -313,7 +313,7 @@ def method_config(
             settings["target_modules"] = targets(method.layers, blocks)
         except LookupError as error:
             raise InputError(
-                f"The method {name} changes what only the vision encoder of the first SAM has. Take another "
+                f"The method {name} changes what only the vision encoder of the first SAM and SAM-HQ has. Take another "
                 "method, such as lora."
             ) from error
     if method.config_class is ConvLoraConfig and num_prefix_tokens:

@@ -5,6 +5,7 @@ from transformers import AutoConfig, AutoModelForSemanticSegmentation
 from convlora.models.configuration import SamSegmentationConfig
 from convlora.models.encoder_configuration import EncoderSegmentationConfig
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
+from convlora.models.high_quality_segmenter import SamHQForSemanticSegmentation, SamHQSegmentationConfig
 from convlora.models.sam2_configuration import Sam2SegmentationConfig
 from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
@@ -19,6 +20,8 @@ __all__ = [
     "Sam2ForSemanticSegmentation",
     "Sam2SegmentationConfig",
     "SamForSemanticSegmentation",
+    "SamHQForSemanticSegmentation",
+    "SamHQSegmentationConfig",
     "SamSegmentationConfig",
     "SegmentationModel",
     "UNetForSemanticSegmentation",
@@ -31,5 +34,7 @@ AutoConfig.register(EncoderSegmentationConfig.model_type, EncoderSegmentationCon
 AutoModelForSemanticSegmentation.register(EncoderSegmentationConfig, EncoderForSemanticSegmentation, exist_ok=True)
 AutoConfig.register(Sam2SegmentationConfig.model_type, Sam2SegmentationConfig, exist_ok=True)
 AutoModelForSemanticSegmentation.register(Sam2SegmentationConfig, Sam2ForSemanticSegmentation, exist_ok=True)
+AutoConfig.register(SamHQSegmentationConfig.model_type, SamHQSegmentationConfig, exist_ok=True)
+AutoModelForSemanticSegmentation.register(SamHQSegmentationConfig, SamHQForSemanticSegmentation, exist_ok=True)
 AutoConfig.register(UNetSegmentationConfig.model_type, UNetSegmentationConfig, exist_ok=True)
 AutoModelForSemanticSegmentation.register(UNetSegmentationConfig, UNetForSemanticSegmentation, exist_ok=True)

@@ -30,8 +30,8 @@ from convlora.models.encoders.family import FAMILIES, find_family
 from convlora.models.quiet import quietly
 from convlora.models.weight_files import check_archive, check_tensors
 
-SAMS, SAM2S = ("sam",), ("sam2", "sam2_video")  # as transformers calls them
-SEGMENTERS = ("convlora_sam", "convlora_sam2", "convlora_encoder")
+SAMS, SAM_HQS, SAM2S = ("sam",), ("sam_hq",), ("sam2", "sam2_video")  # as transformers calls them
+SEGMENTERS = ("convlora_sam", "convlora_sam2", "convlora_encoder", "convlora_sam_hq")
 
 _META_SUFFIXES = {".pth", ".pt"}
 
@@ -114,10 +114,10 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
             "Check the spelling and the connection, or download it and give its folder; 'tiny' comes with the package."
         ) from error
     kind = config.get("model_type")
-    if kind not in (*SAMS, *SAM2S, *SEGMENTERS) and find_family(kind) is None:
+    if kind not in (*SAMS, *SAM_HQS, *SAM2S, *SEGMENTERS) and find_family(kind) is None:
         raise InputError(
             f"'{source}' holds a model of type '{shown(str(kind))}', which is not known here. Give a SAM, such as "
-            f"facebook/sam-vit-base, or one of these: SAM 2, {', '.join(family.name for family in FAMILIES)}."
+            f"facebook/sam-vit-base, or one of these: SAM-HQ, SAM 2, {', '.join(family.name for family in FAMILIES)}."
         )
     if kind in (*SAM2S, SEGMENTERS[1]):
         _check_hiera(source, config)

@@ -16,6 +16,8 @@ from convlora.errors import InputError
 from convlora.ordinary import NotOrdinaryError, ordinary
 from convlora.storage import make_folder, replacing_file
 
+_HIDDEN, _EARLY = "hidden", "early"  # maps of an entry
+
 
 class FrozenBlockCache:
     """The output of the blocks below the first trained one, per image.
@@ -29,6 +31,7 @@ class FrozenBlockCache:
         folder: Where to keep the entries.
         training_images: Whether images seen in training mode are kept too; no use where no two are alike.
         tell: Receives a sentence if entries cannot be written any more.
+        early: Number of a block whose output is wanted too, if there is one.
 
     Attributes:
         blocks: Number of blocks that are passed over.
@@ -41,48 +44,63 @@ class FrozenBlockCache:
         *,
         training_images: bool,
         tell: Callable[[str], None] = lambda text: None,
+        early: int | None = None,
     ) -> None:
         self.blocks = frozen_blocks(encoder)
+        self.early = early if early is not None and early < self.blocks else None
         self.training_images = training_images
         self.tell = tell
         self.writable = True
         self.folder = folder / _fingerprint(encoder, self.blocks)
 
-    def encode(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Image embeddings `(B, C, h, w)` of images `(B, 3, H, W)`, as the encoder itself gives them."""
-        if encoder.training and not self.training_images:
-            below = self._run(encoder, pixel_values)
-        else:
-            below = torch.cat([self._one(encoder, image) for image in pixel_values.split(1)])
-        for layer in encoder.layers[self.blocks :]:
-            below = layer(below)
-        embeddings: torch.Tensor = encoder.neck(below)
-        return embeddings
+    def encode(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Image embeddings as the encoder itself gives them, and the output of the early block.
 
-    def _one(self, encoder: SamVisionEncoder, image: torch.Tensor) -> torch.Tensor:
+        Args:
+            encoder: The encoder.
+            pixel_values: Images `(B, 3, H, W)`.
+
+        Returns:
+            `(B, C, h, w)`, and `(B, h, w, D)` if the early block is one of those that are passed over, else None.
+        """
+        if encoder.training and not self.training_images:
+            maps = self._run(encoder, pixel_values)
+        else:
+            entries = [self._one(encoder, image) for image in pixel_values.split(1)]
+            maps = {name: torch.cat([entry[name] for entry in entries]) for name in self._names}
+        hidden = maps[_HIDDEN]
+        for layer in encoder.layers[self.blocks :]:
+            hidden = layer(hidden)
+        return encoder.neck(hidden), maps.get(_EARLY)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (_HIDDEN,) if self.early is None else (_HIDDEN, _EARLY)
+
+    def _one(self, encoder: SamVisionEncoder, image: torch.Tensor) -> dict[str, torch.Tensor]:
         device = image.device
         half = str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else ""
         raw = image.detach().cpu().contiguous()
         name = hashlib.blake2b(raw.view(torch.uint8).numpy().data, digest_size=20, key=half.encode()).hexdigest()
         path = self.folder / name[:2] / f"{name}.safetensors"
         try:
-            return _read(path, self._size(encoder, image), str(device))
+            return _read(path, self._names, self._size(encoder, image), str(device))
         except (
             FileNotFoundError,
             NotOrdinaryError,
             SafetensorError,
             ValueError,
         ):  # not there, or cut short by a full disk: made anew
-            hidden = self._run(encoder, image)
+            maps = self._run(encoder, image)
         if self.writable:
-            self._keep(path, hidden)
-        return hidden
+            self._keep(path, maps)
+        return maps
 
-    def _keep(self, path: Path, hidden: torch.Tensor) -> None:
+    def _keep(self, path: Path, maps: dict[str, torch.Tensor]) -> None:
         try:
             make_folder(path.parent)
             with replacing_file(path) as temporary:
-                save_file({"hidden": hidden.contiguous().cpu()}, temporary)
+                save_file({name: value.contiguous().cpu() for name, value in maps.items()}, temporary)
         except (OSError, SafetensorError, InputError) as error:  # a full disk must not end a run that can do without
             self.writable = False
             self.tell(f"The cache takes no more images ({error}); training continues without caching new ones.")
@@ -92,23 +110,25 @@ class FrozenBlockCache:
         patch, channels = encoder.config.patch_size, encoder.config.hidden_size
         return [1, image.shape[-2] // patch, image.shape[-1] // patch, channels]
 
-    def _run(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> torch.Tensor:
+    def _run(self, encoder: SamVisionEncoder, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = {}
         with torch.no_grad():
             hidden: torch.Tensor = encoder.patch_embed(pixel_values)
             if encoder.pos_embed is not None:
                 hidden = hidden + encoder.pos_embed
-            for layer in encoder.layers[: self.blocks]:
+            for number, layer in enumerate(encoder.layers[: self.blocks]):
                 hidden = layer(hidden)
-        return hidden
+                if number == self.early:
+                    maps[_EARLY] = hidden
+        return maps | {_HIDDEN: hidden}
 
 
-def _read(path: Path, size: list[int], device: str) -> torch.Tensor:
+def _read(path: Path, names: tuple[str, ...], size: list[int], device: str) -> dict[str, torch.Tensor]:
     """An entry; its size is compared first, because the folder may come from elsewhere."""
     with safe_open(ordinary(path), framework="pt", device=device) as file:
-        if file.get_slice("hidden").get_shape() != size:
+        if any(file.get_slice(name).get_shape() != size for name in names):
             raise ValueError(f"{path} is of another size")
-        hidden: torch.Tensor = file.get_tensor("hidden")
-        return hidden
+        return {name: file.get_tensor(name) for name in names}
 
 
 def frozen_blocks(encoder: SamVisionEncoder) -> int:

@@ -6,9 +6,10 @@ import os
 from typing import Any
 
 from convlora.models.bundled import resolve_bundled
-from convlora.models.checkpoints import SAM2S, SAMS, is_meta_checkpoint, read_model_type
+from convlora.models.checkpoints import SAM2S, SAM_HQS, SAMS, is_meta_checkpoint, read_model_type
 from convlora.models.configuration import SamSegmentationConfig
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
+from convlora.models.high_quality_segmenter import SamHQForSemanticSegmentation, SamHQSegmentationConfig
 from convlora.models.sam2_configuration import Sam2SegmentationConfig
 from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
@@ -32,4 +33,6 @@ def load_segmenter(source: str | os.PathLike[str], **settings: Any) -> SemanticS
         return Sam2ForSemanticSegmentation.from_pretrained(source, **settings)
     if kind in (*SAMS, SamSegmentationConfig.model_type):
         return SamForSemanticSegmentation.from_pretrained(source, **settings)
+    if kind in (*SAM_HQS, SamHQSegmentationConfig.model_type):
+        return SamHQForSemanticSegmentation.from_pretrained(source, **settings)
     return EncoderForSemanticSegmentation.from_pretrained(source, **settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,13 @@ from transformers.models.sam2.modeling_sam2 import (
     Sam2MaskDecoder,
     Sam2TwoWayTransformer,
 )
+from transformers.models.sam_hq.configuration_sam_hq import SamHQMaskDecoderConfig
+from transformers.models.sam_hq.modeling_sam_hq import SamHQMaskDecoder
 
 from convlora.models.detail import DetailBranch
+from convlora.models.high_quality import HighQualityFeatures
+
+DecoderConfig: TypeAlias = SamMaskDecoderConfig | SamHQMaskDecoderConfig | Sam2MaskDecoderConfig
 
 
 class Masks(NamedTuple):
@@ -44,10 +49,10 @@ class Masks(NamedTuple):
 
 
 class SemanticMaskDecoder(nn.Module):
-    """The mask decoder for a binary task, with the parameter names of transformers' `SamMaskDecoder`, or SAM 2's.
+    """The mask decoder for a binary task, with the parameter names of transformers' decoders of SAM, SAM-HQ or SAM 2.
 
     SAM 2's decoder has a token more, which tells whether there is an object, and adds the encoder's finer maps to its
-    mask features.
+    mask features. SAM-HQ's has a mask token more, whose mask on better mask features replaces SAM's.
 
     All of SAM's output tokens go through the two-way transformer, so that it starts as SAM's own single-mask output;
     the first mask token is read. The hyper-networks of SAM's other three masks and the head that predicts SAM's mask
@@ -56,11 +61,11 @@ class SemanticMaskDecoder(nn.Module):
     Args:
         config: transformers' configuration of the mask decoder.
 
-    Source: Kirillov et al., "Segment Anything", 2023, appendix A; Ravi et al., "SAM 2", 2024, appendix D; Zhong et al.,
-        ICLR 2024, section 3.3.
+    Source: Kirillov et al., "Segment Anything", 2023, appendix A; Ke et al., "Segment Anything in High Quality", 2023,
+        section 3.2; Ravi et al., "SAM 2", 2024, appendix D; Zhong et al., ICLR 2024, section 3.3.
     """
 
-    def __init__(self, config: SamMaskDecoderConfig | Sam2MaskDecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
         width = config.hidden_size
@@ -69,7 +74,8 @@ class SemanticMaskDecoder(nn.Module):
         norm: Any = Sam2LayerNorm if is_second else SamLayerNorm
         self.iou_token = nn.Embedding(1, width)
         self.mask_tokens = nn.Embedding(config.num_multimask_outputs + 1, width)
-        self.transformer: nn.Module = Sam2TwoWayTransformer(config) if is_second else SamTwoWayTransformer(config)
+        transformer: Any = Sam2TwoWayTransformer if is_second else SamTwoWayTransformer
+        self.transformer: nn.Module = transformer(config)
         self.upscale_conv1 = nn.ConvTranspose2d(width, width // 4, kernel_size=2, stride=2)
         self.upscale_layer_norm = norm(width // 4, data_format="channels_first")
         self.upscale_conv2 = nn.ConvTranspose2d(width // 4, width // 8, kernel_size=2, stride=2)
@@ -78,6 +84,9 @@ class SemanticMaskDecoder(nn.Module):
         self.obj_score_token = nn.Embedding(1, width) if is_second else None
         self.conv_s0 = nn.Conv2d(width, width // 8, kernel_size=1) if is_second else None
         self.conv_s1 = nn.Conv2d(width, width // 4, kernel_size=1) if is_second else None
+        is_high_quality = isinstance(config, SamHQMaskDecoderConfig)
+        self.hq_token = nn.Embedding(1, width) if is_high_quality else None
+        self.hq = HighQualityFeatures(config) if isinstance(config, SamHQMaskDecoderConfig) else None
         self.detail: DetailBranch | None = None
         self.neck: nn.Module | None = None  # for an encoder that was not made for this decoder
 
@@ -90,14 +99,25 @@ class SemanticMaskDecoder(nn.Module):
     def _tokens_of_classes(self) -> int:
         return 0
 
+    @property
+    def read_token(self) -> str:
+        """Name of the tokens that are read, one for each mask."""
+        return "mask_tokens" if self.hq is None else "hq_token"
+
     @classmethod
-    def from_sam(cls, decoder: SamMaskDecoder | Sam2MaskDecoder) -> SemanticMaskDecoder:
+    def from_sam(cls, decoder: SamMaskDecoder | SamHQMaskDecoder | Sam2MaskDecoder) -> SemanticMaskDecoder:
         """Takes over the modules of transformers' mask decoder, without copying their weights."""
+        is_high_quality = isinstance(decoder, SamHQMaskDecoder)
+        config = decoder.transformer.config if is_high_quality else decoder.config  # of the same class
         with torch.device("meta"):
-            semantic = cls(decoder.config)
-        for name, _ in list(semantic.named_children()):
-            setattr(semantic, name, getattr(decoder, name))
-        semantic.output_hypernetworks_mlps = nn.ModuleList([decoder.output_hypernetworks_mlps[0]])
+            semantic = cls(config)
+        for name, module in list(semantic.named_children()):
+            if isinstance(module, HighQualityFeatures):
+                module.take_from(decoder)
+            else:
+                setattr(semantic, name, getattr(decoder, name))
+        hypernetwork = decoder.hq_mask_mlp if is_high_quality else decoder.output_hypernetworks_mlps[0]
+        semantic.output_hypernetworks_mlps = nn.ModuleList([hypernetwork])
         return semantic
 
     def forward(
@@ -115,7 +135,7 @@ class SemanticMaskDecoder(nn.Module):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
-            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`.
+            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`; of SAM-HQ's, an early map `(B, D, h, w)`.
 
         Returns:
             Logits of one mask.
@@ -150,7 +170,10 @@ class SemanticMaskDecoder(nn.Module):
         before = [self.iou_token.weight]
         if self.obj_score_token is not None:
             before.insert(0, self.obj_score_token.weight)
-        tokens = torch.cat([*before, self.mask_tokens.weight])
+        if self.hq_token is not None:
+            before.append(self.mask_tokens.weight)
+        prefix = sum(map(len, before))
+        tokens = torch.cat([*before, getattr(self, self.read_token).weight])
         tokens = tokens.expand(batch, 1, -1, -1)  # transformers has a dimension of its own for prompts: here one
 
         tokens, cells = self.transformer(
@@ -167,7 +190,10 @@ class SemanticMaskDecoder(nn.Module):
         features = self.upscale_conv2(self.activation(self.upscale_layer_norm(features)))
         if self.conv_s0 is not None:
             features = features + self.conv_s0(finer[0])
-        return tokens[:, 0, len(before) :], self.activation(features)
+        features = self.activation(features)
+        if self.hq is not None:
+            features = self.hq(features, image_embeddings, finer[0])
+        return tokens[:, 0, prefix:], features
 
 
 class MultiClassMaskDecoder(SemanticMaskDecoder):
@@ -187,11 +213,9 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
         Need for Semantic Segmentation", NeurIPS 2021.
     """
 
-    def __init__(
-        self, config: SamMaskDecoderConfig | Sam2MaskDecoderConfig, *, num_classes: int, num_mask_tokens: int, head: str
-    ) -> None:
+    def __init__(self, config: DecoderConfig, *, num_classes: int, num_mask_tokens: int, head: str) -> None:
         super().__init__(config)
-        self.mask_tokens = nn.Embedding(num_mask_tokens, config.hidden_size)
+        setattr(self, self.read_token, nn.Embedding(num_mask_tokens, config.hidden_size))
         self.classifier = nn.Linear(config.hidden_size, num_classes + 1) if head == "mask-classification" else None
 
     @classmethod
@@ -205,19 +229,19 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
         steps. So they start half a standard deviation apart, which ends that within 100 steps.
         """
         several = cls(decoder.config, num_classes=num_classes, num_mask_tokens=num_mask_tokens, head=head)
-        first = decoder.mask_tokens.weight[0].detach()
+        first = getattr(decoder, decoder.read_token).weight[0].detach()
         for name, module in decoder.named_children():
-            if name not in ("mask_tokens", "classifier"):
+            if name not in (decoder.read_token, "classifier"):
                 setattr(several, name, module)
         if several.detail is not None:
             several.detail.use_tokens(num_mask_tokens)
         with torch.no_grad():
             apart = 0.5 * torch.randn(num_mask_tokens, len(first)) * first.std().clamp(min=1e-3)
-            several.mask_tokens.weight.copy_(first + apart.to(first))
+            getattr(several, several.read_token).weight.copy_(first + apart.to(first))
         return several.to(first.device)
 
     def _tokens_of_classes(self) -> int:
-        return len(self.mask_tokens.weight)
+        return len(getattr(self, self.read_token).weight)
 
     def forward(  # type: ignore[override]
         self,
@@ -234,7 +258,7 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
-            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`.
+            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`; of SAM-HQ's, an early map `(B, D, h, w)`.
 
         Returns:
             Logits of N masks, and class logits `(B, N, K + 1)`, where the last class is "no object". With the head

@@ -49,7 +49,9 @@ class Sam2SegmentationConfig(TaskSettings, Sam2Config):
         own = self.vision_config.backbone_config.image_size
         self.image_size = checked_size(self.image_size if self.image_size is not None else own, MULTIPLE)
         if self.attention not in ("auto", "sdpa", "eager"):
-            raise ValueError(f"attention '{self.attention}' is for the first SAM; SAM 2 takes auto, sdpa or eager")
+            raise ValueError(
+                f"attention '{self.attention}' is for the first SAM and SAM-HQ; SAM 2 takes auto, sdpa or eager"
+            )
         self.check_task()
 
     @property

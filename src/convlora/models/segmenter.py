@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import SamModel
+from transformers import PreTrainedModel, SamModel
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamPromptEncoder, SamVisionEncoder
 
 from convlora.errors import InputError
@@ -55,6 +55,9 @@ class SamForSemanticSegmentation(SemanticSegmenter):
     base_model_prefix = "sam"
     vision_encoder: SamVisionEncoder
     layer_names = sam_layers
+    stock: type[PreTrainedModel] = SamModel  # transformers' class
+    stock_kinds: tuple[str, ...] = SAMS
+    name_of_kind = "SAM"
     frozen_block_cache: FrozenBlockCache | None = None
     _no_split_modules = ["SamVisionLayer"]  # noqa: RUF012 - transformers reads a list here
     _tied_weights_keys = {  # noqa: RUF012
@@ -123,18 +126,20 @@ class SamForSemanticSegmentation(SemanticSegmenter):
         if attention is not None:
             task["attention"] = attention
         if is_meta_checkpoint(source):
+            if cls.stock is not SamModel:
+                raise InputError(f"'{source}' is one file. Give {cls.name_of_kind} as a folder saved by transformers.")
             dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
             dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype  # "auto" is what the file holds
             stock = kwargs.pop("attn_implementation", None)
             model = cls.from_sam(load_meta_checkpoint(source, stock), image_size=image_size, **task)
             if isinstance(dtype, torch.dtype):
                 model = model.to(dtype)
-        elif (kind := read_model_type(source, kwargs)) not in (*SAMS, SamSegmentationConfig.model_type):
+        elif (kind := read_model_type(source, kwargs)) not in (*cls.stock_kinds, cls.config_class.model_type):
             raise InputError(
-                f"'{source}' holds a model of type '{kind}', not a SAM. Load it with "
+                f"'{source}' holds a model of type '{kind}', not a {cls.name_of_kind}. Load it with "
                 "convlora.models.loading.load_segmenter."
             )
-        elif kind == SamSegmentationConfig.model_type:
+        elif kind == cls.config_class.model_type:
             check_claims(cls, source, UNUSED, kwargs.get("subfolder", ""))
             new_head = kwargs.pop("ignore_mismatched_sizes", False)
             model = load_whole(super().from_pretrained, source, *model_args, **kwargs)
@@ -142,8 +147,8 @@ class SamForSemanticSegmentation(SemanticSegmenter):
             if image_size is not None:
                 model.resize(image_size)
         else:
-            check_claims(SamModel, source, UNUSED, kwargs.get("subfolder", ""))
-            sam = load_whole(SamModel.from_pretrained, source, *model_args, **kwargs)
+            check_claims(cls.stock, source, UNUSED, kwargs.get("subfolder", ""))
+            sam = load_whole(cls.stock.from_pretrained, source, *model_args, **kwargs)
             model = cls.from_sam(sam, image_size=image_size, **task)
             if model.mask_decoder.detail is not None:
                 load_detail(model.mask_decoder.detail, Path(source) / kwargs.get("subfolder", ""))
@@ -154,12 +159,12 @@ class SamForSemanticSegmentation(SemanticSegmenter):
 
     @classmethod
     def from_sam(
-        cls, sam: SamModel, *, image_size: int | tuple[int, int] | None = None, **task: Any
+        cls, sam: Any, *, image_size: int | tuple[int, int] | None = None, **task: Any
     ) -> SamForSemanticSegmentation:
         """Builds a segmenter of a SAM's modules. The weights are taken over, not copied.
 
         Args:
-            sam: transformers' SAM.
+            sam: transformers' model, a `SamModel` for this class.
             image_size: (height, width) or one side of a square in pixels. Default: as the SAM's.
             **task: `num_classes`, `ignore_index`, `loss`, `attention` and more of [`SamSegmentationConfig`].
 
@@ -169,12 +174,12 @@ class SamForSemanticSegmentation(SemanticSegmenter):
         settings = sam.config.to_dict()
         for key in ("model_type", "architectures", "id2label", "label2id"):
             settings.pop(key, None)
-        config = SamSegmentationConfig(**settings)
+        config = cls.config_class(**settings)
         config._attn_implementation = sam.config._attn_implementation
         with torch.device("meta"):
             model = cls(config)
         model.shared_image_embedding = sam.shared_image_embedding
-        model.vision_encoder = sam.vision_encoder
+        model.take_encoder(sam)
         model.prompt_encoder = sam.prompt_encoder
         model.mask_decoder = SemanticMaskDecoder.from_sam(sam.mask_decoder)
         model._settle_task(task)
@@ -184,6 +189,10 @@ class SamForSemanticSegmentation(SemanticSegmenter):
         model.freeze_prompt_encoder()
         return model
 
+    def take_encoder(self, sam: Any) -> None:
+        """Takes over the vision encoder of transformers' model."""
+        self.vision_encoder = sam.vision_encoder
+
     def resize(self, image_size: int | tuple[int, int]) -> None:
         """Makes the model take images of another size, in place; position tables are interpolated.
 
@@ -192,7 +201,7 @@ class SamForSemanticSegmentation(SemanticSegmenter):
         """
         settings = self.config.to_dict()
         settings["image_size"] = list(as_size(image_size))
-        resized = SamSegmentationConfig(**settings)  # checks the size
+        resized = self.config_class(**settings)  # checks the size
         self.config.image_size = resized.image_size
         self.config.vision_config.image_size = resized.vision_config.image_size
         self.config.prompt_encoder_config.image_size = resized.prompt_encoder_config.image_size
@@ -208,7 +217,7 @@ class SamForSemanticSegmentation(SemanticSegmenter):
         """See [`SemanticSegmenter`]."""
         vision = self.config.vision_config
         return {
-            "kind": "SAM",
+            "kind": self.name_of_kind,
             "blocks": vision.num_hidden_layers,
             "width": vision.hidden_size,
             "heads": vision.num_attention_heads,
@@ -231,5 +240,5 @@ class SamForSemanticSegmentation(SemanticSegmenter):
     def get_image_embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Image embeddings `(B, C, h, w)` of images `(B, 3, H, W)`."""
         if self.frozen_block_cache is not None:
-            return self.frozen_block_cache.encode(self.vision_encoder, pixel_values)
+            return self.frozen_block_cache.encode(self.vision_encoder, pixel_values)[0]
         return self.vision_encoder(pixel_values).last_hidden_state

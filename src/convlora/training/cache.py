@@ -48,16 +48,18 @@ def start_cache(
     """
     if not isinstance(model.vision_encoder, SamVisionEncoder):
         raise InputError(
-            "--cache is for the vision encoder of the first SAM, and for methods that do not change it as a whole. "
-            "Leave it out."
+            "--cache is for the vision encoder of the first SAM and SAM-HQ, and for methods that do not change it as a "
+            "whole. Leave it out."
         )
     versions = VERSIONS[augmentation]
     root = output / FOLDER
-    cache = FrozenBlockCache(model.vision_encoder, root, training_images=versions is not None, tell=tell)
+    early = getattr(model, "early_block", None)
+    cache = FrozenBlockCache(model.vision_encoder, root, training_images=versions is not None, tell=tell, early=early)
     if cache.blocks == 0:
         raise InputError("--cache needs frozen blocks, but all are adapted. Add --adapt-last N, or leave --cache out.")
     height, width = model.config.grid_size
-    needed = height * width * model.config.encoder_width * 4 * (val_images + train_images * (versions or 0))
+    maps = 1 if cache.early is None else 2
+    needed = maps * height * width * model.config.encoder_width * 4 * (val_images + train_images * (versions or 0))
     if clear:
         for other in _entries(root):
             if other.parent.parent != cache.folder:  # of other weights: never to be read again
