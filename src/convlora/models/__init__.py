@@ -1,4 +1,4 @@
-"""SAM and plain ViTs as semantic segmenters, and a U-Net beside them."""
+"""SAM, SAM 2, SAM 3 and plain ViTs as semantic segmenters, and a U-Net beside them."""
 
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
@@ -7,6 +7,8 @@ from convlora.models.encoder_configuration import EncoderSegmentationConfig
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
 from convlora.models.sam2_configuration import Sam2SegmentationConfig
 from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
+from convlora.models.sam3_configuration import Sam3SegmentationConfig
+from convlora.models.sam3_segmenter import Sam3ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.models.unet import UNetForSemanticSegmentation, UNetSegmentationConfig
@@ -18,6 +20,8 @@ __all__ = [
     "EncoderSegmentationConfig",
     "Sam2ForSemanticSegmentation",
     "Sam2SegmentationConfig",
+    "Sam3ForSemanticSegmentation",
+    "Sam3SegmentationConfig",
     "SamForSemanticSegmentation",
     "SamSegmentationConfig",
     "SegmentationModel",
@@ -31,5 +35,7 @@ AutoConfig.register(EncoderSegmentationConfig.model_type, EncoderSegmentationCon
 AutoModelForSemanticSegmentation.register(EncoderSegmentationConfig, EncoderForSemanticSegmentation, exist_ok=True)
 AutoConfig.register(Sam2SegmentationConfig.model_type, Sam2SegmentationConfig, exist_ok=True)
 AutoModelForSemanticSegmentation.register(Sam2SegmentationConfig, Sam2ForSemanticSegmentation, exist_ok=True)
+AutoConfig.register(Sam3SegmentationConfig.model_type, Sam3SegmentationConfig, exist_ok=True)
+AutoModelForSemanticSegmentation.register(Sam3SegmentationConfig, Sam3ForSemanticSegmentation, exist_ok=True)
 AutoConfig.register(UNetSegmentationConfig.model_type, UNetSegmentationConfig, exist_ok=True)
 AutoModelForSemanticSegmentation.register(UNetSegmentationConfig, UNetForSemanticSegmentation, exist_ok=True)

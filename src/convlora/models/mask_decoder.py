@@ -17,8 +17,12 @@ from transformers.models.sam2.modeling_sam2 import (
     Sam2MaskDecoder,
     Sam2TwoWayTransformer,
 )
+from transformers.models.sam3_tracker.configuration_sam3_tracker import Sam3TrackerMaskDecoderConfig
+from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMaskDecoder
 
 from convlora.models.detail import DetailBranch
+
+AnyConfig = SamMaskDecoderConfig | Sam2MaskDecoderConfig | Sam3TrackerMaskDecoderConfig
 
 
 class Masks(NamedTuple):
@@ -47,7 +51,7 @@ class SemanticMaskDecoder(nn.Module):
     """The mask decoder for a binary task, with the parameter names of transformers' `SamMaskDecoder`, or SAM 2's.
 
     SAM 2's decoder has a token more, which tells whether there is an object, and adds the encoder's finer maps to its
-    mask features.
+    mask features. SAM 3's, of its tracker, is made as SAM 2's.
 
     All of SAM's output tokens go through the two-way transformer, so that it starts as SAM's own single-mask output;
     the first mask token is read. The hyper-networks of SAM's other three masks and the head that predicts SAM's mask
@@ -60,11 +64,11 @@ class SemanticMaskDecoder(nn.Module):
         ICLR 2024, section 3.3.
     """
 
-    def __init__(self, config: SamMaskDecoderConfig | Sam2MaskDecoderConfig) -> None:
+    def __init__(self, config: AnyConfig) -> None:
         super().__init__()
         self.config = config
         width = config.hidden_size
-        is_second = isinstance(config, Sam2MaskDecoderConfig)
+        is_second = isinstance(config, (Sam2MaskDecoderConfig, Sam3TrackerMaskDecoderConfig))
         mlp: Any = Sam2FeedForward if is_second else SamFeedForward
         norm: Any = Sam2LayerNorm if is_second else SamLayerNorm
         self.iou_token = nn.Embedding(1, width)
@@ -91,7 +95,7 @@ class SemanticMaskDecoder(nn.Module):
         return 0
 
     @classmethod
-    def from_sam(cls, decoder: SamMaskDecoder | Sam2MaskDecoder) -> SemanticMaskDecoder:
+    def from_sam(cls, decoder: SamMaskDecoder | Sam2MaskDecoder | Sam3TrackerMaskDecoder) -> SemanticMaskDecoder:
         """Takes over the modules of transformers' mask decoder, without copying their weights."""
         with torch.device("meta"):
             semantic = cls(decoder.config)
@@ -115,7 +119,7 @@ class SemanticMaskDecoder(nn.Module):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
-            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`.
+            finer: Of SAM 2's or SAM 3's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`.
 
         Returns:
             Logits of one mask.
@@ -187,9 +191,7 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
         Need for Semantic Segmentation", NeurIPS 2021.
     """
 
-    def __init__(
-        self, config: SamMaskDecoderConfig | Sam2MaskDecoderConfig, *, num_classes: int, num_mask_tokens: int, head: str
-    ) -> None:
+    def __init__(self, config: AnyConfig, *, num_classes: int, num_mask_tokens: int, head: str) -> None:
         super().__init__(config)
         self.mask_tokens = nn.Embedding(num_mask_tokens, config.hidden_size)
         self.classifier = nn.Linear(config.hidden_size, num_classes + 1) if head == "mask-classification" else None
@@ -234,7 +236,7 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
-            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`.
+            finer: Of SAM 2's or SAM 3's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`.
 
         Returns:
             Logits of N masks, and class logits `(B, N, K + 1)`, where the last class is "no object". With the head
