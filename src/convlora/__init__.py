@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .models import (
         EncoderForSemanticSegmentation,
         Sam2ForSemanticSegmentation,
+        Sam3ForSemanticSegmentation,
         SamForSemanticSegmentation,
         SamSegmentationConfig,
     )
@@ -35,6 +36,7 @@ _PUBLIC = {
     "Prediction": "inference.prediction",
     "RunConfig": "training.config",
     "Sam2ForSemanticSegmentation": "models",
+    "Sam3ForSemanticSegmentation": "models",
     "SamForSemanticSegmentation": "models",
     "SamSegmentationConfig": "models",
     "Segmenter": "inference.segmenter",
@@ -54,6 +56,7 @@ __all__ = [
     "Prediction",
     "RunConfig",
     "Sam2ForSemanticSegmentation",
+    "Sam3ForSemanticSegmentation",
     "SamForSemanticSegmentation",
     "SamSegmentationConfig",
     "Segmenter",

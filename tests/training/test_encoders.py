@@ -17,9 +17,10 @@ from convlora.training import model as training_model
 from convlora.training.config import RunConfig
 from convlora.training.run import Interrupted, train
 from tests.helpers.interrupt_at import InterruptAt
-from tests.models.test_sam2 import small_sam2
+from tests.helpers.video_sams import small_sam2, small_sam3
 
-SIZES = {"dinov2": 56, "sam2": 64}
+SAMS = {"sam2": small_sam2, "sam3": small_sam3}
+SIZES = {"dinov2": 56, "sam2": 64, "sam3": 56}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def sources(tmp_path_factory):
     torch.manual_seed(0)
     vit = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
     hf.Dinov2Model(hf.Dinov2Config(**vit, image_size=56, patch_size=14)).save_pretrained(root / "dinov2")
-    small_sam2().save_pretrained(root / "sam2")
+    for name, made in SAMS.items():
+        made().save_pretrained(root / name)
     return root
 
 
@@ -71,13 +73,13 @@ def test_scored_again_and_tiled(run, blobs, tmp_path):
 
 def test_the_card_calls_a_sam_one_and_nothing_else(run):
     card = (run / "adapter" / "README.md").read_text()
-    assert ("segment-anything" in card) == run.parent.name.startswith("sam2")
+    assert ("segment-anything" in card) == run.parent.name.startswith("sam")
 
 
 def test_another_model_of_the_same_shape_is_refused(run, tmp_path):
     torch.manual_seed(7)
-    if run.parent.name.startswith("sam2"):
-        other = small_sam2()
+    if run.parent.name.startswith("sam"):
+        other = SAMS[run.parent.name[:4]]()
         with torch.no_grad():
             for parameter in other.vision_encoder.parameters():
                 parameter.add_(0.1)

@@ -156,7 +156,7 @@ def _size_in(source: str | os.PathLike[str], kind: str, config: dict[str, Any]) 
     if family is not None:
         return family.config.from_pretrained(source).image_size
     if kind in SAM3S:
-        part = config["tracker_config"] if "tracker_config" in config else config
+        part = config.get("tracker_config", config)
         return Sam3TrackerConfig(vision_config=part.get("vision_config")).vision_config.backbone_config.image_size
     if size is None and kind in SAM2S:
         return Sam2Config(vision_config=config.get("vision_config")).vision_config.backbone_config.image_size

@@ -1,4 +1,4 @@
-"""Which kinds of model there are, by the `model_type` of their configuration, and what a SAM's configuration must say."""
+"""Which kinds of model there are, by the `model_type` of their configuration, and which of them are refused."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def check_tracker(source: str | os.PathLike[str], kind: str | None) -> None:
     """
     if kind == SAM3_OF_CONCEPTS:
         raise InputError(
-            f"'{source}' holds SAM 3 for concepts (Sam3Model), without the mask decoder of its tracker. Give facebook/sam3, "
-            "or a folder that was saved by Sam3TrackerModel or Sam3VideoModel."
+            f"'{source}' holds SAM 3 for concepts (Sam3Model), without the mask decoder of its tracker. Give "
+            "facebook/sam3, or a folder that was saved by Sam3TrackerModel or Sam3VideoModel."
         )
 
 
@@ -61,6 +61,6 @@ def check_backbone(source: str | os.PathLike[str], kind: str | None, config: Map
             or backbone.get("model_type", _BACKBONES[name]) != _BACKBONES[name]
         ):
             raise InputError(
-                f"config.json of '{source}' names a backbone that is none of {name}. Download it again, or give another "
-                "model."
+                f"config.json of '{source}' names a backbone that is none of {name}. Download it again, or give "
+                "another model."
             )

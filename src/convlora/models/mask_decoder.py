@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMa
 
 from convlora.models.detail import DetailBranch
 
-AnyConfig = SamMaskDecoderConfig | Sam2MaskDecoderConfig | Sam3TrackerMaskDecoderConfig
+AnyConfig: TypeAlias = SamMaskDecoderConfig | Sam2MaskDecoderConfig | Sam3TrackerMaskDecoderConfig
 
 
 class Masks(NamedTuple):

@@ -60,8 +60,8 @@ class Sam3SegmentationConfig(TaskSettings, Sam3TrackerConfig):
             )
         if tuple(vision.scale_factors[:3]) != SCALES:
             raise InputError(
-                f"The vision encoder's scale_factors must begin with {list(SCALES)}, got {vision.scale_factors!r}. Restore "
-                "its config.json."
+                f"The vision encoder's scale_factors must begin with {list(SCALES)}, got {vision.scale_factors!r}. "
+                "Restore its config.json."
             )
         vision.scale_factors = list(SCALES)  # of a coarser map, which the published ones have, nothing is made
         size = self.image_size if self.image_size is not None else backbone.image_size
@@ -82,9 +82,9 @@ class Sam3SegmentationConfig(TaskSettings, Sam3TrackerConfig):
     @property
     def patch_size(self) -> int:
         """Side of a cell in pixels, by which both sides of an image must be divisible."""
-        return int(self.vision_config.backbone_config.patch_size)  # type: ignore[union-attr]
+        return int(self.vision_config.backbone_config.patch_size)
 
     @property
     def encoder_width(self) -> int:
         """Channels of the vision encoder."""
-        return int(self.vision_config.backbone_config.hidden_size)  # type: ignore[union-attr]
+        return int(self.vision_config.backbone_config.hidden_size)

@@ -14,6 +14,7 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import (
     Sam3TrackerPromptEncoder,
 )
 
+from convlora.models.configuration import as_size
 from convlora.models.encoders.source import read_normalisation
 from convlora.models.kinds import SAM3S
 from convlora.models.layer_names import sam3_layers
@@ -48,7 +49,7 @@ class Sam3ForSemanticSegmentation(VideoSamSegmenter):
         super().__init__(config)
         vision: Any = config.vision_config
         vision.backbone_config._attn_implementation = self._attention()
-        config.mask_decoder_config._attn_implementation = config._attn_implementation  # type: ignore[union-attr]
+        config.mask_decoder_config._attn_implementation = config._attn_implementation
         self.shared_image_embedding = Sam3TrackerPositionalEmbedding(config.prompt_encoder_config)
         self._use_encoder(Sam3VisionModel(vision))
         self.prompt_encoder = Sam3TrackerPromptEncoder(config.prompt_encoder_config)
@@ -70,7 +71,7 @@ class Sam3ForSemanticSegmentation(VideoSamSegmenter):
     def _read_beside(cls, source: str | os.PathLike[str], kwargs: dict[str, Any]) -> dict[str, Any]:
         return read_normalisation(source, kwargs)
 
-    def resize(self, image_size: int | list[int] | tuple[int, int]) -> None:
+    def resize(self, image_size: int | tuple[int, int]) -> None:
         """Makes the model take images of another size, in place.
 
         Args:
@@ -78,7 +79,7 @@ class Sam3ForSemanticSegmentation(VideoSamSegmenter):
         """
         super().resize(image_size)
         for backbone in (self.config.vision_config.backbone_config, self.vision_encoder.backbone.config):
-            backbone.image_size = list(self.config.image_size)
+            backbone.image_size = list(as_size(self.config.image_size))
         place_global_blocks(self.vision_encoder.backbone, self.config.grid_size)
 
     def encoder_facts(self) -> dict[str, Any]:

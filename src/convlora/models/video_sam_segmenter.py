@@ -145,7 +145,7 @@ class VideoSamSegmenter(SemanticSegmenter):
 
     def _settle_attention(self) -> None:
         """Gives the vision encoder the attention of the configuration."""
-        self.vision_encoder.set_attn_implementation(self._attention())  # type: ignore[operator, union-attr]
+        self.vision_encoder.set_attn_implementation(self._attention())  # type: ignore[operator]
 
     def freeze_prompt_encoder(self) -> None:
         """Freezes what is never trained."""
