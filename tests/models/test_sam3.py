@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.sam3.modeling_sam3 import Sam3Model
 from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import Sam3TrackerVideoModel
 from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoModel
@@ -228,6 +229,20 @@ def test_pixels_are_part_of_what_tells_it_from_another_one(folder, tmp_path):
     assert not torch.allclose(plain.get_image_embeddings(x), other.get_image_embeddings(x), atol=1e-3)
     other.save_pretrained(tmp_path / "saved")
     assert torch.equal(load_segmenter(tmp_path / "saved").get_image_embeddings(x), other.get_image_embeddings(x))
+
+
+def test_no_tensor_is_made_of_numbers_at_every_call(folder):
+    """It would be copied to a GPU each time, and a recording of the pass would fail."""
+    model, made = load_segmenter(folder), []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made.extend([function] if "lift_fresh" in str(function) or "_local_scalar" in str(function) else [])
+            return function(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Watch():
+        model(torch.randn(1, 3, 84, 84))
+    assert made == []
 
 
 def test_half_precision_is_near(folder):
