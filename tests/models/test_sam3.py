@@ -285,6 +285,16 @@ def test_damaged_configurations(folder, video, tmp_path, change, words, whole):
         load_segmenter(tmp_path / "m")
 
 
+@pytest.mark.parametrize("part", [{"vision_config": {"backbone_config": {"model_type": "timm_wrapper"}}}, 3])
+def test_a_tracker_within_a_tracker(folder, tmp_path, part):
+    """transformers would take the inner one."""
+    shutil.copytree(folder, tmp_path / "m")
+    file = tmp_path / "m" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tracker_config": part}))
+    with pytest.raises(InputError, match="a backbone that is none of SAM 3"):
+        load_segmenter(tmp_path / "m")
+
+
 def test_weights_that_are_missing(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "m")
     weights = load_file(folder / "model.safetensors")

@@ -49,8 +49,8 @@ def check_backbone(source: str | os.PathLike[str], kind: str | None, config: Map
     else:
         return
     parts: list[Any] = [config]
-    if kind == "sam3_video":  # of the detector is taken nothing but weights
-        parts = [config.get("tracker_config") or {}]
+    if "tracker_config" in config:  # which transformers takes in place of the rest; of the detector it takes weights
+        parts.append(config["tracker_config"])
     for part in parts:
         vision = part.get("vision_config") or {} if isinstance(part, Mapping) else None
         backbone = vision.get("backbone_config") or {} if isinstance(vision, Mapping) else None
