@@ -23,7 +23,7 @@ from convlora.models.build import adapt
 from convlora.models.loading import load_segmenter
 
 sys.path.insert(0, str(ROOT))
-from tests.helpers.architectures import SAM2S, SAM_HQS, SAMS, VITS, architecture
+from tests.helpers.architectures import SAM2S, SAM3S, SAM_HQS, SAMS, VITS, architecture
 
 SIDE = 1024
 
@@ -55,7 +55,7 @@ def one_model(source: str, side: int, steps: int) -> dict[str, float | str | int
 
 def main() -> None:
     """Runs each model in turn."""
-    known = [*SAMS, *SAM_HQS, *SAM2S, *VITS]
+    known = [*SAMS, *SAM_HQS, *SAM2S, *SAM3S, *VITS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=known, default=known)
     parser.add_argument("--side", type=int, default=SIDE, help="pixels; 0: the model's own")

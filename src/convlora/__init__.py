@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .models import (
         EncoderForSemanticSegmentation,
         Sam2ForSemanticSegmentation,
+        Sam3ForSemanticSegmentation,
         SamForSemanticSegmentation,
         SamHQForSemanticSegmentation,
         SamSegmentationConfig,
@@ -36,6 +37,7 @@ _PUBLIC = {
     "Prediction": "inference.prediction",
     "RunConfig": "training.config",
     "Sam2ForSemanticSegmentation": "models",
+    "Sam3ForSemanticSegmentation": "models",
     "SamForSemanticSegmentation": "models",
     "SamHQForSemanticSegmentation": "models",
     "SamSegmentationConfig": "models",
@@ -56,6 +58,7 @@ __all__ = [
     "Prediction",
     "RunConfig",
     "Sam2ForSemanticSegmentation",
+    "Sam3ForSemanticSegmentation",
     "SamForSemanticSegmentation",
     "SamHQForSemanticSegmentation",
     "SamSegmentationConfig",

@@ -3,6 +3,7 @@
 import torch
 import transformers as hf
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
+from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerModel
 
 from convlora.models.random_sam import randomize
 
@@ -33,6 +34,7 @@ SAM2S = {  # blocks of the stages, first width, first heads, windows, blocks wit
     "facebook/sam2.1-hiera-base-plus": ([2, 3, 16, 3], 112, 2, [8, 4, 14, 7], [12, 16, 20], 14),
     "facebook/sam2.1-hiera-large": ([2, 6, 36, 4], 144, 2, [8, 4, 16, 8], [23, 33, 43], 7),
 }
+SAM3S = {"facebook/sam3": hf.Sam3TrackerConfig}  # whose defaults are its shape
 VITS = {
     "facebook/dinov2-small": (hf.Dinov2Model, hf.Dinov2Config, _vit(*SMALL, **DINOV2)),
     "facebook/dinov2-base": (hf.Dinov2Model, hf.Dinov2Config, _vit(*BASE, **DINOV2)),
@@ -85,6 +87,8 @@ def architecture(source: str) -> hf.PreTrainedModel:
         )  # fmt: skip
         vision = hf.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
         return _drawn(hf.Sam2Model(hf.Sam2Config(vision_config=vision)))
+    if source in SAM3S:
+        return _drawn(Sam3TrackerModel(SAM3S[source]()))
     model, config, settings = VITS[source]
     return model(config(**settings)).eval()
 

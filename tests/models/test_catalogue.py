@@ -11,8 +11,9 @@ from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
 from convlora.models.high_quality_segmenter import SamHQForSemanticSegmentation
 from convlora.models.loading import load_segmenter
 from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
+from convlora.models.sam3_segmenter import Sam3ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
-from tests.helpers.architectures import SAM2S, SAM_HQS, SAMS, VITS, architecture
+from tests.helpers.architectures import SAM2S, SAM3S, SAM_HQS, SAMS, VITS, architecture
 
 PUBLISHED = [entry for entry in CATALOGUE if entry.source != "tiny"]
 
@@ -28,6 +29,8 @@ def test_an_entry_fits_its_shape(entry):
             segmenter = SamHQForSemanticSegmentation.from_sam(model)
         elif entry.source in SAM2S:
             segmenter = Sam2ForSemanticSegmentation.from_sam(model)
+        elif entry.source in SAM3S:
+            segmenter = Sam3ForSemanticSegmentation.from_sam(model)
         else:
             kind = EncoderForSemanticSegmentation.config_class(encoder_config=model.config)
             segmenter = EncoderForSemanticSegmentation(kind)
@@ -39,14 +42,14 @@ def test_an_entry_fits_its_shape(entry):
         adapted = adapt(segmenter, "conv-lora", {})
     layers = sum(name.endswith("lora_experts") for name, _ in adapted.named_modules())
     blocks = facts["blocks"] if "blocks" in facts else sum(facts["blocks_of_stages"])
-    assert layers == blocks * (3 if entry.source in VITS else 1)
+    assert layers == blocks * (3 if entry.source in (*VITS, *SAM3S) else 1)
     if entry.kind in ("SAM", "SAM-HQ") and entry.source.endswith("huge"):
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
         assert trained / 1e6 < 0.01 * entry.million
 
 
 def test_every_shape_has_an_entry():
-    assert {entry.source for entry in PUBLISHED} == {*SAMS, *SAM_HQS, *SAM2S, *VITS}
+    assert {entry.source for entry in PUBLISHED} == {*SAMS, *SAM_HQS, *SAM2S, *SAM3S, *VITS}
 
 
 def test_the_bundled_one():

@@ -20,6 +20,7 @@ from convlora.models.layer_names import vit_layers
 from convlora.models.loading import load_segmenter
 from convlora.models.parameters import halve_frozen_weights
 from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
+from convlora.models.sam3_segmenter import Sam3ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.training.config import RunConfig
 from convlora.training.defaults import settle_rates
@@ -197,7 +198,7 @@ def test_the_branch_stays_in_place_where_cells_are_not_16_pixels():
 
 
 def test_the_kind_of_model_is_checked_by_every_class(folders):
-    for wrong in (SamForSemanticSegmentation, Sam2ForSemanticSegmentation):
+    for wrong in (SamForSemanticSegmentation, Sam2ForSemanticSegmentation, Sam3ForSemanticSegmentation):
         with pytest.raises(InputError, match=r"of type 'dinov2'.*load_segmenter"):
             wrong.from_pretrained(folders / "dinov2")
 

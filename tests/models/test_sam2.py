@@ -1,53 +1,18 @@
-"""SAM 2 as a segmenter: transformers' own mask without prompts, and everything SAM can do."""
+"""SAM 2 as a segmenter: transformers' own mask without prompts. What it shares with SAM 3 is in test_video_sams.py."""
 
 import json
 import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForSemanticSegmentation, Sam2Config, Sam2Model, Sam2VisionConfig
-from transformers.models.sam2.configuration_sam2 import (
-    Sam2HieraDetConfig,
-    Sam2MaskDecoderConfig,
-    Sam2PromptEncoderConfig,
-)
 
 from convlora.errors import InputError
 from convlora.methods.conv_lora import check_grid
-from convlora.methods.registry import METHODS, Layers, number_of_blocks
+from convlora.methods.registry import number_of_blocks
 from convlora.models.build import adapt
 from convlora.models.checkpoints import native_size
 from convlora.models.loading import load_segmenter
-from convlora.models.random_sam import randomize
-from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
-
-
-def small_sam2(size=128, **decoder):
-    """Five blocks in four stages, one of them with global attention, as the published ones have them."""
-    backbone = Sam2HieraDetConfig(
-        hidden_size=16, num_attention_heads=1, image_size=[size, size], blocks_per_stage=[1, 1, 2, 1],
-        embed_dim_per_stage=[16, 32, 64, 128], num_attention_heads_per_stage=[1, 2, 4, 8],
-        window_size_per_stage=[8, 4, 4, 4], global_attention_blocks=[3],
-        window_positional_embedding_background_size=[3, 3],
-    )  # fmt: skip
-    cells = [[size // stride, size // stride] for stride in (4, 8, 16)]
-    vision = Sam2VisionConfig(
-        backbone_config=backbone, backbone_channel_list=[128, 64, 32, 16], fpn_hidden_size=32,
-        backbone_feature_sizes=cells,
-    )  # fmt: skip
-    small = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 32, **decoder}
-    torch.manual_seed(0)
-    model = Sam2Model(
-        Sam2Config(
-            vision_config=vision,
-            prompt_encoder_config=Sam2PromptEncoderConfig(hidden_size=32, image_size=size),
-            mask_decoder_config=Sam2MaskDecoderConfig(**small),
-        )
-    )
-    randomize(model)
-    with torch.no_grad():
-        model.no_memory_embedding.normal_(std=0.3)
-    return model.eval()
+from tests.helpers.video_sams import small_sam2
 
 
 @pytest.fixture(scope="module")
@@ -105,48 +70,6 @@ def test_every_adapted_layer_of_conv_lora_sees_the_map(folder):
     assert (4, 12) in whole.values(), "the block with global attention sees the whole map"
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.network is None])
-def test_methods_train_or_say_that_they_need_a_sam(folder, method):
-    model = load_segmenter(folder, image_size=64)
-    if METHODS[method].layers in (Layers.ATTENTION, Layers.ENCODER):
-        with pytest.raises(InputError, match="only the vision encoder of the first SAM and SAM-HQ"):
-            adapt(model, method, {})
-        return
-    adapted = adapt(model, method, {}).train()
-    trained = {n: p.clone() for n, p in adapted.named_parameters() if p.requires_grad}
-    frozen = {n: p.clone() for n, p in adapted.named_parameters() if not p.requires_grad}
-    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-2)
-    for _ in range(2):
-        adapted(torch.randn(2, 3, 64, 64), labels=torch.randint(0, 2, (2, 64, 64))).loss.backward()
-        optimizer.step()
-    now = dict(adapted.named_parameters())
-    assert all(torch.equal(now[n], p) for n, p in frozen.items())
-    changed = [n for n, p in trained.items() if not torch.equal(now[n], p)]
-    assert any("mask_decoder" in n for n in changed)
-    assert any("vision_encoder" in n for n in changed) == (method != "decoder")
-
-
-@pytest.mark.parametrize("head", ["per-pixel", "mask-classification"])
-def test_several_classes_at_an_oblong_size(folder, head):
-    model = load_segmenter(folder, image_size=(64, 96), num_classes=4, head=head, detail="half")
-    adapted = adapt(model, "conv-lora", {}).train()
-    output = adapted(torch.randn(2, 3, 64, 96), labels=torch.randint(0, 4, (2, 64, 96)))
-    output.loss.backward()
-    assert output.mask_logits.shape[-2:] == (32, 48)
-    unused = ("lora_", "obj_score")
-    assert all(p.grad is not None for n, p in adapted.named_parameters() if p.requires_grad and unused[0] not in n)
-
-
-def test_saved_and_loaded(folder, tmp_path):
-    model = load_segmenter(folder, num_classes=3, head="per-pixel", detail="half", image_size=64)
-    model.save_pretrained(tmp_path)
-    x = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        expected = model(x).logits
-        assert torch.equal(Sam2ForSemanticSegmentation.from_pretrained(tmp_path)(x).logits, expected)
-        assert torch.equal(AutoModelForSemanticSegmentation.from_pretrained(tmp_path)(x).logits, expected)
-
-
 def test_a_checkpoint_of_videos_is_read(folder, tmp_path):
     """As the published ones are."""
     shutil.copytree(folder, tmp_path / "video")
@@ -173,23 +96,6 @@ def test_a_backbone_that_is_none(folder, tmp_path, settings, words):
     file.write_text(json.dumps(config))
     with pytest.raises(InputError, match=words):
         load_segmenter(tmp_path / "m")
-
-
-def test_checkpointing_changes_nothing(folder):
-    gradients = []
-    for checkpointed in (False, True):
-        adapted = adapt(load_segmenter(folder, image_size=64), "lora", {}).train()
-        if checkpointed:
-            adapted.activation_checkpointing_enable({"use_reentrant": False})
-        torch.manual_seed(1)
-        for name, parameter in adapted.named_parameters():
-            if name.endswith(("lora_A.default.weight", "lora_B.default.weight")):
-                torch.nn.init.normal_(parameter, std=0.1)
-        adapted(torch.ones(1, 3, 64, 64), labels=torch.ones(1, 64, 64, dtype=torch.long)).loss.backward()
-        gradients.append({n: p.grad for n, p in adapted.named_parameters() if "lora_A" in n})
-    plain, again = gradients
-    assert len(plain) == 5
-    assert all(torch.allclose(plain[n], again[n], rtol=1e-3, atol=1e-6) for n in plain)
 
 
 def test_sizes(folder):

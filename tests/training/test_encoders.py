@@ -17,11 +17,11 @@ from convlora.training import model as training_model
 from convlora.training.config import RunConfig
 from convlora.training.run import Interrupted, train
 from tests.helpers.interrupt_at import InterruptAt
-from tests.models.test_sam2 import small_sam2
+from tests.helpers.video_sams import small_sam2, small_sam3
 from tests.models.test_sam_hq import small_sam_hq
 
-SIZES = {"dinov2": 56, "sam2": 64, "sam_hq": 64}
-SMALL_SAMS = {"sam2": small_sam2, "sam_hq": small_sam_hq}
+SIZES = {"dinov2": 56, "sam2": 64, "sam3": 56, "sam_hq": 64}
+SMALL_SAMS = {"sam2": small_sam2, "sam3": small_sam3, "sam_hq": small_sam_hq}
 
 
 @pytest.fixture(scope="module")

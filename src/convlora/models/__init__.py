@@ -1,4 +1,4 @@
-"""SAM and plain ViTs as semantic segmenters, and a U-Net beside them."""
+"""SAM, SAM 2, SAM 3 and plain ViTs as semantic segmenters, and a U-Net beside them."""
 
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
@@ -8,6 +8,8 @@ from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
 from convlora.models.high_quality_segmenter import SamHQForSemanticSegmentation, SamHQSegmentationConfig
 from convlora.models.sam2_configuration import Sam2SegmentationConfig
 from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
+from convlora.models.sam3_configuration import Sam3SegmentationConfig
+from convlora.models.sam3_segmenter import Sam3ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.models.unet import UNetForSemanticSegmentation, UNetSegmentationConfig
@@ -19,6 +21,8 @@ __all__ = [
     "EncoderSegmentationConfig",
     "Sam2ForSemanticSegmentation",
     "Sam2SegmentationConfig",
+    "Sam3ForSemanticSegmentation",
+    "Sam3SegmentationConfig",
     "SamForSemanticSegmentation",
     "SamHQForSemanticSegmentation",
     "SamHQSegmentationConfig",
@@ -36,5 +40,7 @@ AutoConfig.register(Sam2SegmentationConfig.model_type, Sam2SegmentationConfig, e
 AutoModelForSemanticSegmentation.register(Sam2SegmentationConfig, Sam2ForSemanticSegmentation, exist_ok=True)
 AutoConfig.register(SamHQSegmentationConfig.model_type, SamHQSegmentationConfig, exist_ok=True)
 AutoModelForSemanticSegmentation.register(SamHQSegmentationConfig, SamHQForSemanticSegmentation, exist_ok=True)
+AutoConfig.register(Sam3SegmentationConfig.model_type, Sam3SegmentationConfig, exist_ok=True)
+AutoModelForSemanticSegmentation.register(Sam3SegmentationConfig, Sam3ForSemanticSegmentation, exist_ok=True)
 AutoConfig.register(UNetSegmentationConfig.model_type, UNetSegmentationConfig, exist_ok=True)
 AutoModelForSemanticSegmentation.register(UNetSegmentationConfig, UNetForSemanticSegmentation, exist_ok=True)

@@ -42,13 +42,14 @@ CATALOGUE = (
     KnownModel("facebook/sam2.1-hiera-small", "SAM 2", "Apache-2.0", False, 1024, 34.3, 3.5),
     KnownModel("facebook/sam2.1-hiera-base-plus", "SAM 2", "Apache-2.0", False, 1024, 69.1, 5.1),
     KnownModel("facebook/sam2.1-hiera-large", "SAM 2", "Apache-2.0", False, 1024, 212.7, None),
+    KnownModel("facebook/sam3", "SAM 3", "SAM License", True, 1008, 453.2, None),
     KnownModel("facebook/dinov2-small", "DINOv2", "Apache-2.0", False, 518, 22.1, 2.8),
     KnownModel("facebook/dinov2-base", "DINOv2", "Apache-2.0", False, 518, 86.6, 4.4),
     KnownModel("facebook/dinov2-large", "DINOv2", "Apache-2.0", False, 518, 304.4, None),
     KnownModel("facebook/dinov2-with-registers-base", "DINOv2 with registers", "Apache-2.0", False, 518, 86.6, None),
-    KnownModel("facebook/dinov3-vits16-pretrain-lvd1689m", "DINOv3", "DINOv3", True, 224, 21.6, 2.6),
-    KnownModel("facebook/dinov3-vitb16-pretrain-lvd1689m", "DINOv3", "DINOv3", True, 224, 85.7, 3.9),
-    KnownModel("facebook/dinov3-vitl16-pretrain-lvd1689m", "DINOv3", "DINOv3", True, 224, 303.1, None),
+    KnownModel("facebook/dinov3-vits16-pretrain-lvd1689m", "DINOv3", "DINOv3 License", True, 224, 21.6, 2.6),
+    KnownModel("facebook/dinov3-vitb16-pretrain-lvd1689m", "DINOv3", "DINOv3 License", True, 224, 85.7, 3.9),
+    KnownModel("facebook/dinov3-vitl16-pretrain-lvd1689m", "DINOv3", "DINOv3 License", True, 224, 303.1, None),
     KnownModel("google/vit-base-patch16-224-in21k", "ViT", "Apache-2.0", False, 224, 85.8, 3.5),
     KnownModel("facebook/vit-mae-base", "ViT", "Apache-2.0", False, 224, 85.8, 3.6),
     KnownModel("openai/clip-vit-base-patch16", "CLIP", "MIT", False, 224, 85.8, 4.2),
@@ -56,7 +57,7 @@ CATALOGUE = (
 )
 
 
-_SERIES = {"DINOv3": "facebook/dinov3-"}  # beginnings of names of models under the same terms
+_SERIES = {"DINOv3": "facebook/dinov3-", "SAM 3": "facebook/sam3"}  # beginnings of names of models under the same terms
 
 
 def find_known(source: str) -> KnownModel | None:
@@ -71,4 +72,4 @@ def terms_of(source: str) -> str | None:
     if entry is None or (entry.licence in FREE and not entry.gated):
         return None
     gate = " Accept its terms on its page on the Hub before you download it." if entry.gated else ""
-    return f"The weights of {source} are under the {entry.licence} licence, which is not Apache's: read it first.{gate}"
+    return f"The weights of {source} are under the {entry.licence}, which is not Apache's: read it first.{gate}"

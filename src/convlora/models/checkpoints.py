@@ -14,6 +14,7 @@ from torch import nn
 from transformers import (
     PreTrainedConfig,
     Sam2Config,
+    Sam3TrackerConfig,
     SamConfig,
     SamMaskDecoderConfig,
     SamModel,
@@ -27,11 +28,9 @@ from convlora.models.bundled import resolve_bundled
 from convlora.models.configuration import as_size
 from convlora.models.detail import CAME_LATER
 from convlora.models.encoders.family import FAMILIES, find_family
+from convlora.models.kinds import SAM2S, SAM3S, SAM_HQS, SAMS, SEGMENTERS, check_backbone, check_tracker
 from convlora.models.quiet import quietly
 from convlora.models.weight_files import check_archive, check_tensors
-
-SAMS, SAM_HQS, SAM2S = ("sam",), ("sam_hq",), ("sam2", "sam2_video")  # as transformers calls them
-SEGMENTERS = ("convlora_sam", "convlora_sam2", "convlora_encoder", "convlora_sam_hq")
 
 _META_SUFFIXES = {".pth", ".pt"}
 
@@ -114,13 +113,14 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
             "Check the spelling and the connection, or download it and give its folder; 'tiny' comes with the package."
         ) from error
     kind = config.get("model_type")
-    if kind not in (*SAMS, *SAM_HQS, *SAM2S, *SEGMENTERS) and find_family(kind) is None:
+    check_tracker(source, kind)
+    if kind not in (*SAMS, *SAM_HQS, *SAM2S, *SAM3S, *SEGMENTERS) and find_family(kind) is None:
         raise InputError(
             f"'{source}' holds a model of type '{shown(str(kind))}', which is not known here. Give a SAM, such as "
-            f"facebook/sam-vit-base, or one of these: SAM-HQ, SAM 2, {', '.join(family.name for family in FAMILIES)}."
+            "facebook/sam-vit-base, or one of these: SAM-HQ, SAM 2, SAM 3, "
+            f"{', '.join(family.name for family in FAMILIES)}."
         )
-    if kind in (*SAM2S, SEGMENTERS[1]):
-        _check_hiera(source, config)
+    check_backbone(source, kind, config)
     for name in ("vision_config", "encoder_config"):
         if not isinstance(config.get(name, {}), dict):
             raise InputError(f"config.json of '{source}' is damaged: {name} is no table. Download it again.")
@@ -156,20 +156,12 @@ def _size_in(source: str | os.PathLike[str], kind: str, config: dict[str, Any]) 
     family, size = find_family(kind), config.get("image_size")
     if family is not None:
         return family.config.from_pretrained(source).image_size
+    if kind in SAM3S:
+        part = config.get("tracker_config", config)
+        return Sam3TrackerConfig(vision_config=part.get("vision_config")).vision_config.backbone_config.image_size
     if size is None and kind in SAM2S:
         return Sam2Config(vision_config=config.get("vision_config")).vision_config.backbone_config.image_size
     return SamConfig.from_dict(config).vision_config.image_size if size is None else size
-
-
-def _check_hiera(source: str | os.PathLike[str], config: dict[str, Any]) -> None:
-    """Refuses a SAM 2 with another backbone than its own, which transformers would look for anywhere."""
-    vision = config.get("vision_config") or {}
-    backbone = vision.get("backbone_config") or {} if isinstance(vision, dict) else None
-    if not isinstance(backbone, dict) or backbone.get("model_type", "sam2_hiera_det_model") != "sam2_hiera_det_model":
-        raise InputError(
-            f"config.json of '{source}' names a backbone that is none of SAM 2. Download it again, or give another "
-            "model."
-        )
 
 
 def _check_numbers(source: str | os.PathLike[str], settings: dict[str, Any], depth: int = 0) -> None:

@@ -12,8 +12,8 @@ from transformers import SamHQModel, SamPromptEncoderConfig, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 from transformers.models.sam_hq.configuration_sam_hq import SamHQMaskDecoderConfig
 
-from convlora.models.checkpoints import SAM_HQS
 from convlora.models.configuration import SamSegmentationConfig
+from convlora.models.kinds import SAM_HQS
 from convlora.models.segmenter import SamForSemanticSegmentation
 
 # Where the output of the early block goes in this thread; nowhere outside of a pass.

@@ -84,3 +84,18 @@ hiera_layers = LayerNames(
     {Layers.ALL: r"backbone\.patch_embed\.projection|neck\.convs\.\d+"},
     block=r"backbone\.blocks\.",
 )
+
+# Of SAM 3's ViT, whose neck makes a pyramid of its one map.
+_OF_SAM3 = r"attention\.[qkv]_proj", r"attention\.o_proj", r"mlp\.fc2"
+sam3_layers = LayerNames(
+    {
+        Layers.PROJECTIONS: _OF_SAM3[0],
+        Layers.BLOCK_OUTPUTS: f"({_OF_SAM3[1]}|{_OF_SAM3[2]})",
+        Layers.ALL: rf"(layer_norm[12]|{_OF_SAM3[0]}|{_OF_SAM3[1]}|mlp\.fc1|{_OF_SAM3[2]})",
+    },
+    {
+        Layers.ALL: r"backbone\.embeddings\.patch_embeddings\.projection|backbone\.layer_norm"
+        r"|neck\.fpn_layers\.\d+\.(scale_layers\.[02]|proj[12])"  # between the two of scale_layers is a GELU
+    },
+    block=r"backbone\.layers\.",
+)

@@ -6,12 +6,15 @@ import os
 from typing import Any
 
 from convlora.models.bundled import resolve_bundled
-from convlora.models.checkpoints import SAM2S, SAM_HQS, SAMS, is_meta_checkpoint, read_model_type
+from convlora.models.checkpoints import is_meta_checkpoint, read_model_type
 from convlora.models.configuration import SamSegmentationConfig
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
 from convlora.models.high_quality_segmenter import SamHQForSemanticSegmentation, SamHQSegmentationConfig
+from convlora.models.kinds import SAM2S, SAM3S, SAM_HQS, SAMS
 from convlora.models.sam2_configuration import Sam2SegmentationConfig
 from convlora.models.sam2_segmenter import Sam2ForSemanticSegmentation
+from convlora.models.sam3_configuration import Sam3SegmentationConfig
+from convlora.models.sam3_segmenter import Sam3ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.models.semantic_segmenter import SemanticSegmenter
 
@@ -20,17 +23,19 @@ def load_segmenter(source: str | os.PathLike[str], **settings: Any) -> SemanticS
     """Loads a SAM or another vision encoder as a segmenter.
 
     Args:
-        source: Hub id, folder or file; see `from_pretrained` of both classes.
-        **settings: Of either.
+        source: Hub id, folder or file; see `from_pretrained` of the classes.
+        **settings: Of any of them.
 
     Raises:
-        InputError: If it is neither, or cannot be read.
+        InputError: If it is none of them, or cannot be read.
         ValueError: If the settings do not fit each other.
     """
     place = resolve_bundled(source)
     kind = "sam" if is_meta_checkpoint(place) else read_model_type(place, settings)
     if kind in (*SAM2S, Sam2SegmentationConfig.model_type):
         return Sam2ForSemanticSegmentation.from_pretrained(source, **settings)
+    if kind in (*SAM3S, Sam3SegmentationConfig.model_type):
+        return Sam3ForSemanticSegmentation.from_pretrained(source, **settings)
     if kind in (*SAMS, SamSegmentationConfig.model_type):
         return SamForSemanticSegmentation.from_pretrained(source, **settings)
     if kind in (*SAM_HQS, SamHQSegmentationConfig.model_type):

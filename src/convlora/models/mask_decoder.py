@@ -17,13 +17,17 @@ from transformers.models.sam2.modeling_sam2 import (
     Sam2MaskDecoder,
     Sam2TwoWayTransformer,
 )
+from transformers.models.sam3_tracker.configuration_sam3_tracker import Sam3TrackerMaskDecoderConfig
+from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMaskDecoder
 from transformers.models.sam_hq.configuration_sam_hq import SamHQMaskDecoderConfig
 from transformers.models.sam_hq.modeling_sam_hq import SamHQMaskDecoder
 
 from convlora.models.detail import DetailBranch
 from convlora.models.high_quality import HighQualityFeatures
 
-DecoderConfig: TypeAlias = SamMaskDecoderConfig | SamHQMaskDecoderConfig | Sam2MaskDecoderConfig
+DecoderConfig: TypeAlias = (
+    SamMaskDecoderConfig | SamHQMaskDecoderConfig | Sam2MaskDecoderConfig | Sam3TrackerMaskDecoderConfig
+)
 
 
 class Masks(NamedTuple):
@@ -52,7 +56,8 @@ class SemanticMaskDecoder(nn.Module):
     """The mask decoder for a binary task, with the parameter names of transformers' decoders of SAM, SAM-HQ or SAM 2.
 
     SAM 2's decoder has a token more, which tells whether there is an object, and adds the encoder's finer maps to its
-    mask features. SAM-HQ's has a mask token more, whose mask on better mask features replaces SAM's.
+    mask features. SAM-HQ's has a mask token more, whose mask on better mask features replaces SAM's. SAM 3's,
+    of its tracker, is made as SAM 2's.
 
     All of SAM's output tokens go through the two-way transformer, so that it starts as SAM's own single-mask output;
     the first mask token is read. The hyper-networks of SAM's other three masks and the head that predicts SAM's mask
@@ -69,7 +74,7 @@ class SemanticMaskDecoder(nn.Module):
         super().__init__()
         self.config = config
         width = config.hidden_size
-        is_second = isinstance(config, Sam2MaskDecoderConfig)
+        is_second = isinstance(config, (Sam2MaskDecoderConfig, Sam3TrackerMaskDecoderConfig))
         mlp: Any = Sam2FeedForward if is_second else SamFeedForward
         norm: Any = Sam2LayerNorm if is_second else SamLayerNorm
         self.iou_token = nn.Embedding(1, width)
@@ -105,7 +110,9 @@ class SemanticMaskDecoder(nn.Module):
         return "mask_tokens" if self.hq is None else "hq_token"
 
     @classmethod
-    def from_sam(cls, decoder: SamMaskDecoder | SamHQMaskDecoder | Sam2MaskDecoder) -> SemanticMaskDecoder:
+    def from_sam(
+        cls, decoder: SamMaskDecoder | SamHQMaskDecoder | Sam2MaskDecoder | Sam3TrackerMaskDecoder
+    ) -> SemanticMaskDecoder:
         """Takes over the modules of transformers' mask decoder, without copying their weights."""
         is_high_quality = isinstance(decoder, SamHQMaskDecoder)
         config = decoder.transformer.config if is_high_quality else decoder.config  # of the same class
@@ -135,7 +142,8 @@ class SemanticMaskDecoder(nn.Module):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
-            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`; of SAM-HQ's, an early map `(B, D, h, w)`.
+            finer: Of SAM 2's or SAM 3's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`; of SAM-HQ's, an early map
+                `(B, D, h, w)`.
 
         Returns:
             Logits of one mask.
@@ -258,7 +266,8 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
-            finer: Of SAM 2's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`; of SAM-HQ's, an early map `(B, D, h, w)`.
+            finer: Of SAM 2's or SAM 3's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`; of SAM-HQ's, an early map
+                `(B, D, h, w)`.
 
         Returns:
             Logits of N masks, and class logits `(B, N, K + 1)`, where the last class is "no object". With the head

@@ -15,7 +15,6 @@ from convlora.errors import InputError
 from convlora.models.attention import set_attention
 from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import (
-    SAMS,
     UNUSED,
     is_meta_checkpoint,
     load_meta_checkpoint,
@@ -25,6 +24,7 @@ from convlora.models.checkpoints import (
 from convlora.models.configuration import SamSegmentationConfig, as_size
 from convlora.models.detail_file import load_detail
 from convlora.models.frozen_blocks import FrozenBlockCache
+from convlora.models.kinds import SAMS
 from convlora.models.labels import KEYS
 from convlora.models.layer_names import sam_layers
 from convlora.models.mask_decoder import SemanticMaskDecoder

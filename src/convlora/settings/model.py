@@ -34,14 +34,15 @@ class ModelSettings:
         Annotated[Whole | Annotated[list[Whole], Len(2, 2)], Reads(sides)] | None,
         About(
             "Size to which images are resized: one side of a square, or height and width.",
-            more="Pixels, divisible by 16 (SAM 2: 32, DINOv2: 14). In a file: `512` or `[320, 480]`.",
+            more="Pixels, divisible by 16 (SAM 2: 32, SAM 3 and DINOv2: 14). In a file: `512` or `[320, 480]`.",
             default="that of the model; 256 for `unet`",
             must_be=SIDES,
             option=Option(
                 "--image-size",
                 BASICS,
                 metavar="N",
-                help="Resize images to N x N pixels, or to HxW. Must be divisible by 16 (SAM 2: 32, DINOv2: 14).",
+                help="Resize images to N x N pixels, or to HxW. Must be divisible by 16 (SAM 2: 32, SAM 3 and "
+                "DINOv2: 14).",
             ),
         ),
     ] = None

@@ -13,7 +13,7 @@ from peft import PeftModel
 from convlora import __version__
 from convlora.errors import printable
 from convlora.methods.registry import find_method
-from convlora.models import Sam2ForSemanticSegmentation, SamForSemanticSegmentation
+from convlora.models import Sam2ForSemanticSegmentation, Sam3ForSemanticSegmentation, SamForSemanticSegmentation
 from convlora.training.config import RunConfig
 
 _SHOWN = ("iou", "dice", "iou_pooled", "mae", "ber", "s_measure", "e_measure", "weighted_f")
@@ -94,7 +94,8 @@ def model_card(
 
 def is_sam(model: PeftModel) -> bool:
     """Whether what was adapted is a SAM, of whichever version."""
-    return isinstance(model.base_model.model, (SamForSemanticSegmentation, Sam2ForSemanticSegmentation))
+    sams = SamForSemanticSegmentation, Sam2ForSemanticSegmentation, Sam3ForSemanticSegmentation
+    return isinstance(model.base_model.model, sams)
 
 
 def _plain(text: str) -> str:

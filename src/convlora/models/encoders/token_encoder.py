@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from convlora.models.encoders.family import IMAGENET, Family
+from convlora.models.encoders.family import Family
+from convlora.models.encoders.pixels import OwnNormalisation
 
 
 class TokenEncoder(nn.Module):
@@ -29,10 +30,7 @@ class TokenEncoder(nn.Module):
         self._family = family
         self._prefix = family.prefix_tokens(model.config)
         self._patch = int(model.config.patch_size)
-        # Pixels come with ImageNet's mean and deviation taken out, whatever the encoder.
-        pairs = list(zip(*IMAGENET, mean, std, strict=True))
-        self._scale = [its_std / own_std for _, its_std, _, own_std in pairs]
-        self._shift = [(its_mean - own_mean) / own_std for its_mean, _, own_mean, own_std in pairs]
+        self._normalised = OwnNormalisation(mean, std)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embeds images.
@@ -49,17 +47,8 @@ class TokenEncoder(nn.Module):
 
     @property
     def pixel_facts(self) -> dict[str, float]:
-        """What is done to pixels, by name: part of what tells an encoder from another one."""
-        numbers = {"scale": self._scale, "shift": self._shift}
-        return {f"pixels.{name}.{k}": value for name, values in numbers.items() for k, value in enumerate(values)}
-
-    def _normalised(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        if self._scale == [1.0] * 3 and self._shift == [0.0] * 3:
-            return pixel_values
-        # With numbers, channel by channel: a tensor made of them would be copied to a GPU at every call. That waits for
-        # the GPU, and no recording of a pass may hold it.
-        channels = zip(pixel_values.unbind(1), self._scale, self._shift, strict=True)
-        return torch.stack([channel * scale + shift for channel, scale, shift in channels], dim=1)
+        """See [`OwnNormalisation`]."""
+        return self._normalised.facts
 
 
 def _make_a_buffer(model: nn.Module, name: str) -> None:
