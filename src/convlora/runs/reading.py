@@ -101,6 +101,16 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
     return metrics
 
 
+def imported_from(metrics: dict[str, Any]) -> str | None:
+    """The software that trained a run which was only imported, such as "AutoGluon 1.4.0"; None: convlora did.
+
+    Args:
+        metrics: Contents of its `metrics.json`.
+    """
+    imported = metrics.get("imported")
+    return shown(imported["software"], longest=60) if imported else None
+
+
 def _check_metrics(metrics: dict[str, Any]) -> None:
     """Refuses what could not be shown or compared.
 
@@ -119,6 +129,8 @@ def _check_metrics(metrics: dict[str, Any]) -> None:
                 # A trivial answer to several classes has scores of each class, too, which are not shown.
                 shown_ones = ((key, value) for key, value in values.items() if key != "per_class")
                 numbers |= {f"{split}.{group}.{name}.{key}": value for key, value in shown_ones}
+    if metrics.get("imported"):
+        _ = metrics["imported"]["software"]
     for name, value in numbers.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise TypeError(f"{shown(name)}={quoted(value)} is no number")
