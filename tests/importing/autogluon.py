@@ -93,7 +93,8 @@ class Predictor(nn.Module):
         return {
             "model": {"names": ["sam"], "sam": {**named, "num_mask_tokens": tokens, **sam}},
             "optim": {
-                "lr": 0.0003, "max_epochs": 30, "peft": self.peft, "lora": {**lora, "conv_lora_expert_num": EXPERTS},
+                "lr": 0.0003, "loss_func": "structure_loss", "max_epochs": 30, "peft": self.peft,
+                "lora": {**lora, "conv_lora_expert_num": EXPERTS},
                 "extra_trainable_params": [".*mask_decoder"],
             },
             "env": {"precision": "16-mixed", "num_gpus": -1},

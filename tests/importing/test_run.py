@@ -77,10 +77,14 @@ def test_what_is_in_the_folder(run):
     own = {"config.yaml", "classes.json", "metrics.json", "sam.json", "sam/config.json", "sam/model.safetensors"}
     assert names == adapter | own
     assert "Trained by AutoGluon 1.4.0, imported by convlora" in (run / "adapter" / "README.md").read_text()
-    assert "seed" not in (run / "adapter" / "README.md").read_text()
+    card = (run / "adapter" / "README.md").read_text()
+    assert "base_model: facebook/sam-vit-huge" in card
+    assert "seed" not in card
+    assert str(run) not in card
     settings = yaml.safe_load((run / "config.yaml").read_text())
     assert (settings["model"]["num_mask_tokens"], settings["model"]["detail"]) == (1, "none")
-    assert (settings["training"]["lr"], settings["training"]["epochs"]) == (0.0003, 30)
+    training = settings["training"]
+    assert (training["lr"], training["epochs"], training["loss"]) == (0.0003, 30, "structure-mean-bce")
     assert json.loads((run / "metrics.json").read_text())["imported"]["best_score"] == 0.75
 
 

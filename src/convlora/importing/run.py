@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +25,7 @@ from convlora.models.build import adapt
 from convlora.models.configuration import as_size
 from convlora.models.fingerprint import sample_weights
 from convlora.models.parameters import count_parameters
+from convlora.models.quiet import quietly
 from convlora.runs.adapters import WEIGHTS, load_weights
 from convlora.runs.reading import SAM
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
@@ -31,6 +34,7 @@ from convlora.training.model_card import model_card
 
 _BASE = "sam"  # folder in a run that holds the SAM where it is nowhere else
 _OF_PEFT = "base_model.model."
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def import_predictor(
@@ -75,7 +79,8 @@ def import_predictor(
     config = _config(training, converted, base.model, place)
     with replacing_folder(output) as folder:
         if base.source is None:
-            base.model.save_pretrained(folder / _BASE)
+            with quietly(folder):
+                base.model.save_pretrained(folder / _BASE)
         weights = sample_weights(base.model.vision_encoder)
         adapted = _adapted(base.model, config, converted, folder, str(predictor.checkpoint))
         trainable, total = count_parameters(adapted)
@@ -94,7 +99,10 @@ def import_predictor(
         write_json(folder / "classes.json", table.to_dict())
         write_json(folder / SAM, weights)
         write_json(folder / "metrics.json", metrics)
-        card = model_card(config, list(table.names), software=predictor.software)
+        shown_config = copy.deepcopy(config)
+        if base.source is None:  # nobody else knows that folder
+            shown_config.model.source = training.sam if _HUB_ID.fullmatch(training.sam) else str(folder / _BASE)
+        card = model_card(shown_config, list(table.names), software=predictor.software)
         write_text(folder / "adapter" / "README.md", card)
     if base.source is None:
         tell(_why_written(training, model, output / _BASE))
@@ -112,7 +120,7 @@ def import_predictor(
 def _config(training: Training, converted: Converted, model: SamForSemanticSegmentation, place: str) -> RunConfig:
     """The settings of the run, as far as they are known."""
     config = RunConfig()
-    config.data.augmentation = "flip"
+    config.data.augmentation = "flip" if training.flips else None
     height, width = as_size(model.config.image_size)
     config.model.source, config.model.image_size = place, height if height == width else [height, width]
     config.model.head = "auto" if converted.num_classes is None else "mask-classification"
@@ -123,7 +131,7 @@ def _config(training: Training, converted: Converted, model: SamForSemanticSegme
         options["num_experts"] = training.experts
     config.method.options = resolve_options(training.method, options)
     config.training.select_by = "iou" if converted.num_classes is None else "miou"
-    config.training.loss = "structure" if converted.num_classes is None else None
+    config.training.loss = training.loss if converted.num_classes is None else None
     config.training.lr, config.training.epochs = training.lr, training.epochs
     count = number_of_blocks(model.vision_encoder)
     if converted.blocks != list(range(count)):

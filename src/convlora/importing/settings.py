@@ -17,6 +17,9 @@ from convlora.methods.conv_lora.config import MOST_EXPERTS
 METHODS = {"conv_lora": "conv-lora", "lora": "lora"}
 """AutoGluon's names of the methods that can be imported, and ours."""
 
+LOSSES = {"structure_loss": "structure-mean-bce", "balanced_bce": "balanced-bce"}
+"""Its names of losses of binary tasks, and ours; its structure loss averages before it weighs the borders."""
+
 NORMS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -40,6 +43,8 @@ class Training:
         mask_tokens: Mask tokens of the decoder; None: it is not said.
         image_norm: Key of [`NORMS`].
         ignore_label: Value in masks of pixels that do not count.
+        loss: Our name of the loss of a binary task, if it is said and known.
+        flips: Whether images were flipped left and right at random, and not changed in another way.
         lr: Learning rate, if it is said.
         epochs: Largest number of epochs, if it is said.
     """
@@ -52,6 +57,8 @@ class Training:
     mask_tokens: int | None
     image_norm: str
     ignore_label: int
+    loss: str | None
+    flips: bool
     lr: float | None
     epochs: int | None
 
@@ -103,6 +110,8 @@ def read_training(predictor: Predictor) -> Training:
         else _count(sam["num_mask_tokens"], f"{where} says num_mask_tokens", _LARGEST_TOKENS),
         image_norm=norm,
         ignore_label=_count(sam.get("ignore_label", 255), f"{where} says ignore_label", _LARGEST_LABEL, least=0),
+        loss=LOSSES.get(str(optim.get("loss_func", optim.get("loss_function")))),
+        flips=sam.get("train_transforms") == ["random_horizontal_flip"],
         lr=float(lr) if _is_number(lr) and 0 < lr < 1 else None,
         epochs=int(epochs) if _is_number(epochs) and epochs == int(epochs) and 0 < epochs <= 1 << 20 else None,
     )
