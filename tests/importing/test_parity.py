@@ -85,7 +85,9 @@ def test_other_pixels(norm, whole, tmp_path):
     predictor = Predictor()
     sam = None if whole else str(predictor.save_base(tmp_path / "sam"))
     source = predictor.save(tmp_path / "predictor", only_trained=not whole, image_norm=norm)
+    before = (source / "model.ckpt").read_bytes()
     model, told = imported(source, tmp_path / "run", model=sam)
+    assert (source / "model.ckpt").read_bytes() == before
     assert f"not as '{norm}' does" in told[0]
     intensities = torch.rand(2, 3, 64, 64)
     mean, std = {

@@ -317,6 +317,17 @@ def test_a_sam_that_is_another_or_none(predictor, tmp_path, refused, tiny_sam_fo
     assert "of another size" in refused(source, "--model", tmp_path / "wider")
 
 
+def test_a_sam_that_would_not_be_used(copy, refused, tiny_sam_folder):
+    edit(copy / "config.yaml", lambda content: content["model"]["sam"].update(image_norm="clip"))
+    assert "--model has no effect" in refused(copy, "--model", tiny_sam_folder)
+
+
+def test_adapters_in_the_first_blocks_alone(copy, refused):
+    block = "model.model.vision_encoder.layers.1.attn.qkv.lora_"
+    edited_weights(copy, lambda w: [w.pop(name) for name in list(w) if name.startswith(block)])
+    assert "The blocks 0 of 2 are adapted" in refused(copy)
+
+
 def test_a_pipe_in_place_of_a_file(copy, refused):
     import os
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from convlora.data.transforms import IMAGE_MEAN, IMAGE_STD
 from convlora.errors import InputError, shown
@@ -50,9 +51,17 @@ def find_base(converted: Converted, training: Training, model: str | None, task:
     Raises:
         InputError: If there is none, or another than the file's.
     """
-    own = None if model is not None else _from_file(converted, task, place)
-    base = _from_source(converted, training, model, task, place) if own is None else Base(own, None)
-    if training.image_norm != "imagenet":
+    own, as_ours = _from_file(converted, task, place), training.image_norm == "imagenet"
+    if own is not None and model is not None and not as_ours:
+        raise InputError(
+            f"--model has no effect: '{place}' holds the SAM, and it has to be written into the run, because it takes "
+            f"images that are normalised as '{training.image_norm}' does. Leave out --model."
+        )
+    if own is not None and model is None:
+        base = Base(own, None)
+    else:
+        base = _from_source(converted, training, model, task, place, is_whole=own is not None)
+    if not as_ours:
         _take_imagenet_pixels(base.model, training.image_norm)
         return Base(base.model, None)
     return base
@@ -93,9 +102,9 @@ def _from_file(converted: Converted, task: Mapping[str, Any], place: str) -> Sam
 
 
 def _from_source(
-    converted: Converted, training: Training, model: str | None, task: Mapping[str, Any], place: str
+    converted: Converted, training: Training, model: str | None, task: Mapping[str, Any], place: str, *, is_whole: bool
 ) -> Base:
-    """The model from elsewhere, with what the file says about it."""
+    """The model from elsewhere, with what the file says about it; it must be the same if the file holds all of it."""
     source = absolute(training.sam if model is None else model)
     lacking = f"'{place}' does not hold all weights of the SAM that was fine-tuned."
     if not source:
@@ -119,7 +128,7 @@ def _from_source(
             f"'{source}' is no SAM of the first version, which AutoGluon fine-tunes. Give that one with --model."
         )
     changed = _overlay(base, converted.frozen, source, place)
-    if changed and model is not None and _from_file(converted, task, place) is not None:
+    if changed and is_whole:
         raise InputError(
             f"'{source}' is not the SAM in '{place}' ({shown(changed[0])} differs, for one). Leave out --model, and "
             "the SAM is taken from that file."
@@ -161,5 +170,6 @@ def _take_imagenet_pixels(model: SamForSemanticSegmentation, norm: str) -> None:
     now = torch.tensor([IMAGE_MEAN, IMAGE_STD], dtype=torch.float64)[:, :, None, None]
     weight = convolution.weight.double()
     shift = (weight * ((now[0] - was[0]) / was[1])).sum(dim=(1, 2, 3))
-    convolution.bias.copy_(convolution.bias.double() + shift)
-    convolution.weight.copy_(weight * (now[1] / was[1]))
+    # New ones, because the weights may lie in the predictor's file.
+    convolution.bias = nn.Parameter((convolution.bias.double() + shift).float())
+    convolution.weight = nn.Parameter((weight * (now[1] / was[1])).float())

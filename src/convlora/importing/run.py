@@ -60,8 +60,7 @@ def import_predictor(
     Raises:
         InputError: If the predictor cannot be imported, or the folder cannot be used.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} exists already and is not empty. Give another --output.")
+    _check_output(output)
     predictor = read_predictor(source)
     training = read_training(predictor)
     converted = convert(read_weights(predictor.checkpoint), training, predictor.checkpoint)
@@ -104,6 +103,7 @@ def import_predictor(
             shown_config.model.source = training.sam if _HUB_ID.fullmatch(training.sam) else str(folder / _BASE)
         card = model_card(shown_config, list(table.names), software=predictor.software)
         write_text(folder / "adapter" / "README.md", card)
+        _check_output(output)  # some minutes later
     if base.source is None:
         tell(_why_written(training, model, output / _BASE))
     return {
@@ -115,6 +115,11 @@ def import_predictor(
         "classes": list(table.names),
         "params": metrics["params"],
     }
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} exists already and is not empty. Give another --output.")
 
 
 def _config(training: Training, converted: Converted, model: SamForSemanticSegmentation, place: str) -> RunConfig:

@@ -13,11 +13,12 @@ from typing import Any, TypeGuard
 from convlora.errors import InputError, quoted, shown
 from convlora.importing.predictor import Predictor
 from convlora.methods.conv_lora.config import MOST_EXPERTS
+from convlora.settings.training import Loss
 
 METHODS = {"conv_lora": "conv-lora", "lora": "lora"}
 """AutoGluon's names of the methods that can be imported, and ours."""
 
-LOSSES = {"structure_loss": "structure-mean-bce", "balanced_bce": "balanced-bce"}
+LOSSES: dict[str, Loss] = {"structure_loss": "structure-mean-bce", "balanced_bce": "balanced-bce"}
 """Its names of losses of binary tasks, and ours; its structure loss averages before it weighs the borders."""
 
 NORMS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -57,7 +58,7 @@ class Training:
     mask_tokens: int | None
     image_norm: str
     ignore_label: int
-    loss: str | None
+    loss: Loss | None
     flips: bool
     lr: float | None
     epochs: int | None
