@@ -4,16 +4,19 @@ import copy
 
 import pytest
 import torch
+from transformers import Dinov2Config, Dinov2Model
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.losses import SetLossSettings
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.build import adapt, load_model
+from convlora.models.loading import load_segmenter
 from convlora.training.config import RunConfig
 from convlora.training.effects import check_effects
 from convlora.training.task import settle_task
 from tests.helpers.models import tiny_config, tiny_sam
 from tests.helpers.tolerances import MODEL
+from tests.models.test_sam2 import small_sam2
 
 NAMES = {0: "background", 1: "cell"}
 
@@ -56,6 +59,20 @@ def test_it_is_saved_and_loaded(tmp_path):
         assert torch.equal(again(pixels).logits, model(pixels).logits)
     again.resize((32, 64))
     assert again(torch.randn(1, 3, 32, 64)).logits.shape == (1, 2, 32, 64)
+
+
+@pytest.mark.parametrize("kind", ["sam2", "dinov2"])
+def test_other_segmenters_have_it_too(kind, tmp_path):
+    if kind == "sam2":
+        small_sam2().save_pretrained(tmp_path / "base")
+    else:
+        size = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
+        Dinov2Model(Dinov2Config(**size, patch_size=14, intermediate_size=48)).save_pretrained(tmp_path / "base")
+    four, one = (load_segmenter(tmp_path / "base", num_mask_tokens=tokens) for tokens in (None, 1))
+    assert [len(model.mask_decoder.mask_tokens.weight) for model in (four, one)] == [4, 1]
+    one.save_pretrained(tmp_path / "own")
+    again, pixels = load_segmenter(tmp_path / "own"), torch.randn(1, 3, *one.config.image_size)
+    assert torch.equal(again(pixels).logits, one(pixels).logits)
 
 
 def test_a_saved_model_does_not_lose_tokens_unasked(tmp_path):
