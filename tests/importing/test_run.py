@@ -178,13 +178,15 @@ def test_another_number_of_names(predictor, tmp_path, refused):
 def test_settings_of_older_versions(copy, tmp_path):
     def older(content):
         optim = content.pop("optim")
-        content["optimization"] = {**optim, "efficient_finetune": optim.pop("peft"), "learning_rate": optim.pop("lr")}
+        renamed = {"efficient_finetune": "peft", "learning_rate": "lr", "loss_function": "loss_func"}
+        content["optimization"] = {**{old: optim.pop(new) for old, new in renamed.items()}, **optim}
 
     edit(copy / "config.yaml", older)
     (copy / "assets.json").unlink()
     found = package.import_run(copy, tmp_path / "run")
     assert (found["method"]["name"], found["imported"]["software"]) == ("conv-lora", "AutoGluon")
-    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["lr"] == 0.0003
+    training = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]
+    assert (training["lr"], training["loss"]) == (0.0003, "structure-mean-bce")
 
 
 # ---- bad input ----

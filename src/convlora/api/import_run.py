@@ -20,7 +20,8 @@ def import_run(
 ) -> dict[str, Any]:
     """Turns a SAM that AutoGluon has fine-tuned into a run folder, as `convlora import` does.
 
-    The run is used like any other: `convlora.predict`, `convlora.evaluate`, [`Segmenter.from_run`]. No pickle is read.
+    The run is used like any other: `convlora.predict`, `convlora.evaluate`, [`Segmenter.from_run`]. Nothing in the
+    predictor's files is executed.
 
     Args:
         predictor: The folder that AutoGluon's `MultiModalPredictor` has saved, or one of its `.ckpt` files with

@@ -39,7 +39,7 @@ def import_(
     """Turn a SAM that AutoGluon has fine-tuned into a run.
 
     The model was fine-tuned by AutoGluon's MultiModalPredictor with Conv-LoRA or LoRA (optim.peft: conv_lora or lora).
-    The run gives the same logits, and is used like any other. No pickle is read.
+    The run gives the same logits, and is used like any other. Nothing in the predictor's files is executed.
     """
     with loading_libraries():
         from convlora.api.import_run import import_run

@@ -1,6 +1,6 @@
 """How AutoGluon has fine-tuned a SAM, as its `config.yaml` says.
 
-Source: AutoGluon, `multimodal/configs/` and `multimodal/models/utils.py`. Versions before 1.2 say `optimization` for
+Source: AutoGluon, `multimodal/configs/` and `multimodal/models/utils.py`. Older versions say `optimization` for
 `optim` and `efficient_finetune` for `peft`.
 """
 
