@@ -134,11 +134,13 @@ def test_its_settings_and_its_sam_train_a_new_run(run, blobs, tmp_path, convlora
 
 def test_a_run_that_was_moved(run, blobs, tmp_path, convlora):
     moved = shutil.copytree(run, tmp_path / "moved")
-    shutil.rmtree(moved / "sam")
     settings = yaml.safe_load((moved / "config.yaml").read_text())
-    settings["model"]["source"] = str(tmp_path / "nowhere")
+    assert settings["model"]["source"] == str(run / "sam")
+    settings["model"]["source"] = str(tmp_path / "nowhere" / "sam")
     (moved / "config.yaml").write_text(yaml.safe_dump(settings))
     given = ("predict", moved, blobs / "test" / "images", "--output", tmp_path / "maps", "--device", "cpu")
+    assert convlora(*given)[0] == 0
+    shutil.rmtree(moved / "sam")
     code, _, told = convlora(*given)
     assert code == 2
     assert "--model" in told

@@ -27,12 +27,11 @@ from convlora.models.fingerprint import sample_weights
 from convlora.models.parameters import count_parameters
 from convlora.models.quiet import quietly
 from convlora.runs.adapters import WEIGHTS, load_weights
-from convlora.runs.reading import SAM
+from convlora.runs.reading import OWN_SAM, SAM
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.config import RunConfig
 from convlora.training.model_card import model_card
 
-_BASE = "sam"  # folder in a run that holds the SAM where it is nowhere else
 _OF_PEFT = "base_model.model."
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -74,12 +73,12 @@ def import_predictor(
         "ignore_index": table.ignore_index,
     }
     base = find_base(converted, training, model, task, str(predictor.checkpoint))
-    place = base.source or str(Path(os.path.realpath(output)) / _BASE)
+    place = base.source or str(Path(os.path.realpath(output)) / OWN_SAM)
     config = _config(training, converted, base.model, place)
     with replacing_folder(output) as folder:
         if base.source is None:
             with quietly(folder):
-                base.model.save_pretrained(folder / _BASE)
+                base.model.save_pretrained(folder / OWN_SAM)
         weights = sample_weights(base.model.vision_encoder)
         adapted = _adapted(base.model, config, converted, folder, str(predictor.checkpoint))
         trainable, total = count_parameters(adapted)
@@ -100,12 +99,12 @@ def import_predictor(
         write_json(folder / "metrics.json", metrics)
         shown_config = copy.deepcopy(config)
         if base.source is None:  # nobody else knows that folder
-            shown_config.model.source = training.sam if _HUB_ID.fullmatch(training.sam) else str(folder / _BASE)
+            shown_config.model.source = training.sam if _HUB_ID.fullmatch(training.sam) else str(folder / OWN_SAM)
         card = model_card(shown_config, list(table.names), software=predictor.software)
         write_text(folder / "adapter" / "README.md", card)
         _check_output(output)  # some minutes later
     if base.source is None:
-        tell(_why_written(training, model, output / _BASE))
+        tell(_why_written(training, model, output / OWN_SAM))
     return {
         "run": str(output),
         "imported": metrics["imported"],
