@@ -12,7 +12,7 @@ ROOT = Path(convlora.__file__).parent
 LEVELS = [
     ["cli"],
     ["quickstart", "api"],
-    ["comparison", "prepare"],
+    ["comparison", "importing", "prepare"],
     ["training"],
     ["report"],
     ["inference"],

@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.importing.autogluon import Predictor
+
 
 @pytest.fixture(scope="session")
 def docs_folder(tmp_path_factory, trained_run, tiny_sam_folder, blobs):
@@ -18,6 +20,7 @@ def docs_folder(tmp_path_factory, trained_run, tiny_sam_folder, blobs):
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(trained_run, folder / "RUN")
     shutil.copytree(blobs, folder / "DATA")
+    Predictor().save(folder / "PREDICTOR")
     shutil.copytree(tiny_sam_folder, folder / "facebook" / "sam-vit-base")
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
     Dinov2Model(Dinov2Config(**size)).save_pretrained(folder / "facebook" / "dinov2-base")

@@ -22,6 +22,9 @@ from convlora.data.classes.classes_json import read_classes_json
 from convlora.data.reading.images import read_image, read_image_size, read_mask
 from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
+from convlora.importing.predictor import read_predictor, read_weights
+from convlora.importing.settings import Training, read_training
+from convlora.importing.weights import convert
 from convlora.methods.conv_lora import ConvLoraConfig
 from convlora.prepare.catalogue import find_entry
 from convlora.prepare.prepare import prepare
@@ -108,6 +111,49 @@ def _archive(path: Path) -> None:
         shutil.rmtree(path.parent / "out", ignore_errors=True)
 
 
+def _predictor_weights(path: Path) -> None:
+    training = Training("conv-lora", 2, 32, 2, "", 1, "imagenet", 255, None, False, None, None)
+    convert(read_weights(path), training, path)
+
+
+def _predictor_settings(path: Path) -> None:
+    (path.parent / "model.ckpt").touch()
+    read_training(read_predictor(path.parent))
+
+
+def _predictor() -> bytes:
+    """The weights of a predictor, those of an adapted layer and of the mask decoder."""
+    layer = "model.model.vision_encoder.layers.0.attn.qkv."
+    weights = {"model.model.mask_decoder.mask_tokens.weight": torch.ones(1, 4), f"{layer}weight": torch.ones(6, 2)}
+    weights |= {f"{layer}lora_A": torch.ones(2, 2), f"{layer}lora_B": torch.ones(6, 2)}
+    weights |= {f"{layer}lora_moe_gating.{name}": torch.ones(2, 2) for name in ("w_gate", "w_noise")}
+    for expert in range(2):
+        weights[f"{layer}lora_moe_experts.{expert}.0.weight"] = torch.ones(2, 2, 3, 3)
+        weights[f"{layer}lora_moe_experts.{expert}.0.bias"] = torch.ones(2)
+    stream = io.BytesIO()
+    torch.save({"state_dict": weights, "epoch": 3}, stream)
+    return stream.getvalue()
+
+
+PREDICTOR = b"""model:
+  names:
+  - sam
+  sam:
+    checkpoint_name: facebook/sam-vit-huge
+    image_norm: imagenet
+    num_mask_tokens: 1
+    ignore_label: 255
+optim:
+  lr: 0.0001
+  max_epochs: 30
+  peft: conv_lora
+  lora:
+    r: 3
+    alpha: 32
+    conv_lora_expert_num: 8
+"""
+
+
 def _zip(method: int = zipfile.ZIP_DEFLATED) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", method) as archive:
@@ -169,5 +215,7 @@ READERS = {
         "a.safetensors", [(SAVED / "adapter" / "adapter_model.safetensors").read_bytes()[:9000]], _shapes
     ),
     "checkpoint": Reader("state.safetensors", [_saved_state()], _state),
+    "predictor": Reader("model.ckpt", [_predictor()], _predictor_weights),
+    "predictor-settings": Reader("config.yaml", [PREDICTOR], _predictor_settings),
     "archive": Reader("x.zip", [_zip(), _zip(zipfile.ZIP_LZMA), _zip(zipfile.ZIP_BZIP2)], _archive),
 }  # fmt: skip

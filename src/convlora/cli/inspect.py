@@ -41,7 +41,7 @@ def inspect(
 
 
 def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from convlora.runs.reading import read_classes, read_metrics, read_settings
+    from convlora.runs.reading import imported_from, read_classes, read_metrics, read_settings
 
     settings = read_settings(run)
     facts: dict[str, Any] = {
@@ -55,8 +55,9 @@ def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     metrics = read_metrics(run)
     if metrics is None:
         return {**facts, "state": "unfinished; go on with --resume"}, {}
+    software = imported_from(metrics)
     facts |= {
-        "state": "finished",
+        "state": "finished" if software is None else f"trained by {software}, imported",
         "steps": metrics["steps"],
         "best_epoch": metrics["best_epoch"],
         "parameters": metrics["params"],

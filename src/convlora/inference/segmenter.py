@@ -36,7 +36,7 @@ from convlora.models.fingerprint import sample_weights
 from convlora.models.parameters import halve_frozen_weights
 from convlora.models.room import check_room
 from convlora.runs.adapters import load_adapter
-from convlora.runs.reading import adapter_folder, check_sam, first_line, read_classes, read_settings
+from convlora.runs.reading import adapter_folder, check_sam, first_line, read_classes, read_settings, sam_of
 from convlora.words import speaks_python
 
 
@@ -145,7 +145,7 @@ class Segmenter:
         chosen = resolve_device(device)
         resolve_precision(precision, chosen)  # is refused before anything is read
         settings, classes, weights = read_settings(Path(run)), read_classes(Path(run)), adapter_folder(Path(run))
-        source = str(model if model is not None else settings["model"]["source"])
+        source = str(model) if model is not None else sam_of(Path(run), str(settings["model"]["source"]))
         method, options = find_method(str(settings["method"]["name"])), dict(settings["method"])
         del options["name"]
         if model is not None and method.network is not None:

@@ -16,14 +16,12 @@ from transformers import (
     Sam2Config,
     Sam3TrackerConfig,
     SamConfig,
-    SamMaskDecoderConfig,
     SamModel,
-    SamPromptEncoderConfig,
-    SamVisionConfig,
 )
 from transformers.utils import find_adapter_config_file
 
 from convlora.errors import InputError, is_out_of_memory, quoted, shown
+from convlora.models.architecture import architecture_of
 from convlora.models.bundled import resolve_bundled
 from convlora.models.configuration import as_size
 from convlora.models.detail import CAME_LATER
@@ -314,56 +312,8 @@ def recognise_config(weights: dict[str, torch.Tensor]) -> SamConfig:
     Raises:
         KeyError: If a weight that every SAM has is missing.
     """
-    patch = weights["image_encoder.patch_embed.proj.weight"]  # (width, 3, 16, 16)
-    grid = weights["image_encoder.pos_embed"].shape[1]
-    depth = 1 + max(int(key.split(".")[2]) for key in weights if key.startswith("image_encoder.blocks."))
-    tables = [weights[f"image_encoder.blocks.{i}.attn.rel_pos_h"] for i in range(depth)]
-    head_width = tables[0].shape[1]
-    # A global block's table spans the grid, a windowed one's its window. If all are alike, the window is the grid.
-    is_global = [table.shape[0] == 2 * grid - 1 for table in tables]
-    windows = {(table.shape[0] + 1) // 2 for table, flag in zip(tables, is_global) if not flag}
-    if len(windows) > 1:
-        raise ValueError(f"windows of several sizes {sorted(windows)}")
-    image_size = grid * patch.shape[-1]
-    features = weights["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"].shape[1]
-    hidden = weights["mask_decoder.iou_token.weight"].shape[1]
-    decoder_depth = 1 + max(int(k.split(".")[3]) for k in weights if k.startswith("mask_decoder.transformer.layers."))
-    attention = "mask_decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight"
-    return SamConfig(
-        vision_config=SamVisionConfig(
-            hidden_size=patch.shape[0],
-            output_channels=weights["image_encoder.neck.0.weight"].shape[0],
-            num_hidden_layers=depth,
-            num_attention_heads=patch.shape[0] // head_width,
-            num_channels=patch.shape[1],
-            image_size=image_size,
-            patch_size=patch.shape[-1],
-            mlp_dim=weights["image_encoder.blocks.0.mlp.lin1.weight"].shape[0],
-            qkv_bias="image_encoder.blocks.0.attn.qkv.bias" in weights,
-            window_size=windows.pop() if windows else 14,
-            global_attn_indexes=[i for i, flag in enumerate(is_global) if flag],
-            num_pos_feats=features,
-        ),
-        prompt_encoder_config=SamPromptEncoderConfig(
-            hidden_size=hidden,
-            image_size=image_size,
-            patch_size=patch.shape[-1],
-            mask_input_channels=weights["prompt_encoder.mask_downscaling.3.weight"].shape[0],
-            num_point_embeddings=sum(
-                re.fullmatch(r"prompt_encoder\.point_embeddings\.\d+\.weight", k) is not None for k in weights
-            ),
-        ),
-        mask_decoder_config=SamMaskDecoderConfig(
-            hidden_size=hidden,
-            mlp_dim=weights["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
-            num_hidden_layers=decoder_depth,
-            attention_downsample_rate=hidden // weights[attention].shape[0],
-            num_multimask_outputs=weights["mask_decoder.mask_tokens.weight"].shape[0] - 1,
-            iou_head_hidden_dim=weights["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
-            # Meta's decoder uses PyTorch's default here; the checkpoints converted for transformers use 1e-6.
-            layer_norm_eps=1e-5,
-        ),
-    )
+    # Meta's decoder uses PyTorch's default here; the checkpoints converted for transformers use 1e-6.
+    return architecture_of({rename(key): value for key, value in weights.items()}, decoder_eps=1e-5)
 
 
 def _read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

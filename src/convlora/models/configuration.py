@@ -25,7 +25,8 @@ class SamSegmentationConfig(TaskSettings, SamConfig):
             `"per-pixel"` for more, see `convlora.models.mask_decoder`. `"auto"`: binary for two classes and mask
             classification for more.
         num_mask_tokens: Mask tokens of the head `"mask-classification"`; at least as many as there are classes in any
-            one image. `"auto"`, or None: one per class, which always suffices.
+            one image. `"auto"`, or None: one per class, which always suffices. The head `"binary"` has SAM's four, of
+            which it reads the first; 1 leaves out the other three, as in the published implementation.
         ignore_index: Label of pixels that count nowhere.
         loss: Name of the training loss, see `convlora.losses`.
         detail: A convolutional branch for what is thinner than SAM's patches, see `convlora.models.detail`: `"none"`,

@@ -61,7 +61,8 @@ class SemanticMaskDecoder(nn.Module):
 
     All of SAM's output tokens go through the two-way transformer, so that it starts as SAM's own single-mask output;
     the first mask token is read. The hyper-networks of SAM's other three masks and the head that predicts SAM's mask
-    quality have no use here and are left out: every parameter that is there takes part.
+    quality have no use here and are left out: every parameter that is there takes part. The other three tokens may be
+    left out as well, as in the published implementation; see [`SemanticMaskDecoder.keep_first_token`].
 
     Args:
         config: transformers' configuration of the mask decoder.
@@ -100,6 +101,11 @@ class SemanticMaskDecoder(nn.Module):
         width = self.config.hidden_size
         branch = DetailBranch(width, width // 8, finest=finest, tokens=self._tokens_of_classes())
         self.detail = branch.to(self.mask_tokens.weight)
+
+    def keep_first_token(self) -> None:
+        """Leaves out all mask tokens but the first. The others attend to it, so the mask changes."""
+        first = self.mask_tokens.weight[:1].detach().clone()
+        self.mask_tokens = nn.Embedding.from_pretrained(first, freeze=False)
 
     def _tokens_of_classes(self) -> int:
         return 0

@@ -145,7 +145,9 @@ class SemanticSegmenter(PreTrainedModel):
     def _head(self) -> dict[str, Any]:
         """What the weights of the mask decoder depend on."""
         config = self.config
-        tokens = None if config.head_in_use == "binary" else config.mask_tokens_in_use
+        tokens = config.mask_tokens_in_use
+        if config.head_in_use == "binary":
+            tokens = 1 if config.has_one_token else config.mask_decoder_config.num_multimask_outputs + 1
         return {
             "num_classes": config.num_classes,
             "head": config.head_in_use,
@@ -167,6 +169,9 @@ class SemanticSegmenter(PreTrainedModel):
             raise ValueError(
                 "a head for several classes cannot be made into a binary one; give the model it was made from instead"
             )
+        elif config.has_one_token:
+            self.mask_decoder.keep_first_token()
+            config.mask_decoder_config.num_multimask_outputs = 0  # so that it is loaded as it was saved
         self._use_detail()
 
     def renew_detail(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convlora.losses import LOSSES
 from convlora.models.detail import FINEST
@@ -20,6 +20,7 @@ class TaskSettings:
         num_mask_tokens: int | str | None
         loss: str
         detail: str
+        mask_decoder_config: Any
 
     def check_task(self) -> None:
         """Refuses settings that do not fit each other.
@@ -47,6 +48,12 @@ class TaskSettings:
         if self.head != "auto":
             return self.head
         return "binary" if self.num_classes == 2 else "mask-classification"
+
+    @property
+    def has_one_token(self) -> bool:
+        """Whether the decoder of a binary task has SAM's first mask token alone, without the three beside it."""
+        alone = self.num_mask_tokens == 1 or self.mask_decoder_config.num_multimask_outputs == 0
+        return self.head_in_use == "binary" and alone
 
     @property
     def mask_tokens_in_use(self) -> int:

@@ -18,6 +18,8 @@ from convlora.untrusted import UnreadableError
 _FLOATING = ("F64", "F32", "F16", "BF16")  # as safetensors calls them
 _SMALLEST = 2  # bytes of a weight
 _SLACK = 1 << 26  # bytes that a wrong claim may take
+_META = "Give one of Meta's sam_vit_*.pth files."
+_META_AS_IT_IS = "Give one of Meta's sam_vit_*.pth files as it is."
 
 
 def read_shapes(path: Path) -> dict[str, list[int]]:
@@ -79,8 +81,12 @@ def check_claims(
         )
 
 
-def check_archive(path: str | os.PathLike[str]) -> None:
+def check_archive(path: str | os.PathLike[str], remedy: str = _META_AS_IT_IS) -> None:
     """Refuses a file of `torch.save` that is compressed, as PyTorch never writes it: a small one can hold gigabytes.
+
+    Args:
+        path: The file.
+        remedy: What to do, for the message.
 
     Raises:
         InputError: If it is one.
@@ -92,11 +98,16 @@ def check_archive(path: str | os.PathLike[str]) -> None:
         return  # the old format is none
     size = Path(path).stat().st_size
     if any(one.compress_type != zipfile.ZIP_STORED for one in members) or sum(one.file_size for one in members) > size:
-        raise InputError(f"'{path}' is compressed or damaged. Give one of Meta's sam_vit_*.pth files as it is.")
+        raise InputError(f"'{path}' is compressed or damaged. {remedy}")
 
 
-def check_tensors(weights: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
+def check_tensors(weights: Mapping[str, torch.Tensor], path: str | os.PathLike[str], remedy: str = _META) -> None:
     """Refuses weights that are no floating-point numbers, or larger than their file: one number can stand for many.
+
+    Args:
+        weights: By name.
+        path: The file, for messages.
+        remedy: What to do, for the message.
 
     Raises:
         InputError: If there are such.
@@ -104,12 +115,9 @@ def check_tensors(weights: Mapping[str, torch.Tensor], path: str | os.PathLike[s
     for name, value in weights.items():
         if not value.is_floating_point():
             raise InputError(
-                f"'{path}' holds {shown(name)} of the type {value.dtype}, but weights are floating-point numbers. Give "
-                "one of Meta's sam_vit_*.pth files."
+                f"'{path}' holds {shown(name)} of the type {value.dtype}, but weights are floating-point numbers. "
+                f"{remedy}"
             )
     claimed, size = sum(value.numel() * value.element_size() for value in weights.values()), Path(path).stat().st_size
     if claimed > size:
-        raise InputError(
-            f"'{path}' has {size:,} bytes, but its tensors would take {claimed:,}. Give one of Meta's sam_vit_*.pth "
-            "files."
-        )
+        raise InputError(f"'{path}' has {size:,} bytes, but its tensors would take {claimed:,}. {remedy}")

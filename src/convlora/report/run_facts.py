@@ -13,6 +13,7 @@ from convlora.metrics import HIGHER_IS_BETTER
 from convlora.metrics.labels import SCORE_LABELS, short_label
 from convlora.report.pages import score_text
 from convlora.report.run_files import RunFiles
+from convlora.runs.reading import imported_from
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 _MAIN_SCORES = ("miou", "iou")
@@ -22,6 +23,9 @@ def headline(run: RunFiles) -> list[str]:
     """The result in a few sentences."""
     split = run.split
     if split is None:
+        software = imported_from(run.metrics)
+        if software is not None:
+            return [f"This model was trained by {software} and imported. convlora evaluate scores it on your data."]
         if run.is_finished:
             return ["All images were trained on, so there are no scores. The weights are those of the last epoch."]
         last = int(run.log[-1]["step"]) if run.log else 0
@@ -45,8 +49,10 @@ def headline(run: RunFiles) -> list[str]:
     return sentences
 
 
-def repeat_command(run: RunFiles) -> str:
-    """The command that trains the same again."""
+def repeat_command(run: RunFiles) -> str | None:
+    """The command that trains the same again; None where another software has trained it."""
+    if imported_from(run.metrics) is not None:
+        return None
     return f"convlora train --config {shlex.quote(str(run.folder / 'config.yaml'))} --output NEW_RUN"
 
 
@@ -82,6 +88,8 @@ def settings_rows(run: RunFiles) -> list[tuple[str, str]]:
         "augmentation": run.setting("data", "augmentation"),
         "seed": training.get("seed"),
     }
+    if imported_from(run.metrics) is not None:  # the rest is not known
+        rows = {name: rows[name] for name in ("classes", "model", "image size", "method", "method options")}
     return [(name, str(value)) for name, value in rows.items() if value not in (None, "")]
 
 
@@ -178,6 +186,8 @@ def _precisions(run: RunFiles, count: int) -> list[float | None]:
 
 
 def _length(run: RunFiles, training: Mapping[str, Any]) -> str | None:
+    if imported_from(run.metrics) is not None:
+        return None
     if run.is_finished:
         return f"{run.metrics['steps']:,} steps in {run.metrics.get('epochs') or 0:g} epochs"
     return f"{training['epochs']} epochs planned" if training.get("epochs") else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from convlora.storage import old_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
 
 SAM = "sam.json"
+OWN_SAM = "sam"  # folder in a run that was imported, with a SAM that is nowhere else
 
 _MOST_TOKENS = 4096
 _MOST_BLOCKS = 1024
@@ -101,6 +103,16 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
     return metrics
 
 
+def imported_from(metrics: dict[str, Any]) -> str | None:
+    """The software that trained a run which was only imported, such as "AutoGluon 1.4.0"; None: convlora did.
+
+    Args:
+        metrics: Contents of its `metrics.json`.
+    """
+    imported = metrics.get("imported")
+    return shown(imported["software"], longest=60) if imported else None
+
+
 def _check_metrics(metrics: dict[str, Any]) -> None:
     """Refuses what could not be shown or compared.
 
@@ -119,9 +131,24 @@ def _check_metrics(metrics: dict[str, Any]) -> None:
                 # A trivial answer to several classes has scores of each class, too, which are not shown.
                 shown_ones = ((key, value) for key, value in values.items() if key != "per_class")
                 numbers |= {f"{split}.{group}.{name}.{key}": value for key, value in shown_ones}
+    if metrics.get("imported"):
+        _ = metrics["imported"]["software"]
     for name, value in numbers.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise TypeError(f"{shown(name)}={quoted(value)} is no number")
+
+
+def sam_of(run: Path, source: str) -> str:
+    """Where the SAM of a run is: where its settings say, or in the run, which was moved with it.
+
+    Args:
+        run: The run folder.
+        source: What its settings say.
+    """
+    own = run / OWN_SAM
+    if Path(source).name == OWN_SAM and not os.path.exists(source) and (own / "config.json").is_file():  # noqa: PTH110
+        return str(own)
+    return source
 
 
 def check_sam(run: Path, weights: dict[str, float], source: str) -> None:

@@ -60,7 +60,8 @@ class ModelSettings:
         About(
             "Number of mask tokens of mask classification.",
             more="`auto` takes half as many again as the fullest training or validation image has classes. A number "
-            "makes `head: auto` mask classification.",
+            "makes `head: auto` mask classification. A binary task has SAM's four tokens and reads the first; `1` "
+            "leaves out the other three, as the published code does.",
             default="`auto`, from the data",
         ),
     ] = "auto"

@@ -20,6 +20,8 @@ from convlora.settings.names import find_section, unknown_section, unknown_setti
 from convlora.storage import write_text
 from convlora.untrusted import UnreadableError, parse_yaml, read_yaml
 
+_REPEAT = "Repeat with: convlora train --config THIS_FILE --output NEW_FOLDER"
+
 
 @dataclass
 class RunConfig:
@@ -65,9 +67,9 @@ class RunConfig:
             config.settled = {key for key in FILLED_IN if config.is_filled_in(key)}
         return config
 
-    def save(self, path: Path) -> None:
-        """Writes the YAML file."""
-        write_text(path, "# Repeat with: convlora train --config THIS_FILE --output NEW_FOLDER\n" + self.to_yaml())
+    def save(self, path: Path, comment: str = _REPEAT) -> None:
+        """Writes the YAML file, with a comment before it."""
+        write_text(path, f"# {comment}\n{self.to_yaml()}")
 
     def to_yaml(self) -> str:
         """The settings as YAML, in the order of their declarations."""

@@ -85,9 +85,14 @@ _SAM_HEAD = Condition(
 )
 _DETAIL = Condition(lambda now: now.config.model.detail != "none", lambda now: "without the detail branch")
 _BINARY = Condition(lambda now: now.head_is("binary"), lambda now: f"on {now}, which has a loss of its own")
+_MASKS = "mask-classification"
 _MASK_CLASSIFICATION = Condition(
-    lambda now: now.head_is("mask-classification"),
+    lambda now: now.head_is(_MASKS),
     lambda now: f"on {now}: it is for mask classification (--set head=mask-classification)",
+)
+_MASK_TOKENS = Condition(
+    lambda now: True if now.config.model.num_mask_tokens == 1 and now.head == "binary" else now.head_is(_MASKS),
+    lambda now: f"on {now}: it is for mask classification (--set head=mask-classification), or 1 for a binary task",
 )
 _NOT_BALANCED = Condition(
     lambda now: None if now.head is None else now.head != "binary" or now.config.training.loss not in BALANCED_LOSSES,
@@ -124,7 +129,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "model.source": (_SAM,),
     "model.image_size": (),
     "model.head": (_SAM_HEAD,),
-    "model.num_mask_tokens": (_SAM, _MASK_CLASSIFICATION),
+    "model.num_mask_tokens": (_SAM, _MASK_TOKENS),
     "model.attention": (_SAM,),
     "model.detail": (_SAM,),
     "method.name": (),

@@ -14,7 +14,7 @@ from convlora.errors import InputError
 from convlora.links import check_own
 from convlora.locking import LOCK
 from convlora.methods.registry import find_method
-from convlora.runs.reading import SAM
+from convlora.runs.reading import SAM, imported_from, read_metrics
 from convlora.settings import SETTINGS
 from convlora.storage import (
     forget_old_folder,
@@ -149,6 +149,11 @@ def check_folder(output: Path, resume: bool) -> str | None:
     if resume and names - _LEFT_BY_A_FALSE_START and "config.yaml" not in names:
         raise InputError(f"The folder {output} holds no run to resume: it has no config.yaml. Check --output.")
     last = last_checkpoint(output)
+    if resume and (software := _trained_by(output)) is not None:
+        raise InputError(
+            f"The run {output} was trained by {software} and imported, so there is nothing to resume. Give another "
+            "--output to train a new run."
+        )
     if resume:
         keep_new_adapter(output, int(last.name.rpartition("-")[2]) if last is not None else -1)
     if resume and last is None:
@@ -157,6 +162,14 @@ def check_folder(output: Path, resume: bool) -> str | None:
         go_on = ", or --resume to go on with its run" if "config.yaml" in names else ""
         raise InputError(f"The folder {output} is not empty. Give another --output{go_on}.")
     return None
+
+
+def _trained_by(output: Path) -> str | None:
+    """The other software that has trained a run which was imported."""
+    try:
+        return imported_from(read_metrics(output) or {})
+    except InputError:
+        return None  # damaged results of a run of ours are about to be replaced
 
 
 def _is_own(name: str) -> bool:

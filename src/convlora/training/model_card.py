@@ -21,7 +21,12 @@ _SHOWN_OF_SEVERAL = ("miou", "mdice", "mean_accuracy", "accuracy")
 
 
 def model_card(
-    config: RunConfig, classes: list[str], metrics: dict[str, Any] | None = None, *, is_sam: bool = True
+    config: RunConfig,
+    classes: list[str],
+    metrics: dict[str, Any] | None = None,
+    *,
+    is_sam: bool = True,
+    software: str | None = None,
 ) -> str:
     """Writes the card.
 
@@ -30,6 +35,7 @@ def model_card(
         classes: Names of the classes.
         metrics: Contents of `metrics.json`, once the run is over.
         is_sam: Whether the model is a SAM, of whichever version, and no other vision encoder.
+        software: What has trained it, if it was only imported.
     """
     method = config.to_dict()["method"]
     size = config.model.image_size
@@ -57,7 +63,9 @@ def model_card(
         "",
         f"# {_plain(name)} fine-tuned with {method['name']}" if network is None else "# U-Net",
         "",
-        f"{task} Made by convlora {__version__}.",
+        f"{task} Made by convlora {__version__}."
+        if software is None
+        else f"{task} Trained by {_plain(software)}, imported by convlora {__version__}.",
         "",
         "## Use",
         "",
@@ -73,9 +81,12 @@ def model_card(
         "",
         f"- Images resized to {size if isinstance(size, int) or size is None else f'{size[0]} x {size[1]}'} pixels.",
         f"- Method: {', '.join(_plain(f'{key} {value}') for key, value in method.items())}.",
-        f"- Loss: {loss}, learning rate {config.training.lr}, "
-        f"{config.training.batch_size} x {config.training.grad_accum} images per step, seed {config.training.seed}.",
     ]
+    if software is None:
+        lines.append(
+            f"- Loss: {loss}, learning rate {config.training.lr}, "
+            f"{config.training.batch_size} x {config.training.grad_accum} images per step, seed {config.training.seed}."
+        )
     if metrics is not None:
         lines += [
             f"- {metrics['steps']} steps in {metrics['epochs']:g} epochs.",

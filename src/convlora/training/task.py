@@ -61,7 +61,8 @@ def settle_task(
         if find_method(config.method.name).network is None:
             config.model.head = head
     if head != "mask-classification":
-        config.model.num_mask_tokens = None
+        if head != "binary" or config.model.num_mask_tokens != 1:  # the one number that a binary task may have
+            config.model.num_mask_tokens = None
         return
     counts = [classes_in(sample, classes, values) for sample in samples if sample.mask is not None]
     fullest = max(range(len(counts)), key=lambda index: counts[index])

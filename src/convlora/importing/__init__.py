@@ -1,0 +1,1 @@
+"""Runs made of what other software has trained."""
