@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .api.train import train
     from .inference.prediction import Prediction
     from .inference.segmenter import Segmenter
+    from .measuring.measure import measure_objects
     from .methods.conv_lora import ConvLoraConfig, check_grid, load_balancing_loss, set_grid_size
     from .models import (
         EncoderForSemanticSegmentation,
@@ -43,6 +44,7 @@ _PUBLIC = {
     "compare": "api.compare",
     "evaluate": "api.evaluate",
     "load_balancing_loss": "methods.conv_lora",
+    "measure_objects": "measuring.measure",
     "predict": "api.predict",
     "set_grid_size": "methods.conv_lora",
     "train": "api.train",
@@ -62,6 +64,7 @@ __all__ = [
     "compare",
     "evaluate",
     "load_balancing_loss",
+    "measure_objects",
     "predict",
     "set_grid_size",
     "train",
