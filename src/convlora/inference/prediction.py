@@ -55,8 +55,8 @@ class Prediction:
         """The connected objects of all classes but the background, with their sizes.
 
         Args:
-            pixel_size: How large a pixel is, such as `"0.5um"` or, height x width, `"0.5x0.6um"`. A GeoTIFF file says it
-                itself if rasterio is installed.
+            pixel_size: How large a pixel is, such as `"0.5um"` or, height x width, `"0.5x0.6um"`. A GeoTIFF file
+                says it itself if rasterio is installed.
 
         Returns:
             As of [`convlora.measure_objects`][]. Pixels without data are of no object.
@@ -71,7 +71,7 @@ class Prediction:
         given = None if pixel_size is None else PixelSize.parse(pixel_size)
         reference = reference_of(source) if isinstance(source, Path) else None
         if given is not None and states_size(reference):
-            raise InputError(f"{source} says itself how large its pixels are on the ground. Leave out --pixel-size.")
+            raise InputError(f"{source!s} says itself how large its pixels are on the ground. Leave out --pixel-size.")
         collector = ComponentCollector(size, self.classes.background)
         own = np.take_along_axis(self.probabilities, self.semantic_map[None].astype(np.int64), axis=0)[0]
         collector.add(self.semantic_map, known, own)

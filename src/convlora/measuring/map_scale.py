@@ -72,8 +72,8 @@ class MapScale(PlainScale):
 
     def corners_to_map(self, points: np.ndarray) -> np.ndarray:
         """Map coordinates of points, `(n, 2)` x and y in pixels, (0, 0) being the corner of the first pixel."""
-        x, y = self.transform * (points[:, 0], points[:, 1])
-        return np.stack([x, y], axis=1)
+        one = self.transform
+        return points @ np.array([[one.a, one.d], [one.b, one.e]]) + np.array([one.c, one.f])
 
     def to_system(self, places: np.ndarray, system: Any) -> np.ndarray:
         """Map coordinates in another coordinate reference system, `(n, 2)`.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import psutil
 from rasterio import Affine
 from rasterio.features import shapes
 
 from convlora.measuring.objects import Objects
 from convlora.measuring.spans import Spans, drawn
 
+_BYTES = 4  # of memory that a pixel takes of what is drawn
 _MOST_PIXELS = 1 << 22  # that are drawn at a time, unless an object is larger itself
 Polygon = list[np.ndarray]
 
@@ -26,6 +28,9 @@ def outlines(objects: Objects) -> Iterator[list[Polygon]]:
     Yields:
         The polygons of an object, each a list of closed rings `(n, 2)` of x and y in pixels, from the corner of the
         first pixel: the outer one, and those of holes.
+
+    Raises:
+        MemoryError: If an object is too large for what is free.
     """
     spans = objects.spans
     if spans is None:
@@ -38,6 +43,9 @@ def outlines(objects: Objects) -> Iterator[list[Polygon]]:
             last, box = last + 1, larger
         some = Spans(*(array[bounds[first] : bounds[last]] for array in spans))
         top, left, bottom, right = (int(side) for side in box)
+        needed, free = _BYTES * _pixels(box), psutil.virtual_memory().available
+        if needed > free:  # the system would not refuse it but end the process when it is used
+            raise MemoryError(f"an object takes {needed / 1e9:.1f} GB to be drawn, and {free / 1e9:.1f} GB are free")
         picture = drawn(some, (top, left, bottom, right), some.owners - first + 1)
         found: list[list[Polygon]] = [[] for _ in range(first, last)]
         # The connection across a corner is made by the objects, so that rings do not touch themselves.

@@ -66,7 +66,7 @@ def of_owner(spans: Spans, owner: int) -> Spans:
 
 
 def drawn(spans: Spans, box: tuple[int, int, int, int], values: np.ndarray) -> np.ndarray:
-    """The part of a map inside a box, int32.
+    """The part of a map inside a box, int32; uint8 if all values are 1.
 
     Args:
         spans: All of them inside the box.
@@ -74,10 +74,12 @@ def drawn(spans: Spans, box: tuple[int, int, int, int], values: np.ndarray) -> n
         values: What each span is drawn with.
     """
     top, left, bottom, right = box
-    changes = np.zeros((bottom - top + 1, right - left), np.int32)
+    kind = np.int8 if (values == 1).all() else np.int32  # one object may be as large as the image
+    changes = np.zeros((bottom - top + 1, right - left), kind)
     np.add.at(changes, (spans.starts - top, spans.columns - left), values)
     np.subtract.at(changes, (spans.stops - top, spans.columns - left), values)
-    return np.cumsum(changes[:-1], axis=0, dtype=np.int32, out=changes[:-1])
+    picture = np.cumsum(changes[:-1], axis=0, dtype=kind, out=changes[:-1])
+    return picture.view(np.uint8) if kind is np.int8 else picture
 
 
 def run_lengths(spans: Spans, size: tuple[int, int]) -> list[int]:

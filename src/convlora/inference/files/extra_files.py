@@ -79,13 +79,19 @@ class ExtraFiles:
         names = self._classes.names
         scale = scale_of(self._reference, self._size, self._extras.pixel_size)
         job, image = self._job, Path(str(self._job.image)).name
-        if job.piece is not None:
-            write_piece(job.piece, image, objects, names, scale)
         if job.polygons is not None:
             from convlora.measuring.geojson import geojson_lines
 
             with replacing_file(job.polygons) as temporary, temporary.open("w", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in geojson_lines(objects, names, scale, image))
+                try:
+                    file.writelines(f"{line}\n" for line in geojson_lines(objects, names, scale, image))
+                except MemoryError as error:
+                    raise InputError(
+                        f"The outlines of {self._job.image} do not fit into memory: {error}. Cut the image into "
+                        "pieces, or leave out --polygons."
+                    ) from error
+        if job.piece is not None:
+            write_piece(job.piece, image, objects, names, scale)
 
 
 @contextmanager
