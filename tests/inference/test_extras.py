@@ -85,6 +85,7 @@ def test_the_table_is_that_of_the_mask(tmp_path, kind, tiles):
     rows = table(tmp_path / "out")
     assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
     of_interest = [1] if kind == "binary" else [0, 1, 2]
+    assert len(rows) > (5 if kind != "mask-classification" else 1)
     for result in results:
         name = Path(result["image"]).name
         mask = mask_of(result["mask"])
@@ -92,7 +93,7 @@ def test_the_table_is_that_of_the_mask(tmp_path, kind, tiles):
         found = sorted((int(r["class"]), int(r["area_px"]), float(r["row"]), float(r["column"])) for r in own)
         wanted = expected_objects(mask, of_interest)
         assert np.array(found) == pytest.approx(np.array(wanted), abs=6e-4)
-        assert len(found) == result["objects"] > (5 if kind != "mask-classification" else 0)
+        assert len(found) == result["objects"]
         assert [int(row["object"]) for row in own] == list(range(1, len(own) + 1))
         assert {row["class_name"] for row in own} <= set(segmenter.classes.names)
         if tiles is None:
@@ -186,7 +187,7 @@ def test_coco_gives_the_masks(tmp_path, kind, tiles, capsys):
             assert ndimage.label(inside, SQUARE)[1] == 1
         assert np.array_equal(drawn, mask)
         assert counted.max() == 1
-        assert result["objects"] > 3
+    assert sum(result["objects"] for result in results) > 5
 
 
 def test_coco_is_taken_for_training(tmp_path):

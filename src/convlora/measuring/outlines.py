@@ -12,7 +12,7 @@ from rasterio.features import shapes
 from convlora.measuring.objects import Objects
 from convlora.measuring.spans import Spans, drawn
 
-_BYTES = 4  # of memory that a pixel takes of what is drawn
+_BYTES = 8  # of memory that a pixel of what is drawn takes
 _MOST_PIXELS = 1 << 22  # that are drawn at a time, unless an object is larger itself
 Polygon = list[np.ndarray]
 
