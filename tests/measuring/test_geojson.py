@@ -105,6 +105,17 @@ def test_on_earth(place):
     assert all(one["properties"]["unit"] == "m" for one in found["features"])
 
 
+def test_long_straight_edges():
+    """In degrees an edge of 340 kilometres is bent by several pixels of one kilometre."""
+    crs, transform = PLACES["coarse zone"]
+    classes = np.zeros((240, 360), np.uint8)
+    classes[70:200, 10:350] = 1
+    found = collection(classes, transform, crs)
+    (feature,) = found["features"]
+    feature["geometry"] = rasterio.warp.transform_geom("EPSG:4326", crs, feature["geometry"])
+    assert np.array_equal(redrawn(found, classes.shape, transform), classes)
+
+
 def test_without_a_coordinate_system():
     classes, transform = blobs(3), Affine(2, 0, 1000, 0, -2, 500)
     found = collection(classes, transform)
