@@ -16,7 +16,7 @@ LEVELS = [
     ["training"],
     ["report"],
     ["inference"],
-    ["runs", "pictures"],
+    ["runs", "pictures", "measuring"],
     ["data.checking", "data.dataset"],
     ["data.sources"],
     ["models", "data.classes", "data.sample", "data.transforms", "data.synthetic", "data.readers"],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .api.train import train
     from .inference.prediction import Prediction
     from .inference.segmenter import Segmenter
+    from .measuring.measure import measure_objects
     from .methods.conv_lora import ConvLoraConfig, check_grid, load_balancing_loss, set_grid_size
     from .models import (
         EncoderForSemanticSegmentation,
@@ -49,6 +50,7 @@ _PUBLIC = {
     "evaluate": "api.evaluate",
     "import_run": "api.import_run",
     "load_balancing_loss": "methods.conv_lora",
+    "measure_objects": "measuring.measure",
     "predict": "api.predict",
     "set_grid_size": "methods.conv_lora",
     "train": "api.train",
@@ -71,6 +73,7 @@ __all__ = [
     "evaluate",
     "import_run",
     "load_balancing_loss",
+    "measure_objects",
     "predict",
     "set_grid_size",
     "train",

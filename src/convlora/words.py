@@ -14,10 +14,10 @@ _Returned = TypeVar("_Returned")
 
 _COMMAND = re.compile(r"(?:torchrun |accelerate launch )?convlora [a-z].*?(?=\.(?:\s|$)|$)", re.DOTALL)
 _SET = re.compile(r"(?<!\S)--set (?:[a-z]+\.)?(\w+)=([^\s,;:]*[^\s,;:.])")
-_SWITCH = re.compile(r"(?<![\w-])--(no-)?(cache|resume|tile|tta|activation-checkpointing)\b(?!-)")
+_SWITCH = re.compile(r"(?<![\w-])--(no-)?(cache|resume|tile|tta|objects|probabilities|activation-checkpointing)\b(?!-)")
 _CHOICE = re.compile(
-    r"(?<![\w-])--(device|precision|memory|detail|on-bad-image|split|image-size|tile-size) "
-    r"((?:auto|cpu|cuda(?::\d+)?|mps|fp32|bf16|fp16|none|half|full|skip|stop|\d+(?:x\d+)?)\b)"
+    r"(?<![\w-])--(device|precision|memory|detail|on-bad-image|split|image-size|tile-size|polygons) "
+    r"((?:auto|cpu|cuda(?::\d+)?|mps|fp32|bf16|fp16|none|half|full|skip|stop|geojson|coco|\d+(?:x\d+)?)\b)"
 )
 _CALLS = {
     "Give the same command": "Make the same call",

@@ -13,9 +13,12 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from convlora.errors import InputError
+from convlora.inference.files.extras import Extras
 from convlora.inference.files.jobs import run_jobs, shares_of
 from convlora.inference.files.left_out import parts_left_out
+from convlora.inference.files.of_all import STEMS, check_files_of_all, write_files_of_all
 from convlora.inference.files.passed_over import passed_over
+from convlora.inference.files.pieces import forget_pieces
 from convlora.inference.files.plan import Job, collect_images, coordinates_lost, plan
 from convlora.inference.files.resuming import PRESENCE, DoneList, fingerprint
 from convlora.inference.files.shares import add_shares, check_shares
@@ -43,6 +46,11 @@ def predict(
     tile_overlap: float | None = None,
     resume: bool = False,
     tta: bool = False,
+    threshold: float | None = None,
+    probabilities: bool = False,
+    objects: bool = False,
+    polygons: str | None = None,
+    pixel_size: str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -65,14 +73,21 @@ def predict(
         tile_overlap: Share of a window that overlaps with the next; None: 0.25.
         resume: Keep the results that an interrupted prediction with the same settings has finished.
         tta: Average the probabilities of each image or window and its three flips; four times the time.
+        threshold: A pixel is foreground if its probability is above this; None: 0.5. For two classes only.
+        probabilities: Also write the probabilities as 16-bit TIFF files.
+        objects: Also write a table of all connected objects, `objects.csv`.
+        polygons: Also write the outlines of the objects: `"geojson"`, a file for each image, or `"coco"`, one for all.
+        pixel_size: How large a pixel is, such as `"0.5um"` or, height x width, `"0.5x0.6um"`; None: as a GeoTIFF says.
         batch_size: Images or windows at a time; None: 8 on a GPU, 1 on a CPU.
         device: `"auto"` or a device by PyTorch's name.
         precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
         reporter: Receives progress and messages; default: they are logged.
 
     Returns:
-        `run`, `output`, `images` (for each: `image`, `mask`, `overlay`, `size`, `shares` of the classes) and `failed`
-        (for each: `image` and `error`). With several processes, all of it in the first and nothing in the others.
+        `run`, `output`, `images` (for each: `image`, `mask`, `overlay`, `size`, `shares` of the classes, and if wanted
+        `probabilities`, `polygons` and the number of `objects`), `failed` (for each: `image` and `error`), and if
+        wanted the files of all images, `objects` and `coco`. With several processes, all of it in the first and nothing
+        in the others.
 
     Raises:
         InputError: If the run cannot be read, there are no images, or options contradict each other.
@@ -81,26 +96,31 @@ def predict(
     run, output = Path(run), Path(output)
     given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
     tiles = tiles_of(tile, tile_size, tile_overlap)
+    extras = Extras.of(probabilities, objects, polygons, pixel_size)
     found = collect_images(given)
-    jobs = plan(found, output, overlay, tiled=tiles is not None)
+    by_points = extras.check_sizes(found)
+    jobs = plan(found, output, overlay, tiled=tiles is not None, extras=extras)
     names = [job.mask.stem for job in jobs]
-    segmenter = Segmenter.load(run, model=model, device=device, precision=precision, tta=tta)
+    segmenter = Segmenter.load(run, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=_PATIENCE)
     how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model)), segmenter.precision]
     how += [name for name, is_given in (("tta", tta), ("plain", plain)) if is_given]
+    how += [*([] if threshold is None else [("threshold", threshold)]), *extras.described()]
     done = DoneList(output, fingerprint(run, *how), processes.process_index)
     with among_others(output, PRESENCE) if processes.is_main_process else nullcontext() as presence:
         earlier = done.earlier(jobs) if resume else {}
         processes.wait_for_everyone()  # all have read it
         if presence is not None:
             check_shares(output, segmenter.classes, names)
+            check_files_of_all(output, segmenter.classes, names, extras)
             with presence.alone() as is_alone:
                 if is_alone:  # otherwise these files may belong to another prediction that is running
-                    sweep(output, {path.stem for job in jobs for path in (job.mask, job.overlay) if path is not None})
+                    sweep(output, {path.stem for job in jobs for path in job.files()} | STEMS)
                     if not resume:
                         done.forget()
+                        forget_pieces(output)
             lost = coordinates_lost(jobs, tiled=tiles is not None)
-            for note in (passed_over(given, found, output), lost, parts_left_out(found)):
+            for note in (passed_over(given, found, output), lost, by_points, parts_left_out(found)):
                 if note is not None:
                     reporter.message(f"Note: {note}")
         processes.wait_for_everyone()  # nothing is written before
@@ -112,6 +132,7 @@ def predict(
             batch_size=batch_size,
             tiles=tiles,
             plain=plain,
+            extras=extras,
             progress=reporter.predict_step,
             windows=None if tiles is None else reporter.windows,
             done=done,
@@ -122,10 +143,14 @@ def predict(
             return {}
         results = _in_order([*earlier.values(), *results], jobs)
         add_shares(output, segmenter.classes, shares_of(results), names)
+        good = {result["image"] for result in results if "error" not in result}
+        pieces = [job.piece for job in jobs if job.piece is not None and str(job.image) in good]
+        of_all = write_files_of_all(output, segmenter.classes, names, pieces, extras)
         if not any("error" in result for result in results):  # else --resume needs the list once these are repaired
             with presence.alone() as is_alone:
                 if is_alone:
                     done.forget()
+                    forget_pieces(output)
     if earlier:
         reporter.message(f"{len(earlier)} of {len(jobs)} images were done before.")
     return {
@@ -133,6 +158,7 @@ def predict(
         "output": str(output),
         "images": [result for result in results if "error" not in result],
         "failed": [result for result in results if "error" in result],
+        **of_all,
     }
 
 

@@ -45,6 +45,36 @@ def predict(
         bool, typer.Option("--resume", help="Keep what an interrupted prediction of the same run has done.")
     ] = False,
     tta: TestTimeFlips = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="A pixel is foreground if its probability is above this; 0.5 if not given. For two classes only.",
+            show_default=False,
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write the probabilities, as 16-bit TIFF files.")
+    ] = False,
+    objects: Annotated[
+        bool, typer.Option("--objects", help="Also write a table of all connected objects, objects.csv.")
+    ] = False,
+    polygons: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Also write the outlines of objects: geojson, a file for each image, or coco, one for all.",
+            show_default=False,
+        ),
+    ] = None,
+    pixel_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LENGTH",
+            help="Size of a pixel with its unit, such as 0.5um or (height x width) 0.5x0.6um, for lengths and areas.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Batch = None,
     device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
@@ -61,6 +91,10 @@ def predict(
 
     Images are resized to the model's size. With --tile, large ones are segmented in overlapping windows at their own
     resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif.
+
+    With --objects, objects.csv lists the connected objects of all images: class, area, centre, box, perimeter and mean
+    probability. With --polygons it also writes STEM.geojson for each image, or coco.json. With --probabilities it also
+    writes STEM_probabilities.tif.
     """
     with loading_libraries():
         from accelerate import PartialState
@@ -82,6 +116,11 @@ def predict(
             tile_overlap=tile_overlap,
             resume=resume,
             tta=tta,
+            threshold=threshold,
+            probabilities=probabilities,
+            objects=objects,
+            polygons=polygons,
+            pixel_size=pixel_size,
             batch_size=batch_size,
             device=device,
             precision=precision.value,

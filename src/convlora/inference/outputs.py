@@ -13,6 +13,8 @@ from convlora.inference.flips import mean_bands, mean_logit, views_of
 from convlora.models.outputs import BinaryOutput
 from convlora.models.semantic_maps import bands
 
+HALF = 0.5  # the threshold unless asked otherwise
+
 
 def foreground_probability(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
     """Probability of the foreground in one image at its own size; of an image and its flips the mean.
@@ -55,17 +57,18 @@ def is_binary(output: Any) -> bool:
     return isinstance(views_of(output)[0], BinaryOutput)
 
 
-def own_map(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
+def own_map(output: Any, index: int, size: tuple[int, int], threshold: float = HALF) -> torch.Tensor:
     """Class of each pixel of one image, `(height, width)` int64.
 
     Args:
         output: What the segmenter returned.
         index: Which image of the batch.
         size: The image's own (height, width).
+        threshold: A pixel is foreground if its probability is above it; for a binary task.
     """
     if is_binary(output):
-        return (foreground_probability(output, index, size) > 0.5).long()
-    return torch.cat([scores.argmax(dim=0) for _, scores in _class_scores(output, index, size)])
+        return (foreground_probability(output, index, size) > threshold).long()
+    return torch.cat([classes_of(scores, threshold) for _, scores in _class_scores(output, index, size)])
 
 
 def own_probabilities(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
@@ -103,11 +106,25 @@ def blendable_scores(output: Any, index: int, size: tuple[int, int]) -> Iterator
         yield from _class_scores(output, index, size)
 
 
-def classes_of(scores: torch.Tensor) -> torch.Tensor:
-    """Class of each pixel, `(h, w)` int64, from scores as of [`blendable_scores`]."""
+def classes_of(scores: torch.Tensor, threshold: float = HALF) -> torch.Tensor:
+    """Class of each pixel, `(h, w)` int64, from scores as of [`blendable_scores`].
+
+    Args:
+        scores: `(C, h, w)`.
+        threshold: As of [`own_map`].
+    """
     if len(scores) == 1:
-        return (torch.sigmoid(scores[0]) > 0.5).long()
+        return (torch.sigmoid(scores[0]) > threshold).long()
+    if threshold != HALF:  # two classes by a head for several
+        return (probabilities_of(scores)[1] > threshold).long()
     return scores.argmax(dim=0)
+
+
+def probabilities_of(scores: torch.Tensor) -> torch.Tensor:
+    """Probabilities `(C, h, w)` from scores as of [`blendable_scores`]: of the foreground alone, or of each class."""
+    if len(scores) == 1:
+        return torch.sigmoid(scores)
+    return scores / scores.sum(dim=0).clamp(min=1e-12)
 
 
 def _class_scores(output: Any, index: int, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:

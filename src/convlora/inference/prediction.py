@@ -6,16 +6,23 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity, read_image
+from convlora.data.reading.images import Intensity, read_image, read_known
+from convlora.data.reading.rows import reference_of
 from convlora.errors import InputError
+from convlora.measuring.components import ComponentCollector
+from convlora.measuring.pixel_size import PixelSize
+from convlora.measuring.scales import scale_of, states_size
+from convlora.measuring.table import rows_of
 from convlora.pictures.overlay import picture, save_png
 from convlora.pictures.palette import class_colours, indexed_image
 from convlora.storage import make_folder
+from convlora.words import speaks_python
 
 _NOTEBOOK_SIDE = 640  # pixels of the picture that a notebook shows, at most
 
@@ -42,6 +49,33 @@ class Prediction:
         """Number of pixels of each class, by the class's name, in the order of the classes."""
         counts = np.bincount(self.semantic_map.ravel(), minlength=self.classes.num_classes)
         return {name: int(pixels) for name, pixels in zip(self.classes.names, counts)}
+
+    @speaks_python
+    def objects(self, *, pixel_size: str | None = None) -> list[dict[str, Any]]:
+        """The connected objects of all classes but the background, with their sizes.
+
+        Args:
+            pixel_size: How large a pixel is, such as `"0.5um"` or, height x width, `"0.5x0.6um"`. A GeoTIFF file
+                says it itself if rasterio is installed.
+
+        Returns:
+            As of [`convlora.measure_objects`][]. Pixels without data are of no object.
+
+        Raises:
+            InputError: If there is no such size, or the image says another one, or its file can no longer be read.
+        """
+        size, source = self.semantic_map.shape, self.source
+        known = read_known(source)
+        if known is not None and known.shape != size:
+            raise InputError(f"{source!r} has changed since it was segmented. Segment it again.")
+        given = None if pixel_size is None else PixelSize.parse(pixel_size)
+        reference = reference_of(source) if isinstance(source, Path) else None
+        if given is not None and states_size(reference):
+            raise InputError(f"{source!s} says itself how large its pixels are on the ground. Leave out --pixel-size.")
+        collector = ComponentCollector(size, self.classes.background)
+        own = np.take_along_axis(self.probabilities, self.semantic_map[None].astype(np.int64), axis=0)[0]
+        collector.add(self.semantic_map, known, own)
+        return list(rows_of(collector.finish(), self.classes.names, scale_of(reference, size, given)))
 
     def overlay(self) -> Image.Image:
         """The image with its classes tinted and outlined, and a legend if there are several classes.

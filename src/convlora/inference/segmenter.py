@@ -21,11 +21,13 @@ from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.devices import resolve_device, resolve_precision, set_matmul_precision, to_device
 from convlora.errors import InputError
 from convlora.inference.answers import Answers, recorder_for
+from convlora.inference.bands import Answer, Wanted, own_answer
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.flips import answer_flips
 from convlora.inference.inputs import ImageLike, check_several, image_source
-from convlora.inference.outputs import check_finite, own_map, own_probabilities
+from convlora.inference.outputs import HALF, check_finite, own_map, own_probabilities
 from convlora.inference.prediction import Prediction
+from convlora.inference.thresholds import check_threshold
 from convlora.inference.tiles import predict_bands
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.methods.registry import find_method
@@ -66,12 +68,16 @@ class Segmenter:
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
         tta: Test-time augmentation: the probabilities of an image and its three flips are averaged, which takes four
             times as long.
+        threshold: A pixel is foreground if its probability is above this, between 0 and 1; for a binary task.
+            Default: 0.5.
 
     Raises:
-        InputError: If there is no such precision, or the model's device does not have it.
+        InputError: If there is no such precision, or the model's device does not have it, or the threshold makes no
+            sense.
 
     Attributes:
         tta: May be changed at any time.
+        threshold: May be changed at any time.
         model: The segmenter. In half precision its frozen weights are kept so, and it has to be called under autocast,
             as [`Segmenter.predict`] does.
 
@@ -91,7 +97,10 @@ class Segmenter:
         precision: str = "fp32",
         compile: str = "auto",
         tta: bool = False,
+        threshold: float | None = None,
     ) -> None:
+        check_threshold(threshold, classes)
+        self.threshold = HALF if threshold is None else float(threshold)
         self.model = model.eval()
         self.classes = classes
         self.image_size = image_size
@@ -111,6 +120,7 @@ class Segmenter:
         device: str | torch.device = "auto",
         precision: str = "auto",
         tta: bool = False,
+        threshold: float | None = None,
     ) -> Segmenter:
         """Loads the best weights of a training run.
 
@@ -121,15 +131,16 @@ class Segmenter:
                 `"mps"`.
             precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
             tta: As of the class.
+            threshold: As of the class.
 
         On a CUDA GPU it sets `torch.backends.cuda.matmul.allow_tf32`, see
         `convlora.devices.set_matmul_precision`.
 
         Raises:
             InputError: If the folder is no run, the SAM cannot be found or is not needed, or there is no such device or
-                precision.
+                precision, or the threshold makes no sense.
         """
-        return cls.load(run, model=model, device=device, precision=precision, tta=tta)
+        return cls.load(run, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
 
     @classmethod
     def load(
@@ -140,12 +151,14 @@ class Segmenter:
         device: str | torch.device = "auto",
         precision: str = "auto",
         tta: bool = False,
+        threshold: float | None = None,
     ) -> Segmenter:
         """[`Segmenter.from_run`] for commands: errors name their options."""
         chosen = resolve_device(device)
         resolve_precision(precision, chosen)  # is refused before anything is read
         settings, classes, weights = read_settings(Path(run)), read_classes(Path(run)), adapter_folder(Path(run))
         source = str(model) if model is not None else sam_of(Path(run), str(settings["model"]["source"]))
+        check_threshold(threshold, classes)
         method, options = find_method(str(settings["method"]["name"])), dict(settings["method"])
         del options["name"]
         if model is not None and method.network is not None:
@@ -192,6 +205,7 @@ class Segmenter:
             precision,
             settings["training"].get("compile", "auto"),
             tta,
+            threshold,
         )
 
     @property
@@ -224,7 +238,9 @@ class Segmenter:
         seen = [self.see(source) for source in sources]
         for (output, index), (_, size, _), source in zip(self.outputs([each.pixels for each in seen]), seen, sources):
             probabilities = own_probabilities(output, index, size).cpu().numpy()
-            semantic_map = probabilities.argmax(axis=0).astype(self.map_type)
+            is_usual = self.threshold == HALF  # the class with the larger probability
+            found = probabilities.argmax(axis=0) if is_usual else probabilities[1] > self.threshold
+            semantic_map = found.astype(self.map_type)
             predictions.append(Prediction(semantic_map, probabilities, self.classes, source, self.intensity))
         return predictions
 
@@ -252,8 +268,15 @@ class Segmenter:
         small = torch.uint8 if self.map_type is np.uint8 else torch.int32
         outputs = self.outputs([image.pixels for image in images])
         return [
-            own_map(output, index, image.size).to(small).cpu().numpy().astype(self.map_type, copy=False)
+            own_map(output, index, image.size, self.threshold).to(small).cpu().numpy().astype(self.map_type, copy=False)
             for (output, index), image in zip(outputs, images)
+        ]
+
+    def answers_of(self, images: Sequence[SeenImage], wanted: Wanted) -> list[Answer]:
+        """[`Segmenter.maps_of`] with probabilities."""
+        return [
+            own_answer(output, index, image.size, wanted, self.threshold, self.map_type)
+            for (output, index), image in zip(self.outputs([image.pixels for image in images]), images)
         ]
 
     @property

@@ -14,8 +14,9 @@ from PIL import Image
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.rows import Rows
 from convlora.data.transforms import resize_image
+from convlora.inference.bands import NOTHING, Band, Wanted, answer_of
 from convlora.inference.blending import Pieces, blend
-from convlora.inference.outputs import blendable_scores, classes_of
+from convlora.inference.outputs import blendable_scores
 from convlora.inference.windows import Grid, Tiles
 
 
@@ -24,6 +25,7 @@ class WindowModel(Protocol):
 
     classes: ClassTable
     image_size: tuple[int, int]
+    threshold: float
 
     @property
     def map_type(self) -> type[np.unsignedinteger]:
@@ -60,25 +62,52 @@ def predict_bands(
         InputError: If the image turns out to be damaged.
         MemoryError: If a row of windows cannot fit into what is free.
     """
+    for band in answer_bands(segmenter, source, tiles, batch_size=batch_size, progress=progress):
+        yield band.rows, band.semantic_map
+
+
+def answer_bands(
+    segmenter: WindowModel,
+    source: Rows,
+    tiles: Tiles,
+    *,
+    batch_size: int = 1,
+    wanted: Wanted = NOTHING,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Band]:
+    """[`predict_bands`] with probabilities.
+
+    Args:
+        segmenter: As there.
+        source: As there.
+        tiles: As there.
+        batch_size: As there.
+        wanted: Which probabilities are wanted.
+        progress: As there.
+    """
     grid = Grid.over((source.height, source.width), tiles.window(segmenter.image_size), tiles.overlap)
-    needed, free = least_memory(grid, segmenter.classes.num_classes), psutil.virtual_memory().available
+    needed, free = least_memory(grid, segmenter.classes.num_classes, wanted), psutil.virtual_memory().available
     if needed > free:  # asked now, because the system would not refuse it but end the process when it is used
         raise MemoryError(f"a row of windows takes at least {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
-    band: np.ndarray | None = None
+    band: Band | None = None
     for rows, columns, scores in blend(grid, _window_scores(segmenter, source, grid, batch_size, progress)):
         if band is None:
-            band = np.empty((rows.stop - rows.start, source.width), segmenter.map_type)
-        band[:, columns] = classes_of(scores).cpu().numpy()
+            band = Band.empty(rows, source.width, len(scores), wanted, segmenter.map_type)
+        band.put(columns, answer_of(scores, wanted, segmenter.threshold))
         if columns.stop == source.width:
-            yield rows, band
+            yield band
             band = None
 
 
-def least_memory(grid: Grid, num_classes: int) -> int:
-    """Bytes that a row of windows takes at the least: its pixels, twice, and the scores kept for the row below."""
+def least_memory(grid: Grid, num_classes: int, wanted: Wanted = NOTHING) -> int:
+    """Bytes that a row of windows takes at the least: its pixels, twice, and the scores kept for the row below.
+
+    Probabilities that are wanted come on top.
+    """
     scores = 1 if num_classes == 2 else num_classes
     reach = max(stop - start for stop, start in zip(grid.down.stops, grid.down.next_starts))
-    return grid.across.length * (2 * 3 * min(grid.down.window, grid.down.length) + 4 * scores * reach)
+    height = min(grid.down.window, grid.down.length)
+    return grid.across.length * ((2 * 3 + wanted.bytes_per_pixel(scores)) * height + 4 * scores * reach)
 
 
 def _window_scores(

@@ -1,8 +1,8 @@
-"""Semantic maps as GeoTIFF."""
+"""Semantic maps and probabilities as GeoTIFF."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,73 @@ def open_geo_tiff(
     Raises:
         RunError: If it cannot be written.
     """
+    kind = "uint8" if len(colours) <= 256 else "uint16"
+
+    def describe(dataset: Any) -> None:
+        if len(colours) <= 256 and not plain:
+            dataset.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(colours)})
+
+    profile = {"count": 1, "dtype": kind, "nodata": nodata}
+    with _opened(temporary, path, size, reference, profile, describe) as geo_tiff:
+        yield geo_tiff
+
+
+@contextmanager
+def open_probability_geo_tiff(
+    temporary: Path,
+    path: Path,
+    size: tuple[int, int],
+    names: Sequence[str],
+    reference: GeoReference | None,
+    nodata: int,
+    full: int,
+    description: str,
+) -> Iterator[GeoTiffMap]:
+    """Opens a GeoTIFF of 16-bit probabilities, with a band for each class.
+
+    Args:
+        temporary: Where it is written.
+        path: What it will be called, for messages.
+        size: (height, width) in pixels.
+        names: Of the classes that have a band.
+        reference: Where on earth it lies.
+        nodata: The value of pixels that have none.
+        full: The value that stands for 1; the bands name it as their scale.
+        description: For the tag of this name.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+
+    def describe(dataset: Any) -> None:
+        dataset.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
+        dataset.descriptions = tuple(names)
+        dataset.scales = (1 / full,) * len(names)
+
     profile = {
+        "count": len(names),
+        "dtype": "uint16",
+        "nodata": nodata,
+        "interleave": "band",
+        "photometric": "minisblack",
+    }
+    with _opened(temporary, path, size, reference, profile, describe) as geo_tiff:
+        yield geo_tiff
+
+
+@contextmanager
+def _opened(
+    temporary: Path,
+    path: Path,
+    size: tuple[int, int],
+    reference: GeoReference | None,
+    profile: dict[str, Any],
+    describe: Callable[[Any], None],
+) -> Iterator[GeoTiffMap]:
+    profile = profile | {
         "driver": "GTiff",
         "height": size[0],
         "width": size[1],
-        "count": 1,
-        "dtype": "uint8" if len(colours) <= 256 else "uint16",
-        "nodata": nodata,
         "tiled": True,
         "blockxsize": _BLOCK,
         "blockysize": _BLOCK,
@@ -68,8 +128,7 @@ def open_geo_tiff(
     with _writing(path):
         dataset = rasterio.open(temporary, "w", **profile)
         dataset.update_tags(TIFFTAG_SOFTWARE=SOFTWARE)
-        if len(colours) <= 256 and not plain:
-            dataset.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(colours)})
+        describe(dataset)
     try:
         geo_tiff = GeoTiffMap(dataset, path)
         yield geo_tiff
@@ -80,7 +139,7 @@ def open_geo_tiff(
     # What was still in memory is written when the file is closed, and an error of that, as of a full disk, is not told.
     with _writing(path), rasterio.open(temporary) as written:
         for _, window in written.block_windows(1):
-            written.read(1, window=window)
+            written.read(window=window)
 
 
 @contextmanager
@@ -98,22 +157,23 @@ class GeoTiffMap:
 
     def __init__(self, dataset: Any, path: Path) -> None:
         self._dataset, self._path = dataset, path
-        self._waiting = np.empty((0, dataset.width), dataset.dtypes[0])
+        self._waiting = np.empty((dataset.count, 0, dataset.width), dataset.dtypes[0])
         self._done = 0
 
-    def write(self, semantic_map: np.ndarray) -> None:
-        """Adds rows of classes."""
-        self._waiting = np.concatenate([self._waiting, semantic_map.astype(self._waiting.dtype)])
+    def write(self, rows: np.ndarray) -> None:
+        """Adds rows, `(rows, width)`, or of several bands `(bands, rows, width)`."""
+        new = rows.astype(self._waiting.dtype).reshape(-1, *rows.shape[-2:])
+        self._waiting = np.concatenate([self._waiting, new], axis=1)
         # A compressed block that is written in two goes leaves the first one behind as waste.
-        self._put(len(self._waiting) // _BLOCK * _BLOCK)
+        self._put(self._waiting.shape[1] // _BLOCK * _BLOCK)
 
     def finish(self) -> None:
         """Writes what is left."""
-        self._put(len(self._waiting))
+        self._put(self._waiting.shape[1])
 
     def _put(self, number: int) -> None:
         if number:
             with _writing(self._path):
                 window = Window(0, self._done, self._dataset.width, number)
-                self._dataset.write(self._waiting[:number], 1, window=window)
-            self._waiting, self._done = self._waiting[number:], self._done + number
+                self._dataset.write(self._waiting[:, :number], window=window)
+            self._waiting, self._done = self._waiting[:, number:], self._done + number

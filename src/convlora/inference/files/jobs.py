@@ -11,9 +11,13 @@ from typing import Any, cast
 import numpy as np
 
 from convlora.data.reading.images import read_image, read_known
+from convlora.data.reading.rows import reference_of
 from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
+from convlora.inference.bands import Answer, Wanted
 from convlora.inference.files.background import in_background
+from convlora.inference.files.extra_files import open_extras
+from convlora.inference.files.extras import Extras
 from convlora.inference.files.outcome import Outcome
 from convlora.inference.files.plan import Job, check_name
 from convlora.inference.files.resuming import DoneList
@@ -33,6 +37,7 @@ def run_jobs(
     batch_size: int | None = None,
     tiles: Tiles | None = None,
     plain: bool = False,
+    extras: Extras | None = None,
     progress: Callable[[int], None] | None = None,
     windows: Callable[[int, int], None] | None = None,
     done: DoneList | None = None,
@@ -49,23 +54,26 @@ def run_jobs(
         batch_size: Images at a time, or windows; fewer where memory runs out. Default: 8 on a GPU, 1 on a CPU.
         tiles: How to cut images into windows; default: each is seen at once.
         plain: Whether results are grey, without the colours of the classes.
+        extras: What is wanted beside the semantic maps; the caller writes the files of all images.
         progress: Called with the number of images just done.
         windows: Called with the number of windows of an image that are done, and of all.
         done: Keeps account of the images that are done.
 
     Yields:
-        For each image: `image`, `mask`, `overlay` (if made), `size` (height, width) and `shares`, the share of its
-        pixels of each class, those without data aside; or `image` and `error`.
+        For each image: `image`, `mask`, `overlay`, `probabilities`, `polygons` (if made), `size` (height, width),
+        `shares`, the share of its pixels of each class, those without data aside, and the number of `objects` (if they
+        were looked for); or `image` and `error`.
     """
+    extras = Extras() if extras is None else extras
     if batch_size is None:
         batch_size = default_batch(segmenter.device)
     results: list[dict[str, Any]] = []
     if done is None and jobs:
         check_shares(jobs[0].mask.parent, segmenter.classes, (job.mask.stem for job in jobs))
     if tiles is None:
-        outcomes = _whole(segmenter, jobs, batch_size, plain)
+        outcomes = _whole(segmenter, jobs, batch_size, plain, extras)
     else:
-        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, plain, windows)) for job in jobs)
+        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, plain, extras, windows)) for job in jobs)
     for job, outcome in outcomes:
         if progress is not None:
             progress(1)
@@ -75,10 +83,10 @@ def run_jobs(
         total = max(1, outcome.counts.sum())
         result: dict[str, Any] = {
             "image": str(job.image),
-            "mask": str(job.mask),
-            **({"overlay": str(job.overlay)} if job.overlay is not None else {}),
+            **{name: str(path) for name, path in job.results().items()},
             "size": list(outcome.size),
             "shares": {name: float(n / total) for name, n in zip(segmenter.classes.names, outcome.counts)},
+            **({"objects": outcome.objects} if outcome.objects is not None else {}),
         }
         results.append(result)
         if done is not None:
@@ -94,11 +102,12 @@ def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _whole(
-    segmenter: Segmenter, jobs: Sequence[Job], batch_size: int, plain: bool
+    segmenter: Segmenter, jobs: Sequence[Job], batch_size: int, plain: bool, extras: Extras
 ) -> Iterator[tuple[Job, Outcome | InputError]]:
     threads, ahead = default_workers(segmenter.device, len(jobs)), 2 * batch_size
     seen = in_background(partial(_see, segmenter), jobs, threads, ahead)
-    return in_background(partial(_write, segmenter, plain), _segmented(segmenter, seen, batch_size), threads, ahead)
+    segmented = _segmented(segmenter, seen, batch_size, extras.wanted)
+    return in_background(partial(_write, segmenter, plain, extras), segmented, threads, ahead)
 
 
 def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
@@ -111,27 +120,30 @@ def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
 
 
 def _segmented(
-    segmenter: Segmenter, seen: Iterator[tuple[Job, SeenImage | InputError]], batch_size: int
-) -> Iterator[tuple[Job, SeenImage | InputError, np.ndarray | None]]:
+    segmenter: Segmenter, seen: Iterator[tuple[Job, SeenImage | InputError]], batch_size: int, wanted: Wanted
+) -> Iterator[tuple[Job, SeenImage | InputError, Answer | None]]:
     while batch := list(islice(seen, batch_size)):
-        maps = iter(segmenter.maps_of([image for _, image in batch if not isinstance(image, InputError)]))
+        images = [image for _, image in batch if not isinstance(image, InputError)]
+        answers = iter(segmenter.answers_of(images, wanted) if any(wanted) else map(Answer, segmenter.maps_of(images)))
         for job, image in batch:
-            yield job, image, None if isinstance(image, InputError) else next(maps)
+            yield job, image, None if isinstance(image, InputError) else next(answers)
 
 
 def _write(
-    segmenter: Segmenter, plain: bool, segmented: tuple[Job, SeenImage | InputError, np.ndarray | None]
+    segmenter: Segmenter, plain: bool, extras: Extras, segmented: tuple[Job, SeenImage | InputError, Answer | None]
 ) -> tuple[Job, Outcome | InputError]:
-    job, image, semantic_map = segmented
-    if isinstance(image, InputError) or semantic_map is None:
+    job, image, answer = segmented
+    if isinstance(image, InputError) or answer is None:
         return job, cast("InputError", image)
     classes, nodata = segmenter.classes, segmenter.value_without_class
     try:
         known = read_known(job.image) if nodata is not None else None
         whole = read_image(job.image, segmenter.intensity) if job.overlay and image.whole is None else image.whole
+        make_folder(job.mask.parent)
+        objects = _write_extras(segmenter, job, image, answer, known, extras) if extras else None
     except InputError as error:  # the file has changed meanwhile
         return job, error
-    make_folder(job.mask.parent)
+    semantic_map = answer.semantic_map
     kept = semantic_map.ravel()
     if known is not None and nodata is not None:
         kept = semantic_map[known]
@@ -141,7 +153,16 @@ def _write(
         if known is not None:
             semantic_map = np.where(known, semantic_map, np.uint16(classes.ignore_index))
         save_png(picture(whole, semantic_map, classes), job.overlay)
-    return job, Outcome(image.size, np.bincount(kept, minlength=classes.num_classes))
+    return job, Outcome(image.size, np.bincount(kept, minlength=classes.num_classes), objects)
+
+
+def _write_extras(
+    segmenter: Segmenter, job: Job, image: SeenImage, answer: Answer, known: np.ndarray | None, extras: Extras
+) -> int | None:
+    reference = reference_of(job.image) if isinstance(job.image, Path) else None
+    with open_extras(job, image.size, segmenter.classes, extras, reference) as files:
+        files.add(answer.semantic_map, known, answer.probability, answer.probabilities)
+    return files.objects
 
 
 def _in_windows(
@@ -150,12 +171,15 @@ def _in_windows(
     tiles: Tiles,
     batch_size: int,
     plain: bool,
+    extras: Extras,
     windows: Callable[[int, int], None] | None,
 ) -> Outcome | InputError:
     make_folder(job.mask.parent)  # what is wrong with the folder is wrong for every image
     try:
         check_name(job)
-        return segment_in_windows(segmenter, job, tiles, batch_size=batch_size, plain=plain, progress=windows)
+        return segment_in_windows(
+            segmenter, job, tiles, batch_size=batch_size, plain=plain, extras=extras, progress=windows
+        )
     except InputError as error:
         return error
     except MemoryError:

@@ -13,7 +13,9 @@ class Outcome(NamedTuple):
     Attributes:
         size: (height, width) in pixels.
         counts: Pixels of each class.
+        objects: Number of objects, if they were looked for.
     """
 
     size: tuple[int, int]
     counts: np.ndarray
+    objects: int | None = None

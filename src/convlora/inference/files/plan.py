@@ -21,7 +21,10 @@ from convlora.data.reading.rows import INSTALL, has_rasterio, reference_of
 from convlora.data.reading.stored import ImageSource
 from convlora.data.reading.tiff.header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
 from convlora.errors import InputError
+from convlora.inference.files.extras import Extras
+from convlora.inference.files.pieces import piece_of
 from convlora.links import is_plain_file
+from convlora.measuring.own_geojson import GEOJSON_SUFFIX, is_own_geojson
 from convlora.ordinary import ordinary
 from convlora.paths import are_same_file, expanded
 from convlora.storage import SOFTWARE
@@ -38,11 +41,26 @@ class Job:
         image: The image, a file or whatever else holds it.
         mask: Where its semantic map goes.
         overlay: Where the picture of both goes, if one is wanted.
+        probabilities: Where the probabilities go, if they are wanted.
+        polygons: Where the outlines of its objects go, if they have a file of their own.
+        piece: Where what is known of its objects is kept until it goes into the files of all images.
     """
 
     image: ImageSource
     mask: Path
     overlay: Path | None
+    probabilities: Path | None = None
+    polygons: Path | None = None
+    piece: Path | None = None
+
+    def results(self) -> dict[str, Path]:
+        """The files for people, by the names under which results are described."""
+        found = {name: getattr(self, name) for name in ("mask", "overlay", "probabilities", "polygons")}
+        return {name: path for name, path in found.items() if path is not None}
+
+    def files(self) -> list[Path]:
+        """All files that are written for this image alone."""
+        return [*self.results().values(), *([] if self.piece is None else [self.piece])]
 
 
 def collect_images(patterns: Sequence[str]) -> list[Path]:
@@ -83,6 +101,8 @@ def _remedy(pattern: str) -> str:
 
 def is_own_result(path: Path) -> bool:
     """Whether a file is an earlier result, which may be replaced, and not, say, a mask drawn by hand."""
+    if path.suffix == GEOJSON_SUFFIX:
+        return is_own_geojson(path)
     if is_tiff(path):
         made_by = read_tags(path).get(SOFTWARE_TAG, "")
     else:
@@ -95,31 +115,40 @@ def is_own_result(path: Path) -> bool:
     return str(made_by).startswith(SOFTWARE)
 
 
-def plan(images: Sequence[Path], output: Path, with_overlay: bool, tiled: bool = False) -> list[Job]:
-    """Decides on the names of the results: `STEM.png`, and `STEM_overlay.png`.
+def plan(
+    images: Sequence[Path], output: Path, with_overlay: bool, tiled: bool = False, extras: Extras | None = None
+) -> list[Job]:
+    """Decides on the names of the results: `STEM.png`, `STEM_overlay.png` and so on.
 
     Args:
         images: What to segment.
         output: The folder of the results.
         with_overlay: Whether pictures are wanted.
         tiled: Whether images are segmented in windows; the result of a GeoTIFF is then one too, `STEM.tif`.
+        extras: What else is wanted of each image.
 
     Raises:
         InputError: If two images would have the same name, also on a disk that ignores case, or a result would replace
             an image or something else that is not ours.
     """
+    extras = Extras() if extras is None else extras
     owners: dict[Path, Path] = {}
     alike: dict[str, list[Path]] = defaultdict(list)
     jobs = []
     for image in images:
         suffix = GEO_SUFFIX if tiled and reference_of(image) is not None else ".png"
         shown = output / f"{image.stem}_overlay.png" if with_overlay else None
-        job = Job(image, output / f"{image.stem}{suffix}", shown)
-        for target in (job.mask, job.overlay):
-            if target is None:
-                continue
+        job = Job(
+            image,
+            output / f"{image.stem}{suffix}",
+            shown,
+            output / f"{image.stem}_probabilities.tif" if extras.probabilities else None,
+            output / f"{image.stem}{GEOJSON_SUFFIX}" if extras.polygons == "geojson" else None,
+            piece_of(output, image.stem) if extras.makes_pieces else None,
+        )
+        for name, target in job.results().items():
             stem = target.with_suffix("")  # by which shares.json knows them
-            if stem in owners:
+            if stem in owners and name != "polygons":  # which have the stem of the mask
                 raise InputError(
                     f"{owners[stem]} and {image} would both be written to {target}. "
                     "Predict them into different folders."
@@ -129,7 +158,8 @@ def plan(images: Sequence[Path], output: Path, with_overlay: bool, tiled: bool =
             if os.path.lexists(target) and not (is_plain_file(target) and is_own_result(target)):
                 raise InputError(f"{target} exists and was not made by convlora. Choose another --output.")
             owners[stem] = image
-            alike[unicodedata.normalize("NFKC", stem.name).casefold()].append(stem)
+            if name != "polygons":
+                alike[unicodedata.normalize("NFKC", stem.name).casefold()].append(stem)
         jobs.append(job)
     for stems in alike.values():
         for one, other in combinations(stems, 2):
@@ -157,8 +187,8 @@ def check_name(job: Job) -> None:
     Raises:
         InputError: If one is too long.
     """
-    for path in (job.mask, job.overlay):
-        if path is not None and _length(path.name) > _longest_name(_nearest(path.parent)):
+    for path in job.results().values():
+        if _length(path.name) > _longest_name(_nearest(path.parent)):
             raise InputError(f"The result of {job.image} would have too long a name, {path.name}. Rename the image.")
 
 

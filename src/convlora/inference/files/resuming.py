@@ -61,8 +61,7 @@ class DoneList:
         for job in jobs:
             known = entries.get(_state(job.image))
             if known is not None and known["made"] == _made(job):  # or something else has written there since
-                paths = {"image": str(job.image), "mask": str(job.mask)}
-                paths |= {"overlay": str(job.overlay)} if job.overlay is not None else {}
+                paths = {"image": str(job.image)} | {name: str(path) for name, path in job.results().items()}
                 found[job] = known["result"] | paths  # as they are called now
         return found
 
@@ -85,7 +84,7 @@ class DoneList:
 
 def _made(job: Job) -> list[str]:
     """The files of a result as they are now."""
-    return [_state(path) for path in (job.mask, job.overlay) if path is not None]
+    return [_state(path) for path in job.files()]
 
 
 def _state(file: object) -> str:

@@ -8,11 +8,13 @@ import numpy as np
 
 from convlora.data.reading.reduced import ReducedMap, reduced_image
 from convlora.data.reading.rows import open_rows
+from convlora.inference.files.extra_files import open_extras
+from convlora.inference.files.extras import Extras
 from convlora.inference.files.outcome import Outcome
 from convlora.inference.files.plan import Job
 from convlora.inference.files.writers import open_map
 from convlora.inference.segmenter import Segmenter
-from convlora.inference.tiles import predict_bands
+from convlora.inference.tiles import answer_bands
 from convlora.inference.windows import Tiles
 from convlora.pictures.overlay import picture, save_png
 from convlora.pictures.palette import class_colours
@@ -25,6 +27,7 @@ def segment_in_windows(
     *,
     batch_size: int = 1,
     plain: bool = False,
+    extras: Extras | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Does one job in windows.
@@ -35,6 +38,7 @@ def segment_in_windows(
         tiles: How to cut it.
         batch_size: Windows at a time.
         plain: Whether the result holds the classes alone, without their colours.
+        extras: What is wanted beside the semantic map.
         progress: Called with the number of windows done and of all.
 
     Returns:
@@ -43,15 +47,22 @@ def segment_in_windows(
     Raises:
         InputError: If the image cannot be read.
     """
-    classes = segmenter.classes
+    classes, extras = segmenter.classes, Extras() if extras is None else extras
     counts = np.zeros(classes.num_classes, np.int64)
     nodata = segmenter.value_without_class
     with open_rows(job.image, segmenter.intensity) as source:
         size = (source.height, source.width)
         small = ReducedMap(size, classes.ignore_index) if job.overlay is not None else None
-        with open_map(job.mask, size, class_colours(classes), source.reference, nodata, plain) as result:
-            for rows, semantic_map in predict_bands(segmenter, source, tiles, batch_size=batch_size, progress=progress):
+        with (
+            open_map(job.mask, size, class_colours(classes), source.reference, nodata, plain) as result,
+            open_extras(job, size, classes, extras, source.reference) as files,
+        ):
+            bands = answer_bands(
+                segmenter, source, tiles, batch_size=batch_size, wanted=extras.wanted, progress=progress
+            )
+            for rows, semantic_map, probability, probabilities in bands:
                 known = source.known(rows.start, rows.stop) if nodata is not None else None
+                files.add(semantic_map, known, probability, probabilities)
                 if known is not None:
                     semantic_map[~known] = nodata
                 kept = semantic_map if known is None else semantic_map[known]
@@ -61,4 +72,4 @@ def segment_in_windows(
                 result.write(semantic_map)
         if small is not None and job.overlay is not None:
             save_png(picture(reduced_image(source, small.factor), small.pixels, classes), job.overlay)
-    return Outcome(size, counts)
+    return Outcome(size, counts, files.objects)

@@ -1,0 +1,129 @@
+"""Classes and probabilities of some rows of an image."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from convlora.inference.outputs import blendable_scores, classes_of, probabilities_of
+
+FULL = 65534  # stands for the probability 1 in 16 bits; 65535 is left for pixels without data
+
+
+class Wanted(NamedTuple):
+    """Which probabilities are wanted beside the classes.
+
+    Attributes:
+        of_class: That of each pixel's own class.
+        of_all: Those of all classes, in 16 bits.
+    """
+
+    of_class: bool = False
+    of_all: bool = False
+
+    def bytes_per_pixel(self, channels: int) -> int:
+        """What they take, of so many channels."""
+        return 4 * self.of_class + 2 * channels * self.of_all
+
+
+NOTHING = Wanted()
+
+
+class Answer(NamedTuple):
+    """What a model says about an image or a part of it.
+
+    Attributes:
+        semantic_map: Class of each pixel, `(h, w)`.
+        probability: Of this class, `(h, w)` float32, if wanted.
+        probabilities: Of the foreground `(1, h, w)`, or of each of several classes `(K, h, w)`, uint16 in units of
+            1 / `FULL`, if wanted.
+    """
+
+    semantic_map: np.ndarray
+    probability: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+
+class Band(NamedTuple):
+    """An [`Answer`] for some rows of an image.
+
+    Attributes:
+        rows: Which.
+        semantic_map: See there.
+        probability: See there.
+        probabilities: See there.
+    """
+
+    rows: slice
+    semantic_map: np.ndarray
+    probability: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    @classmethod
+    def empty(cls, rows: slice, width: int, channels: int, wanted: Wanted, map_type: Any) -> Band:
+        """One to be filled."""
+        size = (rows.stop - rows.start, width)
+        return cls(
+            rows,
+            np.empty(size, map_type),
+            np.empty(size, np.float32) if wanted.of_class else None,
+            np.empty((channels, *size), np.uint16) if wanted.of_all else None,
+        )
+
+    def put(self, columns: slice, answer: Answer) -> None:
+        """Fills some columns."""
+        for whole, part in zip(self[1:], answer):
+            if whole is not None and part is not None:
+                whole[..., columns] = part
+
+
+def answer_of(scores: torch.Tensor, wanted: Wanted, threshold: float) -> Answer:
+    """What scores as of `convlora.inference.outputs.blendable_scores` say.
+
+    Args:
+        scores: `(C, h, w)`.
+        wanted: Which probabilities are wanted.
+        threshold: As of `convlora.inference.outputs.classes_of`.
+    """
+    classes = classes_of(scores, threshold)
+    if not any(wanted):
+        return Answer(classes.cpu().numpy())
+    every = probabilities_of(scores)
+    return Answer(
+        classes.cpu().numpy(),
+        _of_class(every, classes).cpu().numpy() if wanted.of_class else None,
+        (every * FULL).round().int().cpu().numpy().astype(np.uint16) if wanted.of_all else None,
+    )
+
+
+def _of_class(every: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    if len(every) == 1:
+        return torch.where(classes > 0, every[0], 1 - every[0])
+    return every.gather(0, classes[None])[0]
+
+
+def own_answer(
+    output: Any, index: int, size: tuple[int, int], wanted: Wanted, threshold: float, map_type: Any
+) -> Answer:
+    """What a model says about one image at its own size, see `convlora.inference.outputs.own_map`.
+
+    Args:
+        output: What the segmenter returned.
+        index: Which image of the batch.
+        size: The image's own (height, width).
+        wanted: Which probabilities are wanted.
+        threshold: As of `convlora.inference.outputs.own_map`.
+        map_type: What semantic maps are made of.
+    """
+    whole: Band | None = None
+    for rows, scores in blendable_scores(output, index, size):
+        if whole is None:
+            whole = Band.empty(slice(0, size[0]), size[1], len(scores), wanted, map_type)
+        for kept, part in zip(whole[1:], answer_of(scores, wanted, threshold)):
+            if kept is not None and part is not None:
+                kept[..., rows, :] = part
+    if whole is None:
+        raise ValueError("an image has rows")
+    return Answer(*whole[1:])

@@ -1,0 +1,116 @@
+"""Writing what is wanted beside the mask of an image, some rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.geo import GeoReference
+from convlora.errors import InputError
+from convlora.inference.files.extras import Extras
+from convlora.inference.files.pieces import write_piece
+from convlora.inference.files.plan import Job
+from convlora.inference.files.probability_maps import NO_DATA, ProbabilityWriter, channel_names, open_probabilities
+from convlora.measuring.components import ComponentCollector
+from convlora.measuring.scales import scale_of
+from convlora.storage import replacing_file
+
+_MOST_COCO_PIXELS = (1 << 32) - 1  # run lengths have 32 bits
+
+
+class ExtraFiles:
+    """The files of one image that are being written.
+
+    Attributes:
+        objects: Number of objects, once all rows are there and if they are looked for.
+    """
+
+    def __init__(
+        self, job: Job, size: tuple[int, int], classes: ClassTable, extras: Extras, reference: GeoReference | None
+    ) -> None:
+        self.objects: int | None = None
+        self._job, self._size, self._classes = job, size, classes
+        self._extras, self._reference = extras, reference
+        self._stack = ExitStack()
+        self._probabilities: ProbabilityWriter | None = None
+        self._collector: ComponentCollector | None = None
+        if extras.polygons == "coco" and size[0] * size[1] > _MOST_COCO_PIXELS:
+            raise InputError(f"{job.image} has too many pixels for a COCO file. Cut it into pieces.")
+        if extras.measures:
+            keep_spans = extras.polygons is not None
+            self._collector = ComponentCollector(size, classes.background, keep_spans)
+
+    def add(
+        self,
+        semantic_map: np.ndarray,
+        known: np.ndarray | None,
+        probability: np.ndarray | None,
+        probabilities: np.ndarray | None,
+    ) -> None:
+        """Adds rows.
+
+        Args:
+            semantic_map: Classes, `(rows, width)`.
+            known: Which pixels have data, `(rows, width)` bool; None: all.
+            probability: Of each pixel's class, `(rows, width)`.
+            probabilities: As of `convlora.inference.bands.Answer`.
+        """
+        if self._job.probabilities is not None and probabilities is not None:
+            if self._probabilities is None:
+                names = channel_names(self._classes, is_binary=len(probabilities) == 1)
+                opened = open_probabilities(self._job.probabilities, self._size, names, self._reference)
+                self._probabilities = self._stack.enter_context(opened)
+            if known is not None:
+                probabilities = np.where(known, probabilities, np.uint16(NO_DATA))
+            self._probabilities.write(probabilities)
+        if self._collector is not None:
+            self._collector.add(semantic_map, known, probability)
+
+    def finish(self) -> None:
+        """Writes what needs all rows."""
+        if self._collector is None:
+            return
+        objects, self._collector = self._collector.finish(), None
+        self.objects = len(objects)
+        names = self._classes.names
+        scale = scale_of(self._reference, self._size, self._extras.pixel_size)
+        job, image = self._job, Path(str(self._job.image)).name
+        if job.polygons is not None:
+            from convlora.measuring.geojson import geojson_lines
+
+            with replacing_file(job.polygons) as temporary, temporary.open("w", encoding="utf-8") as file:
+                try:
+                    file.writelines(f"{line}\n" for line in geojson_lines(objects, names, scale, image))
+                except MemoryError as error:
+                    raise InputError(
+                        f"The outlines of {self._job.image} do not fit into memory: {error}. Cut the image into "
+                        "pieces, or leave out --polygons."
+                    ) from error
+        if job.piece is not None:
+            write_piece(job.piece, image, objects, names, scale)
+
+
+@contextmanager
+def open_extras(
+    job: Job, size: tuple[int, int], classes: ClassTable, extras: Extras, reference: GeoReference | None
+) -> Iterator[ExtraFiles]:
+    """Opens the files that are wanted of an image; they have their names only once they are whole.
+
+    Args:
+        job: The image and where they go.
+        size: Its (height, width) in pixels.
+        classes: The classes.
+        extras: What is wanted.
+        reference: Where on earth it lies.
+
+    Raises:
+        InputError: If the image is too large for a format.
+    """
+    files = ExtraFiles(job, size, classes, extras, reference)
+    with files._stack:
+        yield files
+        files.finish()

@@ -1,0 +1,55 @@
+"""The files that hold the objects of all images: `objects.csv` and `coco.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from convlora.data.classes.class_table import ClassTable
+from convlora.inference.files import coco_file, objects_table
+from convlora.inference.files.extras import Extras
+
+STEMS = {Path(name).stem for name in (coco_file.NAME, objects_table.NAME)}
+
+
+def check_files_of_all(output: Path, classes: ClassTable, images: Sequence[str], extras: Extras) -> None:
+    """Checks before a prediction that its objects can be added to what is in a folder.
+
+    Args:
+        output: The folder of the results.
+        classes: The classes.
+        images: Names of the images that are about to be predicted, without suffix.
+        extras: What is wanted.
+
+    Raises:
+        InputError: If a file is none of ours, or objects of other classes would be lost.
+    """
+    if extras.objects:
+        objects_table.check_table(output)
+    if extras.polygons == "coco":
+        coco_file.check_coco(output, classes, images)
+
+
+def write_files_of_all(
+    output: Path, classes: ClassTable, images: Sequence[str], pieces: Sequence[Path], extras: Extras
+) -> dict[str, str]:
+    """Writes the files that are wanted; returns their paths by what they are called in a description.
+
+    Args:
+        output: The folder of the results.
+        classes: The classes.
+        images: Names of all images that were to be predicted, without suffix.
+        pieces: Of each image that was, see `convlora.inference.files.pieces`.
+        extras: What is wanted.
+
+    Raises:
+        InputError: As [`check_files_of_all`]; another prediction may have written there since.
+    """
+    written: dict[str, str] = {}
+    if extras.objects and pieces:
+        objects_table.add_objects(output, pieces)
+        written["objects"] = str(output / objects_table.NAME)
+    if extras.polygons == "coco" and pieces:
+        coco_file.add_coco(output, classes, images, pieces)
+        written["coco"] = str(output / coco_file.NAME)
+    return written
