@@ -11,7 +11,7 @@ import typer
 
 from convlora import __version__
 from convlora.allocator import save_memory_if_short
-from convlora.cli import compare, data, evaluate, inspect, models, predict, quickstart, recipes, report, train
+from convlora.cli import compare, data, evaluate, inspect, models, predict, quickstart, recipes, report, serve, train
 from convlora.cli.console import show_error
 from convlora.cli.failures import FAILURE, exit_code_for
 from convlora.cli.interruption import TYPERS_EXIT_CODE, interrupted_message, terminated_like_interrupted
@@ -47,6 +47,7 @@ for _command in (
     inspect.inspect,
     models.models,
     report.report,
+    serve.serve,
 ):
     app.command(_command.__name__, help=_as_help(_command), cls=_CLASSES.get(_command))(_command)
 app.add_typer(data.app, name="data")
