@@ -99,7 +99,7 @@ def serve(
                     f"Whoever reaches {host} can use this server: it knows no passwords. Put it behind a proxy that "
                     "does, or leave out --host."
                 )
-            if saved:
+            if len(served) > 1 and saved >= 2**20:
                 message(f"Equal weights are shared, which saves {saved / 2**20:,.0f} MB.")
             message(f"Serving {', '.join(served)} at {_address(host, listener)} (stop with Ctrl-C)")
             with contextlib.suppress(KeyboardInterrupt):  # which is how it is meant to end

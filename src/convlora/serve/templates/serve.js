@@ -24,7 +24,7 @@ function describeRun() {
 }
 
 function addFiles(files) {
-  for (const file of files) {
+  for (const file of [...files].reverse()) { // so that the first comes to stand on top
     const part = find("card").content.firstElementChild.cloneNode(true);
     const card = { file, part, state: "waiting" };
     part.querySelector("h2").textContent = file.name;
@@ -49,12 +49,15 @@ function remove(card) {
 async function work() {
   if (busy) return;
   busy = true;
-  for (let card; (card = cards.findLast((one) => one.state === "waiting")); ) {
-    const left = cards.filter((one) => one.state === "waiting").length;
-    find("status").textContent = `Segmenting ${card.file.name}` + (left > 1 ? `; ${left - 1} more wait` : "");
+  for (let left; (left = cards.filter((one) => one.state === "waiting")).length; ) {
+    const card = left[0];
+    find("status").textContent = `Segmenting ${card.file.name}` + (left.length > 1 ? `; ${left.length - 1} more wait` : "");
     card.state = "working";
     const message = card.part.querySelector(".busy");
     message.textContent = "Segmenting ...";
+    message.className = "busy";
+    message.removeAttribute("role");
+    message.hidden = false;
     try {
       await segment(card, chosenRun());
       if (card.state === "working") card.state = "done";
@@ -63,6 +66,7 @@ async function work() {
       draw(card);
     } catch (error) {
       if (card.state === "working") card.state = "failed";
+      card.part.querySelector(".done").hidden = true;
       message.textContent = error.message;
       message.className = "busy error";
       message.setAttribute("role", "alert");
