@@ -71,9 +71,7 @@ class Page:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def size(self, width: int, height: int, mobile: bool = False) -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
 
     def screenshot(self, path: Path) -> None:
         answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
@@ -108,7 +106,7 @@ def browsing(folder: Path) -> Iterator[Page]:
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     browser = subprocess.Popen(
         [PROGRAM, *flags, "--remote-debugging-pipe", f"--user-data-dir={folder}", "--disable-background-networking"],
-        preexec_fn=place,  # noqa: PLW1509 - nothing else does it
+        preexec_fn=place,
         close_fds=False,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

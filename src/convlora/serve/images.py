@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from PIL import Image
+
 from convlora.data.reading.images import read_header
 from convlora.data.reading.signatures import is_known
 from convlora.data.reading.tiff.layout import TiffLayout
@@ -55,12 +57,18 @@ def see(upload: Upload, segmenter: Segmenter, limits: Limits) -> SeenImage:
     try:
         size = read_header(upload).size
     except InputError as error:
-        raise Problem(422 if is_known(upload.content) else 415, str(error)) from error
+        raise _unreadable(error, 422 if is_known(upload.content) else 415) from error
     _check_size(upload, size, limits)
     try:
         return segmenter.see(upload)._replace(whole=None)
     except InputError as error:
-        raise Problem(422, str(error)) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: InputError, status: int = 422) -> Problem:
+    """The problem that an image cannot be read."""
+    is_too_large = isinstance(error.__cause__, (Image.DecompressionBombError, MemoryError))
+    return Problem(413 if is_too_large else status, str(error))
 
 
 def _check_size(upload: Upload, size: tuple[int, int], limits: Limits) -> None:

@@ -12,6 +12,7 @@ import torch
 from convlora.errors import InputError
 from convlora.inference.outputs import is_binary
 from convlora.inference.segmenter import Segmenter
+from convlora.methods.registry import find_method
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models.bundled import BUNDLED
 from convlora.pictures.palette import class_colours
@@ -47,7 +48,7 @@ def load_runs(
 
     Args:
         folders: The run folders.
-        model: As of `Segmenter.load`, like the next three.
+        model: As of `Segmenter.load`, like the next three; it is for the runs that have a SAM.
         device: Likewise.
         precision: Likewise.
         tta: Likewise.
@@ -61,21 +62,26 @@ def load_runs(
         RunError: If the answer of one is not finite.
     """
     named = name_runs(folders)
-    for folder in folders:  # soon, before the first model is loaded
-        read_settings(folder)
+    # All are read before the first model is loaded, which takes long.
+    needs_sam = {name: _needs_sam(read_settings(folder)) for name, folder in named.items()}
     runs: dict[str, ServedRun] = {}
 
     def models() -> Iterator[torch.nn.Module]:
         for name, folder in named.items():
             if loading is not None:
                 loading(name)
-            segmenter = Segmenter.load(folder, model=model, device=device, precision=precision, tta=tta)
+            own = model if needs_sam[name] or not any(needs_sam.values()) else None
+            segmenter = Segmenter.load(folder, model=own, device=device, precision=precision, tta=tta)
             yield segmenter.model
             has_probability = _answers_binary(segmenter)
             runs[name] = ServedRun(segmenter, _facts(name, folder, segmenter, has_probability), has_probability)
 
     saved = share_equal_weights(models())
     return runs, saved
+
+
+def _needs_sam(settings: Mapping[str, Any]) -> bool:
+    return find_method(str(settings["method"]["name"])).network is None
 
 
 def _answers_binary(segmenter: Segmenter) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from convlora.devices import default_batch
 from convlora.errors import InputError
@@ -80,18 +81,7 @@ def serve(
         )
         segmenting = Segmenting(served, engine, limits)
         app = make_app(segmenting, allow_hosts if is_private or allow_hosts else None)
-        config = uvicorn.Config(
-            app,
-            http=impatient(limits),
-            ws="none",
-            lifespan="off",
-            log_level="error",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_graceful_shutdown=_STOPPING,
-        )
+        server = web_server(app, limits)
         try:
             _listen(listener, host, port)
             if not is_private:
@@ -103,11 +93,28 @@ def serve(
                 message(f"Equal weights are shared, which saves {saved / 2**20:,.0f} MB.")
             message(f"Serving {', '.join(served)} at {_address(host, listener)} (stop with Ctrl-C)")
             with contextlib.suppress(KeyboardInterrupt):  # which is how it is meant to end
-                asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+                asyncio.run(server.serve(sockets=[listener]))
             message("Stopped.")
         finally:
             segmenting.close()
             engine.close()
+
+
+def web_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
+    """What speaks HTTP: silent, impatient, and without anything that is not needed."""
+    config = uvicorn.Config(
+        app,
+        http=impatient(limits),
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_STOPPING,
+    )
+    return uvicorn.Server(config)
 
 
 def _bound(host: str, port: int) -> socket.socket:
