@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ FIELD = "image"
 # What raw bodies are called. The last is what curl --data-binary says of anything.
 RAW = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
 _MOST_FIELDS = 8
+# It would tell of every form that is malformed.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 _ADVICE = f"Send an image as the field '{FIELD}' of a form (multipart/form-data), or as the body itself."
 
 
