@@ -14,8 +14,8 @@ const percent = (share) => (100 * share).toFixed(share > 0 && share < 0.001 ? 3 
 function describeRun() {
   const run = chosenRun();
   const parts = [`${run.base_model}, ${run.method}, ${run.image_size[1]} x ${run.image_size[0]} pixels`];
-  const score = run.scores && (run.scores.miou ?? run.scores.iou);
-  if (score != null) parts.push(`IoU ${score.toFixed(3)} on its ${run.scores_of === "test" ? "test" : "validation"} images`);
+  const name = run.scores && run.scores.miou != null ? "miou" : "iou", score = run.scores && run.scores[name];
+  if (score != null) parts.push(`${name === "miou" ? "mean IoU" : "IoU"} ${score.toFixed(3)} on its ${run.scores_of === "test" ? "test" : "validation"} images`);
   find("about").textContent = (RUNS.length > 1 ? "" : run.name + ": ") + parts.join("; ");
   find("threshold-part").hidden = !run.has_probability;
   const best = run.best_threshold;
