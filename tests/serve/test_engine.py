@@ -192,3 +192,14 @@ def test_equal_weights_are_shared_and_others_are_not():
     assert saved == 4 * ((30 * 40 + 40 + 40 + 1) + (40 + 40 + 1))
     for one, state in zip((first, same, other, changed), states):
         assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
+
+
+def test_levels_are_exact():
+    from convlora.serve.engine import _levels
+
+    above = float(np.nextafter(np.float32(0.5), np.float32(1)))
+    probability = torch.tensor([[0.0, 1 / 256, 1.5 / 256, 0.5, above, 254.5 / 256, 1.0]])
+    assert _levels(probability.clone()).tolist() == [[0, 0, 1, 127, 128, 254, 255]]
+    for level in range(1, 256):
+        edge = torch.tensor([[level / 256, np.nextafter(np.float32(level / 256), np.float32(1))]])
+        assert (_levels(edge) >= level).tolist() == [[False, True]]

@@ -72,6 +72,22 @@ def test_every_beginning_of_a_file(client, photos):
         assert send(client, content, name).status_code == 200
 
 
+def test_damaged_files(make_client, photos):
+    """Some bytes are others, most often near the beginning, where headers lie."""
+    client, rng = make_client(pixels=100_000), np.random.default_rng(0)
+    statuses = []
+    for name, path in photos.items():
+        for _ in range(12):
+            content = np.frombuffer(path.read_bytes(), np.uint8).copy()
+            places = (len(content) * rng.random(rng.integers(1, 6)) ** 4).astype(int)
+            content[places] = rng.integers(0, 256, len(places))
+            answer = send(client, content.tobytes(), name)
+            statuses.append(answer.status_code)
+            assert answer.status_code in (200, 413, 415, 422), answer.text
+    assert {200, 422} <= set(statuses)
+    assert client.get("/healthz").json() == {"status": "ok", "waiting": 0}
+
+
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "..\\..\\evil.png", "/etc/passwd", "\x1b[2J.png", "a" * 1000])
 def test_names_of_files_go_nowhere(client, cells, name):
     assert send(client, cells, name).status_code == 200
