@@ -32,11 +32,11 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    max_upload: Annotated[float, typer.Option(metavar="MB", help="Of one request.")] = 64,
-    max_pixels: Annotated[float, typer.Option(metavar="MILLIONS", help="Of one image.")] = 64,
-    queue: Annotated[int, typer.Option(metavar="N", help="Images that may wait; more are refused.")] = 32,
+    max_upload: Annotated[float, typer.Option(metavar="MB", help="Largest request.")] = 64,
+    max_pixels: Annotated[float, typer.Option(metavar="MILLIONS", help="Pixels of the largest image.")] = 64,
+    queue: Annotated[int, typer.Option(metavar="N", help="Images that may wait at a time; more are refused.")] = 32,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="In which an image that has arrived has to be answered.")
+        float, typer.Option(metavar="SECONDS", help="Longest wait for an answer once an image has arrived.")
     ] = 60,
     model: MovedModel = None,
     tta: TestTimeFlips = False,
