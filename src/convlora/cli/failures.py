@@ -59,7 +59,7 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     if is_out_of_memory(error):
         on_gpu = any(name in str(error) for name in ("CUDA", "cuda", "CUBLAS", "CUDNN", "MPS", "HIP"))
         where = " on the GPU" if on_gpu or "cuda" in type(error).__module__ else ""
-        predicting = command in ("predict", "evaluate", "inspect")
+        predicting = command in ("predict", "evaluate", "inspect", "serve")
         show_error((_OUT_OF_MEMORY_IN_PREDICTION if predicting else _OUT_OF_MEMORY).format(where=where))
         return FAILURE
     if _is_full_disk(error):

@@ -22,6 +22,7 @@ from convlora.cli import (
     quickstart,
     recipes,
     report,
+    serve,
     train,
 )
 from convlora.cli.console import show_error
@@ -59,6 +60,7 @@ for _command in (
     inspect.inspect,
     models.models,
     report.report,
+    serve.serve,
     import_run.import_,
 ):
     app.command(_command.__name__.rstrip("_"), help=_as_help(_command), cls=_CLASSES.get(_command))(_command)

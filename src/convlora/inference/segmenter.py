@@ -264,13 +264,21 @@ class Segmenter:
 
     def maps_of(self, images: Sequence[SeenImage]) -> list[np.ndarray]:
         """The semantic map of each image at its own size, of [`Segmenter.map_type`]."""
+        outputs = self.outputs([image.pixels for image in images])
+        return [self.map_of(output, index, image.size) for (output, index), image in zip(outputs, images)]
+
+    def map_of(self, output: Any, index: int, size: tuple[int, int]) -> np.ndarray:
+        """The semantic map of one image of a batch, of [`Segmenter.map_type`].
+
+        Args:
+            output: What [`Segmenter.outputs`] yields with the image.
+            index: Likewise.
+            size: The image's own (height, width).
+        """
         # Eight bytes per pixel would be copied from a GPU, where one or two say the same.
         small = torch.uint8 if self.map_type is np.uint8 else torch.int32
-        outputs = self.outputs([image.pixels for image in images])
-        return [
-            own_map(output, index, image.size, self.threshold).to(small).cpu().numpy().astype(self.map_type, copy=False)
-            for (output, index), image in zip(outputs, images)
-        ]
+        found = own_map(output, index, size, self.threshold)
+        return found.to(small).cpu().numpy().astype(self.map_type, copy=False)
 
     def answers_of(self, images: Sequence[SeenImage], wanted: Wanted) -> list[Answer]:
         """[`Segmenter.maps_of`] with probabilities."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -38,7 +39,12 @@ def picture(image: Image.Image, semantic_map: np.ndarray, classes: ClassTable) -
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Writes a PNG file whole or not at all, with a note of what made it."""
+    with replacing_file(path) as temporary, temporary.open("wb") as stream:
+        write_png(image, stream)
+
+
+def write_png(image: Image.Image, stream: BinaryIO) -> None:
+    """Writes what [`save_png`] puts into a file."""
     made_by = PngInfo()
     made_by.add_text("Software", SOFTWARE)
-    with replacing_file(path) as temporary:
-        image.save(temporary, format="PNG", optimize=image.mode == "P", pnginfo=made_by)
+    image.save(stream, format="PNG", optimize=image.mode == "P", pnginfo=made_by)

@@ -1,4 +1,4 @@
-"""HTML pages with everything inside them: no script, and no font or picture of its own file."""
+"""HTML pages with everything inside them: no script, font or picture of its own file."""
 
 from __future__ import annotations
 
@@ -30,8 +30,22 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
     Returns:
         The file.
     """
-    write_text(path, without_forbidden(_templates().get_template(template).render(content)))
+    write_text(path, render(template, **content))
     return path
+
+
+def render(template: str, folder: Path | None = None, /, **content: Any) -> str:
+    """Fills a template.
+
+    Args:
+        template: Name of a file in `templates`.
+        folder: Another folder, in which it is looked for first.
+        **content: What the template shows. All text is escaped.
+
+    Returns:
+        The page.
+    """
+    return without_forbidden(_templates(folder).get_template(template).render(content))
 
 
 def without_forbidden(text: str) -> str:
@@ -49,9 +63,10 @@ def embedded(picture: Image.Image, side: int = 320) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def _templates(folder: Path | None = None) -> Environment:
+    own = Path(__file__).parent / "templates"
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader([own] if folder is None else [folder, own]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,

@@ -70,6 +70,11 @@ def damaged(name: str, kind: str | None = None) -> str:
     return f"{name} is {f'a {kind} file that is ' if kind else ''}damaged or cut short. Replace the file."
 
 
+def is_known(head: bytes) -> bool:
+    """Whether a file begins like one of the formats that are read, whatever follows."""
+    return any(head.startswith(signature) for signature, _ in _OURS)
+
+
 def is_lossy_webp(content: bytes) -> bool:
     """Whether the first picture of a WebP file is compressed with loss."""
     place = 12  # after RIFF, the length, and WEBP

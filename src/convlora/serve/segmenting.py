@@ -1,0 +1,129 @@
+"""The way of an image from its request to the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convlora.cores import usable_cores
+from convlora.errors import is_out_of_memory, shown
+from convlora.serve.engine import Engine
+from convlora.serve.images import see
+from convlora.serve.limits import RETRY_AFTER, Limits, Problem, Room
+from convlora.serve.results import Result, result_of
+from convlora.serve.served import ServedRun
+from convlora.serve.uploads import taken_in
+
+_LOG = logging.getLogger("convlora.serve")
+_Returned = TypeVar("_Returned")
+
+
+class Segmenting:
+    """Takes images in, has them decoded, segmented and packed, and gives up what takes too long.
+
+    Decoding and packing are done by a few threads, computing by the engine's.
+
+    Args:
+        runs: The runs by name.
+        engine: What computes.
+        limits: What is taken on.
+    """
+
+    def __init__(self, runs: Mapping[str, ServedRun], engine: Engine, limits: Limits) -> None:
+        self.runs, self.engine, self.limits = runs, engine, limits
+        self._threads = ThreadPoolExecutor(max(2, min(4, usable_cores())), "convlora-images")
+        self._places = Room(limits.waiting, "Too many images are waiting. Try again in a moment.")
+        self._bytes = Room(limits.held_bytes, "Too many images are arriving. Try again in a moment.")
+
+    @property
+    def waiting(self) -> int:
+        """Images that are being answered or wait for it."""
+        return self._places.taken
+
+    async def answer(
+        self, request: Request, name: str | None, needs_levels: bool, make: Callable[[Result, str], Response]
+    ) -> Response:
+        """Answers a request.
+
+        Args:
+            request: The request, whose body is read here.
+            name: Of the run; a form may name it as well.
+            needs_levels: Whether the probability of the foreground is needed.
+            make: Makes the answer; it is given the result and the run's name.
+
+        Raises:
+            Problem: If it is not answered.
+        """
+        self._places.check()  # this and the next before the body is read
+        if name is not None:
+            self._find(name)
+        async with taken_in(request, self.limits, self._bytes) as taken:
+            run_name, run = self._find(_one_run(name, taken.fields))
+            if needs_levels and not run.has_probability:
+                needs_levels = False  # what cannot do without says so
+            with self._places.place():
+                try:
+                    async with asyncio.timeout(self.limits.seconds):
+                        image = await self._in_thread(lambda: see(taken.upload, run.segmenter, self.limits))
+                        answer = await asyncio.wrap_future(self.engine.submit(run_name, image, needs_levels))
+                        return await self._in_thread(
+                            lambda: make(result_of(taken.upload, run.segmenter, answer), run_name)
+                        )
+                except TimeoutError as error:
+                    raise Problem(
+                        504,
+                        f"The answer took more than {self.limits.seconds:g} seconds. Try again later, or send a "
+                        "smaller image.",
+                    ) from error
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    _LOG.warning("Memory ran out over an image.")
+                    raise Problem(
+                        503, "There is not enough memory for this image now.", {"Retry-After": str(RETRY_AFTER)}
+                    ) from error
+
+    def close(self) -> None:
+        """Lets the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[], _Returned]) -> _Returned:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _find(self, name: str | None) -> tuple[str, ServedRun]:
+        """The run that is asked for.
+
+        Raises:
+            Problem: If there is none of that name.
+        """
+        if name is None and len(self.runs) == 1:
+            name = next(iter(self.runs))
+        if name is None:
+            raise Problem(422, f"Several runs are served: give one of them as 'run'. {self._names()}")
+        if name not in self.runs:
+            raise Problem(404, f"There is no run '{shown(name, 60)}'. {self._names()}")
+        return name, self.runs[name]
+
+    def _names(self) -> str:
+        return f"There are: {', '.join(self.runs)}."
+
+
+def _one_run(query: str | None, fields: Mapping[str, str]) -> str | None:
+    """The run that a request names.
+
+    Raises:
+        Problem: If a form has other fields, or names another run than the address.
+    """
+    unknown = sorted(fields.keys() - {"run"})
+    if unknown:
+        raise Problem(422, f"The form has a field '{shown(unknown[0], 60)}'. Besides the image it may have 'run' only.")
+    named = fields.get("run")
+    if query is not None and named is not None and query != named:
+        raise Problem(422, "The address and the form name two different runs. Name one of them.")
+    return query if named is None else named
