@@ -25,7 +25,7 @@ LEVELS = [
 # Modules that know nothing of images, models and runs; every package may use them.
 TOOLS = {
     "allocator", "cores", "devices", "enlarge", "errors", "links", "locking", "ordinary", "paths", "recipes",
-    "reporting", "settings", "storage", "untrusted", "words",
+    "reporting", "settings", "storage", "tracing", "untrusted", "words",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionEn
 from convlora.models.attention_blocks import at_least_single, attend_in_blocks
 from convlora.models.autocast import without_autocast
 from convlora.models.windows import cut_windows, join_windows
+from convlora.tracing import is_traced
 
 FORMS = ("auto", "blocks", "vectors", "sdpa", "eager")
 
@@ -61,7 +62,8 @@ class RelativeAttention(SamVisionAttention):
             self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
         form = self._form(hidden_states, height + width)
-        if prompt_tokens is not None:  # the blocks know cells only
+        # The blocks know cells only, and write in place with a backward pass of their own, which no exporter follows.
+        if prompt_tokens is not None or is_traced():
             form = "vectors"
         more = None
         if prompt_tokens is not None:
@@ -104,7 +106,7 @@ class RelativeAttention(SamVisionAttention):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The position tables laid out for [`relative_bias`], times `share`; made once where they are frozen."""
         tables = self.rel_pos_h, self.rel_pos_w
-        if any(table.requires_grad for table in tables) or torch.compiler.is_compiling():
+        if any(table.requires_grad for table in tables) or torch.compiler.is_compiling() or is_traced():
             return lay_out(tables[0], size[0], dtype, share), lay_out(tables[1], size[1], dtype, share)
         key = (size, dtype, share, *((table.data_ptr(), table._version) for table in tables))
         laid_out = self._laid_out  # looked up once: another thread may replace it meanwhile

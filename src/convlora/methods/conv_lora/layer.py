@@ -15,6 +15,7 @@ from convlora.methods.conv_lora.config import ConvLoraConfig
 from convlora.methods.conv_lora.experts import ConvExperts
 from convlora.methods.conv_lora.gate import keep_in_graph, noisy_top_k
 from convlora.methods.conv_lora.grid import TokenGrid
+from convlora.tracing import is_traced
 
 # The parameters Conv-LoRA adds to a LoRA layer, one entry per adapter in each.
 ADAPTER_LAYER_NAMES = ("lora_gate", "lora_gate_noise", "lora_experts", "lora_depthwise")
@@ -196,7 +197,8 @@ def _convolved(module: LoraLayer, name: str, z_map: torch.Tensor, settings: Laye
         scaling=settings.gate_scaling,
         noisy=settings.gate_noise and module.training,
     )
-    module.conv_lora_balance[name].store(gating, module.training)
+    if not is_traced():  # it would keep stand-ins for tensors
+        module.conv_lora_balance[name].store(gating, module.training)
     mixture: torch.Tensor = experts(z_map, gating.indices, gating.weights)
     return keep_in_graph(mixture, gate, gate_noise)
 
