@@ -12,7 +12,7 @@ ROOT = Path(convlora.__file__).parent
 LEVELS = [
     ["cli"],
     ["quickstart", "api"],
-    ["comparison", "prepare"],
+    ["comparison", "prepare", "exporting"],
     ["training"],
     ["report"],
     ["inference"],

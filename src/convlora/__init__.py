@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .api.check_data import check_data
     from .api.compare import compare
     from .api.evaluate import evaluate
+    from .api.export import export
     from .api.predict import predict
     from .api.train import train
     from .inference.prediction import Prediction
@@ -42,6 +43,7 @@ _PUBLIC = {
     "check_grid": "methods.conv_lora",
     "compare": "api.compare",
     "evaluate": "api.evaluate",
+    "export": "api.export",
     "load_balancing_loss": "methods.conv_lora",
     "predict": "api.predict",
     "set_grid_size": "methods.conv_lora",
@@ -61,6 +63,7 @@ __all__ = [
     "check_grid",
     "compare",
     "evaluate",
+    "export",
     "load_balancing_loss",
     "predict",
     "set_grid_size",

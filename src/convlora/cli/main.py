@@ -11,7 +11,7 @@ import typer
 
 from convlora import __version__
 from convlora.allocator import save_memory_if_short
-from convlora.cli import compare, data, evaluate, inspect, models, predict, quickstart, recipes, report, train
+from convlora.cli import compare, data, evaluate, export, inspect, models, predict, quickstart, recipes, report, train
 from convlora.cli.console import show_error
 from convlora.cli.failures import FAILURE, exit_code_for
 from convlora.cli.interruption import TYPERS_EXIT_CODE, interrupted_message, terminated_like_interrupted
@@ -44,6 +44,7 @@ for _command in (
     evaluate.evaluate,
     predict.predict,
     compare.compare,
+    export.export,
     inspect.inspect,
     models.models,
     report.report,

@@ -61,14 +61,13 @@ class RelativeAttention(SamVisionAttention):
         query, key, value = (
             self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
-        form = self._form(hidden_states, height + width)
         # The blocks know cells only, and write in place with a backward pass of their own, which no exporter follows.
-        if prompt_tokens is not None or is_traced():
-            form = "vectors"
+        is_plain = prompt_tokens is not None or is_traced()
+        form = "vectors" if is_plain else self._form(hidden_states, height + width)
         more = None
         if prompt_tokens is not None:
             more = self._keys_and_values(prompt_tokens.to(hidden_states.dtype), batch)
-        if form == "vectors" and query.device.type != "cpu":
+        if form == "vectors" and (query.device.type != "cpu" or is_traced()):
             out = self._attend_with_vectors(query, key, value, (height, width), more)
         else:  # in single precision, which autocast would round
             with without_autocast(query.device):

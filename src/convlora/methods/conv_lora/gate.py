@@ -95,7 +95,7 @@ def noisy_top_k(
 
 
 def _best_first(logits: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """At least so many of the largest logits and whose they are, both `(B, ...)`, the first of equal ones before others.
+    """At least so many of the largest logits and whose they are, both `(B, ...)`; of equal ones the first comes first.
 
     A stable sort, unlike top-k, breaks ties alike on every device: a gate at its initial zero picks the first expert.
     ONNX knows no stable sort, but its arg-max is the first of equal ones, as PyTorch's: an exported gate looks for the

@@ -183,9 +183,9 @@ def _convolved(module: LoraLayer, name: str, z_map: torch.Tensor, settings: Laye
         return F.gelu(channels_first).permute(0, 2, 3, 1)
     experts = module.lora_experts[name]
     if name not in module.lora_gate:
-        count = len(experts.scales)
-        indices = torch.arange(count, device=z_map.device).expand(len(z_map), -1)
-        mean: torch.Tensor = experts(z_map, indices, z_map.new_full((len(z_map), count), 1 / count))
+        count, batch = len(experts.scales), z_map.shape[0]  # `len` of a tensor would settle an exporter on this batch
+        indices = torch.arange(count, device=z_map.device).expand(batch, -1)
+        mean: torch.Tensor = experts(z_map, indices, z_map.new_full((batch, count), 1 / count))
         return mean
     gate = module.lora_gate[name].weight.to(z_map.dtype)
     gate_noise = module.lora_gate_noise[name].weight.to(z_map.dtype)
