@@ -12,7 +12,7 @@ from convlora.exporting.files import OnnxFile, TorchFile, check_onnx_is_there, i
 from convlora.exporting.metadata import Facts, metadata
 from convlora.exporting.program import LARGEST_BATCH, network_of, program_of
 from convlora.inference.segmenter import Segmenter
-from convlora.inference.windows import OVERLAP
+from convlora.inference.windows import LARGEST_OVERLAP, OVERLAP
 from convlora.links import is_plain_file
 from convlora.paths import expanded
 from convlora.reporting import Logged, Reporter
@@ -132,8 +132,8 @@ def _check(
         raise InputError(f"--batch must be a whole number from 1 to {LARGEST_BATCH}, got {batch}.")
     if resolution_cm is not None and not 0 < resolution_cm < float("inf"):
         raise InputError(f"--resolution-cm must be above 0, got {resolution_cm}.")
-    if tile_overlap is not None and not 0 <= tile_overlap < 1:
-        raise InputError(f"--tile-overlap must be from 0 to below 1, got {tile_overlap}.")
+    if tile_overlap is not None and not 0 <= tile_overlap <= LARGEST_OVERLAP:
+        raise InputError(f"--tile-overlap must be from 0 to {LARGEST_OVERLAP}, got {tile_overlap}.")
     for option, value in (("--resolution-cm", resolution_cm), ("--tile-overlap", tile_overlap)):
         if kind == "torch" and value is not None:
             raise InputError(f"{option} has no effect on a .pt2 file, which QGIS does not read. Leave it out.")

@@ -91,6 +91,7 @@ class OnnxFile:
 
 def write_torch(program: ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
     """Writes a program of `torch.export`, with the metadata as a file in it."""
+    program.example_inputs = None  # they would be a pickle in the file, and megabytes of zeros
     stream = io.BytesIO()
     with _quietly():
         torch.export.save(program, stream, extra_files={_EXTRA: json.dumps(dict(metadata))})
