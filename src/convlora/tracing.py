@@ -12,4 +12,6 @@ def is_traced() -> bool:
     then: exporters refuse these, or write a file that computes something else without a word. `torch.compile` knows
     them all.
     """
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    # The flag behind `torch.compiler.is_exporting`: PyTorch 2.5 does not have the function, and later versions of
+    # `torch.compile` took it for always true.
+    return getattr(torch.compiler, "_is_exporting_flag", False) or torch.jit.is_tracing()

@@ -46,11 +46,12 @@ def test_the_file_says_what_deepness_reads(folder, trained_run):
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     (given,), (answer,) = session.get_inputs(), session.get_outputs()
-    side = package.Segmenter.from_run(trained_run).image_size[0]
+    segmenter = package.Segmenter.from_run(trained_run)
+    side = segmenter.image_size[0]
     assert [given.shape[0], *given.shape[1:]] == ["batch", 3, side, side]
     assert [answer.shape[0], *answer.shape[1:]] == ["batch", 2, side, side]
     assert facts["model_type"] == "Segmentor"
-    assert facts["class_names"] == {"0": "background", "1": "foreground"}
+    assert facts["class_names"] == {"0": segmenter.classes.names[0], "1": segmenter.classes.names[1]}
     assert (facts["resolution"], facts["tiles_overlap"], facts["tile_size"], facts["seg_thresh"]) == (20, 10, side, 0.5)
     assert (facts["standardization_mean"], facts["standardization_std"]) == ([0, 0, 0], [1, 1, 1])
 
