@@ -12,7 +12,7 @@ ROOT = Path(convlora.__file__).parent
 LEVELS = [
     ["cli"],
     ["quickstart", "api", "serve"],
-    ["comparison", "importing", "prepare"],
+    ["comparison", "exporting", "importing", "prepare"],
     ["training"],
     ["report"],
     ["inference"],
@@ -25,7 +25,7 @@ LEVELS = [
 # Modules that know nothing of images, models and runs; every package may use them.
 TOOLS = {
     "allocator", "cores", "devices", "enlarge", "errors", "links", "locking", "ordinary", "paths", "recipes",
-    "reporting", "settings", "storage", "untrusted", "words",
+    "reporting", "settings", "storage", "tracing", "untrusted", "words",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from convlora.words import in_python, speaks_python
         ("With --image-size 512 it is 0.9.", "With image_size=512 it is 0.9."),
         ("Lower --image-size. 512 would do.", "Lower image_size. 512 would do."),
         ("predict with --tile-size 96.", "predict with tile_size=96."),
+        ("Export it with --format torch.", 'Export it with format="torch".'),
         ("Go on with the same command and --resume.", "Go on with the same call and resume=True."),
         ("Turn it off with --no-cache.", "Turn it off with cache=False."),
         ("Add --adapt-last N, or leave --cache out.", "Add adapt_last N, or leave cache=True out."),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .api.check_data import check_data
     from .api.compare import compare
     from .api.evaluate import evaluate
+    from .api.export import export
     from .api.import_run import import_run
     from .api.predict import predict
     from .api.train import train
@@ -48,6 +49,7 @@ _PUBLIC = {
     "check_grid": "methods.conv_lora",
     "compare": "api.compare",
     "evaluate": "api.evaluate",
+    "export": "api.export",
     "import_run": "api.import_run",
     "load_balancing_loss": "methods.conv_lora",
     "measure_objects": "measuring.measure",
@@ -71,6 +73,7 @@ __all__ = [
     "check_grid",
     "compare",
     "evaluate",
+    "export",
     "import_run",
     "load_balancing_loss",
     "measure_objects",

@@ -27,6 +27,15 @@ _OUT_OF_MEMORY_IN_PREDICTION = (
     "used, --precision bf16, --device cpu."
 )
 
+_OUT_OF_MEMORY_IN_EXPORT = (
+    "Out of memory{where}. Nothing was written. End other programs, or export the run on a machine with more memory."
+)
+
+_OUT_OF_MEMORY_ADVICE = {
+    **dict.fromkeys(("predict", "evaluate", "inspect", "serve"), _OUT_OF_MEMORY_IN_PREDICTION),
+    "export": _OUT_OF_MEMORY_IN_EXPORT,
+}
+
 
 def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     """Tells the user of an error and returns the exit code.
@@ -59,8 +68,8 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     if is_out_of_memory(error):
         on_gpu = any(name in str(error) for name in ("CUDA", "cuda", "CUBLAS", "CUDNN", "MPS", "HIP"))
         where = " on the GPU" if on_gpu or "cuda" in type(error).__module__ else ""
-        predicting = command in ("predict", "evaluate", "inspect", "serve")
-        show_error((_OUT_OF_MEMORY_IN_PREDICTION if predicting else _OUT_OF_MEMORY).format(where=where))
+        advice = _OUT_OF_MEMORY_ADVICE.get(command, _OUT_OF_MEMORY)
+        show_error(advice.format(where=where))
         return FAILURE
     if _is_full_disk(error):
         place = f"{error.filename}: " if isinstance(error, OSError) and error.filename is not None else ""

@@ -19,6 +19,7 @@ from transformers.models.sam.modeling_sam import SamVisionAttention, SamVisionEn
 from convlora.models.attention_blocks import at_least_single, attend_in_blocks
 from convlora.models.autocast import without_autocast
 from convlora.models.windows import cut_windows, join_windows
+from convlora.tracing import is_traced
 
 FORMS = ("auto", "blocks", "vectors", "sdpa", "eager")
 
@@ -60,13 +61,13 @@ class RelativeAttention(SamVisionAttention):
         query, key, value = (
             self.qkv(hidden_states).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
-        form = self._form(hidden_states, height + width)
-        if prompt_tokens is not None:  # the blocks know cells only
-            form = "vectors"
+        # The blocks know cells only, and write in place with a backward pass of their own, which no exporter follows.
+        is_plain = prompt_tokens is not None or is_traced()
+        form = "vectors" if is_plain else self._form(hidden_states, height + width)
         more = None
         if prompt_tokens is not None:
             more = self._keys_and_values(prompt_tokens.to(hidden_states.dtype), batch)
-        if form == "vectors" and query.device.type != "cpu":
+        if form == "vectors" and (query.device.type != "cpu" or is_traced()):
             out = self._attend_with_vectors(query, key, value, (height, width), more)
         else:  # in single precision, which autocast would round
             with without_autocast(query.device):
@@ -104,7 +105,7 @@ class RelativeAttention(SamVisionAttention):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The position tables laid out for [`relative_bias`], times `share`; made once where they are frozen."""
         tables = self.rel_pos_h, self.rel_pos_w
-        if any(table.requires_grad for table in tables) or torch.compiler.is_compiling():
+        if any(table.requires_grad for table in tables) or torch.compiler.is_compiling() or is_traced():
             return lay_out(tables[0], size[0], dtype, share), lay_out(tables[1], size[1], dtype, share)
         key = (size, dtype, share, *((table.data_ptr(), table._version) for table in tables))
         laid_out = self._laid_out  # looked up once: another thread may replace it meanwhile

@@ -8,9 +8,13 @@ number is copied once. Where the padding goes zeros are written; they are cells 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import index
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+
+from convlora.tracing import is_traced
 
 
 class _Cut(torch.autograd.Function):
@@ -56,7 +60,7 @@ def cut_windows(hidden_states: torch.Tensor, window_size: int) -> tuple[torch.Te
         The windows, `(B * n, window_size, window_size, C)`, and (height, width) with padding.
     """
     rows, columns = (-(-side // window_size) for side in hidden_states.shape[1:3])
-    windows: torch.Tensor = _Cut.apply(hidden_states, window_size)
+    windows: torch.Tensor = (_cut_plainly if is_traced() else _Cut.apply)(hidden_states, window_size)
     return windows, (rows * window_size, columns * window_size)
 
 
@@ -74,7 +78,7 @@ def join_windows(
     Returns:
         `(B, H, W, C)`.
     """
-    maps: torch.Tensor = _Join.apply(windows, window_size, original_shape)
+    maps: torch.Tensor = (_join_plainly if is_traced() else _Join.apply)(windows, window_size, original_shape)
     return maps
 
 
@@ -98,6 +102,24 @@ def _join(windows: torch.Tensor, window: int, size: tuple[int, int]) -> torch.Te
     for in_map, in_windows in _parts(maps, windows, window):
         in_map.copy_(in_windows)
     return maps
+
+
+def _cut_plainly(maps: torch.Tensor, window: int) -> torch.Tensor:
+    """[`_cut`] without writing in place, for exporters."""
+    # Numbers, not what a tracer makes of them: the division of negative ones is another in ONNX.
+    height, width = map(index, maps.shape[1:3])
+    padded = F.pad(maps, (0, 0, 0, -width % window, 0, -height % window))
+    rows, columns = -(-height // window), -(-width // window)
+    grid = padded.view(-1, rows, window, columns, window, padded.shape[-1])
+    return grid.transpose(2, 3).reshape(-1, window, window, padded.shape[-1])
+
+
+def _join_plainly(windows: torch.Tensor, window: int, size: tuple[int, int]) -> torch.Tensor:
+    """[`_join`] without writing in place, for exporters."""
+    size = index(size[0]), index(size[1])
+    rows, columns = (-(-side // window) for side in size)
+    grid = windows.reshape(-1, rows, columns, window, window, windows.shape[-1]).transpose(2, 3)
+    return grid.reshape(-1, rows * window, columns * window, windows.shape[-1])[:, : size[0], : size[1]]
 
 
 def _parts(maps: torch.Tensor, windows: torch.Tensor, window: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

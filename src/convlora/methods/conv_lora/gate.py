@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from convlora.tracing import is_traced
+
 NOISE_FLOOR = 0.01  # smallest standard deviation of the gate's noise
 CV_EPSILON = 1e-10  # keeps the squared coefficient of variation finite
 
@@ -72,8 +74,7 @@ def noisy_top_k(
         sigma = F.softplus(F.linear(pooled, noise_weight)) + NOISE_FLOOR
         logits = torch.addcmul(clean, draw_noise(clean), sigma)
 
-    # A stable sort, unlike top-k, breaks ties alike on every device: a gate at its initial zero picks the first expert.
-    ranked, order = torch.sort(logits, dim=-1, descending=True, stable=True)
+    ranked, order = _best_first(logits, num_experts if noisy else top_k)
     indices = order[:, :top_k]
     choice = one_hot(indices, num_experts, logits.dtype)  # (B, top_k, n)
     chosen = choice[:, 0] if top_k == 1 else choice.sum(dim=1)
@@ -93,6 +94,25 @@ def noisy_top_k(
     return Gating(indices, weights, counts, torch.stack([importance, load]))
 
 
+def _best_first(logits: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """At least so many of the largest logits and whose they are, both `(B, ...)`; of equal ones the first comes first.
+
+    A stable sort, unlike top-k, breaks ties alike on every device: a gate at its initial zero picks the first expert.
+    ONNX knows no stable sort, but its arg-max is the first of equal ones, as PyTorch's: an exported gate looks for the
+    largest again and again.
+    """
+    if not is_traced():
+        ranked, order = torch.sort(logits, dim=-1, descending=True, stable=True)
+        return ranked, order
+    rest, places = logits, []
+    for _ in range(number):
+        place = rest.argmax(dim=-1, keepdim=True)
+        places.append(place)
+        rest = rest.masked_fill(one_hot(place[:, 0], logits.shape[-1], logits.dtype) > 0, -torch.inf)
+    order = torch.cat(places, dim=-1)
+    return logits.gather(1, order), order
+
+
 def one_hot(indices: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor:
     """One-hot vectors `(..., count)` of indices `(...,)`, in one operation."""
     return _identity(count, dtype, indices.device).index_select(0, indices.flatten()).view(*indices.shape, count)
@@ -100,6 +120,8 @@ def one_hot(indices: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tens
 
 @torch.compiler.assume_constant_result
 def _identity(count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if is_traced():  # what is made of a stand-in for a tensor must not stay
+        return torch.eye(count, dtype=dtype, device=device)
     return _cached_identity(count, dtype, device)
 
 
@@ -148,5 +170,7 @@ def keep_in_graph(values: torch.Tensor, gate_weight: torch.Tensor, noise_weight:
     With one expert chosen, the output of a layer does not depend on them, and the load-balancing loss only where there
     is noise. Distributed training would have to search for parameters that got no gradient.
     """
+    if is_traced():
+        return values
     kept: torch.Tensor = _WithZeroGradients.apply(values, gate_weight, noise_weight)
     return kept

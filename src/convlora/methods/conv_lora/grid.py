@@ -80,7 +80,7 @@ class ImageWatch:
             # compiled anew.
             self._compiled = SeenImages(None, *(len(list(range(size))) for size in sizes))
         elif not in_backward():
-            self._own.images = SeenImages(int(shape[0] * frames), *sizes)
+            self._own.images = SeenImages(int(shape[0] * frames), *map(int, sizes))
 
     def forget(self, *_: Any) -> None:
         """Hook: a forward pass of the whole model begins or is over."""

@@ -15,6 +15,7 @@ from convlora.methods.conv_lora.config import ConvLoraConfig
 from convlora.methods.conv_lora.experts import ConvExperts
 from convlora.methods.conv_lora.gate import keep_in_graph, noisy_top_k
 from convlora.methods.conv_lora.grid import TokenGrid
+from convlora.tracing import is_traced
 
 # The parameters Conv-LoRA adds to a LoRA layer, one entry per adapter in each.
 ADAPTER_LAYER_NAMES = ("lora_gate", "lora_gate_noise", "lora_experts", "lora_depthwise")
@@ -182,9 +183,9 @@ def _convolved(module: LoraLayer, name: str, z_map: torch.Tensor, settings: Laye
         return F.gelu(channels_first).permute(0, 2, 3, 1)
     experts = module.lora_experts[name]
     if name not in module.lora_gate:
-        count = len(experts.scales)
-        indices = torch.arange(count, device=z_map.device).expand(len(z_map), -1)
-        mean: torch.Tensor = experts(z_map, indices, z_map.new_full((len(z_map), count), 1 / count))
+        count, batch = len(experts.scales), z_map.shape[0]  # `len` of a tensor would settle an exporter on this batch
+        indices = torch.arange(count, device=z_map.device).expand(batch, -1)
+        mean: torch.Tensor = experts(z_map, indices, z_map.new_full((batch, count), 1 / count))
         return mean
     gate = module.lora_gate[name].weight.to(z_map.dtype)
     gate_noise = module.lora_gate_noise[name].weight.to(z_map.dtype)
@@ -196,7 +197,8 @@ def _convolved(module: LoraLayer, name: str, z_map: torch.Tensor, settings: Laye
         scaling=settings.gate_scaling,
         noisy=settings.gate_noise and module.training,
     )
-    module.conv_lora_balance[name].store(gating, module.training)
+    if not is_traced():  # it would keep stand-ins for tensors
+        module.conv_lora_balance[name].store(gating, module.training)
     mixture: torch.Tensor = experts(z_map, gating.indices, gating.weights)
     return keep_in_graph(mixture, gate, gate_noise)
 

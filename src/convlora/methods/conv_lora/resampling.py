@@ -22,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from convlora.tracing import is_traced
+
 CUBIC = -0.75  # PyTorch's parameter of the bicubic kernel
 
 
@@ -100,6 +102,8 @@ def axis_tables(scales: tuple[int, ...], size: int, dtype: torch.dtype, device: 
         dtype: Type of the tables; they are computed in double precision.
         device: Where they are kept.
     """
+    if is_traced():  # what is made of a stand-in for a tensor must not stay
+        return _make_tables(scales, size, dtype, device)
     key = (scales, size, dtype, device)
     with _LOCK:  # threads may share a model, or have models of their own
         tables = _TABLES.get(key)

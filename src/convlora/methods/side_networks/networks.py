@@ -5,11 +5,15 @@ What a network makes of a batch is its state, which it hands out and is handed b
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from convlora.tracing import is_traced
 
 HEAD_WIDTH = 8
 _LOW_FREQUENCIES = 0.25  # share of the frequencies along each axis that SAM-Adapter takes out
@@ -128,11 +132,24 @@ class PromptGenerator(nn.Module):
 def high_frequencies(pixels: torch.Tensor) -> torch.Tensor:
     """Images `(B, 3, H, W)` without the quarter of the frequencies along each axis that is lowest, in magnitude."""
     with torch.autocast(pixels.device.type, enabled=False):
+        if is_traced():  # exporters do not know all of this; what is low is a product of matrices, too
+            down, right = (_low_pass(side).to(pixels.device) for side in map(index, pixels.shape[-2:]))
+            single = pixels.float()
+            return (single - down @ single @ right).abs()
         spectrum = torch.fft.rfft2(pixels.float())
         down = torch.fft.fftfreq(pixels.shape[-2], device=pixels.device).abs()[:, None]
         right = torch.fft.rfftfreq(pixels.shape[-1], device=pixels.device)[None]
         low = (down < _LOW_FREQUENCIES / 2) & (right < _LOW_FREQUENCIES / 2)
         return torch.fft.irfft2(spectrum.masked_fill(low, 0), s=pixels.shape[-2:]).abs()
+
+
+def _low_pass(side: int) -> torch.Tensor:
+    """What takes an axis to its low frequencies: a symmetric matrix `(side, side)`, float32."""
+    frequencies = np.fft.fftfreq(side)
+    low = np.abs(frequencies) < _LOW_FREQUENCIES / 2
+    apart = np.arange(side)[:, None] - np.arange(side)[None]
+    waves = np.cos(2 * np.pi * frequencies[low, None, None] * apart).sum(axis=0)
+    return torch.from_numpy((waves / side).astype(np.float32))
 
 
 NETWORKS: dict[str, Any] = {"ladder": LadderNetwork, "prompt-generator": PromptGenerator}

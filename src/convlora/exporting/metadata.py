@@ -1,0 +1,73 @@
+"""What an exported file says of itself, in the words of the programs that read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convlora import __version__
+from convlora.data.classes.class_table import ClassTable
+from convlora.data.transforms import IMAGE_MEAN, IMAGE_STD
+from convlora.pictures.palette import class_colours
+from convlora.storage import SOFTWARE
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says.
+
+    Attributes:
+        classes: Names and colours of the classes.
+        image_size: (height, width) in pixels.
+        method: Name of the method that trained the run.
+        precision: `"fp32"` or `"fp16"`.
+        resolution_cm: Size of a pixel on the ground in centimetres; None: not known.
+        tile_overlap: Of neighbouring tiles, as a share of a tile.
+    """
+
+    classes: ClassTable
+    image_size: tuple[int, int]
+    method: str
+    precision: str
+    resolution_cm: float | None
+    tile_overlap: float
+
+
+def metadata(facts: Facts) -> dict[str, str]:
+    """The metadata of a file: each value is JSON.
+
+    The first group is what QGIS's Deepness plugin reads, and GeoDeep after it. Both divide pixels by 255; Deepness then
+    takes out the mean and the deviation that the file names, GeoDeep never does. Neither is to do it here, as the
+    normalisation is part of the graph. Of two classes the one that reaches 0.5 counts. Of several the largest does,
+    however small: a threshold would turn pixels into the first class.
+
+    Source: https://qgis-plugin-deepness.readthedocs.io/en/latest/creators/creators_add_metadata_to_model.html. Its
+    program reads `tile_size`, where its documentation says `tiles_size`.
+    """
+    names = dict(enumerate(facts.classes.names))
+    height, width = facts.image_size
+    known: Mapping[str, Any] = {
+        "model_type": "Segmentor",
+        "class_names": names,
+        "tile_size": width,
+        "tiles_size": width,
+        "tiles_overlap": round(100 * facts.tile_overlap),
+        "standardization_mean": [0.0, 0.0, 0.0],
+        "standardization_std": [1.0, 1.0, 1.0],
+        "seg_thresh": 0.5 if len(names) == 2 else 0.0,
+        "seg_small_segment": 0,
+        **({} if facts.resolution_cm is None else {"resolution": facts.resolution_cm}),
+    }
+    own = {
+        "software": f"{SOFTWARE} {__version__}",
+        "method": facts.method,
+        "precision": facts.precision,
+        "image_size": [height, width],
+        "class_colors": [list(colour) for colour in class_colours(facts.classes)],
+        "input": "RGB from 0 to 1, (B, 3, height, width)",
+        "output": "probabilities of the classes, (B, classes, height, width)",
+        "normalization": {"mean": list(IMAGE_MEAN), "std": list(IMAGE_STD), "inside": True},
+    }
+    return {key: json.dumps(value) for key, value in {**known, **own}.items()}
