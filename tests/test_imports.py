@@ -12,7 +12,7 @@ ROOT = Path(convlora.__file__).parent
 LEVELS = [
     ["cli"],
     ["quickstart", "api"],
-    ["comparison", "importing", "prepare"],
+    ["comparison", "importing", "prepare", "sharing"],
     ["training"],
     ["report"],
     ["inference"],

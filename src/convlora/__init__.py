@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .api.evaluate import evaluate
     from .api.import_run import import_run
     from .api.predict import predict
+    from .api.push import push
     from .api.train import train
     from .inference.prediction import Prediction
     from .inference.segmenter import Segmenter
@@ -50,6 +51,7 @@ _PUBLIC = {
     "import_run": "api.import_run",
     "load_balancing_loss": "methods.conv_lora",
     "predict": "api.predict",
+    "push": "api.push",
     "set_grid_size": "methods.conv_lora",
     "train": "api.train",
 }
@@ -72,6 +74,7 @@ __all__ = [
     "import_run",
     "load_balancing_loss",
     "predict",
+    "push",
     "set_grid_size",
     "train",
 ]
