@@ -30,6 +30,9 @@ Run = Annotated[
         show_default=False,
     ),
 ]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder that 'convlora train' wrote.", show_default=False)
+]
 JSON_HELP = "Print one JSON object, and nothing else, to stdout."
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Device = Annotated[

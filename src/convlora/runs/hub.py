@@ -6,6 +6,7 @@ run folders, as ordinary files and up to a size; what is in them is checked wher
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ from convlora.errors import InputError, shown
 from convlora.runs.reading import OWN_SAM, SAM
 from convlora.storage import make_folder, replacing_folder, write_text
 from convlora.untrusted import read_text
+
+_logger = logging.getLogger("convlora")
 
 PREFIX = "hf:"
 NEEDED = ("config.yaml", "classes.json", "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
@@ -197,6 +200,8 @@ def _downloaded(run: HubRun) -> Path:
         known = None if answered else _known(reference)
         if known is None or not (home / known).is_dir():
             raise
+        if not constants.is_offline_mode():
+            _logger.warning("The Hugging Face Hub cannot be reached; %s is the copy that was downloaded last.", run)
         return home / known
     if commit is None or _COMMIT.fullmatch(commit) is None:
         raise InputError(f"The Hugging Face Hub does not say which commit {run} is. Try again later.")
