@@ -50,7 +50,9 @@ def site(tmp_path, monkeypatch):
     from huggingface_hub.utils import close_session
 
     with hub() as site:
-        for name, value in {"HF_HUB_OFFLINE": False, "ENDPOINT": site.url, "HF_HOME": str(tmp_path / "home")}.items():
+        files = site.url + "/{repo_id}/resolve/{revision}/{filename}"
+        changed = {"HF_HUB_OFFLINE": False, "ENDPOINT": site.url, "HUGGINGFACE_CO_URL_TEMPLATE": files}
+        for name, value in {**changed, "HF_HOME": str(tmp_path / "home")}.items():
             monkeypatch.setattr(constants, name, value)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         close_session()
@@ -113,6 +115,7 @@ def test_a_dry_run_asks_nobody(run, site):
     assert sum(one["bytes"] for one in result["files"]) > (run / WEIGHTS).stat().st_size
 
 
+@pytest.mark.processes
 def test_used_from_the_hub_by_another_process(run, site, pushed, tmp_path):
     """Which gives the same mask without the run, also when the Hub is gone."""
     image = VERSION / "images" / "cells.png"

@@ -153,14 +153,14 @@ def in_words(name: str) -> Iterator[None]:
         ) from error
     except errors.GatedRepoError as error:
         raise InputError(f"{name} is open only to those who have asked for access. Ask for it on its page.") from error
-    except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as error:
+    except (errors.RepositoryNotFoundError, errors.RemoteEntryNotFoundError) as error:
         raise InputError(
             f"The Hugging Face Hub has no {name}, or it is private and you are not logged in. Check the name, or give "
             "your token: hf auth login, or the variable HF_TOKEN."
         ) from error
     except errors.HfHubHTTPError as error:
         raise InputError(_status(name, error)) from error
-    except (errors.HTTPError, ConnectionError, TimeoutError) as error:
+    except (errors.HTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise InputError(
             f"The Hugging Face Hub cannot be reached for {name} ({type(error).__name__}). Check the connection, and "
             "try again."
