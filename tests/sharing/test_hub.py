@@ -179,12 +179,16 @@ def test_a_picture_goes_only_if_asked_for(run, site, tmp_path):
 
 def test_a_sam_in_the_run_goes_with_it(run, site, tmp_path, monkeypatch):
     shutil.copytree(VERSION / "sam", run / "sam")
+    described = json.loads((run / "sam" / "config.json").read_text()) | {"_name_or_path": "secret/sam"}
+    (run / "sam" / "config.json").write_text(json.dumps(described))
     settings = yaml.safe_load((run / "config.yaml").read_text())
     settings["model"]["source"] = str(run / "sam")
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     expected = Segmenter.from_run(run, device="cpu").predict(VERSION / "images" / "cells.png")
     convlora.push(run, "me/cells")
-    assert {"sam/config.json", "sam/model.safetensors"} <= set(site.repositories["me/cells"].files)
+    files = site.repositories["me/cells"].files
+    assert {"sam/config.json", "sam/model.safetensors"} <= set(files)
+    assert b"secret" not in files["sam/config.json"]
     shutil.rmtree(run)
     (tmp_path / "sam").mkdir()  # something else of that name
     monkeypatch.chdir(tmp_path)
@@ -206,6 +210,14 @@ def test_visibility_has_to_agree(run, site, there, public):
     with pytest.raises(InputError, match="is there already and is " + ("private" if there else "public")):
         convlora.push(run, "me/cells", public=public)
     assert site.repositories["me/cells"].files == {}
+
+
+def test_no_token(run, site, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(InputError, match="There is no token"):
+        convlora.push(run, "me/cells")
+    assert site.asked == []
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])

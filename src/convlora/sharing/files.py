@@ -179,7 +179,12 @@ def _sam(run: Path) -> dict[str, Content]:
     files: dict[str, Content] = {}
     for name in names:
         path = run / name
-        files[name] = _weights(path) if path.suffix == ".safetensors" else _written(without_paths(_json(path)))
+        if path.suffix == ".safetensors":
+            files[name] = _weights(path)
+            continue
+        settings = _json(path)
+        settings.pop("_name_or_path", None)  # where transformers read it
+        files[name] = _written(without_paths(settings))
     return files
 
 

@@ -88,8 +88,13 @@ def _upload(repository: str, revision: str | None, public: bool, files: dict[str
     Returns:
         The commit.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 
+    if get_token() is None and not constants.is_offline_mode():
+        raise InputError(
+            "There is no token for the Hugging Face Hub, so nothing can be uploaded. Log in with hf auth login, "
+            "or set the variable HF_TOKEN."
+        )
     api = HfApi(library_name="convlora")
     with in_words(repository):
         api.create_repo(repository, private=not public, exist_ok=True)
