@@ -238,11 +238,14 @@ def test_without_the_hub(run, site, pushed, monkeypatch):
         convlora.push(run, "me/cells")
 
 
-def test_no_connection(run, site, monkeypatch):
+def test_no_connection(run, site, pushed, monkeypatch, caplog):
     from huggingface_hub import constants
 
+    folder = resolve_run("hf:me/cells")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    for call in (lambda: convlora.push(run, "me/cells"), lambda: resolve_run("hf:me/cells")):
+    assert resolve_run("hf:me/cells") == folder
+    assert "downloaded last" in caplog.text
+    for call in (lambda: convlora.push(run, "me/cells"), lambda: resolve_run("hf:me/other")):
         with pytest.raises(InputError, match="cannot be reached"):
             call()
 
@@ -292,10 +295,17 @@ def test_other_files_stay_there(site, pushed):
     assert found == set(pushed.files) - {"README.md", "adapter/evil.pkl", "sam/deeper/x.safetensors", "setup.py"}
 
 
-def test_what_writes_into_runs_refuses():
+def test_what_needs_a_folder_refuses(run, tmp_path, monkeypatch):
     from convlora.report.finished import report_run
-    from convlora.training.folder import check_folder
 
-    for call in (lambda: report_run(Path("hf:me/x")), lambda: check_folder(Path("hf:me/x"), resume=True)):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    for call in (
+        lambda: report_run(Path("hf:me/x")),
+        lambda: convlora.train("DATA", "hf:me/x", model="tiny"),
+        lambda: convlora.import_run("PREDICTOR", "hf:me/x"),
+        lambda: convlora.push("hf:me/x", "me/y"),
+    ):
         with pytest.raises(InputError, match="folder on this machine"):
             call()
+    assert set(tmp_path.iterdir()) == before

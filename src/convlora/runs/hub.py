@@ -97,15 +97,19 @@ def hub_run(run: str | os.PathLike[str]) -> HubRun:
 
 
 def refuse_on_hub(run: str | os.PathLike[str], command: str) -> None:
-    """Refuses a run on the Hub where one is written.
+    """Refuses a run on the Hub where a folder is needed, to read all of it or to write into it.
+
+    Args:
+        run: The run.
+        command: What needs the folder, for the message.
 
     Raises:
         InputError: If it is one.
     """
     if is_on_hub(run):
         raise InputError(
-            f"{command} writes into the run folder, so '{shown(os.fspath(run))}' on the Hugging Face Hub cannot be "
-            "given. Give a folder on this machine."
+            f"{command} needs a run folder on this machine, but '{shown(os.fspath(run))}' is on the Hugging Face Hub. "
+            "Give a folder."
         )
 
 

@@ -14,7 +14,6 @@ from convlora.errors import InputError
 from convlora.links import check_own
 from convlora.locking import LOCK
 from convlora.methods.registry import find_method
-from convlora.runs.hub import refuse_on_hub
 from convlora.runs.reading import SAM, imported_from, read_metrics
 from convlora.settings import SETTINGS
 from convlora.storage import (
@@ -140,7 +139,6 @@ def check_folder(output: Path, resume: bool) -> str | None:
     Raises:
         InputError: If the folder holds something else, or a run that was not asked to be resumed.
     """
-    refuse_on_hub(output, "convlora train")
     names = {path.name for path in output.iterdir()} - {LOCK} if output.exists() else set()
     check_own(output, _is_own)
     recover_folder(output / _ADAPTER)
