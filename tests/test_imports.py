@@ -12,7 +12,7 @@ ROOT = Path(convlora.__file__).parent
 LEVELS = [
     ["cli"],
     ["quickstart", "api", "serve"],
-    ["comparison", "exporting", "importing", "prepare"],
+    ["comparison", "exporting", "importing", "prepare", "sharing"],
     ["training"],
     ["report"],
     ["inference"],

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .api.export import export
     from .api.import_run import import_run
     from .api.predict import predict
+    from .api.push import push
     from .api.train import train
     from .inference.prediction import Prediction
     from .inference.segmenter import Segmenter
@@ -54,6 +55,7 @@ _PUBLIC = {
     "load_balancing_loss": "methods.conv_lora",
     "measure_objects": "measuring.measure",
     "predict": "api.predict",
+    "push": "api.push",
     "set_grid_size": "methods.conv_lora",
     "train": "api.train",
 }
@@ -78,6 +80,7 @@ __all__ = [
     "load_balancing_loss",
     "measure_objects",
     "predict",
+    "push",
     "set_grid_size",
     "train",
 ]

@@ -17,6 +17,7 @@ from convlora.inference.segmenter import Segmenter
 from convlora.metrics import MultiClassScores
 from convlora.report.confusion import write_confusion
 from convlora.reporting import Logged, Reporter
+from convlora.runs.hub import resolve_run
 from convlora.runs.reading import read_settings
 from convlora.storage import make_folder, write_json
 
@@ -37,7 +38,7 @@ def evaluate(
     """Scores a run on a data set with masks, each image at its own size.
 
     Args:
-        run: The run folder that training wrote.
+        run: The run folder that training wrote, or `hf:USER/NAME[@REVISION]` on the Hugging Face Hub.
         data: Data set, as for training.
         split: Part of the data to score. Data without splits are scored whole.
         output: Folder for `scores.json` and, with several classes, the confusion matrix; None: nothing is written.
@@ -55,14 +56,14 @@ def evaluate(
         InputError: If the run or the data cannot be read, or their classes differ.
     """
     reporter = Logged() if reporter is None else reporter
-    run, data = Path(run), os.fspath(data)
+    folder, data = resolve_run(run), os.fspath(data)
     source = open_data(data)
     undivided = split not in source.splits
     source = source.only(split)
     samples = source.split(split)
-    segmenter = Segmenter.load(run, model=model, device=device, precision=precision)
-    trained_on = read_settings(run)["data"]["path"]
-    same = Path(data).resolve() == Path(trained_on or "").resolve()
+    segmenter = Segmenter.load(folder, model=model, device=device, precision=precision)
+    trained_on = read_settings(folder)["data"]["path"]
+    same = bool(trained_on) and Path(data).resolve() == Path(trained_on).resolve()
     report = check_data(source, full=False, known=segmenter.classes, is_known=same)
     report.raise_errors()
     for warning in report.warnings:
@@ -74,7 +75,7 @@ def evaluate(
                 f"Note: {data} has no test split, so all {len(samples)} images are scored. The run was trained on some "
                 "of them. Its scores on images that it did not see are in its metrics.json, under 'val'."
             )
-    classes = _matched(report.classes, segmenter.classes, run, data, reporter)
+    classes = _matched(report.classes, segmenter.classes, str(run), data, reporter)
     trivial = new_baselines(classes)
     reporter.validate_begin(len(samples), split)
     collected = score_samples(
@@ -100,7 +101,7 @@ def evaluate(
     return result
 
 
-def _matched(found: ClassTable | None, known: ClassTable, run: Path, data: str, reporter: Reporter) -> ClassTable:
+def _matched(found: ClassTable | None, known: ClassTable, run: str, data: str, reporter: Reporter) -> ClassTable:
     """The classes of the data in the order of the run's.
 
     Raises:

@@ -16,6 +16,7 @@ from convlora.inference.windows import LARGEST_OVERLAP, OVERLAP
 from convlora.links import is_plain_file
 from convlora.paths import expanded
 from convlora.reporting import Logged, Reporter
+from convlora.runs.hub import resolve_run
 from convlora.runs.reading import read_settings
 from convlora.storage import replacing_file
 
@@ -61,18 +62,18 @@ def export(
         RunError: If the run cannot be exported, or the file does not agree with it.
     """
     reporter = Logged() if reporter is None else reporter
-    run, output = Path(run), expanded(output)
+    folder, output = resolve_run(run), expanded(output)
     kind = _format(output, format)
     _check(kind, batch, precision, resolution_cm, tile_overlap)
     if os.path.lexists(output) and not (is_plain_file(output) and is_own_file(output)):
         raise InputError(f"{output} exists and was not made by convlora export. Choose another --output.")
     if kind == "onnx":
         check_onnx_is_there()
-    segmenter = Segmenter.load(run, model=model, device="cpu", precision="fp32")
+    segmenter = Segmenter.load(folder, model=model, device="cpu", precision="fp32")
     facts = Facts(
         segmenter.classes,
         segmenter.image_size,
-        str(read_settings(run)["method"]["name"]),
+        str(read_settings(folder)["method"]["name"]),
         precision,
         resolution_cm,
         OVERLAP if tile_overlap is None else tile_overlap,

@@ -27,6 +27,7 @@ from convlora.inference.windows import OVERLAP, Tiles
 from convlora.locking import among_others
 from convlora.models.bundled import absolute
 from convlora.reporting import Logged, Reporter
+from convlora.runs.hub import resolve_run
 from convlora.storage import sweep
 
 # The first process to finish waits for the others, however long their images take.
@@ -62,7 +63,7 @@ def predict(
     images.
 
     Args:
-        run: The run folder that training wrote.
+        run: The run folder that training wrote, or `hf:USER/NAME[@REVISION]` on the Hugging Face Hub.
         images: Image files, folders, or patterns such as `"photos/*.jpg"`; one or several.
         output: Folder for the results.
         overlay: Also write pictures of image and result.
@@ -93,7 +94,7 @@ def predict(
         InputError: If the run cannot be read, there are no images, or options contradict each other.
     """
     reporter = Logged() if reporter is None else reporter
-    run, output = Path(run), Path(output)
+    folder, output = resolve_run(run), Path(output)
     given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
     tiles = tiles_of(tile, tile_size, tile_overlap)
     extras = Extras.of(probabilities, objects, polygons, pixel_size)
@@ -101,12 +102,12 @@ def predict(
     by_points = extras.check_sizes(found)
     jobs = plan(found, output, overlay, tiled=tiles is not None, extras=extras)
     names = [job.mask.stem for job in jobs]
-    segmenter = Segmenter.load(run, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
+    segmenter = Segmenter.load(folder, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=_PATIENCE)
     how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model)), segmenter.precision]
     how += [name for name, is_given in (("tta", tta), ("plain", plain)) if is_given]
     how += [*([] if threshold is None else [("threshold", threshold)]), *extras.described()]
-    done = DoneList(output, fingerprint(run, *how), processes.process_index)
+    done = DoneList(output, fingerprint(folder, *how), processes.process_index)
     with among_others(output, PRESENCE) if processes.is_main_process else nullcontext() as presence:
         earlier = done.earlier(jobs) if resume else {}
         processes.wait_for_everyone()  # all have read it

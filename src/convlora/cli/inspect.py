@@ -15,7 +15,9 @@ def inspect(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="RUN_OR_MODEL", help="Run folder, or a model as for 'train --model'.", show_default=False
+            metavar="RUN_OR_MODEL",
+            help="Run folder or hf:USER/NAME, or a model as for 'train --model'.",
+            show_default=False,
         ),
     ],
     json: Json = False,
@@ -23,9 +25,12 @@ def inspect(
     """Show what a run or a model is made of."""
     with loading_libraries():
         from convlora.cli.tables import facts_table, scores_table
+        from convlora.runs.hub import is_on_hub, resolve_run
 
-    path = Path(what)
-    facts, scores = _run_facts(path) if (path / "config.yaml").is_file() else (_model_facts(what), {})
+    path = resolve_run(what)
+    facts, scores = (
+        _run_facts(path) if is_on_hub(what) or (path / "config.yaml").is_file() else (_model_facts(what), {})
+    )
     if json:
         print_json({**facts, **scores})
         return

@@ -20,6 +20,7 @@ from convlora.cli import (
     inspect,
     models,
     predict,
+    push,
     quickstart,
     recipes,
     report,
@@ -64,6 +65,7 @@ for _command in (
     report.report,
     serve.serve,
     import_run.import_,
+    push.push,
 ):
     app.command(_command.__name__.rstrip("_"), help=_as_help(_command), cls=_CLASSES.get(_command))(_command)
 app.add_typer(data.app, name="data")

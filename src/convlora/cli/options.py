@@ -22,7 +22,17 @@ class PrecisionName(enum.StrEnum):
     FP16 = "fp16"
 
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that 'convlora train' wrote.", show_default=False)]
+Run = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder that 'convlora train' wrote, or hf:USER/NAME[@REVISION] on the Hugging Face Hub.",
+        show_default=False,
+    ),
+]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder that 'convlora train' wrote.", show_default=False)
+]
 JSON_HELP = "Print one JSON object, and nothing else, to stdout."
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Device = Annotated[

@@ -101,6 +101,7 @@ def predict(
 
         from convlora.api.predict import predict as predict_files
         from convlora.cli.progress import RunProgress
+        from convlora.runs.hub import resolve_run
         from convlora.runs.reading import read_classes
 
     with RunProgress() as progress:
@@ -131,7 +132,7 @@ def predict(
     if json:
         print_json(result)
     else:
-        _show(result["images"], read_classes(run).background, output)
+        _show(result["images"], read_classes(resolve_run(run)).background, output)
     failed = result["failed"]
     if failed:
         for one in failed:

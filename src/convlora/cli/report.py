@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from convlora.cli.console import err, loading_libraries, out, print_json
-from convlora.cli.options import Device, Json, MovedModel, Run
+from convlora.cli.options import Device, Json, MovedModel, RunFolder
 
 
 def report(
-    run: Run,
+    run: RunFolder,
     data: Annotated[
         str | None,
         typer.Option(help="The data the run was trained on, if they are not where they were.", show_default=False),

@@ -18,7 +18,11 @@ _NEEDED = ("fastapi", "uvicorn", "python_multipart")
 def serve(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run folders that 'convlora train' wrote.", show_default=False),
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders that 'convlora train' wrote, or hf:USER/NAME[@REVISION].",
+            show_default=False,
+        ),
     ],
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to listen at; 127.0.0.1 is reached from this machine only.")

@@ -27,6 +27,7 @@ from convlora.models.fingerprint import sample_weights
 from convlora.models.parameters import count_parameters
 from convlora.models.quiet import quietly
 from convlora.runs.adapters import WEIGHTS, load_weights
+from convlora.runs.hub import refuse_on_hub
 from convlora.runs.reading import OWN_SAM, SAM
 from convlora.storage import make_folder, replacing_folder, write_json, write_text
 from convlora.training.config import RunConfig
@@ -59,6 +60,7 @@ def import_predictor(
     Raises:
         InputError: If the predictor cannot be imported, or the folder cannot be used.
     """
+    refuse_on_hub(output, "convlora import")
     _check_output(output)
     predictor = read_predictor(source)
     training = read_training(predictor)

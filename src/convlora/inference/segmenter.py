@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +37,7 @@ from convlora.models.fingerprint import sample_weights
 from convlora.models.parameters import halve_frozen_weights
 from convlora.models.room import check_room
 from convlora.runs.adapters import load_adapter
+from convlora.runs.hub import resolve_run
 from convlora.runs.reading import adapter_folder, check_sam, first_line, read_classes, read_settings, sam_of
 from convlora.words import speaks_python
 
@@ -125,7 +125,7 @@ class Segmenter:
         """Loads the best weights of a training run.
 
         Args:
-            run: The run folder that `convlora train` wrote.
+            run: The run folder that `convlora train` wrote, or `hf:USER/NAME[@REVISION]` on the Hugging Face Hub.
             model: Where the SAM is that was fine-tuned, if it is not where it was.
             device: `"auto"` (a CUDA GPU if there is one), or a device by PyTorch's name: `"cpu"`, `"cuda"`, `"cuda:1"`,
                 `"mps"`.
@@ -156,8 +156,9 @@ class Segmenter:
         """[`Segmenter.from_run`] for commands: errors name their options."""
         chosen = resolve_device(device)
         resolve_precision(precision, chosen)  # is refused before anything is read
-        settings, classes, weights = read_settings(Path(run)), read_classes(Path(run)), adapter_folder(Path(run))
-        source = str(model) if model is not None else sam_of(Path(run), str(settings["model"]["source"]))
+        run = resolve_run(run)
+        settings, classes, weights = read_settings(run), read_classes(run), adapter_folder(run)
+        source = str(model) if model is not None else sam_of(run, str(settings["model"]["source"]))
         check_threshold(threshold, classes)
         method, options = find_method(str(settings["method"]["name"])), dict(settings["method"])
         del options["name"]
@@ -194,7 +195,7 @@ class Segmenter:
             adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])
         except InputError as error:
             raise InputError(f"{error} (The run {run} was trained from '{source}'.)") from error
-        check_sam(Path(run), sam, source)
+        check_sam(run, sam, source)
         set_matmul_precision(chosen, precision)
         halve_frozen_weights(adapted.base_model.model.vision_encoder, precision)
         return cls(

@@ -10,6 +10,7 @@ from convlora.errors import InputError, RunError
 from convlora.inference.segmenter import Segmenter
 from convlora.report.run_files import RunFiles, read_run
 from convlora.report.run_page import write_report
+from convlora.runs.hub import refuse_on_hub
 
 
 def report_run(
@@ -29,6 +30,7 @@ def report_run(
     Raises:
         InputError: If the folder holds no run, or its files are damaged.
     """
+    refuse_on_hub(run, "convlora report")
     files = read_run(run)
     notes: list[str] = []
     segmenter, samples = None, dict[str, Sample]()

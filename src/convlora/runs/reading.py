@@ -146,7 +146,9 @@ def sam_of(run: Path, source: str) -> str:
         source: What its settings say.
     """
     own = run / OWN_SAM
-    if Path(source).name == OWN_SAM and not os.path.exists(source) and (own / "config.json").is_file():  # noqa: PTH110
+    # In a run from the Hub it is called by nothing but its name, which something else may have where we are.
+    has_moved = source == OWN_SAM or not os.path.exists(source)  # noqa: PTH110
+    if Path(source).name == OWN_SAM and has_moved and (own / "config.json").is_file():
         return str(own)
     return source
 

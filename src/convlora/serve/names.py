@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convlora.errors import InputError, printable
+from convlora.runs.hub import hub_run, is_on_hub, resolve_run
 
 
 def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
     """Names runs by their folders, with as many of the folders above them as tell all apart.
 
     Args:
-        folders: The run folders.
+        folders: The run folders, or `hf:USER/NAME[@REVISION]` of runs on the Hub, which are downloaded.
 
     Returns:
         The folders by name, in the order given: `RUN`, or `conv-lora/seed-0` beside `lora/seed-0`.
@@ -20,7 +21,7 @@ def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
     Raises:
         InputError: If a folder is given twice.
     """
-    places = [folder.resolve() for folder in folders]
+    places = [_place(folder) for folder in folders]
     for place in places:
         if places.count(place) > 1:
             raise InputError(f"{place} is given twice. Name each run once.")
@@ -28,5 +29,9 @@ def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
     for length in range(1, most + 1):
         names = [printable("/".join(place.parts[-length:])).lstrip("/") or "run" for place in places]
         if len(set(names)) == len(names):
-            return dict(zip(names, folders))
+            return dict(zip(names, map(resolve_run, folders)))
     raise InputError("The names of these run folders cannot be told apart. Rename one of them.")
+
+
+def _place(folder: Path) -> Path:
+    return Path(str(hub_run(folder))) if is_on_hub(folder) else folder.resolve()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import yaml
@@ -14,6 +14,8 @@ from convlora import __version__
 from convlora.errors import printable
 from convlora.methods.registry import find_method
 from convlora.models import Sam2ForSemanticSegmentation, Sam3ForSemanticSegmentation, SamForSemanticSegmentation
+from convlora.models.bundled import BUNDLED
+from convlora.runs.hub import is_repository
 from convlora.training.config import RunConfig
 
 _SHOWN = ("iou", "dice", "iou_pooled", "mae", "ber", "s_measure", "e_measure", "weighted_f")
@@ -27,6 +29,10 @@ def model_card(
     *,
     is_sam: bool = True,
     software: str | None = None,
+    repository: str | None = None,
+    base: str | None = None,
+    license: str | None = None,
+    picture: str | None = None,
 ) -> str:
     """Writes the card.
 
@@ -36,18 +42,29 @@ def model_card(
         metrics: Contents of `metrics.json`, once the run is over.
         is_sam: Whether the model is a SAM, of whichever version, and no other vision encoder.
         software: What has trained it, if it was only imported.
+        repository: Where it will be on the Hub, `USER/NAME` or `USER/NAME@REVISION`; None: the card stays in the run.
+        base: With a repository: what the base model is called elsewhere; None: there is none, or it comes along.
+        license: Of the run, by its name on the Hub; None: none is stated.
+        picture: Name of a picture beside the card.
     """
     method = config.to_dict()["method"]
     size = config.model.image_size
     network = find_method(method["name"]).network
     # The Hub cannot link to a folder on a disk, and a network without SAM has no base model.
-    is_local = network is not None or Path(config.model.source).exists()
-    name = Path(config.model.source).name if is_local else config.model.source
+    source = config.model.source if repository is None or base is None else base
+    is_local = network is not None or not is_repository(source) or Path(source).exists()
+    name = PureWindowsPath(source).name if is_local else source  # which knows both kinds of slashes
     header = {
-        **({} if is_local else {"base_model": config.model.source}),
-        "library_name": "peft",
+        **({} if license is None else {"license": license}),
+        **({} if is_local else {"base_model": source}),
+        "library_name": "peft" if repository is None else "convlora",
         "pipeline_tag": "image-segmentation",
-        "tags": ["convlora", *(["segment-anything", "sam"] if network is None and is_sam else []), method["name"]],
+        "tags": [
+            "convlora",
+            *([] if repository is None else ["peft"]),
+            *(["segment-anything", "sam"] if network is None and is_sam else []),
+            method["name"],
+        ],
     }
     binary = len(classes) == 2 and config.model.head in ("auto", "binary")
     named = [_plain(one) for one in classes]
@@ -67,15 +84,10 @@ def model_card(
         if software is None
         else f"{task} Trained by {_plain(software)}, imported by convlora {__version__}.",
         "",
+        *([] if picture is None else [f"![Result]({picture})", ""]),
         "## Use",
         "",
-        "```python",
-        "from convlora import Segmenter",
-        "",
-        'prediction = Segmenter.from_run("RUN").predict("image.jpg")   # RUN: the folder that holds this one',
-        "prediction.semantic_map      # classes, (height, width) of the image",
-        "prediction.probabilities     # (classes, height, width)",
-        "```",
+        *(_USE_HERE if repository is None else _use_from_hub(repository)),
         "",
         "## Training",
         "",
@@ -100,7 +112,52 @@ def model_card(
             lines += ["", "## Scores", "", "| split | " + " | ".join(shown) + " |", "|---|" + "---|" * len(shown)]
         for split, values in scores.items():
             lines.append(f"| {split} | " + " | ".join(f"{values[name]:.4f}" for name in shown) + " |")
+    if repository is not None:
+        lines += ["", "## Classes", "", *(f"- {index}: {one}" for index, one in enumerate(named))]
+        lines += ["", "## Base model", "", _about_base(network is not None, base, is_local, name)]
+        lines += ["", "## Licence", "", "No licence is stated." if license is None else f"{license}."]
     return "\n".join(lines) + "\n"
+
+
+_ANSWERS = (
+    "prediction.semantic_map      # classes, (height, width) of the image",
+    "prediction.probabilities     # (classes, height, width)",
+)
+_USE_HERE = (
+    "```python",
+    "from convlora import Segmenter",
+    "",
+    'prediction = Segmenter.from_run("RUN").predict("image.jpg")   # RUN: the folder that holds this one',
+    *_ANSWERS,
+    "```",
+)
+
+
+def _use_from_hub(repository: str) -> list[str]:
+    return [
+        "```sh",
+        f"convlora predict hf:{repository} photos/ --output results",
+        "```",
+        "",
+        "```python",
+        "from convlora import Segmenter",
+        "",
+        f'prediction = Segmenter.from_run("hf:{repository}").predict("image.jpg")',
+        *_ANSWERS,
+        "```",
+    ]
+
+
+def _about_base(is_network: bool, base: str | None, is_local: bool, name: str) -> str:
+    if is_network:
+        return "None: all weights of the network are here."
+    if base is None:
+        return "It is in the folder `sam`."
+    if base in BUNDLED:
+        return f"`{base}`, which comes with convlora."
+    if is_local:
+        return f"{_plain(name)}, which is not on the Hub under a name known here. Give your copy of it with `--model`."
+    return f"[{base}](https://huggingface.co/{base}); it is downloaded from there."
 
 
 def is_sam(model: PeftModel) -> bool:

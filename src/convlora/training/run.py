@@ -9,6 +9,7 @@ from typing import Any
 from transformers import set_seed
 
 from convlora.reporting import Reporter
+from convlora.runs.hub import refuse_on_hub
 from convlora.training.config import RunConfig
 from convlora.training.context import Context
 from convlora.training.defaults import settle_choices, settle_epochs
@@ -38,6 +39,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         InputError: If settings or data are wrong.
         Interrupted: If the user stopped it; a checkpoint was saved.
     """
+    refuse_on_hub(output, "convlora train")
     run = Context.begin(copy.deepcopy(config), output, reporter)
     with run.alone():
         find_checkpoint(run, resume=resume)

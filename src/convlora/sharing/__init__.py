@@ -1,0 +1,1 @@
+"""Putting finished runs where others can use them."""
