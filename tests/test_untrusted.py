@@ -159,6 +159,7 @@ ALLOWED = (
     "memory.open(",
     "open(path, mode, encoding=None if 'b' in mode else 'utf-8', opener=_opener)",  # of `convlora.links`, stricter
     "self._archive.open(",
+    "zipfile.ZipFile(file)",  # of an export, opened by `open_ordinary`
 )
 
 
