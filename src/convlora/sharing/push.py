@@ -10,6 +10,7 @@ from typing import Any
 from convlora.errors import InputError, shown
 from convlora.runs.hub import PREFIX, in_words, is_repository, is_revision, is_run_file, refuse_on_hub
 from convlora.sharing.files import README, Content, shared_files, size_of
+from convlora.untrusted import read_text
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -136,4 +137,4 @@ def _bytes(number: int) -> str:
 
 
 def _text(content: Content) -> str:
-    return content.decode() if isinstance(content, bytes) else content.read_text(encoding="utf-8")
+    return content.decode() if isinstance(content, bytes) else read_text(content)
