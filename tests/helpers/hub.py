@@ -6,10 +6,11 @@ import base64
 import contextlib
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
+
+from tests.helpers.web import listening
 
 
 class Repository:
@@ -191,13 +192,5 @@ def hub() -> Iterator[Hub]:
                 etag = f'"{hashlib.sha256(content).hexdigest()}"'
                 self._answer(content, ETag=etag, X_Repo_Commit=sha, Content_Length=str(len(content)))
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as site.url:
         yield site
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -143,7 +143,7 @@ def _listen(listener: socket.socket, host: str, port: int) -> None:
     """Begins to take connections; they wait until they are answered.
 
     Raises:
-        InputError: If somebody else has come first.
+        InputError: If another program has taken the port meanwhile.
     """
     try:
         listener.listen(128)
