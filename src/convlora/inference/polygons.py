@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from rasterio.features import shapes
 from scipy import ndimage
 
 Ring = list[tuple[int, int]]
@@ -53,32 +53,25 @@ def regions(
         TooManyCornersError: If there are more corners.
     """
     found: list[Region] = []
-    left = most_corners
+    corners = 0
     known = np.where(semantic_map < num_classes, semantic_map.astype(np.int32) + 1, 0)
     for index, box in enumerate(ndimage.find_objects(known)):
         if box is None or index == leave_out:
             continue
         inside = known[box] == index + 1
-        edges = _Edges(inside)
-        if left is not None:
-            left -= 2 * len(edges.horizontal)
-            if left < 0 and most_corners is not None:
-                raise TooManyCornersError(most_corners - left)
-        found += _regions_of(index, inside, edges, (box[1].start, box[0].start))
+        corners += _corners(inside)
+        if most_corners is not None and corners > most_corners:
+            raise TooManyCornersError(corners)
+        found += _regions_of(index, inside, (box[1].start, box[0].start))
     return found
 
 
-def _regions_of(index: int, inside: np.ndarray, edges: _Edges, corner: tuple[int, int]) -> list[Region]:
-    labels, _ = ndimage.label(inside)
-    pixels = np.bincount(labels.ravel())
-    rings: dict[int, list[Ring]] = defaultdict(list)
-    for ring, pixel in edges.rings():
-        rings[int(labels[pixel])].append([(x + corner[0], y + corner[1]) for x, y in ring])
-    of_class = [
-        # The outline is the only ring that goes round clockwise.
-        Region(index, int(pixels[label]), sorted(group, key=lambda ring: -_area(ring)))
-        for label, group in rings.items()
-    ]
+def _regions_of(index: int, inside: np.ndarray, corner: tuple[int, int]) -> list[Region]:
+    of_class = []
+    for shape, _ in shapes(inside.astype(np.uint8), mask=inside, connectivity=4):
+        rings = [[(int(x) + corner[0], int(y) + corner[1]) for x, y in ring] for ring in shape["coordinates"]]
+        turned = [ring if (_area(ring) > 0) == (number == 0) else ring[::-1] for number, ring in enumerate(rings)]
+        of_class.append(Region(index, sum(map(_area, turned)), turned))
     return sorted(of_class, key=lambda region: -region.pixels)
 
 
@@ -87,101 +80,10 @@ def _area(ring: Ring) -> int:
     return sum(x * v - u * y for (x, y), (u, v) in pairwise(ring)) // 2
 
 
-class _Edges:
-    """The sides of a region of pixels, joined to straight edges that end at corners.
-
-    Every edge has the inside to its right as it is seen: along the top of a pixel it leads to the right, along its
-    right side down, along its bottom to the left, and along its left side up.
-
-    Attributes:
-        horizontal: `(n, 3)` of start x, end x, and y.
-        vertical: `(n, 3)` of start y, end y, and x.
-    """
-
-    def __init__(self, inside: np.ndarray) -> None:
-        padded = np.pad(inside, 1).astype(np.int8)
-        above, below = padded[:-1], padded[1:]
-        # At a corner where two pixels meet diagonally, one edge ends and another begins, on either side.
-        upper = above[:, :-1] != above[:, 1:]
-        self._crossing = upper & (below[:, :-1] != below[:, 1:]) & (above[:, :-1] != below[:, :-1])
-        # 1 where an edge leads right, or down; -1 where it leads left, or up.
-        self.horizontal = _straight((below - above)[:, 1:-1], self._crossing)
-        across = padded[:, 1:] - padded[:, :-1]
-        self.vertical = _straight(-across[1:-1].T, self._crossing.T)
-        self._width = inside.shape[1] + 1
-
-    def rings(self) -> list[tuple[Ring, tuple[int, int]]]:
-        """Closed rings, and for each a pixel (row, column) of the region beside it."""
-        along, upright = self.horizontal, self.vertical
-        # Where two edges arrive at a corner, each turns right, and so stays with its pixel.
-        leads_right, leads_down = along[:, 1] > along[:, 0], upright[:, 1] > upright[:, 0]
-        then_upright = _joined(
-            self._keys(along[:, 1], along[:, 2], leads_right), self._keys(upright[:, 2], upright[:, 0], leads_down)
-        )
-        then_along = _joined(
-            self._keys(upright[:, 2], upright[:, 1], ~leads_down), self._keys(along[:, 0], along[:, 2], leads_right)
-        )
-        follower = then_along[then_upright].tolist()
-        starts, ends, rows = along[:, 0].tolist(), along[:, 1].tolist(), along[:, 2].tolist()
-        done = [False] * len(starts)
-        found: list[tuple[Ring, tuple[int, int]]] = []
-        for first in range(len(starts)):
-            if done[first]:
-                continue
-            corners: Ring = []
-            edge = first
-            while not done[edge]:
-                done[edge] = True
-                corners += [(starts[edge], rows[edge]), (ends[edge], rows[edge])]
-                edge = follower[edge]
-            y = rows[first]
-            pixel = (y, starts[first]) if ends[first] > starts[first] else (y - 1, starts[first] - 1)
-            found += [(ring, pixel) for ring in _without_meetings(corners)]
-        return found
-
-    def _keys(self, x: np.ndarray, y: np.ndarray, leads: np.ndarray) -> np.ndarray:
-        """A number for each corner, and one for each of the two pairs of edges where two meet."""
-        return 2 * (y * self._width + x) + (self._crossing[y, x] & leads)
-
-
-def _joined(arriving: np.ndarray, leaving: np.ndarray) -> np.ndarray:
-    """For each arriving edge the one that leaves from the same corner."""
-    order = np.empty(len(arriving), np.int64)
-    order[np.argsort(arriving)] = np.argsort(leaving)
-    return order
-
-
-def _straight(signs: np.ndarray, crossing: np.ndarray) -> np.ndarray:
-    """Joins the sides along each line to edges.
-
-    Args:
-        signs: `(lines, n)` int8: whether there is a side, and where it leads.
-        crossing: `(lines, n + 1)` bool: the corners that no edge passes.
-
-    Returns:
-        `(edges, 3)` int64 of start, end and line.
-    """
-    before, after = np.pad(signs, ((0, 0), (1, 0))), np.pad(signs, ((0, 0), (0, 1)))
-    breaks = (before != after) | crossing
-    lines, low = np.nonzero(breaks & (after != 0))
-    _, high = np.nonzero(breaks & (before != 0))
-    forward = signs[lines, low] > 0
-    return np.stack([np.where(forward, low, high), np.where(forward, high, low), lines], axis=1)
-
-
-def _without_meetings(corners: Ring) -> list[Ring]:
-    """Cuts a ring where it meets itself, so that what it goes round becomes a ring of its own."""
-    found: list[Ring] = []
-    path: Ring = []
-    places: dict[tuple[int, int], int] = {}
-    for corner in corners:
-        if corner in places:
-            place = places[corner]
-            found.append([*path[place:], corner])
-            for passed in path[place:]:
-                del places[passed]
-            del path[place:]
-        places[corner] = len(path)
-        path.append(corner)
-    found.append([*path, path[0]])
-    return found
+def _corners(inside: np.ndarray) -> int:
+    """How often the outlines turn: once beside one or three of four pixels, twice between two that touch at a corner."""
+    padded = np.pad(inside, 1).astype(np.int8)
+    upper, lower = padded[:-1], padded[1:]
+    total = upper[:, :-1] + upper[:, 1:] + lower[:, :-1] + lower[:, 1:]
+    crossing = (total == 2) & (upper[:, :-1] == lower[:, 1:])
+    return int((total % 2).sum() + 2 * crossing.sum())
