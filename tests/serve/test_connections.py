@@ -3,6 +3,7 @@
 import concurrent.futures
 import http.client
 import socket
+import threading
 import time
 
 import pytest
@@ -67,6 +68,38 @@ def test_slow_clients_are_not_waited_for(live, cells):
             assert answer.read().startswith(b"\x89PNG")
         connection.close()
         assert segmenting._bytes.taken == segmenting.waiting == 0
+
+
+def test_nothing_is_computed_for_clients_that_have_left(live, served, cells, monkeypatch):
+    segmenter = served["late"].segmenter
+    may, seen, outputs = threading.Event(), [], segmenter.outputs
+
+    def held(images):
+        seen.append(len(images))
+        assert may.wait(30)
+        return outputs(images)
+
+    monkeypatch.setattr(segmenter, "outputs", held, raising=False)
+    with live() as (address, segmenting):
+        clients = [socket.create_connection(address) for _ in range(3)]
+        for number, client in enumerate(clients, 1):
+            client.sendall(head(len(cells)) + cells)
+            until(lambda number=number: segmenting.waiting == number and seen)
+        for leaving in clients[1:]:
+            leaving.close()
+        until(lambda: segmenting.waiting == 1)
+        may.set()
+        assert clients[0].recv(65536).startswith(b"HTTP/1.1 200")
+        clients[0].close()
+        assert seen == [1]
+        assert segmenting._bytes.taken == 0
+
+
+def until(holds, seconds=20):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_client_that_waits_for_permission_sends_no_large_body(live):

@@ -81,7 +81,7 @@ def _area(ring: Ring) -> int:
 
 
 def _corners(inside: np.ndarray) -> int:
-    """How often the outlines turn: once beside one or three of four pixels, twice between two that touch at a corner."""
+    """How often outlines turn: once beside one or three of four pixels, twice between two that touch at a corner."""
     padded = np.pad(inside, 1).astype(np.int8)
     upper, lower = padded[:-1], padded[1:]
     total = upper[:, :-1] + upper[:, 1:] + lower[:, :-1] + lower[:, 1:]

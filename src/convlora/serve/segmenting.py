@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from convlora.cores import usable_cores
 from convlora.errors import is_out_of_memory, shown
-from convlora.serve.engine import Engine
+from convlora.serve.engine import Answer, Engine
 from convlora.serve.images import see
 from convlora.serve.limits import RETRY_AFTER, Limits, Problem, Room
 from convlora.serve.results import Result, result_of
@@ -22,6 +22,7 @@ from convlora.serve.uploads import taken_in
 
 _LOG = logging.getLogger("convlora.serve")
 _Returned = TypeVar("_Returned")
+_LOOK_SECONDS = 0.5  # between looks whether a client that waits is still there
 
 
 class Segmenting:
@@ -71,7 +72,8 @@ class Segmenting:
                 try:
                     async with asyncio.timeout(self.limits.seconds):
                         image = await self._in_thread(lambda: see(taken.upload, run.segmenter, self.limits))
-                        answer = await asyncio.wrap_future(self.engine.submit(run_name, image, needs_levels))
+                        future = asyncio.wrap_future(self.engine.submit(run_name, image, needs_levels))
+                        answer = await _unless_gone(request, future)
                         return await self._in_thread(
                             lambda: make(result_of(taken.upload, run.segmenter, answer), run_name)
                         )
@@ -112,6 +114,21 @@ class Segmenting:
 
     def _names(self) -> str:
         return f"There are: {', '.join(self.runs)}."
+
+
+async def _unless_gone(request: Request, answer: asyncio.Future[Answer]) -> Answer:
+    """Waits for an answer while its client does: nothing is computed for a client that left before its turn.
+
+    Raises:
+        Problem: If the client has left.
+    """
+    try:
+        while not (await asyncio.wait({answer}, timeout=_LOOK_SECONDS))[0]:
+            if await request.is_disconnected():
+                raise Problem(400, "The client left before the answer was there.")
+        return answer.result()
+    finally:
+        answer.cancel()  # without effect on one that is there
 
 
 def _one_run(query: str | None, fields: Mapping[str, str]) -> str | None:
