@@ -9,12 +9,14 @@ import yaml
 from PIL import Image
 
 from convlora.comparison import run as comparison_run
+from convlora.comparison import summary as summary_module
 from convlora.comparison.page import table_rows, write_page
 from convlora.comparison.plan import PlannedRun, Variant, make_plan
 from convlora.comparison.run import OwnProcesses, run_plan
 from convlora.comparison.summary import sum_up
 from convlora.data.checking.reach import SIZE_IS_TOLD
 from convlora.errors import InputError, RunError
+from convlora.recipes import read_recipe
 from convlora.training.config import RunConfig
 from convlora.training.run import train
 from convlora.training.validation import check_settings
@@ -107,6 +109,19 @@ def test_the_summary_and_the_page(base, finished):
         assert {path.suffix for path in (output / "plots").glob(f"{name}.*")} == {".svg", ".pdf"}
     best = max(summary["rows"], key=lambda row: row["mean"]["iou"])
     assert table_rows(summary, 1.0)[0][0] == best["method"]
+
+
+def test_published_scores_stand_beside_ours(base, finished, monkeypatch):
+    output, runs, _ = finished
+    monkeypatch.setattr(summary_module, "recipe_of_data", lambda path: read_recipe("leaf"))
+    summary = sum_up(plan(base), runs, output)
+    means = {row["method"]: row["mean"]["dice"] for row in summary["rows"]}
+    assert summary["published"][1]["ours"] == means
+    page = write_page(summary, runs, output).read_text()
+    assert "0.843 ± 0.0034" in page
+    assert f"{means['lora']:.4f}" in page
+    monkeypatch.undo()
+    assert sum_up(plan(base), runs, output)["published"] == []
 
 
 def test_runs_of_an_older_version_lack_some_scores(base, finished, tmp_path):

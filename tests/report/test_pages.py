@@ -50,6 +50,8 @@ def page(path, names):
         numbered=names,
         pictures=(names, [[embedded(Image.new("RGB", (900, 300)))] * len(names)]),
         all_scores=[["method"], *([name] for name in names)],
+        published=[["test images", *names]],
+        caveat="",
     )
 
 

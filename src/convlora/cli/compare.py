@@ -75,7 +75,8 @@ def compare(
     with loading_libraries():
         from convlora.api.compare import compare as compare_methods
         from convlora.cli.progress import RunProgress
-        from convlora.cli.tables import comparison_table
+        from convlora.cli.tables import comparison_table, published_table
+        from convlora.recipes.published import CAVEAT
 
     with RunProgress() as progress:
         summary = compare_methods(
@@ -93,6 +94,9 @@ def compare(
         return
     for fraction in dict.fromkeys(row["train_fraction"] for row in summary["rows"]):
         out.print(comparison_table(summary, fraction))
+    if summary["published"]:
+        out.print(published_table(summary["published"], "Beside the published scores"))
+        out.print(CAVEAT, markup=False, soft_wrap=True)
     out.print(f"Look at {output / 'compare.html'}", markup=False, soft_wrap=True)
 
 

@@ -107,3 +107,25 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
     for row in rows:
         table.add_row(*map(escape, row))
     return table
+
+
+def published_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """Published scores beside ours.
+
+    Args:
+        rows: As [`convlora.recipes.published.beside`] makes them.
+        title: Above the table.
+    """
+    from convlora.recipes.published import texts
+
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("test images")
+    table.add_column("score")
+    for name in rows[0]["published"]:
+        table.add_column(f"{name}, published", justify="right")
+    for name in rows[0]["ours"]:
+        table.add_column(escape(name), justify="right", overflow="fold")
+    for row in rows:
+        theirs, ours = texts(row)
+        table.add_row(escape(row["test"]), SCORE_LABELS[row["score"]], *theirs, *ours)
+    return table

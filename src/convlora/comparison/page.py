@@ -20,6 +20,7 @@ from convlora.inference.files.jobs import picture
 from convlora.inference.segmenter import Segmenter
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.metrics.labels import SCORE_LABELS, short_label
+from convlora.recipes.published import CAVEAT, texts
 from convlora.report.pages import embedded
 from convlora.report.pages import write_page as write_html
 from convlora.report.plots import MOST_LEGEND
@@ -64,6 +65,8 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
         "numbered": [row["method"] for row in rows] if len(rows) > MOST_LEGEND else [],
         "pictures": _pictures(summary, runs, output, fractions[0]),
         "all_scores": _all_scores(rows),
+        "published": _published(summary["published"]),
+        "caveat": CAVEAT,
     }  # fmt: skip
     return write_html(output / "compare.html", "compare.html", **content)
 
@@ -110,6 +113,15 @@ def _all_scores(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     labels = [SCORE_LABELS[name] + ("" if HIGHER_IS_BETTER[name] else " (lower is better)") for name in names]
     columns = [["", *labels], *([row["method"], *(f"{row['mean'][name]:.3f}" for name in names)] for row in rows)]
     return columns if len(rows) > _MOST_COLUMNS else [list(line) for line in zip(*columns, strict=True)]
+
+
+def _published(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A table with its header in the first row; empty if nothing was published for the data."""
+    if not rows:
+        return []
+    header = ["test images", "score", *(f"{name}, published" for name in rows[0]["published"]), *rows[0]["ours"]]
+    lines = ((row, *texts(row)) for row in rows)
+    return [header, *([row["test"], SCORE_LABELS[row["score"]], *theirs, *ours] for row, theirs, ours in lines)]
 
 
 def _difference(difference: Mapping[str, float], most_digits: int) -> str:

@@ -15,6 +15,7 @@ from convlora.comparison.run import read_images, score_name
 from convlora.comparison.verdict import compare_with_best
 from convlora.errors import InputError, cell
 from convlora.metrics import HIGHER_IS_BETTER
+from convlora.recipes.published import beside, recipe_of_data
 from convlora.runs.reading import read_metrics
 from convlora.storage import write_json, write_text
 from convlora.training.config import RunConfig
@@ -68,10 +69,19 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
         "rows": rows,
         "verdict": verdicts[max(plan.fractions)],
         "settings": shared_settings(plan.base),
+        "published": _published(plan.base.data.path, rows, split),
     }
     write_json(output / "compare.json", summary)
     write_text(output / "compare.csv", _as_csv(rows))
     return summary
+
+
+def _published(data: str | None, rows: Sequence[dict[str, Any]], split: str) -> list[dict[str, Any]]:
+    """What was published for these test images, beside the scores of the methods on all training images."""
+    recipe = recipe_of_data(data) if split == "test" else None
+    if recipe is None:
+        return []
+    return beside(recipe, {row["method"]: row["mean"] for row in rows if row["train_fraction"] == 1})
 
 
 def _row(

@@ -22,10 +22,9 @@ from convlora.prepare.catalogue import Entry, RemoteFile
 from convlora.prepare.download import Progress, digest, fetch
 from convlora.prepare.masks import convert_mask
 from convlora.prepare.pairs import Pair, Pairs, find_pairs
+from convlora.recipes.published import RECORD
 from convlora.storage import replacing_folder
 from convlora.untrusted import read_json
-
-RECORD = "source.json"
 
 
 @dataclass(frozen=True)

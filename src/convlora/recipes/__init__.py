@@ -21,6 +21,7 @@ class Recipe(NamedTuple):
         source: Where the settings are from.
         metrics: The scores that were published for it, by our names.
         note: What else to know, if anything.
+        published: Published scores, see [`convlora.recipes.published`].
         settings: Settings of a run, by section.
         text: The file.
     """
@@ -30,6 +31,7 @@ class Recipe(NamedTuple):
     source: str
     metrics: tuple[str, ...]
     note: str | None
+    published: tuple[dict[str, Any], ...]
     settings: dict[str, dict[str, Any]]
     text: str
 
@@ -52,4 +54,13 @@ def read_recipe(name: str) -> Recipe:
     text = (resources.files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")
     settings = yaml.safe_load(text)
     about = settings.pop("recipe")
-    return Recipe(name, about["title"], about["source"], tuple(about["metrics"]), about.get("note"), settings, text)
+    return Recipe(
+        name,
+        about["title"],
+        about["source"],
+        tuple(about["metrics"]),
+        about.get("note"),
+        tuple(about["published"]),
+        settings,
+        text,
+    )
