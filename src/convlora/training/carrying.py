@@ -125,6 +125,7 @@ def begin_with(model: PeftModel, earlier: Earlier, classes: ClassTable, checked:
     own = saved_weights(model)
     segmenter = model.base_model.model
     new, old = _head_of(segmenter, classes, own), _earlier_head(segmenter, earlier, found)
+    _check_rows(weights, found, old)
     moves = {name: _rows(name, old, new) for name in own.keys() | found.keys()}
     fresh = _has_detail(own) and not _has_detail(found)
     later = {name for name in own if name.endswith(CAME_LATER)}  # zero, as they are in a new model
@@ -219,6 +220,22 @@ def _rows(name: str, old: _Head, new: _Head) -> Rows | None:
     places = {one: row for row, one in enumerate(old.classes)}
     rows = [(places[one], row) for row, one in enumerate(new.classes) if one in places]
     return [*rows, (len(old.classes), len(new.classes))] if is_classifier else rows  # the last is "no object"
+
+
+def _check_rows(weights: Path, found: dict[str, list[int]], old: _Head) -> None:
+    """Refuses weights that are not of as many classes as their run says."""
+    count = len(old.classes)
+    of_tokens = count if old.kind == "per-pixel" else old.number
+    wanted = dict.fromkeys(_LAST_OF_NETWORK, 1 if old.kind == "binary" else count)
+    wanted |= dict.fromkeys(_CLASSIFIER, count + 1 if old.kind == "mask-classification" else 0)
+    wanted |= {_KERNELS: 0 if old.kind == "binary" else of_tokens, str(old.tokens): of_tokens}
+    for end, rows in wanted.items():
+        for name, shape in found.items():
+            if name.endswith(f".{end}") and shape[:1] != [rows]:
+                raise InputError(
+                    f"{weights} does not fit classes.json and config.yaml of its run ({end} is {shape}). The files do "
+                    "not belong to the same run; restore them from a copy."
+                )
 
 
 def _check_fit(
