@@ -51,6 +51,8 @@ def _seen(earlier: Earlier) -> set[tuple[Any, ...]]:
     name, places = earlier.config.model.from_run, {os.path.realpath(earlier.folder)}
     while name is not None and not is_on_hub(name) and len(places) < _MOST_LINKS:
         folder = Path(name)
+        if not folder.is_absolute():  # it lies on the disk of somebody else
+            break
         if os.path.realpath(folder) in places or not (folder / "config.yaml").is_file():
             break
         places.add(os.path.realpath(folder))

@@ -60,7 +60,7 @@ def make_model(
     check_room(base.config, run.device)
     if config.training.precision == "auto":
         run.precision = resolve_precision("auto", run.device, encoder_width(base.config))
-    settle_rates(config, base)
+    settle_rates(config, base, fresh_detail=earlier is None or earlier.config.model.detail == "none")
     sam = sample_weights(base.vision_encoder)
     if run.checkpoint is not None:
         check_sam(run.output, sam, str(config.model.source))
