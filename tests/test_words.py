@@ -20,6 +20,7 @@ from convlora.words import in_python, speaks_python
         ("Add --adapt-last N, or leave --cache out.", "Add adapt_last N, or leave cache=True out."),
         ("Consider --set data.intensity=image.", 'Consider intensity="image".'),
         ("take it back with --set training.lr=null.", "take it back with lr=None."),
+        ("or train without --from.", "or train without from_run."),
         ("no effect without --tile or --tile-size.", "no effect without tile=True or tile_size."),
         (
             "No data: convlora train DATA --output RUN. Or give --model.",

@@ -51,7 +51,7 @@ def _arguments(text: str) -> str:
 
 
 def _name(option: str) -> str:
-    return option.replace("-", "_")
+    return "from_run" if option == "from" else option.replace("-", "_")  # Python keeps the word for itself
 
 
 def _literal(value: str) -> str:

@@ -51,7 +51,7 @@ def test_every_setting_is_declared_and_explained_in_a_sentence():
 
 
 def test_options_are_named_after_their_settings():
-    others = {"model.source": "--model", "method.name": "--method", "data.path": "DATA"}
+    others = {"model.source": "--model", "model.from_run": "--from", "method.name": "--method", "data.path": "DATA"}
     for key, setting in SETTINGS.items():
         if setting.about.option is not None:
             assert setting.label == others.get(key, f"--{setting.name.replace('_', '-')}")

@@ -17,6 +17,8 @@ import convlora
 from convlora.errors import InputError
 from convlora.inference.segmenter import Segmenter
 from convlora.runs.hub import hub_run, resolve_run
+from convlora.training.config import RunConfig
+from convlora.training.earlier import find_earlier
 from tests.helpers.hub import Repository, hub
 from tests.inference.test_saved_runs import SAVED
 
@@ -33,6 +35,7 @@ def run(tmp_path):
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     settings["data"]["path"] = str(tmp_path / "secret-place" / "patients")
     settings["model"]["source"] = str(tmp_path / "secret-place" / "my-sam")
+    settings["model"]["from_run"] = str(tmp_path / "secret-place" / "first-run")
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     adapter = json.loads((folder / "adapter" / "adapter_config.json").read_text())
     adapter["base_model_name_or_path"] = settings["model"]["source"]
@@ -113,6 +116,24 @@ def test_a_dry_run_asks_nobody(run, site):
     result = convlora.push(run, "me/cells", dry_run=True)
     assert site.asked == []
     assert sum(one["bytes"] for one in result["files"]) > (run / WEIGHTS).stat().st_size
+
+
+def test_training_that_begins_with_a_run_of_the_hub_names_its_commit(site, pushed, tmp_path):
+    """So that it can be repeated; the same command resumes it, whatever the branch is by then."""
+    commit = site.repositories["me/cells"].branches["main"]
+    config = RunConfig()
+    config.model.from_run = "hf:me/cells"
+    earlier = find_earlier(config, tmp_path / "new", resume=False)
+    assert config.model.from_run == earlier.name == f"hf:me/cells@{commit}"
+    assert (config.method.name, config.model.source) == ("conv-lora", "my-sam")
+    (tmp_path / "new" / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    (tmp_path / "new" / "checkpoints" / "checkpoint-1" / "trainer_state.json").touch()
+    config.save(tmp_path / "new" / "config.yaml")
+    pushed.commit("main", {})
+    again = RunConfig()
+    again.model.from_run = "hf:me/cells"
+    assert find_earlier(again, tmp_path / "new", resume=True) is None
+    assert again.model.from_run == config.model.from_run
 
 
 @pytest.mark.processes

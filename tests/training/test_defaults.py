@@ -36,6 +36,22 @@ def test_rates_depend_on_the_sam_and_what_is_fresh():
     assert settled_rates(unet, "unet") == (1e-3, None)
 
 
+def test_training_that_goes_on_is_slower():
+    def rates(model, fresh_detail, **training):
+        config = RunConfig()
+        config.update({"training": training, "model": {"from_run": "a run"}}, origin="a test")
+        settle_rates(config, model, fresh_detail=fresh_detail)
+        return config.training.lr, config.training.lr_detail
+
+    assert rates(wide_sam(detail=True), False) == (3e-5, 3e-4)
+    assert rates(wide_sam(detail=True), True) == (3e-5, 1e-3)
+    assert rates(wide_sam(detail=True), False, lr=1e-3) == (1e-3, 1e-3)
+    assert rates(wide_sam(detail=True), True, lr=3e-5, lr_detail=3e-4) == (3e-5, 3e-4), "as it is resumed"
+    assert rates(wide_sam(detail=False), False) == (3e-5, None)
+    assert default_warm_up(20, goes_on=True) == 5
+    assert default_warm_up(1000, goes_on=True) == default_warm_up(1000)
+
+
 def test_what_is_given_stays():
     assert settled_rates(wide_sam(detail=True), lr=2e-4) == (2e-4, 1e-3)
     assert settled_rates(wide_sam(detail=True), lr=3e-3) == (3e-3, None)

@@ -11,6 +11,8 @@ from convlora.cli.console import loading_libraries, out, print_json, show_error
 from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run, TestTimeFlips
 from convlora.errors import RunError
 
+_RANKED = 5  # images that are shown
+
 
 def predict(
     run: Run,
@@ -75,6 +77,14 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    rank: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BY",
+            help="Also write a table of the images, those most worth labelling first, ranking.csv: uncertain.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Batch = None,
     device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
@@ -95,6 +105,9 @@ def predict(
     With --objects, objects.csv lists the connected objects of all images: class, area, centre, box, perimeter and mean
     probability. With --polygons it also writes STEM.geojson for each image, or coco.json. With --probabilities it also
     writes STEM_probabilities.tif.
+
+    With --rank uncertain, ranking.csv lists the images by how uncertain the model is about them. Correct the first ones
+    and train again with them: convlora train DATA --from RUN.
     """
     with loading_libraries():
         from accelerate import PartialState
@@ -122,6 +135,7 @@ def predict(
             objects=objects,
             polygons=polygons,
             pixel_size=pixel_size,
+            rank=rank,
             batch_size=batch_size,
             device=device,
             precision=precision.value,
@@ -133,6 +147,7 @@ def predict(
         print_json(result)
     else:
         _show(result["images"], read_classes(resolve_run(run)).background, output)
+        _show_ranking(result)
     failed = result["failed"]
     if failed:
         for one in failed:
@@ -152,3 +167,14 @@ def _show(results: list[dict[str, Any]], background: int | None, output: Path) -
             continue
         share = sum(result["shares"][name] for result in results) / len(results)
         out.print(f"  value {index}: {name}, {100 * share:.2f}% of an image on average", markup=False)
+
+
+def _show_ranking(result: dict[str, Any]) -> None:
+    first = result.get("most_uncertain", [])[:_RANKED]
+    if not first:
+        return
+    scores = {one["image"]: one["uncertainty"] for one in result["images"]}
+    out.print(f"Most worth labelling first (all in {result['ranking']}):", markup=False, soft_wrap=True)
+    for image in first:
+        score = "no data" if scores[image] is None else f"uncertainty {scores[image]:.3f}"
+        out.print(f"  {image}: {score}", markup=False, soft_wrap=True)

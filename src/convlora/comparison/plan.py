@@ -204,6 +204,11 @@ def make_plan(
 
 def _check_base(base: RunConfig, rates: Sequence[float]) -> None:
     """Refuses settings that a comparison makes itself for each of its runs."""
+    if base.model.from_run is not None:
+        raise InputError(
+            "A comparison trains every method from the same start, so none can begin with the weights of another run. "
+            "Leave out --from (model.from_run), and use convlora train for that."
+        )
     default = RunConfig()
     idle = {
         "method.name": (base.method.name != default.method.name, "--methods names them"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from convlora.inference.outputs import blendable_scores, classes_of, probabilities_of
 
+MOST = 65535  # stands for the largest uncertainty, 1, in 16 bits
 FULL = 65534  # stands for the probability 1 in 16 bits; 65535 is left for pixels without data
 
 
@@ -18,14 +20,16 @@ class Wanted(NamedTuple):
     Attributes:
         of_class: That of each pixel's own class.
         of_all: Those of all classes, in 16 bits.
+        uncertainty: How uncertain the class of each pixel is, in 16 bits.
     """
 
     of_class: bool = False
     of_all: bool = False
+    uncertainty: bool = False
 
     def bytes_per_pixel(self, channels: int) -> int:
         """What they take, of so many channels."""
-        return 4 * self.of_class + 2 * channels * self.of_all
+        return 4 * self.of_class + 2 * channels * self.of_all + 2 * self.uncertainty
 
 
 NOTHING = Wanted()
@@ -39,11 +43,14 @@ class Answer(NamedTuple):
         probability: Of this class, `(h, w)` float32, if wanted.
         probabilities: Of the foreground `(1, h, w)`, or of each of several classes `(K, h, w)`, uint16 in units of
             1 / `FULL`, if wanted.
+        uncertainty: Entropy of the probabilities of each pixel as a share of the largest one, `(h, w)` uint16 in units
+            of 1 / `MOST`, if wanted.
     """
 
     semantic_map: np.ndarray
     probability: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
 
 
 class Band(NamedTuple):
@@ -54,12 +61,14 @@ class Band(NamedTuple):
         semantic_map: See there.
         probability: See there.
         probabilities: See there.
+        uncertainty: See there.
     """
 
     rows: slice
     semantic_map: np.ndarray
     probability: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
 
     @classmethod
     def empty(cls, rows: slice, width: int, channels: int, wanted: Wanted, map_type: Any) -> Band:
@@ -70,7 +79,13 @@ class Band(NamedTuple):
             np.empty(size, map_type),
             np.empty(size, np.float32) if wanted.of_class else None,
             np.empty((channels, *size), np.uint16) if wanted.of_all else None,
+            np.empty(size, np.uint16) if wanted.uncertainty else None,
         )
+
+    @property
+    def answer(self) -> Answer:
+        """The same without the rows."""
+        return Answer(*self[1:])
 
     def put(self, columns: slice, answer: Answer) -> None:
         """Fills some columns."""
@@ -94,8 +109,29 @@ def answer_of(scores: torch.Tensor, wanted: Wanted, threshold: float) -> Answer:
     return Answer(
         classes.cpu().numpy(),
         _of_class(every, classes).cpu().numpy() if wanted.of_class else None,
-        (every * FULL).round().int().cpu().numpy().astype(np.uint16) if wanted.of_all else None,
+        _in_16_bits(every, FULL) if wanted.of_all else None,
+        _in_16_bits(uncertainty(every), MOST) if wanted.uncertainty else None,
     )
+
+
+def uncertainty(every: torch.Tensor) -> torch.Tensor:
+    """Entropy of the probabilities of each pixel, divided by that of equal probabilities: from 0 to 1, `(h, w)`.
+
+    Args:
+        every: Of the foreground `(1, h, w)`, or of each class `(K, h, w)`, which sum to 1.
+
+    Source: Shannon entropy as the measure of uncertainty sampling: Settles, "Active Learning Literature Survey", 2009,
+        section 3.1; per pixel for segmentation: Mackowiak et al., "CEREALS", BMVC 2018.
+    """
+    parts = [every[0], 1 - every[0]] if len(every) == 1 else list(every)
+    total = torch.zeros_like(every[0])
+    for part in parts:  # one by one: those of all classes at once would be as large as the probabilities
+        total += torch.special.entr(part)
+    return (total / math.log(len(parts))).clamp(0, 1)
+
+
+def _in_16_bits(shares: torch.Tensor, full: int) -> np.ndarray:
+    return (shares * full).round().int().cpu().numpy().astype(np.uint16)
 
 
 def _of_class(every: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

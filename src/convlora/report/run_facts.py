@@ -75,6 +75,7 @@ def settings_rows(run: RunFiles) -> list[tuple[str, str]]:
         "images": ", ".join(counts),
         "classes": ", ".join(classes[:12]) + (f" and {len(classes) - 12} more" if len(classes) > 12 else ""),
         "model": run.setting("model", "source"),
+        "begun from": run.setting("model", "from_run"),
         "image size": " x ".join(map(str, size)) if isinstance(size, list) else size,
         "detail branch": run.setting("model", "detail"),
         "method": method["name"],

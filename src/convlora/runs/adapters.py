@@ -43,10 +43,7 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
     """
     options = {key: value for key, value in method.items() if key != "name"}
     config = adapter_config(base, str(method["name"]), options, adapt_last)
-    _compare(folder / "adapter_config.json", config)
-    weights = folder / WEIGHTS
-    found = _shapes(weights)
-    _compare_rank(weights, found, config)
+    weights, found = check_adapter(folder, config)
     config.inference_mode = True
     with torch.device("meta"):  # whose tensors take no memory, whatever size is claimed
         outline = get_peft_model(type(base)(cast("Any", base.config)), copy.deepcopy(config))
@@ -61,6 +58,26 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
     adapted = get_peft_model(base, config)
     set_peft_model_state_dict(adapted, load_file(ordinary(weights), device="cpu") | _zeros(later))
     return adapted
+
+
+def check_adapter(folder: Path, config: PeftConfig) -> tuple[Path, dict[str, list[int]]]:
+    """Checks that the files of an adapter are whole and belong to a run.
+
+    Args:
+        folder: `RUN/adapter`.
+        config: What the settings of the run mean.
+
+    Returns:
+        The file of weights, and the names and sizes of what is in it.
+
+    Raises:
+        InputError: If a file is missing or damaged, or says something else than the settings.
+    """
+    _compare(folder / "adapter_config.json", config)
+    weights = folder / WEIGHTS
+    found = _shapes(weights)
+    _compare_rank(weights, found, config)
+    return weights, found
 
 
 def load_weights(model: PeftModel, weights: Path) -> None:
@@ -105,11 +122,16 @@ def _zeros(shapes: Mapping[str, list[int]]) -> dict[str, torch.Tensor]:
     return {name: torch.zeros(shape) for name, shape in shapes.items()}
 
 
+def saved_weights(model: PeftModel) -> dict[str, torch.Tensor]:
+    """What is saved of a model, by the names that it has in files."""
+    # PEFT would ask the Hub about a vocabulary, even that of a bundled SAM; there is none.
+    saved: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return saved
+
+
 def _needed(model: PeftModel) -> dict[str, list[int]]:
     """Names and sizes of what is saved of a model."""
-    # PEFT would ask the Hub about a vocabulary, even that of a bundled SAM; there is none.
-    saved = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {name: list(value.shape) for name, value in saved.items()}
+    return {name: list(value.shape) for name, value in saved_weights(model).items()}
 
 
 def difference(found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) -> str | None:

@@ -89,3 +89,20 @@ class ModelSettings:
             ),
         ),
     ] = "auto"
+    from_run: Annotated[
+        str | None,
+        About(
+            "A run whose weights training begins with.",
+            more="A run folder, or `hf:USER/NAME@REVISION`. Model, method and its options, detail branch, image size "
+            "and `adapt_last` are those of that run unless you give them; the other settings are not. See "
+            "[loop.md](loop.md#retrain).",
+            default="none, training begins with the published weights and a fresh adapter",
+            option=Option(
+                "--from",
+                BASICS,
+                metavar="RUN",
+                help="Begin with the weights of this run (a folder, or hf:USER/NAME) on other images, perhaps with "
+                "other classes. Model, method and image size are those of that run unless given.",
+            ),
+        ),
+    ] = None

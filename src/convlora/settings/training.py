@@ -123,8 +123,8 @@ class TrainingSettings:
         About(
             "Learning rate at the start; it falls linearly to zero.",
             more="1e-4 and, for leaves and roads, 3e-4 were published. A SAM narrower than 384 channels, such as "
-            "`tiny`, and `unet` take 1e-3.",
-            default="1e-4; 1e-3 for `tiny`, `unet` and the detail branch",
+            "`tiny`, and `unet` take 1e-3. With `--from`, all rates are 0.3 times these.",
+            default="1e-4; 1e-3 for `tiny`, `unet` and the detail branch; less with `--from`",
             option=Option("--lr", BASICS, metavar="X"),
         ),
     ] = None
@@ -151,7 +151,7 @@ class TrainingSettings:
         Interval(ge=0),
         About(
             "Steps in which the learning rates rise linearly from zero before they fall.",
-            default="20, at most a twentieth of the run",
+            default="20, at most a twentieth of the run, or a quarter of it with `--from`",
         ),
     ] = None
     ema: Annotated[

@@ -30,6 +30,7 @@ class RunConfig:
     Attributes:
         settled: Settings, such as "training.loss", that a run filled in by itself. They are no error where they have no
             effect.
+        asked: Settings that were read from somewhere, such as "training.lr" or "method.r", whatever their value.
     """
 
     data: DataSettings = field(default_factory=DataSettings)
@@ -37,6 +38,7 @@ class RunConfig:
     method: MethodSettings = field(default_factory=MethodSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     settled: set[str] = field(default_factory=set, compare=False, repr=False)
+    asked: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:
@@ -79,6 +81,10 @@ class RunConfig:
         """Whether a setting has a value that runs fill in where it has no effect."""
         return self.get(key) in FILLED_IN.get(key, ())
 
+    def is_asked(self, key: str) -> bool:
+        """Whether a setting was given, in a file, as an option or by an assignment that changed it."""
+        return key in self.asked or self.get(key) != SETTINGS[key].default
+
     def get(self, key: str) -> Any:
         """The value of a setting by its whole name, such as `training.lr`."""
         section, _, name = key.partition(".")
@@ -87,7 +93,7 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """The settings as nested dictionaries; the options of the method stand beside its name."""
         values = dataclasses.asdict(self)
-        del values["settled"]
+        del values["settled"], values["asked"]
         method = values["method"]
         values["method"] = {"name": method["name"], **method["options"]}
         return values
@@ -150,6 +156,7 @@ class RunConfig:
         """Sets one setting; returns what is wrong with it."""
         key, settings = f"{section}.{name}", getattr(self, section)
         if section == "method" and name != "name":  # checked with the method, see `resolve_options`
+            self.asked.add(key)
             settings.options[name] = value
             return []
         if key not in SETTINGS:
@@ -159,6 +166,7 @@ class RunConfig:
         except ProblemError as problem:
             return [str(problem)]
         self.settled.discard(key)
+        self.asked.add(key)
         if value != getattr(settings, name):
             if key == "method.name":
                 self.method.options = {}

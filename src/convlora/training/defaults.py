@@ -22,6 +22,10 @@ LOSS: Loss = "bce-dice"
 EMA = 0.0
 WARM_UP_STEPS, WARM_UP_SHARE = 20, 0.05
 
+# Where training begins with the weights of an earlier run. At the usual rates the first steps undo what it has learned:
+# Adam knows nothing of the gradients yet, and its first steps are the longest (docs/loop.md has the figures).
+GO_ON_RATE, GO_ON_WARM_UP_SHARE = 0.3, 0.25
+
 NARROW = 384  # channels of a vision encoder; the published SAMs have 768, 1024 and 1280, `tiny` 192
 NARROW_LR = 1e-3
 FRESH_LR = 1e-3  # of the detail branch, which begins at random, as a U-Net does
@@ -49,9 +53,14 @@ def default_rates(method: str, model: Any) -> tuple[float, float | None]:
     return rate, FRESH_LR if has_detail else None
 
 
-def default_warm_up(steps: int) -> int:
-    """Steps in which the learning rates rise, in a run of so many."""
-    return min(WARM_UP_STEPS, round(WARM_UP_SHARE * steps))
+def default_warm_up(steps: int, goes_on: bool = False) -> int:
+    """Steps in which the learning rates rise.
+
+    Args:
+        steps: Of the run.
+        goes_on: Whether it begins with the weights of an earlier run.
+    """
+    return min(WARM_UP_STEPS, round((GO_ON_WARM_UP_SHARE if goes_on else WARM_UP_SHARE) * steps))
 
 
 def settle_choices(config: RunConfig) -> None:
@@ -64,22 +73,29 @@ def settle_choices(config: RunConfig) -> None:
         t.ema = EMA
 
 
-def settle_rates(config: RunConfig, model: Any) -> None:
+def settle_rates(config: RunConfig, model: Any, *, fresh_detail: bool = True) -> None:
     """Fills in the learning rates that were left open.
 
     Args:
         config: Settings of the run; changed in place.
         model: The segmenter, without adapters.
+        fresh_detail: Whether the detail branch is new, also in a run that begins with the weights of an earlier one.
     """
     t = config.training
     rate, detail = default_rates(config.method.name, model)
+    fresh = FRESH_LR
+    if config.model.from_run is not None:
+        rate, fresh = (round(GO_ON_RATE * one, 12) for one in (rate, fresh))
+        detail = detail if detail is None or fresh_detail else fresh
     if t.lr is None:
         t.lr = rate
     is_fresh = getattr(getattr(model, "mask_decoder", None), "neck", None) is not None  # not the branch alone
-    if t.lr_decoder is None and is_fresh and t.lr < FRESH_LR:
-        t.lr_decoder = FRESH_LR
+    if t.lr_decoder is None and is_fresh and t.lr < fresh:
+        t.lr_decoder = fresh
     if t.lr_detail is None and detail is not None and detail > t.lr:
         t.lr_detail = detail
+    elif t.lr_detail is None and detail is not None and config.model.from_run is not None:
+        t.lr_detail = t.lr  # stated, because a run that is resumed does not know whether the branch was new
 
 
 def settle_epochs(config: RunConfig, images: int, tell: Callable[[str], None]) -> None:

@@ -132,6 +132,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "model.num_mask_tokens": (_SAM, _MASK_TOKENS),
     "model.attention": (_SAM,),
     "model.detail": (_SAM,),
+    "model.from_run": (),
     "method.name": (),
     "training.loss": (_BINARY,),
     "training.epochs": (_NO_BUDGET,),

@@ -29,6 +29,7 @@ from convlora.training.fit import Fit, stopping_at_bad_files
 from convlora.training.images import Images
 from convlora.training.model import build_model
 from convlora.training.model_card import is_sam, model_card
+from convlora.training.origin import read_beginning
 from convlora.training.sharding import is_sharded
 from convlora.training.trainer import SegmentationTrainer
 
@@ -83,6 +84,9 @@ def _finish(run: Context, fit: Fit, images: Images) -> dict[str, Any]:
         "stopped_early": trainer.why_stopped_early(),
         "skipped_steps": trainer.account.skipped_steps,
     }
+    beginning = read_beginning(output)
+    if beginning is not None:
+        metrics["from"] = beginning
     if run.is_main:
         write_json(output / "metrics.json", metrics)
         card = model_card(config, list(images.classes.names), metrics, is_sam=is_sam(model))

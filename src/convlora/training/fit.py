@@ -152,7 +152,8 @@ def _settle_length(run: Context, parts: dict[str, Any], images: int) -> None:
         gc.collect()  # the trainer that timed, and on a GPU what it recorded
         free_cached_memory()
     if t.warmup_steps is None:
-        t.warmup_steps = default_warm_up(planned_steps(run.config, images, run.process.num_processes))
+        steps = planned_steps(run.config, images, run.process.num_processes)
+        t.warmup_steps = default_warm_up(steps, goes_on=run.config.model.from_run is not None)
 
 
 def _recorder(run: Context, reporter: Reporter) -> Recorder | None:

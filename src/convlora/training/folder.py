@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from convlora.errors import InputError
 from convlora.links import check_own
 from convlora.locking import LOCK
 from convlora.methods.registry import find_method
-from convlora.runs.reading import SAM, imported_from, read_metrics
+from convlora.runs.reading import OWN_SAM, SAM, imported_from, read_metrics
 from convlora.settings import SETTINGS
 from convlora.storage import (
     forget_old_folder,
@@ -29,7 +30,7 @@ from convlora.storage import (
 from convlora.training.config import RunConfig
 from convlora.training.context import Context
 from convlora.training.images import Images
-from convlora.training.origin import SAMPLES, write_samples
+from convlora.training.origin import BEGINNING, SAMPLES, write_beginning, write_samples
 from convlora.training.usable_data import SKIPPED
 
 # What a run that failed before its first checkpoint may leave behind. It is no loss to write over it.
@@ -40,6 +41,8 @@ _LEFT_BY_A_FALSE_START = {
     SAMPLES,
     "log.jsonl",
     SKIPPED,
+    BEGINNING,
+    OWN_SAM,
     "checkpoints",
     "cache",
 }
@@ -104,13 +107,14 @@ def find_checkpoint(run: Context, *, resume: bool) -> None:
     set_matmul_precision(run.device, run.precision)
 
 
-def write_settings(run: Context, images: Images, sam: dict[str, Any]) -> None:
+def write_settings(run: Context, images: Images, sam: dict[str, Any], carried: Mapping[str, Any] | None = None) -> None:
     """Writes what a run is made with, in the main process; the others wait for it.
 
     Args:
         run: The run.
         images: Its images.
         sam: A fingerprint of the SAM that is fine-tuned.
+        carried: What a new run has from an earlier one, for `from.json`.
     """
     if run.is_main:
         output, method = make_folder(run.output), find_method(run.config.method.name)
@@ -123,6 +127,8 @@ def write_settings(run: Context, images: Images, sam: dict[str, Any]) -> None:
         else:
             write_json(output / SAM, sam)
         write_samples(output, images.splits)
+        if run.checkpoint is None:
+            write_beginning(output, carried)
     run.process.wait_for_everyone()
 
 

@@ -24,23 +24,30 @@ from convlora.models.room import check_room
 from convlora.runs.reading import check_sam
 from convlora.settings.training import Precision
 from convlora.training.cache import start_cache
+from convlora.training.carrying import Carried, begin_with, check_earlier
 from convlora.training.config import RunConfig
 from convlora.training.context import Context
 from convlora.training.defaults import settle_rates
+from convlora.training.earlier import Earlier
 from convlora.training.images import Images
 from convlora.training.memory import settle_batches
 from convlora.training.task import class_weights
 
 
-def make_model(run: Context, images: Images) -> tuple[PeftModel, dict[str, Any]]:
-    """The segmenter with fresh adapters, ready to be trained; settles precision, learning rates and batch size.
+def make_model(
+    run: Context, images: Images, earlier: Earlier | None = None
+) -> tuple[PeftModel, dict[str, Any], Carried | None]:
+    """The segmenter with fresh adapters, or those of an earlier run, ready to be trained.
+
+    Precision, learning rates and size of batch are settled.
 
     Args:
         run: The run; its settings and its precision are completed.
         images: Its images.
+        earlier: The run whose weights it begins with.
 
     Returns:
-        The model, and a fingerprint of the SAM as it was before.
+        The model, a fingerprint of the SAM as it was before, and what was carried over from the earlier run.
 
     Raises:
         InputError: If the model cannot be read, does not fit into memory, or is not the one the run began with.
@@ -53,11 +60,13 @@ def make_model(run: Context, images: Images) -> tuple[PeftModel, dict[str, Any]]
     check_room(base.config, run.device)
     if config.training.precision == "auto":
         run.precision = resolve_precision("auto", run.device, encoder_width(base.config))
-    settle_rates(config, base)
+    settle_rates(config, base, fresh_detail=earlier is None or earlier.config.model.detail == "none")
     sam = sample_weights(base.vision_encoder)
     if run.checkpoint is not None:
         check_sam(run.output, sam, str(config.model.source))
+    checked = None if earlier is None else check_earlier(base, sam, str(config.model.source), earlier)
     model = adapt_base(base, config)
+    carried = None if earlier is None or checked is None else begin_with(model, earlier, images.classes, checked)
     segmenter = model.base_model.model
     if config.training.class_weights:
         weights = class_weights(images.train, images.classes, images.data.values)
@@ -80,7 +89,7 @@ def make_model(run: Context, images: Images) -> tuple[PeftModel, dict[str, Any]]
             tell=run.reporter.message,
             clear=run.is_main,
         )
-    return model, sam
+    return model, sam, carried
 
 
 def build_model(config: RunConfig, classes: ClassTable) -> PeftModel:

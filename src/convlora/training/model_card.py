@@ -15,7 +15,7 @@ from convlora.errors import printable
 from convlora.methods.registry import find_method
 from convlora.models import Sam2ForSemanticSegmentation, Sam3ForSemanticSegmentation, SamForSemanticSegmentation
 from convlora.models.bundled import BUNDLED
-from convlora.runs.hub import is_repository
+from convlora.runs.hub import is_on_hub, is_repository
 from convlora.training.config import RunConfig
 
 _SHOWN = ("iou", "dice", "iou_pooled", "mae", "ber", "s_measure", "e_measure", "weighted_f")
@@ -99,6 +99,8 @@ def model_card(
             f"- Loss: {loss}, learning rate {config.training.lr}, "
             f"{config.training.batch_size} x {config.training.grad_accum} images per step, seed {config.training.seed}."
         )
+    if config.model.from_run is not None:
+        lines.append(f"- Training began with the weights of another run, {_plain(run_name(config.model.from_run))}.")
     if metrics is not None:
         lines += [
             f"- {metrics['steps']} steps in {metrics['epochs']:g} epochs.",
@@ -158,6 +160,11 @@ def _about_base(is_network: bool, base: str | None, is_local: bool, name: str) -
     if is_local:
         return f"{_plain(name)}, which is not on the Hub under a name known here. Give your copy of it with `--model`."
     return f"[{base}](https://huggingface.co/{base}); it is downloaded from there."
+
+
+def run_name(run: str) -> str:
+    """What others may know of the name of a run: of a folder the last part alone."""
+    return run if is_on_hub(run) else PureWindowsPath(run).name
 
 
 def is_sam(model: PeftModel) -> bool:

@@ -1,4 +1,4 @@
-"""What a run was trained on, so that `--resume` with other data or another SAM is noticed."""
+"""What a run was trained on and from, so that `--resume` with other data or another SAM is noticed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from convlora.storage import write_json
 from convlora.untrusted import read_json
 
 SAMPLES = "samples.json"
+BEGINNING = "from.json"
 _LARGEST = 1 << 30  # bytes; a million samples take a tenth of it
 
 
@@ -68,8 +69,47 @@ def _difference(now: Mapping[str, list[str]], before: Mapping[str, list[str]]) -
     return "their order, or what is trained on and what is held out, is another"
 
 
+def write_beginning(output: Path, carried: Mapping[str, Any] | None) -> None:
+    """Writes down what a new run has from an earlier one; without one, removes what a false start has left.
+
+    Args:
+        output: The run folder.
+        carried: See [`Carried`][convlora.training.carrying.Carried].
+    """
+    if carried is None:
+        (output / BEGINNING).unlink(missing_ok=True)
+    else:
+        write_json(output / BEGINNING, carried)
+
+
+def read_beginning(output: Path) -> dict[str, Any] | None:
+    """What a run has from an earlier one, as [`write_beginning`] wrote it; None: nothing, or it cannot be read."""
+    try:
+        found = read_json(output / BEGINNING, _LARGEST)
+    except (OSError, ValueError):
+        return None  # it only tells of the run
+    return found if isinstance(found, dict) else None
+
+
+def trained_on(run: Path) -> set[tuple[Any, ...]]:
+    """Name and file size of each image that a run was trained on; none if it does not say.
+
+    Args:
+        run: The run folder.
+    """
+    try:
+        return {(name, image) for name, image, _ in read_json(run / SAMPLES, _LARGEST)["train"]}
+    except (OSError, KeyError, TypeError, ValueError):
+        return set()
+
+
+def described(sample: Sample) -> list[Any]:
+    """Name of a sample, and the bytes of the files of its image and its mask."""
+    return [sample.name, _size(sample.image), _size(sample.mask)]
+
+
 def _described(samples: Sequence[Sample]) -> list[list[Any]]:
-    return [[sample.name, _size(sample.image), _size(sample.mask)] for sample in samples]
+    return [described(sample) for sample in samples]
 
 
 def _size(source: ImageSource | None) -> int | None:

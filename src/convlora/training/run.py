@@ -10,9 +10,11 @@ from transformers import set_seed
 
 from convlora.reporting import Reporter
 from convlora.runs.hub import refuse_on_hub
+from convlora.training.beginning import keep_own_sam, tell_beginning
 from convlora.training.config import RunConfig
 from convlora.training.context import Context
 from convlora.training.defaults import settle_choices, settle_epochs
+from convlora.training.earlier import find_earlier, settle_tokens
 from convlora.training.finish import finish
 from convlora.training.fit import Fit, Interrupted
 from convlora.training.folder import find_checkpoint, write_settings
@@ -40,17 +42,25 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         Interrupted: If the user stopped it; a checkpoint was saved.
     """
     refuse_on_hub(output, "convlora train")
-    run = Context.begin(copy.deepcopy(config), output, reporter)
+    config = copy.deepcopy(config)
+    earlier = find_earlier(config, output, resume=resume)
+    run = Context.begin(config, output, reporter)
     with run.alone():
         find_checkpoint(run, resume=resume)
         images = choose_images(run)
+        tokens = None if earlier is None else settle_tokens(run.config, earlier, images.classes.num_classes)
         settle_choices(run.config)
         settle_epochs(run.config, len(images.train), run.reporter.message)
-        settle_task(run.config, images.classes, [*images.train, *images.val], run.reporter.message, images.data.values)
+        both = [*images.train, *images.val]
+        settle_task(run.config, images.classes, both, run.reporter.message, images.data.values, tokens)
         check_resumed_images(run, images)
         set_seed(run.config.training.seed)
-        model, sam = make_model(run, images)
+        model, sam, carried = make_model(run, images, earlier)
+        if earlier is not None and carried is not None:
+            tell_beginning(run, images, earlier, carried)
         fit = Fit(run, images, model)
-        write_settings(run, images, sam)
+        if earlier is not None:
+            keep_own_sam(run, earlier)
+        write_settings(run, images, sam, None if carried is None else carried.to_dict())
         fit.train()
         return finish(run, fit, images)

@@ -30,6 +30,7 @@ def settle_task(
     samples: Sequence[Sample],
     tell: Callable[[str], None],
     values: Values | None = None,
+    tokens: int | None = None,
 ) -> None:
     """Fills in what the number of classes decides.
 
@@ -39,6 +40,7 @@ def settle_task(
         samples: Training and validation images.
         tell: Receives a sentence about the number of mask tokens.
         values: What is known of the masks from a check of the data, see `CheckReport.values`; others are read.
+        tokens: Mask tokens of an earlier run, which are kept if they are enough.
 
     Raises:
         InputError: If a setting does not fit the task, or an image has more classes than there are mask tokens.
@@ -67,7 +69,9 @@ def settle_task(
     counts = [classes_in(sample, classes, values) for sample in samples if sample.mask is not None]
     fullest = max(range(len(counts)), key=lambda index: counts[index])
     most = counts[fullest]
-    if not isinstance(config.model.num_mask_tokens, int):
+    if tokens is not None and tokens >= most and config.model.num_mask_tokens == "auto":
+        config.model.num_mask_tokens = tokens
+    elif not isinstance(config.model.num_mask_tokens, int):
         config.model.num_mask_tokens = math.ceil(HEAD_ROOM * most)
         tell(f"Mask tokens: {config.model.num_mask_tokens}, for at most {most} classes in one image.")
     elif config.model.num_mask_tokens < most:

@@ -11,10 +11,12 @@ import numpy as np
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.geo import GeoReference
 from convlora.errors import InputError
+from convlora.inference.bands import Answer
 from convlora.inference.files.extras import Extras
 from convlora.inference.files.pieces import write_piece
 from convlora.inference.files.plan import Job
 from convlora.inference.files.probability_maps import NO_DATA, ProbabilityWriter, channel_names, open_probabilities
+from convlora.inference.uncertain import Levels, Uncertainty
 from convlora.measuring.components import ComponentCollector
 from convlora.measuring.scales import scale_of
 from convlora.storage import replacing_file
@@ -27,38 +29,34 @@ class ExtraFiles:
 
     Attributes:
         objects: Number of objects, once all rows are there and if they are looked for.
+        uncertainty: How uncertain the image is, likewise.
     """
 
     def __init__(
         self, job: Job, size: tuple[int, int], classes: ClassTable, extras: Extras, reference: GeoReference | None
     ) -> None:
         self.objects: int | None = None
+        self.uncertainty: Uncertainty | None = None
         self._job, self._size, self._classes = job, size, classes
         self._extras, self._reference = extras, reference
         self._stack = ExitStack()
         self._probabilities: ProbabilityWriter | None = None
         self._collector: ComponentCollector | None = None
+        self._levels = Levels() if extras.rank is not None else None
         if extras.polygons == "coco" and size[0] * size[1] > _MOST_COCO_PIXELS:
             raise InputError(f"{job.image} has too many pixels for a COCO file. Cut it into pieces.")
         if extras.measures:
             keep_spans = extras.polygons is not None
             self._collector = ComponentCollector(size, classes.background, keep_spans)
 
-    def add(
-        self,
-        semantic_map: np.ndarray,
-        known: np.ndarray | None,
-        probability: np.ndarray | None,
-        probabilities: np.ndarray | None,
-    ) -> None:
+    def add(self, answer: Answer, known: np.ndarray | None) -> None:
         """Adds rows.
 
         Args:
-            semantic_map: Classes, `(rows, width)`.
+            answer: What the model says about them.
             known: Which pixels have data, `(rows, width)` bool; None: all.
-            probability: Of each pixel's class, `(rows, width)`.
-            probabilities: As of `convlora.inference.bands.Answer`.
         """
+        probabilities = answer.probabilities
         if self._job.probabilities is not None and probabilities is not None:
             if self._probabilities is None:
                 names = channel_names(self._classes, is_binary=len(probabilities) == 1)
@@ -68,10 +66,14 @@ class ExtraFiles:
                 probabilities = np.where(known, probabilities, np.uint16(NO_DATA))
             self._probabilities.write(probabilities)
         if self._collector is not None:
-            self._collector.add(semantic_map, known, probability)
+            self._collector.add(answer.semantic_map, known, answer.probability)
+        if self._levels is not None and answer.uncertainty is not None:
+            self._levels.add(answer.uncertainty, known)
 
     def finish(self) -> None:
         """Writes what needs all rows."""
+        if self._levels is not None:
+            self.uncertainty = self._levels.summary()
         if self._collector is None:
             return
         objects, self._collector = self._collector.finish(), None

@@ -13,6 +13,7 @@ from convlora.measuring.pixel_size import PixelSize
 from convlora.measuring.scales import states_size
 
 POLYGONS = ("geojson", "coco")
+RANKS = ("uncertain",)
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,24 @@ class Extras:
         objects: Lines in the table of objects.
         polygons: `"geojson"`, `"coco"` or None.
         pixel_size: How large pixels are; None: as the images say, if they do.
+        rank: `"uncertain"` for a table of the images, the most uncertain first; or None.
     """
 
     probabilities: bool = False
     objects: bool = False
     polygons: str | None = None
     pixel_size: PixelSize | None = None
+    rank: str | None = None
 
     @classmethod
-    def of(cls, probabilities: bool, objects: bool, polygons: str | None, pixel_size: str | None) -> Extras:
+    def of(
+        cls,
+        probabilities: bool,
+        objects: bool,
+        polygons: str | None,
+        pixel_size: str | None,
+        rank: str | None = None,
+    ) -> Extras:
         """Checks what was given.
 
         Raises:
@@ -40,13 +50,16 @@ class Extras:
         """
         if polygons not in (None, *POLYGONS):
             raise InputError(f"--polygons must be geojson or coco, got '{shown(polygons, 40)}'.")
+        if rank not in (None, *RANKS):
+            raise InputError(f"--rank must be uncertain, got '{shown(rank, 40)}'.")
         if pixel_size is not None and not objects and polygons != "geojson":
             raise InputError(
                 "--pixel-size has no effect without --objects or --polygons geojson. Add one of them, or leave it out."
             )
         if polygons == "geojson" and not has_rasterio():
             raise InputError(f"--polygons geojson needs rasterio. Install it: {INSTALL}.")
-        return cls(probabilities, objects, polygons, None if pixel_size is None else PixelSize.parse(pixel_size))
+        size = None if pixel_size is None else PixelSize.parse(pixel_size)
+        return cls(probabilities, objects, polygons, size, rank)
 
     @property
     def measures(self) -> bool:
@@ -61,10 +74,10 @@ class Extras:
     @property
     def wanted(self) -> Wanted:
         """Which probabilities are needed."""
-        return Wanted(of_class=self.measures, of_all=self.probabilities)
+        return Wanted(of_class=self.measures, of_all=self.probabilities, uncertainty=self.rank is not None)
 
     def __bool__(self) -> bool:
-        return self.probabilities or self.measures
+        return self.probabilities or self.measures or self.rank is not None
 
     def described(self) -> list[str]:
         """What of it decides on the results; nothing if nothing is wanted."""

@@ -24,6 +24,7 @@ from convlora.inference.files.resuming import DoneList
 from convlora.inference.files.shares import add_shares, check_shares
 from convlora.inference.files.tiled_job import segment_in_windows
 from convlora.inference.segmenter import SeenImage, Segmenter
+from convlora.inference.uncertain import Uncertainty
 from convlora.inference.windows import Tiles
 from convlora.pictures.overlay import picture, save_png
 from convlora.pictures.palette import class_colours, indexed_image
@@ -61,8 +62,8 @@ def run_jobs(
 
     Yields:
         For each image: `image`, `mask`, `overlay`, `probabilities`, `polygons` (if made), `size` (height, width),
-        `shares`, the share of its pixels of each class, those without data aside, and the number of `objects` (if they
-        were looked for); or `image` and `error`.
+        `shares`, the share of its pixels of each class, those without data aside, the number of `objects` (if they
+        were looked for), and `uncertainty` and `mean_uncertainty` (if asked for); or `image` and `error`.
     """
     extras = Extras() if extras is None else extras
     if batch_size is None:
@@ -87,6 +88,7 @@ def run_jobs(
             "size": list(outcome.size),
             "shares": {name: float(n / total) for name, n in zip(segmenter.classes.names, outcome.counts)},
             **({"objects": outcome.objects} if outcome.objects is not None else {}),
+            **({} if outcome.uncertainty is None else outcome.uncertainty._asdict()),
         }
         results.append(result)
         if done is not None:
@@ -140,7 +142,7 @@ def _write(
         known = read_known(job.image) if nodata is not None else None
         whole = read_image(job.image, segmenter.intensity) if job.overlay and image.whole is None else image.whole
         make_folder(job.mask.parent)
-        objects = _write_extras(segmenter, job, image, answer, known, extras) if extras else None
+        objects, uncertainty = _write_extras(segmenter, job, image, answer, known, extras) if extras else (None, None)
     except InputError as error:  # the file has changed meanwhile
         return job, error
     semantic_map = answer.semantic_map
@@ -153,16 +155,16 @@ def _write(
         if known is not None:
             semantic_map = np.where(known, semantic_map, np.uint16(classes.ignore_index))
         save_png(picture(whole, semantic_map, classes), job.overlay)
-    return job, Outcome(image.size, np.bincount(kept, minlength=classes.num_classes), objects)
+    return job, Outcome(image.size, np.bincount(kept, minlength=classes.num_classes), objects, uncertainty)
 
 
 def _write_extras(
     segmenter: Segmenter, job: Job, image: SeenImage, answer: Answer, known: np.ndarray | None, extras: Extras
-) -> int | None:
+) -> tuple[int | None, Uncertainty | None]:
     reference = reference_of(job.image) if isinstance(job.image, Path) else None
     with open_extras(job, image.size, segmenter.classes, extras, reference) as files:
-        files.add(answer.semantic_map, known, answer.probability, answer.probabilities)
-    return files.objects
+        files.add(answer, known)
+    return files.objects, files.uncertainty
 
 
 def _in_windows(

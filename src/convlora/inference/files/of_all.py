@@ -1,15 +1,16 @@
-"""The files that hold the objects of all images: `objects.csv` and `coco.json`."""
+"""The files that hold something of all images: `objects.csv`, `coco.json` and `ranking.csv`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.inference.files import coco_file, objects_table
+from convlora.inference.files import coco_file, objects_table, ranking
 from convlora.inference.files.extras import Extras
 
-STEMS = {Path(name).stem for name in (coco_file.NAME, objects_table.NAME)}
+STEMS = {Path(name).stem for name in (coco_file.NAME, objects_table.NAME, ranking.NAME)}
 
 
 def check_files_of_all(output: Path, classes: ClassTable, images: Sequence[str], extras: Extras) -> None:
@@ -28,12 +29,21 @@ def check_files_of_all(output: Path, classes: ClassTable, images: Sequence[str],
         objects_table.check_table(output)
     if extras.polygons == "coco":
         coco_file.check_coco(output, classes, images)
+    if extras.rank is not None:
+        ranking.check_ranking(output)
 
 
 def write_files_of_all(
-    output: Path, classes: ClassTable, images: Sequence[str], pieces: Sequence[Path], extras: Extras
-) -> dict[str, str]:
+    output: Path,
+    classes: ClassTable,
+    images: Sequence[str],
+    pieces: Sequence[Path],
+    extras: Extras,
+    results: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """Writes the files that are wanted; returns their paths by what they are called in a description.
+
+    A ranking is described by the images in its order, too, as `most_uncertain`.
 
     Args:
         output: The folder of the results.
@@ -41,15 +51,20 @@ def write_files_of_all(
         images: Names of all images that were to be predicted, without suffix.
         pieces: Of each image that was, see `convlora.inference.files.pieces`.
         extras: What is wanted.
+        results: Of each image that was, as of `convlora.inference.files.jobs.run_jobs`.
 
     Raises:
         InputError: As [`check_files_of_all`]; another prediction may have written there since.
     """
-    written: dict[str, str] = {}
+    written: dict[str, Any] = {}
     if extras.objects and pieces:
         objects_table.add_objects(output, pieces)
         written["objects"] = str(output / objects_table.NAME)
     if extras.polygons == "coco" and pieces:
         coco_file.add_coco(output, classes, images, pieces)
         written["coco"] = str(output / coco_file.NAME)
+    if extras.rank is not None and results:
+        ranking.add_ranking(output, results)
+        written["ranking"] = str(output / ranking.NAME)
+        written["most_uncertain"] = ranking.most_uncertain(results)
     return written

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convlora.inference.uncertain import Uncertainty
+
 
 class Outcome(NamedTuple):
     """Of one image.
@@ -14,8 +16,10 @@ class Outcome(NamedTuple):
         size: (height, width) in pixels.
         counts: Pixels of each class.
         objects: Number of objects, if they were looked for.
+        uncertainty: How uncertain it is, if that was asked.
     """
 
     size: tuple[int, int]
     counts: np.ndarray
     objects: int | None = None
+    uncertainty: Uncertainty | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convlora.inference.files.plan import Job
+from convlora.inference.uncertain import Uncertainty
 from convlora.links import open_own
 from convlora.ordinary import open_ordinary
 from convlora.storage import make_folder
@@ -105,4 +106,9 @@ def _is_ours(entry: dict[str, Any]) -> bool:
         and isinstance(result, dict)
         and isinstance(result.get("shares"), dict)
         and all(isinstance(share, float) for share in result["shares"].values())
+        and all(_is_share(result.get(name)) for name in Uncertainty._fields)
     )
+
+
+def _is_share(value: object) -> bool:
+    return value is None or (isinstance(value, float) and 0 <= value <= 1)

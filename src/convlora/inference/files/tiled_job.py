@@ -60,9 +60,10 @@ def segment_in_windows(
             bands = answer_bands(
                 segmenter, source, tiles, batch_size=batch_size, wanted=extras.wanted, progress=progress
             )
-            for rows, semantic_map, probability, probabilities in bands:
+            for band in bands:
+                rows, semantic_map = band.rows, band.semantic_map
                 known = source.known(rows.start, rows.stop) if nodata is not None else None
-                files.add(semantic_map, known, probability, probabilities)
+                files.add(band.answer, known)
                 if known is not None:
                     semantic_map[~known] = nodata
                 kept = semantic_map if known is None else semantic_map[known]
@@ -72,4 +73,4 @@ def segment_in_windows(
                 result.write(semantic_map)
         if small is not None and job.overlay is not None:
             save_png(picture(reduced_image(source, small.factor), small.pixels, classes), job.overlay)
-    return Outcome(size, counts, files.objects)
+    return Outcome(size, counts, files.objects, files.uncertainty)
