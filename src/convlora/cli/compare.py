@@ -15,7 +15,7 @@ from convlora.errors import InputError
 _COMPARISON = "Comparison"
 
 
-@takes_settings(without=("method.name", "training.seed", "training.cache"))
+@takes_settings(without=("method.name", "training.seed", "training.cache", "data.folds"))
 def compare(
     output: Annotated[
         Path,

@@ -11,6 +11,7 @@ from typing import Any
 from convlora.inference.files.plan import Job
 from convlora.links import open_own
 from convlora.ordinary import open_ordinary
+from convlora.runs.folds import fold_folders
 from convlora.storage import make_folder
 from convlora.untrusted import parse_lines
 
@@ -25,9 +26,10 @@ def fingerprint(run: Path, *how: object) -> str:
         how: Whatever else decides on the results.
     """
     digest = hashlib.sha256(repr(how).encode())
-    for name in ("adapter/adapter_model.safetensors", "config.yaml", "classes.json"):
-        with open_ordinary(run / name) as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for folder in fold_folders(run) or [run]:
+        for name in ("adapter/adapter_model.safetensors", "config.yaml", "classes.json"):
+            with open_ordinary(folder / name) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
