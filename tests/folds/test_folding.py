@@ -135,10 +135,10 @@ def test_strange_tables_are_refused(data):
 
 
 def test_more_folds_than_groups(data):
-    with pytest.raises(InputError, match="--folds is 20, but .* has only 9 images"):
+    with pytest.raises(InputError, match=r"--folds is 20, but .* has only 9 images"):
         folding_of(data, folds=20)
     write_groups(data, [(f"train_{number:03d}", "one") for number in range(6)])
-    with pytest.raises(InputError, match="--folds is 5, but the 9 images of .* make only 4 groups"):
+    with pytest.raises(InputError, match=r"--folds is 5, but the 9 images of .* make only 4 groups"):
         folding_of(data, folds=5)
 
 

@@ -40,6 +40,7 @@ _BEFORE_TRAINING = {"config.yaml", "classes.json", SPLITS}
 _OWN = {*_BEFORE_TRAINING, METRICS, "images.jsonl", "confusion.csv", "confusion.svg", "confusion.pdf"}
 _OWN |= {NAME, LOCK}
 _FOLD = re.compile(r"fold-\d+(\.yaml)?")
+_AGAIN = "Give the same command with --resume to go on"
 _LARGEST = 1 << 30  # bytes
 
 
@@ -81,20 +82,16 @@ def cross_validate(
         write_json(output / "classes.json", data.classes.to_dict())
         if not (output / "config.yaml").is_file() or not any(output.glob("fold-*/config.yaml")):
             config.save(output / "config.yaml")
-        _train_all(config, output, data, folding, reporter, runner or OwnProcesses(_again(output)))
+        _train_all(config, output, data, folding, reporter, runner or OwnProcesses(_AGAIN))
         config = RunConfig.load(output / "config.yaml")
         return sum_up(config, data, folding, output, reporter)
-
-
-def _again(output: Path) -> str:
-    return f"Go on with: convlora train --output {output} --resume"
 
 
 def _check_settings(config: RunConfig) -> None:
     """Refuses what no fold could be trained with; names what was given by whole paths."""
     check_settings(copy.deepcopy(config))
     resolve_precision(config.training.precision, resolve_device(config.training.device))
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError(
             "--folds trains its runs one after the other, and not in several processes. Start it without torchrun, or "
             "train each fold with --set data.fold=0, 1, ..."
@@ -174,7 +171,7 @@ def _train_all(
             if not resumed:
                 seconds.append(time.monotonic() - begin)
             if read_metrics(folder) is None:
-                raise RunError(f"The run {folder} ended without a result. {_again(output)}")
+                raise RunError(f"The run {folder} ended without a result. {_AGAIN}.")
         check_samples(folder, {"val": val}, reporter.message)
         settled = RunConfig.load(folder / "config.yaml")
         if (settled.data.folds, settled.data.fold) != (folds, fold):

@@ -62,7 +62,9 @@ def choose_images(run: Context) -> Images:
     if run.checkpoint is not None:
         _check_classes(run, classes)
         check_skipped(run.output, data)
-    if config.data.folds is not None and config.data.fold is not None:
+    if config.data.folds is not None:
+        if config.data.fold is None:
+            raise ValueError("a run is one fold: convlora.folds.run trains all of them")
         train, val = fold_images(config, data, tell).train_val(config.data.fold)
     else:
         seed = config.training.seed if config.data.split_seed is None else config.data.split_seed
