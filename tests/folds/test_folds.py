@@ -14,10 +14,12 @@ from convlora import Segmenter
 from convlora.api.predict import predict
 from convlora.comparison.bootstrap import score_interval
 from convlora.errors import InputError, RunError
+from convlora.folds import summary
 from convlora.folds.run import cross_validate
 from convlora.inference.flips import FlippedOutput, FoldedOutput
 from convlora.inference.outputs import blendable_scores, own_map, own_probabilities
 from convlora.models.outputs import MultiClassOutput
+from convlora.report import run_page
 from convlora.reporting import Silent
 from convlora.runs.reading import read_metrics
 from convlora.training import finish
@@ -48,14 +50,17 @@ class Runner:
 
     def __call__(self, config, folder):
         self.trained.append(config.data.fold)
-        # The pages of single runs are tested elsewhere, and take as long as all the rest.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(finish, "report_after_training", lambda *arguments: None)
-            self._train(config, folder)
-
-    def _train(self, config, folder):
         reporter = KilledAt(self.step) if config.data.fold == self.killed else None
         train(config, folder, resume=(folder / "config.yaml").is_file(), reporter=reporter)
+
+
+@pytest.fixture(scope="module")
+def no_pages():
+    """Pages take as long as all the rest; those of single runs are tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (finish, summary):
+            patch.setattr(module, "report_after_training", lambda *arguments: None)
+        yield patch
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,7 @@ def config(make_config, data):
 
 
 @pytest.fixture(scope="module")
-def folded(config, tmp_path_factory):
+def folded(config, tmp_path_factory, no_pages):
     """All folds; the second was killed after its first checkpoint, and resumed."""
     output = tmp_path_factory.mktemp("folds") / "run"
     with pytest.raises(Killed):
@@ -270,6 +275,7 @@ def test_without_test_images_the_page_shows_what_each_fold_did_not_see(config, d
     monkeypatch.setattr(
         examples, "_example", lambda name, score, *more: drawn.setdefault(name, (score, whole(name, score, *more)))[1]
     )
+    monkeypatch.setattr(summary, "report_after_training", run_page.report_after_training)
     moved = config.__class__.load(own / "config.yaml")
     moved.data.path = str(tmp_path / "data")
     metrics = cross_validate(moved, own, resume=True, runner=Runner())
@@ -337,8 +343,13 @@ def test_what_is_resumed_has_to_be_the_same(config, data, folded, make_config, t
 
 
 def test_a_fold_that_fails_names_the_remedy(config, tmp_path):
-    with pytest.raises(RunError, match=r"ended without a result\. Give the same command with --resume"):
+    with pytest.raises(RunError, match=r"fold-0 ended without a result\. Give the same command with --resume"):
         cross_validate(config, tmp_path / "run", runner=lambda config, folder: None)
+    other = config.__class__.load(_saved(config, tmp_path))
+    other.override(["folds=3"])
+    with pytest.raises(RunError):  # nothing was trained, so nothing binds
+        cross_validate(other, tmp_path / "run", runner=lambda config, folder: None)
+    assert {row["fold"] for row in splits_of(tmp_path / "run")} == {"0", "1", "2"}
 
 
 def test_intervals_are_drawn_over_groups():

@@ -80,11 +80,16 @@ def cross_validate(
         folding = fold_images(config, data, reporter.message)
         _write_splits(folding, output)
         write_json(output / "classes.json", data.classes.to_dict())
-        if not (output / "config.yaml").is_file() or not any(output.glob("fold-*/config.yaml")):
+        if not _is_begun(output):
             config.save(output / "config.yaml")
         _train_all(config, output, data, folding, reporter, runner or OwnProcesses(_AGAIN))
         config = RunConfig.load(output / "config.yaml")
         return sum_up(config, data, folding, output, reporter)
+
+
+def _is_begun(output: Path) -> bool:
+    """Whether a fold has begun to train; before that, other settings and data are no loss."""
+    return any(output.glob("fold-*/config.yaml"))
 
 
 def _check_settings(config: RunConfig) -> None:
@@ -107,9 +112,9 @@ def _check_folder(config: RunConfig, output: Path, resume: bool, reporter: Repor
     check_own(output, lambda name: name in _OWN or _FOLD.fullmatch(name) is not None or is_unfinished(name))
     sweep(output)
     names = {path.name for path in output.iterdir()} - {LOCK}
-    is_begun = any(_FOLD.fullmatch(name) for name in names)
     if not resume:
-        if names - _BEFORE_TRAINING or (names and folds_of(output) is None):
+        others = {name for name in names - _BEFORE_TRAINING if not _FOLD.fullmatch(name)}
+        if others or _is_begun(output) or (names and folds_of(output) is None):
             go_on = ", or --resume to go on with its run" if "config.yaml" in names else ""
             raise InputError(f"The folder {output} is not empty. Give another --output{go_on}.")
         return
@@ -123,7 +128,7 @@ def _check_folder(config: RunConfig, output: Path, resume: bool, reporter: Repor
             f"The run {output} was trained without --folds and cannot go on with them. Leave out --folds, or give "
             "another --output."
         )
-    if is_begun:
+    if _is_begun(output):
         for change in check_resumed(config, output, length=False):
             reporter.message(f"Resuming with {change}.")
 
@@ -136,7 +141,7 @@ def _write_splits(folding: Folding, output: Path) -> None:
     for one in folding.images:
         table.writerow([cell(one.sample.name), one.split, cell(one.group), one.fold])
     path = output / SPLITS
-    if any(output.glob("fold-*/config.yaml")):
+    if _is_begun(output):
         try:
             before = read_text(path, _LARGEST)
         except (OSError, UnicodeDecodeError, UnreadableError) as error:
@@ -185,7 +190,9 @@ def _for_all(settled: RunConfig, asked: RunConfig) -> RunConfig:
     """The settings of a fold as those of all; what may differ on another machine stays as it was asked for."""
     config = copy.deepcopy(settled)
     config.data.fold = None
-    config.data.path, config.model.source = asked.data.path, asked.model.source
+    config.data.path = asked.data.path
+    if find_method(config.method.name).network is None:
+        config.model.source = asked.model.source
     config.training.device, config.data.workers = asked.training.device, asked.data.workers
     return config
 

@@ -16,6 +16,7 @@ from convlora.devices import default_batch, default_workers, device_name
 from convlora.errors import InputError
 from convlora.inference.scoring import new_baselines, new_scores, score_samples
 from convlora.inference.segmenter import Segmenter
+from convlora.methods.registry import find_method
 from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.report.run_page import report_after_training
 from convlora.reporting import Reporter
@@ -45,7 +46,8 @@ def sum_up(config: RunConfig, data: UsableData, folding: Folding, output: Path, 
     """
     folds = config.data.folds or 0
     singles = [_metrics_of(fold_folder(output, fold)) for fold in range(folds)]
-    segmenter = Segmenter.load(output, device=config.training.device, precision=config.training.precision)
+    model = config.model.source if find_method(config.method.name).network is None else None  # it may have moved
+    segmenter = Segmenter.load(output, model=model, device=config.training.device, precision=config.training.precision)
     records: list[dict[str, Any]] = []
     collected, trivial = new_scores(data.classes), new_baselines(data.classes)
     for fold, member in enumerate(segmenter.folds):

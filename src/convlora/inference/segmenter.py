@@ -69,8 +69,8 @@ class Segmenter:
     Attributes:
         tta: May be changed at any time.
         threshold: May be changed at any time.
-        model: The segmenter, or those of all folds. In half precision its frozen weights are kept so, and it has to be called under autocast,
-            as [`Segmenter.predict`] does.
+        model: The segmenter, or those of all folds. In half precision its frozen weights are kept so, and it has to be
+            called under autocast, as [`Segmenter.predict`] does.
 
     Example:
         >>> from convlora import Segmenter
