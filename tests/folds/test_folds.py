@@ -111,7 +111,7 @@ def test_a_killed_fold_goes_on_as_if_nothing_had_happened(config, folded, tmp_pa
     peaceful = tmp_path / "run"
     shutil.copytree(folded, peaceful, ignore=shutil.ignore_patterns("fold-1"))
     for name in ("metrics.json", "images.jsonl", "report.html"):
-        (peaceful / name).unlink()
+        (peaceful / name).unlink(missing_ok=True)
     metrics = cross_validate(config, peaceful, resume=True, runner=Runner())
     assert_equal_runs(peaceful / "fold-1", folded / "fold-1")
     before = read_metrics(folded)
