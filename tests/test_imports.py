@@ -12,6 +12,7 @@ ROOT = Path(convlora.__file__).parent
 LEVELS = [
     ["cli"],
     ["quickstart", "api", "serve"],
+    ["folds"],
     ["comparison", "exporting", "importing", "prepare", "sharing"],
     ["training"],
     ["report"],

@@ -172,7 +172,7 @@ def test_runs_of_one_sam_share_its_weights(served):
 
 
 def test_equal_weights_are_shared_and_others_are_not():
-    from convlora.serve.sharing import share_equal_weights
+    from convlora.models.shared_weights import share_equal_weights
 
     def model(seed, change=0.0):
         torch.manual_seed(seed)

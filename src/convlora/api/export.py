@@ -16,6 +16,7 @@ from convlora.inference.windows import LARGEST_OVERLAP, OVERLAP
 from convlora.links import is_plain_file
 from convlora.paths import expanded
 from convlora.reporting import Logged, Reporter
+from convlora.runs.folds import refuse_folds
 from convlora.runs.hub import resolve_run
 from convlora.runs.reading import read_settings
 from convlora.storage import replacing_file
@@ -63,6 +64,7 @@ def export(
     """
     reporter = Logged() if reporter is None else reporter
     folder, output = resolve_run(run), expanded(output)
+    refuse_folds(folder, "convlora export")
     kind = _format(output, format)
     _check(kind, batch, precision, resolution_cm, tile_overlap)
     if os.path.lexists(output) and not (is_plain_file(output) and is_own_file(output)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convlora.api.settings import by_section, check, settings_of
+from convlora.folds.run import cross_validate
 from convlora.reporting import Logged, Reporter
 from convlora.training.config import RunConfig
 from convlora.training.run import train as train_run
@@ -38,7 +39,8 @@ def train(
 
     Returns:
         `run`, and the contents of `RUN/metrics.json`: the scores of the best epoch on the validation images (`val`) and
-        on the test images (`test`), `history`, `params`, `seconds_per_step` and more.
+        on the test images (`test`), `history`, `params`, `seconds_per_step` and more. With `folds`, `val` are those of
+        all images, each segmented by the fold that did not see it, and `test` those of the mean of all folds.
 
     Raises:
         InputError: If settings or data are wrong.
@@ -51,5 +53,7 @@ def train(
         given.setdefault("data", {})["path"] = os.fspath(data)
     whole = settings_of(config, given, resumed=output if resume else None)
     check(whole, given)
-    metrics = train_run(whole, output, resume=resume, reporter=Logged() if reporter is None else reporter)
+    reporter = Logged() if reporter is None else reporter
+    run = train_run if whole.data.folds is None or whole.data.fold is not None else cross_validate
+    metrics = run(whole, output, resume=resume, reporter=reporter)
     return {"run": str(output), **metrics}

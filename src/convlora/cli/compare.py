@@ -15,7 +15,7 @@ from convlora.errors import InputError
 _COMPARISON = "Comparison"
 
 
-@takes_settings(without=("method.name", "training.seed", "training.cache", "model.from_run"))
+@takes_settings(without=("method.name", "training.seed", "training.cache", "model.from_run", "data.folds"))
 def compare(
     output: Annotated[
         Path,

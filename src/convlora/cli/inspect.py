@@ -46,6 +46,7 @@ def inspect(
 
 
 def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    from convlora.runs.folds import folds_in
     from convlora.runs.reading import imported_from, read_classes, read_metrics, read_settings
 
     settings = read_settings(run)
@@ -57,6 +58,9 @@ def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "classes": list(read_classes(run).names),
         "data": settings["data"]["path"],
     }
+    folds = folds_in(settings)
+    if folds is not None:
+        facts["folds"] = folds
     metrics = read_metrics(run)
     if metrics is None:
         return {**facts, "state": "unfinished; go on with --resume"}, {}

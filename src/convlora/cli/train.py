@@ -61,7 +61,15 @@ def _show(metrics: dict[str, Any], output: Path) -> None:
     params = metrics["params"]
     seconds = metrics["seconds_per_step"]
     splits = {split: metrics[split] for split in ("val", "test") if metrics.get(split)}
-    if splits:
+    if metrics.get("folds"):
+        named = {"val": "held out", "test": "test, all folds"}
+        title = f"Scores of {metrics['folds']} folds"
+        out.print(scores_table({named[split]: scores for split, scores in splits.items()}, title=title))
+        found = metrics["interval"]["val"]
+        out.print(
+            f"{found['score']}, held out: {found['mean']:.4f}, 95% interval {found['low']:.4f} to {found['high']:.4f}"
+        )
+    elif splits:
         which = "best" if "val" in splits else "last"
         out.print(scores_table(splits, title=f"Scores of the {which} epoch ({metrics['best_epoch']})"))
     else:

@@ -1,8 +1,8 @@
-"""How sure a difference between two methods is: paired bootstrap over the test images."""
+"""How sure a score is, and a difference between two methods: bootstrap over the images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ _CHUNK = 500
 
 
 class Difference(NamedTuple):
-    """A difference of scores and its 95% interval."""
+    """A difference of scores, or a score, and its 95% interval."""
 
     mean: float
     low: float
@@ -38,16 +38,44 @@ def paired_difference(
         score: `"miou"` for several classes, or the name of a score of single images.
         seed: Of the resampling.
     """
-    rng = np.random.default_rng(seed)
     ours, theirs = (_table(records, score) for records in (method, reference))
-    images = ours.shape[1]
-    everything = np.full((1, images), 1.0)
-    mean = float(_scores(ours, everything)[0] - _scores(theirs, everything)[0])
-    differences = []
+    return _interval(lambda weights: _scores(ours, weights) - _scores(theirs, weights), np.arange(ours.shape[1]), seed)
+
+
+def score_interval(
+    records: Sequence[dict[str, Any]], score: str, units: Sequence[int] | None = None, seed: int = 0
+) -> Difference:
+    """A score and its 95% interval: what other images of the same kind could have given.
+
+    Args:
+        records: Of the images, as of [`paired_difference`].
+        score: As of [`paired_difference`].
+        units: The number of the group of each image. Groups are drawn, not images: those of one group are alike, and
+            say less about others than as many independent ones. None: each image is its own group.
+        seed: Of the resampling.
+    """
+    table = _table([records], score)
+    places = np.arange(len(records)) if units is None else np.unique(np.asarray(units), return_inverse=True)[1]
+    return _interval(lambda weights: _scores(table, weights), places, seed)
+
+
+def _interval(
+    value: Callable[[NDArray[np.float64]], NDArray[np.float64]], places: NDArray[np.intp], seed: int
+) -> Difference:
+    """The value of all images, and where it lies when units are drawn with replacement.
+
+    Args:
+        value: Of rows of image weights `(R, I)`.
+        places: The unit of each image.
+        seed: Of the resampling.
+    """
+    rng, units = np.random.default_rng(seed), int(places.max()) + 1
+    mean = float(value(np.ones((1, len(places))))[0])
+    values = []
     for start in range(0, RESAMPLES, _CHUNK):
-        drawn = rng.multinomial(images, np.full(images, 1 / images), size=min(_CHUNK, RESAMPLES - start)).astype(float)
-        differences.append(_scores(ours, drawn) - _scores(theirs, drawn))
-    low, high = np.percentile(np.concatenate(differences), [2.5, 97.5])
+        drawn = rng.multinomial(units, np.full(units, 1 / units), size=min(_CHUNK, RESAMPLES - start)).astype(float)
+        values.append(value(drawn[:, places]))
+    low, high = np.percentile(np.concatenate(values), [2.5, 97.5])
     return Difference(mean, float(low), float(high))
 
 

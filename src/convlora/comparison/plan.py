@@ -213,6 +213,7 @@ def _check_base(base: RunConfig, rates: Sequence[float]) -> None:
     idle = {
         "method.name": (base.method.name != default.method.name, "--methods names them"),
         "training.seed": (base.training.seed != default.training.seed, "--seeds counts them from 0"),
+        "data.folds": (base.data.folds is not None, "all of them hold out the same images"),
         "data.train_fraction": (base.data.train_fraction != default.data.train_fraction, "--train-fraction lists them"),
         "training.lr": (base.training.lr is not None and bool(rates), "--lr-search lists them"),
     }

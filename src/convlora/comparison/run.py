@@ -106,10 +106,14 @@ class OwnProcesses:
     """Trains each run by `convlora train` in a process of its own, whose progress is shown.
 
     What an image size can reach is said by the first of the runs that see the same masks in the same cells.
+
+    Args:
+        again: What to do when a run was stopped, as a sentence without its full stop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, again: str = "Give the same command again to go on") -> None:
         self._told: set[tuple[Any, ...]] = set()
+        self._again = again
 
     def __call__(self, config: RunConfig, folder: Path) -> None:
         """Trains one run.
@@ -122,10 +126,10 @@ class OwnProcesses:
         seen = (is_network, config.model.detail, str(config.model.image_size), config.data.train_fraction)
         environment = {**os.environ, SIZE_IS_TOLD: "1"} if seen in self._told else None
         self._told.add(seen)
-        _train_in_own_process(config, folder, environment)
+        _train_in_own_process(config, folder, environment, self._again)
 
 
-def _train_in_own_process(config: RunConfig, folder: Path, environment: Mapping[str, str] | None) -> None:
+def _train_in_own_process(config: RunConfig, folder: Path, environment: Mapping[str, str] | None, again: str) -> None:
     make_folder(folder.parent)
     settings = folder.with_suffix(".yaml")
     config.save(settings)
@@ -138,11 +142,11 @@ def _train_in_own_process(config: RunConfig, folder: Path, environment: Mapping[
             if error.args:  # a signal to this process alone
                 process.terminate()
             process.wait()  # it is saving a checkpoint
-            raise RunError("Interrupted. Give the same command again to go on.") from None
+            raise RunError(f"Interrupted. {again}.") from None
     if code == 2:
         raise InputError(f"The run {folder} cannot be made, see above. Correct what is said there.")
     if code:
-        raise RunError(f"The run {folder} failed, see above. Give the same command again to go on from there.")
+        raise RunError(f"The run {folder} failed, see above. {again} from there.")
 
 
 def _check_folder(plan: Plan, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""Averages of a model's answers to an image and its mirror images."""
+"""Averages of answers: of a model to an image and its mirror images, and of the models of several folds."""
 
 from __future__ import annotations
 
@@ -33,9 +33,26 @@ def answer_flips(answer: Callable[[torch.Tensor], Any], pixel_values: torch.Tens
     return FlippedOutput(tuple(_turned(answer(pixel_values.flip(dims)), dims) for dims in _FLIPS))
 
 
+@dataclass
+class FoldedOutput:
+    """What the models of several folds returned for a batch.
+
+    Attributes:
+        members: The output of each, or its [`FlippedOutput`].
+    """
+
+    members: tuple[Any, ...]
+
+
+def members_of(output: Any) -> tuple[Any, ...]:
+    """What each model says: one output, or those of all folds."""
+    return output.members if isinstance(output, FoldedOutput) else (output,)
+
+
 def views_of(output: Any) -> tuple[Any, ...]:
-    """What is to be averaged: one output, or those of all flips."""
-    return output.views if isinstance(output, FlippedOutput) else (output,)
+    """What is to be averaged: one output, or those of all flips, of all folds."""
+    members = members_of(output)
+    return tuple(view for one in members for view in (one.views if isinstance(one, FlippedOutput) else (one,)))
 
 
 def mean_logit(logits: list[torch.Tensor]) -> torch.Tensor:
@@ -55,6 +72,25 @@ def mean_bands(views: list[Iterator[tuple[slice, torch.Tensor]]]) -> Iterator[tu
         for other in others:
             scores = scores + next(other)[1]
         yield rows, scores / len(views) if others else scores
+
+
+def mean_of_members(members: list[Iterator[tuple[slice, torch.Tensor]]]) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The mean of probabilities that several models give, some rows at a time.
+
+    Args:
+        members: Of each model its scores `(K, rows, width)`, the same rows of all. They need not sum to 1.
+
+    Yields:
+        Which rows, and scores: divided by their sum, they are the mean of what each model's scores are, divided by
+        theirs. Their sum is the mean of the sums.
+    """
+    if len(members) == 1:
+        yield from members[0]
+        return
+    for parts in zip(*members, strict=True):
+        sums = [scores.sum(dim=0).clamp(min=1e-12) for _, scores in parts]
+        mean = sum(scores / each for (_, scores), each in zip(parts, sums)) / len(parts)
+        yield parts[0][0], mean * (sum(sums) / len(parts))
 
 
 def _turned(output: Any, dims: tuple[int, ...]) -> Any:

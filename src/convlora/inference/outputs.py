@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from convlora.errors import RunError
-from convlora.inference.flips import mean_bands, mean_logit, views_of
+from convlora.inference.flips import mean_bands, mean_logit, mean_of_members, members_of, views_of
 from convlora.models.outputs import BinaryOutput
 from convlora.models.semantic_maps import bands
 
@@ -128,8 +128,10 @@ def probabilities_of(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _class_scores(output: Any, index: int, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Scores of one of several classes some rows at a time; of an image and its flips the mean."""
-    return mean_bands([bands(*_masks(view, index), size) for view in views_of(output)])
+    """Scores of one of several classes some rows at a time; of an image and its flips, and of all folds, the mean."""
+    return mean_of_members(
+        [mean_bands([bands(*_masks(view, index), size) for view in views_of(one)]) for one in members_of(output)]
+    )
 
 
 def _masks(output: Any, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,9 +15,9 @@ from convlora.data.readers import shield_readers
 from convlora.data.reading.images import Intensity
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
-from convlora.inference.answers import Answers, recorder_for
+from convlora.inference.answers import recorder_for
 from convlora.inference.fitting import FittingBatches
-from convlora.inference.flips import answer_flips
+from convlora.inference.members import Members
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
 from convlora.metrics import BinaryScores, CommonClassBaseline, MultiClassScores, TrivialBaselines
 from convlora.models.autocast import autocast
@@ -94,11 +93,14 @@ def score_samples(
     is_spread = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
     fitting = FittingBatches(batch_size, may_shrink=not is_spread)
 
-    answers = Answers(None if is_spread else recorder_for(device, compile), lambda: autocast(device, precision))
+    members = Members(
+        model,
+        lambda: None if is_spread else recorder_for(device, compile),
+        lambda: autocast(device, precision),
+    )
 
     def forward(batch: torch.Tensor) -> Any:
-        pixel_values = to_pixel_values(batch)
-        output = answer_flips(partial(answers, model), pixel_values) if tta else answers(model, pixel_values)
+        output = members(to_pixel_values(batch), tta)
         check_finite(output, precision)
         return output
 

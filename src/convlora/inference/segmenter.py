@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,28 +16,20 @@ from convlora.data.reading.images import Intensity, read_for_size
 from convlora.data.reading.rows import open_rows
 from convlora.data.reading.stored import StoredImage
 from convlora.data.transforms import resize_image, to_pixel_values
-from convlora.devices import resolve_device, resolve_precision, set_matmul_precision, to_device
-from convlora.errors import InputError
-from convlora.inference.answers import Answers, recorder_for
+from convlora.devices import resolve_device, resolve_precision, to_device
+from convlora.inference.answers import recorder_for
 from convlora.inference.bands import Answer, Wanted, own_answer
 from convlora.inference.fitting import FittingBatches
-from convlora.inference.flips import answer_flips
 from convlora.inference.inputs import ImageLike, check_several, image_source
+from convlora.inference.loading import load_run
+from convlora.inference.members import FoldedModel, Members
 from convlora.inference.outputs import HALF, check_finite, own_map, own_probabilities
 from convlora.inference.prediction import Prediction
 from convlora.inference.thresholds import check_threshold
 from convlora.inference.tiles import predict_bands
 from convlora.inference.windows import OVERLAP, Tiles
-from convlora.methods.registry import find_method
 from convlora.models.autocast import autocast
-from convlora.models.build import load_model
-from convlora.models.configuration import as_size, encoder_width
-from convlora.models.fingerprint import sample_weights
-from convlora.models.parameters import halve_frozen_weights
-from convlora.models.room import check_room
-from convlora.runs.adapters import load_adapter
 from convlora.runs.hub import resolve_run
-from convlora.runs.reading import adapter_folder, check_sam, first_line, read_classes, read_settings, sam_of
 from convlora.words import speaks_python
 
 
@@ -78,8 +69,8 @@ class Segmenter:
     Attributes:
         tta: May be changed at any time.
         threshold: May be changed at any time.
-        model: The segmenter. In half precision its frozen weights are kept so, and it has to be called under autocast,
-            as [`Segmenter.predict`] does.
+        model: The segmenter, or those of all folds. In half precision its frozen weights are kept so, and it has to be
+            called under autocast, as [`Segmenter.predict`] does.
 
     Example:
         >>> from convlora import Segmenter
@@ -107,7 +98,9 @@ class Segmenter:
         self.intensity: Intensity = intensity
         self.precision = resolve_precision(precision, self.device)
         self.tta = tta
-        self._answers = Answers(recorder_for(self.device, compile), lambda: autocast(self.device, self.precision))
+        self._members = Members(
+            self.model, lambda: recorder_for(self.device, compile), lambda: autocast(self.device, self.precision)
+        )
         self._batches = FittingBatches(sys.maxsize)  # all images that it is given at once, until memory runs out
 
     @classmethod
@@ -156,63 +149,20 @@ class Segmenter:
         """[`Segmenter.from_run`] for commands: errors name their options."""
         chosen = resolve_device(device)
         resolve_precision(precision, chosen)  # is refused before anything is read
-        run = resolve_run(run)
-        settings, classes, weights = read_settings(run), read_classes(run), adapter_folder(run)
-        source = str(model) if model is not None else sam_of(run, str(settings["model"]["source"]))
-        check_threshold(threshold, classes)
-        method, options = find_method(str(settings["method"]["name"])), dict(settings["method"])
-        del options["name"]
-        if model is not None and method.network is not None:
-            raise InputError(f"The run {run} trained a U-Net, which needs no SAM. Leave out --model.")
-        try:
-            base = load_model(
-                method.name,
-                options,
-                source,
-                image_size=settings["model"]["image_size"],
-                attention=settings["model"]["attention"],
-                num_classes=classes.num_classes,
-                id2label=dict(enumerate(classes.names)),
-                head=settings["model"].get("head", "auto"),
-                num_mask_tokens=settings["model"].get("num_mask_tokens"),
-                detail=settings["model"].get("detail", "none"),  # runs of older versions have none
-            )
-        except InputError as error:
-            if method.network is not None:
-                raise InputError(f"{error} Restore {run}/config.yaml from a copy.") from error
-            raise InputError(
-                f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)"
-            ) from error
-        except (ValueError, TypeError) as error:
-            raise InputError(
-                f"'{source}' cannot be made into what {run}/config.yaml says ({first_line(error)}). Restore that file "
-                "from a copy, or give the model it was trained from with --model."
-            ) from error
-        check_room(base.config, chosen)
-        precision = resolve_precision(precision, chosen, encoder_width(base.config))
-        sam = sample_weights(base.vision_encoder)  # before it is changed
-        try:
-            adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])
-        except InputError as error:
-            raise InputError(f"{error} (The run {run} was trained from '{source}'.)") from error
-        check_sam(run, sam, source)
-        set_matmul_precision(chosen, precision)
-        halve_frozen_weights(adapted.base_model.model.vision_encoder, precision)
-        return cls(
-            adapted.to(chosen),
-            classes,
-            as_size(settings["model"]["image_size"]),
-            settings["data"]["intensity"],
-            precision,
-            settings["training"].get("compile", "auto"),
-            tta,
-            threshold,
-        )
+        own = None if model is None else str(model)
+        return cls(*load_run(resolve_run(run), chosen, precision, model=own, threshold=threshold), tta, threshold)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    @property
+    def folds(self) -> list[Segmenter]:
+        """A segmenter of each fold alone, with the weights that are in memory already; of a single run none."""
+        models = list(self.model.members) if isinstance(self.model, FoldedModel) else []
+        how = (self.classes, self.image_size, self.intensity, self.precision, "none", self.tta)
+        return [Segmenter(model, *how, None if self.threshold == HALF else self.threshold) for model in models]
 
     def predict(self, image: ImageLike) -> Prediction:
         """Segments one image of any size.
@@ -348,7 +298,6 @@ class Segmenter:
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> Any:
         """What the model returns for a batch of images, `(B, 3, h, w)` uint8 on its device, or for all flips of it."""
-        answer, pixel_values = partial(self._answers, self.model), to_pixel_values(images)
-        output = answer_flips(answer, pixel_values) if self.tta else answer(pixel_values)
+        output = self._members(to_pixel_values(images), self.tta)
         check_finite(output, self.precision)
         return output

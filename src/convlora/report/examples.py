@@ -78,13 +78,13 @@ def image_score(line: Mapping[str, Any]) -> float:
 
 
 def make_examples(
-    chosen: Chosen, segmenter: Segmenter, samples: Mapping[str, Sample], tell: Callable[[str], None]
+    chosen: Chosen, segmenter: Callable[[str], Segmenter], samples: Mapping[str, Sample], tell: Callable[[str], None]
 ) -> tuple[list[Example], list[Example]]:
     """Segments the chosen images and draws them.
 
     Args:
         chosen: What to show.
-        segmenter: The model.
+        segmenter: Gives the model for an image by its name.
         samples: The samples of the split by name.
         tell: Receives a sentence for each image that cannot be shown.
 
@@ -98,7 +98,7 @@ def make_examples(
             try:
                 if name not in samples:
                     raise InputError("It is no longer part of the data.")
-                examples.append(_example(name, score, segmenter, samples[name]))
+                examples.append(_example(name, score, segmenter(name), samples[name]))
             except InputError as error:
                 tell(f"{name} cannot be shown. {error}")
         groups.append(examples)

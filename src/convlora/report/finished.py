@@ -10,6 +10,7 @@ from convlora.errors import InputError, RunError
 from convlora.inference.segmenter import Segmenter
 from convlora.report.run_files import RunFiles, read_run
 from convlora.report.run_page import write_report
+from convlora.runs.folds import fold_folders
 from convlora.runs.hub import refuse_on_hub
 
 
@@ -31,6 +32,7 @@ def report_run(
         InputError: If the folder holds no run, or its files are damaged.
     """
     refuse_on_hub(run, "convlora report")
+    fold_folders(run)  # of folds there is no page before all are trained
     files = read_run(run)
     notes: list[str] = []
     segmenter, samples = None, dict[str, Sample]()
@@ -65,6 +67,8 @@ def scored_samples(run: RunFiles, data: str | None = None) -> dict[str, Sample]:
     source = open_data(path)
     if run.split == "test" and source.splits.get("test"):
         samples = source.splits["test"]
+    elif run.setting("data", "folds") is not None:  # train and val were divided anew
+        samples = [sample for _, sample in source.pooled()]
     else:  # those that were held out are known by their names
         samples = source.splits.get("val") or source.splits.get("train") or source.split("test")
     return {sample.name: sample for sample in samples}

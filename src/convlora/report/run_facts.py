@@ -32,6 +32,8 @@ def headline(run: RunFiles) -> list[str]:
         return [f"This run is not finished: it has made {last:,} steps. Below is what there is so far."]
     scores = run.metrics[split]
     name = next((name for name in _MAIN_SCORES if name in scores), "iou")
+    if run.metrics.get("folds"):
+        return _headline_of_folds(run, name)
     label, value = short_label(name), scores.get(name)
     count = scores.get("num_images") or 0
     sentences = [f"{label[0].upper()}{label[1:]} {score_text(value)} on {_images(count, SPLIT_NAMES[split])}."]
@@ -47,6 +49,47 @@ def headline(run: RunFiles) -> list[str]:
         else:
             sentences.append(f"That is not better than {words}. The model has learned nothing of use.")
     return sentences
+
+
+def _headline_of_folds(run: RunFiles, name: str) -> list[str]:
+    label, folds = short_label(name), run.metrics["folds"]
+    of_all, scores = _with_interval(run, "val", name), run.metrics["val"]
+    sentences = [
+        f"{label[0].upper()}{label[1:]} {of_all} on {_images(scores['num_images'], 'held-out')}, each segmented by the "
+        f"one of {folds} folds that did not see it.",
+        "The held-out images also picked the best epoch of their fold, so the score is a little too good.",
+    ]
+    if run.metrics.get("test"):
+        count = run.metrics["test"]["num_images"]
+        sentences.append(f"All folds together: {_with_interval(run, 'test', name)} on {_images(count, 'test')}.")
+    return sentences
+
+
+def _with_interval(run: RunFiles, split: str, name: str) -> str:
+    found = (run.metrics.get("interval") or {}).get(split)
+    interval = "" if found is None else f" (95% interval {score_text(found['low'])} to {score_text(found['high'])})"
+    return f"{score_text(run.metrics[split].get(name))}{interval}"
+
+
+def fold_table(run: RunFiles) -> tuple[list[str], list[list[str]]] | None:
+    """Header and rows of the table of folds; None of a single run."""
+    folds = run.metrics.get("fold_scores")
+    if not folds:
+        return None
+    splits = [split for split in ("val", "test") if all(one.get(split) for one in folds)]
+    name = next((name for name in _MAIN_SCORES if name in folds[0]["val"]), "iou")
+    label = short_label(name)
+    headers = {"val": f"{label}, held out", "test": f"{label}, test images"}
+    rows = [
+        [
+            f"fold-{one['fold']}",
+            str(one["val"]["num_images"]),
+            *(score_text(one[split].get(name)) for split in splits),
+            str(one.get("best_epoch")),
+        ]
+        for one in folds
+    ]
+    return ["fold", "images held out", *(headers[split] for split in splits), "best epoch"], rows
 
 
 def repeat_command(run: RunFiles) -> str | None:
@@ -117,7 +160,8 @@ def cost_rows(run: RunFiles) -> list[tuple[str, str]]:
 
 def score_table(run: RunFiles) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of scores."""
-    splits = {SPLIT_NAMES[split]: run.metrics[split] for split in ("val", "test") if run.metrics.get(split)}
+    called = {**SPLIT_NAMES, **({"val": "held out"} if run.metrics.get("folds") else {})}
+    splits = {called[split]: run.metrics[split] for split in ("val", "test") if run.metrics.get(split)}
     columns: dict[str, Mapping[str, Any]] = dict(splits)
     trivial = run.metrics[run.split].get("trivial") or {} if run.split else {}
     columns |= {_plain(answer): scores for answer, scores in trivial.items()}
@@ -189,6 +233,8 @@ def _precisions(run: RunFiles, count: int) -> list[float | None]:
 def _length(run: RunFiles, training: Mapping[str, Any]) -> str | None:
     if imported_from(run.metrics) is not None:
         return None
+    if run.metrics.get("folds"):
+        return f"{run.metrics['steps']:,} steps in {run.metrics['folds']} folds"
     if run.is_finished:
         return f"{run.metrics['steps']:,} steps in {run.metrics.get('epochs') or 0:g} epochs"
     return f"{training['epochs']} epochs planned" if training.get("epochs") else None

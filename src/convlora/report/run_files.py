@@ -67,6 +67,8 @@ def read_run(folder: Path) -> RunFiles:
     history = metrics.get("history") or _history_of_checkpoint(folder)
     images = [line for line in _lines(folder / "images.jsonl") if _is_image(line)]
     run = RunFiles(folder, settings, classes, metrics, log, [one for one in history if _is_entry(one)], images)
+    if run.split is not None:  # of folds there are several splits
+        run.images = [one for one in run.images if one.get("split") in (None, run.split)]
     run.counts = _counts(folder) | {
         split: metrics[split]["num_images"] for split in ("val", "test") if metrics.get(split, {}).get("num_images")
     }

@@ -72,7 +72,7 @@ def write_report(
     worst: list[Example] = []
     typical: list[Example] = []
     if segmenter is not None and run.split and run.images:
-        worst, typical = make_examples(choose(run.images), segmenter, samples or {}, notes.append)
+        worst, typical = make_examples(choose(run.images), _chooser(run, segmenter), samples or {}, notes.append)
     scores = run_facts.score_table(run) if run.split else None
     content: dict[str, Any] = {
         "title": f"Report on {run_facts.name_of(run.folder)}",
@@ -83,6 +83,7 @@ def write_report(
         "resume": None if run.is_finished else run_facts.resume_command(run),
         "curves": [drawing.inline() for drawing in curves(run) if drawing is not None],
         "scores": scores,
+        "folds": run_facts.fold_table(run),
         "threshold": run_facts.threshold_sentence(run),
         "classes": run_facts.class_table(run),
         "confusion": _confusion(run),
@@ -95,6 +96,13 @@ def write_report(
         "costs": run_facts.cost_rows(run),
     }
     return write_page(run.folder / NAME, "run.html", **content)
+
+
+def _chooser(run: RunFiles, segmenter: Segmenter) -> Callable[[str], Segmenter]:
+    """What segments an image on the page: of one that was held out the fold that did not see it."""
+    folds = segmenter.folds if run.split == "val" else []
+    own = {str(one["image"]): folds[int(one["fold"])] for one in run.images if folds and "fold" in one}
+    return lambda name: own.get(name, segmenter)
 
 
 def curves(run: RunFiles) -> list[Drawing | None]:

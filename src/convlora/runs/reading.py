@@ -12,6 +12,7 @@ from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import LARGEST_SIDE
 from convlora.models.fingerprint import same_weights
+from convlora.runs.folds import folds_in, unfinished
 from convlora.storage import old_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
 
@@ -32,6 +33,8 @@ def read_settings(run: Path) -> dict[str, Any]:
         raise InputError(f"{run} is not a run folder: it has no config.yaml. Give the --output of convlora train.")
     try:
         settings = read_yaml(run / "config.yaml")
+        if folds_in(settings) is not None and settings["model"]["image_size"] is None:
+            raise InputError(unfinished(run, "its first fold is not trained yet"))
         for section, key in (
             ("model", "source"),
             ("model", "image_size"),
@@ -131,6 +134,8 @@ def _check_metrics(metrics: dict[str, Any]) -> None:
                 # A trivial answer to several classes has scores of each class, too, which are not shown.
                 shown_ones = ((key, value) for key, value in values.items() if key != "per_class")
                 numbers |= {f"{split}.{group}.{name}.{key}": value for key, value in shown_ones}
+    for split, interval in (metrics.get("interval") or {}).items():
+        numbers |= {f"interval.{split}.{name}": interval[name] for name in ("mean", "low", "high")}
     if metrics.get("imported"):
         _ = metrics["imported"]["software"]
     for name, value in numbers.items():

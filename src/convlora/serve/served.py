@@ -15,10 +15,10 @@ from convlora.inference.segmenter import Segmenter
 from convlora.methods.registry import find_method
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models.bundled import BUNDLED
+from convlora.models.shared_weights import share_equal_weights
 from convlora.pictures.palette import class_colours
 from convlora.runs.reading import read_metrics, read_settings
 from convlora.serve.names import name_runs
-from convlora.serve.sharing import share_equal_weights
 
 
 class ServedRun(NamedTuple):

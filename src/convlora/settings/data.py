@@ -10,6 +10,8 @@ from convlora.settings.kinds import Number, Whole
 
 MOST_WORKERS = 256  # each is a process, and no machine has that many cores to spare
 
+MOST_FOLDS = 100  # more folders of runs than anybody could wait for
+
 Augmentation = Literal["none", "flip", "flips", "strong"]
 """The names in `convlora.data.augmentation`, which takes long to import."""
 
@@ -75,6 +77,32 @@ class DataSettings:
             "The seed that decides which images are held out for validation.",
             more="`convlora compare` sets it to 0, so that all seeds are scored on the same images.",
             default="the run's seed",
+        ),
+    ] = None
+    folds: Annotated[
+        Whole | None,
+        Interval(ge=2, le=MOST_FOLDS),
+        About(
+            "Cross-validation: train so many runs, each of which holds out another part of the images.",
+            more="The training and validation images are divided anew. Together the runs segment as one. See "
+            "[folds.md](folds.md).",
+            default="none",
+            option=Option(
+                "--folds",
+                ADVANCED,
+                metavar="K",
+                help="Cross-validation: train K runs, each of which holds out another part of the training and "
+                "validation images. Together they segment as one.",
+            ),
+        ),
+    ] = None
+    fold: Annotated[
+        Whole | None,
+        Interval(ge=0, lt=MOST_FOLDS),
+        About(
+            "Train only this fold, from 0, of `data.folds`.",
+            more="`convlora train --folds` sets it for each of its runs.",
+            default="all of them",
         ),
     ] = None
     workers: Annotated[

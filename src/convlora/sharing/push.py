@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convlora.errors import InputError, shown
+from convlora.runs.folds import refuse_folds
 from convlora.runs.hub import PREFIX, in_words, is_repository, is_revision, is_run_file, refuse_on_hub
 from convlora.sharing.files import README, Content, shared_files, size_of
 from convlora.untrusted import read_text
@@ -45,6 +46,7 @@ def push_run(
         InputError: If the run or a name cannot be used, or the Hub refuses or cannot be reached.
     """
     refuse_on_hub(run, "convlora push")
+    refuse_folds(run, "convlora push")
     repository = repository.removeprefix(PREFIX)
     _check_names(repository, revision, license)
     files = shared_files(run, repository, revision=revision, license=license, picture=picture)

@@ -99,11 +99,22 @@ _NOT_BALANCED = Condition(
     lambda now: f"with the loss {now.config.training.loss}, which weighs both classes alike already",
 )
 _HELD_OUT = Condition(
-    lambda now: None if now.has_val is None else not now.has_val,
+    lambda now: True if now.config.data.folds is not None else None if now.has_val is None else not now.has_val,
     lambda now: "on data with a validation split, from which no image is held out",
 )
 _VALIDATED = Condition(
     lambda now: now.config.data.val_fraction > 0, lambda now: "with data.val_fraction=0, as nothing is validated"
+)
+_NOT_FOLDED = Condition(
+    lambda now: now.config.data.folds is None, lambda now: "with --folds, which hold out every image once"
+)
+_FOLD = Condition(
+    lambda now: now.config.data.folds is not None and (now.config.data.fold or 0) < now.config.data.folds,
+    lambda now: (
+        "without data.folds"
+        if now.config.data.folds is None
+        else f"with --folds {now.config.data.folds}, whose folds are 0 to {now.config.data.folds - 1}"
+    ),
 )
 _NO_BUDGET = Condition(
     lambda now: now.config.training.budget_seconds is None,
@@ -121,9 +132,11 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "data.path": (),
     "data.augmentation": (),
     "data.intensity": (),  # images that are predicted later may have 16 bits
-    "data.val_fraction": (_HELD_OUT,),
+    "data.val_fraction": (_NOT_FOLDED, _HELD_OUT),
     "data.train_fraction": (),
     "data.split_seed": (_HELD_OUT, _VALIDATED),
+    "data.folds": (),
+    "data.fold": (_FOLD,),
     "data.workers": (),
     "data.on_bad_image": (),
     "model.source": (_SAM,),

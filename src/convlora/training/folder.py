@@ -15,6 +15,7 @@ from convlora.errors import InputError
 from convlora.links import check_own
 from convlora.locking import LOCK
 from convlora.methods.registry import find_method
+from convlora.runs.folds import folds_of
 from convlora.runs.reading import OWN_SAM, SAM, imported_from, read_metrics
 from convlora.settings import SETTINGS
 from convlora.storage import (
@@ -75,6 +76,7 @@ _MAY_CHANGE = {
     "training.logging_steps",
     "training.report_to",
 }
+_LENGTH = {"training.epochs", "training.max_steps", "training.patience"}
 
 
 def find_checkpoint(run: Context, *, resume: bool) -> None:
@@ -147,6 +149,11 @@ def check_folder(output: Path, resume: bool) -> str | None:
     """
     names = {path.name for path in output.iterdir()} - {LOCK} if output.exists() else set()
     check_own(output, _is_own)
+    if resume and folds_of(output) is not None:
+        raise InputError(
+            f"The run {output} holds several folds, which other settings cannot go on with. Leave out --config, or "
+            "give another --output."
+        )
     recover_folder(output / _ADAPTER)
     forget_old_folder(output / _ADAPTER)
     sweep(output)
@@ -221,12 +228,13 @@ def last_checkpoint(output: Path) -> Path | None:
     return numbered[max(numbered)] if numbered else None
 
 
-def check_resumed(config: RunConfig, output: Path) -> list[str]:
+def check_resumed(config: RunConfig, output: Path, *, length: bool = True) -> list[str]:
     """Checks the settings with which a run is to be resumed against those it was started with.
 
     Args:
         config: The new settings; what they leave open is taken from the old ones.
         output: The run folder.
+        length: Whether the length of the training may change.
 
     Returns:
         The changes, in words.
@@ -244,7 +252,8 @@ def check_resumed(config: RunConfig, output: Path) -> list[str]:
             old = before[section].get(key)
             if value != old:
                 change = f"{section}.{key} = {value!r} instead of {old!r}"
-                (changes if f"{section}.{key}" in _MAY_CHANGE else refused).append(change)
+                may_change = _MAY_CHANGE if length else _MAY_CHANGE - _LENGTH
+                (changes if f"{section}.{key}" in may_change else refused).append(change)
     if refused:
         raise InputError(
             f"The run {output} cannot be resumed with {', '.join(refused)}: it would be another run. Leave that out, "

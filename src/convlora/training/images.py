@@ -13,6 +13,7 @@ from convlora.errors import InputError
 from convlora.runs.reading import read_classes
 from convlora.training.context import Context
 from convlora.training.effects import check_effects
+from convlora.training.folding import fold_images
 from convlora.training.origin import check_samples
 from convlora.training.usable_data import SKIPPED, UsableData, check_skipped, load_data
 
@@ -61,8 +62,13 @@ def choose_images(run: Context) -> Images:
     if run.checkpoint is not None:
         _check_classes(run, classes)
         check_skipped(run.output, data)
-    seed = config.training.seed if config.data.split_seed is None else config.data.split_seed
-    train, val = source.train_val(seed, config.data.val_fraction)
+    if config.data.folds is not None:
+        if config.data.fold is None:
+            raise ValueError("a run is one fold: convlora.folds.run trains all of them")
+        train, val = fold_images(config, data, tell).train_val(config.data.fold)
+    else:
+        seed = config.training.seed if config.data.split_seed is None else config.data.split_seed
+        train, val = source.train_val(seed, config.data.val_fraction)
     if config.data.train_fraction < 1:
         whole = len(train)
         train = some_of(train, config.data.train_fraction, config.training.seed)

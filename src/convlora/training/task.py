@@ -83,7 +83,7 @@ def settle_task(
 
 def classes_in(sample: Sample, classes: ClassTable, values: Values | None = None) -> int:
     """Number of classes in a mask, ignored pixels aside."""
-    return int((_sizes(sample, classes, values) > 0).sum())
+    return int((class_sizes(sample, classes, values) > 0).sum())
 
 
 def class_weights(samples: Sequence[Sample], classes: ClassTable, values: Values | None = None) -> torch.Tensor:
@@ -91,7 +91,7 @@ def class_weights(samples: Sequence[Sample], classes: ClassTable, values: Values
 
     `sqrt(mean share / share)`, between 1/10 and 10; 1 for a class that does not occur.
     """
-    sizes = sum((_sizes(sample, classes, values) for sample in samples), np.zeros(classes.num_classes))
+    sizes = sum((class_sizes(sample, classes, values) for sample in samples), np.zeros(classes.num_classes))
     share = sizes / sizes.sum()
     present = share > 0
     weights = np.ones(classes.num_classes)
@@ -99,8 +99,8 @@ def class_weights(samples: Sequence[Sample], classes: ClassTable, values: Values
     return torch.from_numpy(weights.clip(1 / LARGEST_WEIGHT, LARGEST_WEIGHT)).float()
 
 
-def _sizes(sample: Sample, classes: ClassTable, values: Values | None) -> np.ndarray:
-    """Pixels of each class in a mask, `(K,)`."""
+def class_sizes(sample: Sample, classes: ClassTable, values: Values | None) -> np.ndarray:
+    """Pixels of each class in a mask, `(K,)`; `values` as of [`settle_task`]."""
     if sample.mask is None:
         return np.zeros(classes.num_classes)
     known = None if values is None else values.get(id(sample))

@@ -10,6 +10,7 @@ from pathlib import Path
 from convlora.data.checking.check import MASKS_SAMPLED, check_data
 from convlora.data.checking.facts import Progress
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.sample import Sample
 from convlora.data.sources.opening import DataSource, open_data
 from convlora.errors import InputError
 from convlora.training.config import RunConfig
@@ -29,12 +30,14 @@ class UsableData:
         classes: Its classes.
         skipped: `path`, `split` and `reason` of each file that is left out; None if none may be.
         values: Pixels per value of the masks that were read, see `CheckReport.values`.
+        listed: All samples by split, also those that are left out.
     """
 
     source: DataSource
     classes: ClassTable
     skipped: list[dict[str, str]] | None = None
     values: dict[int, Counter[int]] = field(default_factory=dict)
+    listed: dict[str, list[Sample]] = field(default_factory=dict)
 
 
 def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress | None = None) -> UsableData:
@@ -70,6 +73,8 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
         raise InputError(
             f"The masks of {source.root} do not show what its classes are. Run: convlora data check {source.root}"
         )
+    if config.data.folds is not None:  # copies in train and val come into one fold
+        doubles = [problem for problem in doubles if problem.split == "test"]
     warnings = [problem.message for problem in (*doubles, *report.warnings)]
     for warning in warnings[:_WARNINGS_TOLD]:
         tell(f"Warning: {warning}")
@@ -80,7 +85,8 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
         skipped = [
             {"path": problem.path, "split": str(problem.split), "reason": problem.message} for problem in report.skipped
         ]
-    return UsableData(replace(source, splits=report.splits, problems=[]), report.classes, skipped, report.values)
+    used = replace(source, splits=report.splits, problems=[])
+    return UsableData(used, report.classes, skipped, report.values, source.splits)
 
 
 def check_skipped(output: Path, data: UsableData) -> None:

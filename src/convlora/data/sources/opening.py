@@ -1,6 +1,7 @@
 """Opening a data set, whatever its form."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -95,10 +96,7 @@ class DataSource:
             InputError: There is no train split, or it has too few samples to hold one out, or there is a val split
                 although nothing is to be validated.
         """
-        if "train" not in self.splits and ALL not in self.splits:
-            there_are = ", ".join(self.splits)
-            raise InputError(f"{self.root} has no split 'train'; there are: {there_are}. Add one to train on.")
-        samples = self.split("train" if "train" in self.splits else ALL)
+        samples = self.split(self._trained_on())
         if self.splits.get("val"):
             if val_fraction == 0:
                 raise InputError(
@@ -122,6 +120,30 @@ class DataSource:
         )
         train = [sample for index, sample in enumerate(samples) if index not in held_out]
         return train, [samples[index] for index in sorted(held_out)]
+
+    def pooled(self) -> list[tuple[str, Sample]]:
+        """Returns what may be trained on or validated with, in one list, for folds.
+
+        Returns:
+            Each sample of train and val, or of undivided data, with the split it comes from. Where both splits have a
+            name, the split stands before it, so that all names are different.
+
+        Raises:
+            InputError: There is no train split.
+        """
+        splits = [self._trained_on(), *(["val"] if self.splits.get("val") else [])]
+        samples = [(split, sample) for split in splits for sample in self.split(split)]
+        names = Counter(sample.name for _, sample in samples)
+        return [
+            (split, sample if names[sample.name] == 1 else replace(sample, name=f"{split}__{sample.name}"))
+            for split, sample in samples
+        ]
+
+    def _trained_on(self) -> str:
+        if "train" not in self.splits and ALL not in self.splits:
+            there_are = ", ".join(self.splits)
+            raise InputError(f"{self.root} has no split 'train'; there are: {there_are}. Add one to train on.")
+        return "train" if "train" in self.splits else ALL
 
     def _note(self, note: str) -> None:
         if note not in self.notes:

@@ -12,6 +12,7 @@ from convlora.inference.files.plan import Job
 from convlora.inference.uncertain import Uncertainty
 from convlora.links import open_own
 from convlora.ordinary import open_ordinary
+from convlora.runs.folds import fold_folders
 from convlora.storage import make_folder
 from convlora.untrusted import parse_lines
 
@@ -26,9 +27,10 @@ def fingerprint(run: Path, *how: object) -> str:
         how: Whatever else decides on the results.
     """
     digest = hashlib.sha256(repr(how).encode())
-    for name in ("adapter/adapter_model.safetensors", "config.yaml", "classes.json"):
-        with open_ordinary(run / name) as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for folder in fold_folders(run) or [run]:
+        for name in ("adapter/adapter_model.safetensors", "config.yaml", "classes.json"):
+            with open_ordinary(folder / name) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
