@@ -1,4 +1,4 @@
-"""The files that hold the objects of all images: `objects.csv` and `coco.json`."""
+"""The files that hold the objects of all images: `objects.csv`, `coco.json`, and those for annotation tools."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.inference.files import coco_file, objects_table
+from convlora.inference.files import annotation_files, coco_file, objects_table
 from convlora.inference.files.extras import Extras
 
-STEMS = {Path(name).stem for name in (coco_file.NAME, objects_table.NAME)}
+STEMS = {Path(name).stem for name in (coco_file.NAME, objects_table.NAME, *annotation_files.NAMES)}
 
 
 def check_files_of_all(output: Path, classes: ClassTable, images: Sequence[str], extras: Extras) -> None:
@@ -28,10 +28,12 @@ def check_files_of_all(output: Path, classes: ClassTable, images: Sequence[str],
         objects_table.check_table(output)
     if extras.polygons == "coco":
         coco_file.check_coco(output, classes, images)
+    if extras.labels is not None:
+        annotation_files.check_annotations(output, classes, images, extras.labels)
 
 
 def write_files_of_all(
-    output: Path, classes: ClassTable, images: Sequence[str], pieces: Sequence[Path], extras: Extras
+    output: Path, classes: ClassTable, images: Sequence[str], pieces: Sequence[Path], extras: Extras, run: str = ""
 ) -> dict[str, str]:
     """Writes the files that are wanted; returns their paths by what they are called in a description.
 
@@ -41,6 +43,7 @@ def write_files_of_all(
         images: Names of all images that were to be predicted, without suffix.
         pieces: Of each image that was, see `convlora.inference.files.pieces`.
         extras: What is wanted.
+        run: What the run is called, for annotation tools.
 
     Raises:
         InputError: As [`check_files_of_all`]; another prediction may have written there since.
@@ -52,4 +55,8 @@ def write_files_of_all(
     if extras.polygons == "coco" and pieces:
         coco_file.add_coco(output, classes, images, pieces)
         written["coco"] = str(output / coco_file.NAME)
+    if extras.labels is not None and pieces:
+        written |= annotation_files.write_annotations(
+            output, classes, images, pieces, extras.labels, run, extras.image_url
+        )
     return written
