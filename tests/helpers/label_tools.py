@@ -33,9 +33,9 @@ def brush_mask(rle, size):
     return channels[..., 3] > 0
 
 
-def cvat_maps(path, background=0):
+def cvat_maps(path):
     """The images of "CVAT for images 1.1" by name, as maps of label names; each pixel has one at most."""
-    root = ElementTree.parse(path).getroot()
+    root = ElementTree.parse(path).getroot()  # noqa: S314 - written by the test
     assert root.tag == "annotations"
     assert root.findtext("version") == "1.1"
     known = [label.findtext("name") for label in root.find("meta").iter("label")]
