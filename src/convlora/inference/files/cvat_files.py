@@ -1,7 +1,7 @@
 """`cvat.xml` and `cvat_labels.json`: masks and labels as CVAT imports them.
 
-The masks are in the format "CVAT for images 1.1": an object is a mask of its own, as runs along the rows of its box. The
-labels are what "Raw" takes where a task or project is made.
+The masks are in the format "CVAT for images 1.1": an object is a mask of its own, as runs along the rows of its box.
+The labels are what "Raw" takes where a task or project is made.
 
 Source: https://docs.cvat.ai/docs/manual/advanced/xml_format/
 """
