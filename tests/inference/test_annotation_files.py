@@ -160,3 +160,26 @@ def test_names_that_no_tool_holds(tmp_path, name):
 def test_refused(options, said):
     with pytest.raises(InputError, match=said):
         Extras.of(False, False, None, None, *options)
+
+
+def test_the_command(convlora, trained_run, tmp_path):
+    for name in ("one.png", "two.png"):
+        Image.fromarray(noise(40, 50)).save(tmp_path / name)
+    good = (tmp_path / "two.png").read_bytes()
+    (tmp_path / "two.png").write_bytes(b"none")
+    command = ["predict", trained_run, tmp_path / "*.png", "--output", tmp_path / "out", "--labels", "labelstudio"]
+    code, out, _ = convlora(*command, "--json")
+    assert code == 1
+    found = json.loads(out)
+    assert (found["labelstudio"], found["labelstudio_config"]) == (
+        str(tmp_path / "out" / "labelstudio.json"),
+        str(tmp_path / "out" / "labelstudio.xml"),
+    )
+    (tmp_path / "two.png").write_bytes(good)
+    assert convlora(*command, "--resume")[0] == 0
+    tasks = json.loads((tmp_path / "out" / "labelstudio.json").read_text())
+    assert [task["data"]["file"] for task in tasks] == ["one.png", "two.png"]
+    assert {prediction["model_version"] for task in tasks for prediction in task["predictions"]} == {trained_run.name}
+    assert tasks[0]["predictions"] == tasks[1]["predictions"]
+    code, _, err = convlora(*command[:-1], "coco")
+    assert (code, "--polygons coco" in err) == (2, True)

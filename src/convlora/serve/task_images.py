@@ -140,10 +140,10 @@ class TaskImages:
     def _client(self) -> httpx2.AsyncClient:
         import httpx2
 
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
+        if self._tls is None and (self._base or "").startswith("https:"):
+            self._tls = ssl.create_default_context()  # takes long; only that one server is spoken to
         # Without the environment: a .netrc would add a password, a proxy would be told the token.
-        return httpx2.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False)
+        return httpx2.AsyncClient(verify=self._tls or False, trust_env=False, follow_redirects=False)
 
     async def _chunks(self, client: httpx2.AsyncClient, url: str) -> AsyncGenerator[bytes, None]:
         import httpx2
