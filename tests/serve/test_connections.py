@@ -66,7 +66,7 @@ def test_slow_clients_are_not_waited_for(live, cells):
             assert answer.status == 200
             assert answer.read().startswith(b"\x89PNG")
         connection.close()
-        assert segmenting._bytes.taken == segmenting.waiting == 0
+        assert segmenting.room.taken == segmenting.waiting == 0
 
 
 def test_a_client_that_waits_for_permission_sends_no_large_body(live):
@@ -110,7 +110,7 @@ def test_many_clients_get_their_own_answers(live, photos):
                 assert same_mask(body, expected[one][1])
             else:
                 assert status in (404, 415, 422)
-        assert segmenting._bytes.taken == segmenting.waiting == 0
+        assert segmenting.room.taken == segmenting.waiting == 0
 
 
 def same_mask(one, other):
