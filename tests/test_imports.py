@@ -11,7 +11,7 @@ ROOT = Path(convlora.__file__).parent
 # From the top down. What stands in one line may not import from each other.
 LEVELS = [
     ["cli"],
-    ["quickstart", "api", "serve"],
+    ["quickstart", "api", "serve", "annotating"],
     ["folds"],
     ["comparison", "exporting", "importing", "prepare", "sharing"],
     ["training"],

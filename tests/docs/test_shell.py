@@ -12,6 +12,10 @@ from tests.docs.pages import PAGES, ROOT, blocks, name_of, prose
 
 # Options in the text that are those of other programs, not of ours.
 OTHER_PROGRAMS = {
+    "--allow-unmatched-labels",
+    "--clear-existing",
+    "--conf-threshold",
+    "--conv-mask-to-poly",
     "--dry-run",
     "--images",
     "--node-rank",

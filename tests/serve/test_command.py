@@ -40,6 +40,12 @@ def test_a_run_that_cannot_be_loaded(convlora, tmp_path, monkeypatch):
     assert "--queue" in err
 
 
+def test_an_address_of_label_studio_that_is_none(convlora, monkeypatch):
+    monkeypatch.setattr("convlora.serve.server.load_runs", lambda *_, **__: pytest.fail("it loads"))
+    code, _, err = convlora("serve", SAVED / "late", "--port", 0, "--label-studio", "localhost:8080")
+    assert (code, "http://localhost:8080" in err) == (2, True)
+
+
 def test_without_the_packages(convlora, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, _, err = convlora("serve", SAVED / "late")

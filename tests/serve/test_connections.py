@@ -67,7 +67,7 @@ def test_slow_clients_are_not_waited_for(live, cells):
             assert answer.status == 200
             assert answer.read().startswith(b"\x89PNG")
         connection.close()
-        assert segmenting._bytes.taken == segmenting.waiting == 0
+        assert segmenting.room.taken == segmenting.waiting == 0
 
 
 def test_nothing_is_computed_for_clients_that_have_left(live, served, cells, monkeypatch):
@@ -143,7 +143,7 @@ def test_many_clients_get_their_own_answers(live, photos):
                 assert same_mask(body, expected[one][1])
             else:
                 assert status in (404, 415, 422)
-        assert segmenting._bytes.taken == segmenting.waiting == 0
+        assert segmenting.room.taken == segmenting.waiting == 0
 
 
 def same_mask(one, other):

@@ -108,7 +108,7 @@ def test_too_many_bytes(make_client, cells):
             yield bytes(1000)
 
     refused(small.post("/v1/segment?run=late", content=pieces()), 413, "MB")
-    assert small.segmenting._bytes.taken == 0
+    assert small.segmenting.room.taken == 0
 
 
 def test_too_many_pixels(make_client, cells):
@@ -243,7 +243,7 @@ def test_too_many_wait(make_client, served, cells, monkeypatch):
 
 def test_too_many_bytes_arrive_together(make_client, served, cells, monkeypatch):
     client, held = make_client(upload_bytes=len(cells) + 500), Held(served["late"].segmenter, monkeypatch)
-    client.segmenting._bytes.most = int(1.5 * len(cells))
+    client.segmenting.room.most = int(1.5 * len(cells))
     thread = threading.Thread(target=lambda: send(client, cells))
     thread.start()
     held.asked.acquire(timeout=30)
@@ -251,7 +251,7 @@ def test_too_many_bytes_arrive_together(make_client, served, cells, monkeypatch)
     held.may.set()
     thread.join()
     assert send(client, cells).status_code == 200
-    assert client.segmenting._bytes.taken == 0
+    assert client.segmenting.room.taken == 0
 
 
 def test_an_answer_that_takes_too_long(make_client, served, cells, monkeypatch):

@@ -53,6 +53,8 @@ def predict(
     polygons: str | None = None,
     pixel_size: str | None = None,
     rank: str | None = None,
+    labels: str | None = None,
+    image_url: str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -81,6 +83,9 @@ def predict(
         polygons: Also write the outlines of the objects: `"geojson"`, a file for each image, or `"coco"`, one for all.
         pixel_size: How large a pixel is, such as `"0.5um"` or, height x width, `"0.5x0.6um"`; None: as a GeoTIFF says.
         rank: `"uncertain"`: also write a table of the images, those most worth labelling first, `ranking.csv`.
+        labels: Also write the masks as an annotation tool imports them: `"cvat"` or `"labelstudio"`.
+        image_url: For `labels="labelstudio"`: what stands before the names of images in their addresses, such as
+            `"https://example.org/photos/"`; None: where Label Studio serves the folder of each image from its disk.
         batch_size: Images or windows at a time; None: 8 on a GPU, 1 on a CPU.
         device: `"auto"` or a device by PyTorch's name.
         precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
@@ -89,8 +94,9 @@ def predict(
     Returns:
         `run`, `output`, `images` (for each: `image`, `mask`, `overlay`, `size`, `shares` of the classes, and if wanted
         `probabilities`, `polygons`, the number of `objects`, `uncertainty` and `mean_uncertainty`), `failed` (for each:
-        `image` and `error`), and if wanted the files of all images, `objects`, `coco` and `ranking`, and the images in
-        the order of the ranking, `most_uncertain`. With several processes, all of it in the first and nothing
+        `image` and `error`), and if wanted the files of all images: `objects`, `coco`, `ranking`, `cvat` and
+        `cvat_labels`, or `labelstudio` and `labelstudio_config`; and the images in the order of the ranking,
+        `most_uncertain`. With several processes, all of it in the first and nothing
         in the others.
 
     Raises:
@@ -100,7 +106,7 @@ def predict(
     folder, output = resolve_run(run), Path(output)
     given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
     tiles = tiles_of(tile, tile_size, tile_overlap)
-    extras = Extras.of(probabilities, objects, polygons, pixel_size, rank)
+    extras = Extras.of(probabilities, objects, polygons, pixel_size, rank, labels, image_url)
     found = collect_images(given)
     by_points = extras.check_sizes(found)
     jobs = plan(found, output, overlay, tiled=tiles is not None, extras=extras)
@@ -150,7 +156,7 @@ def predict(
         done_ones = [result for result in results if "error" not in result]
         good = {result["image"] for result in done_ones}
         pieces = [job.piece for job in jobs if job.piece is not None and str(job.image) in good]
-        of_all = write_files_of_all(output, segmenter.classes, names, pieces, extras, done_ones)
+        of_all = write_files_of_all(output, segmenter.classes, names, pieces, extras, done_ones, Path(run).name)
         if not any("error" in result for result in results):  # else --resume needs the list once these are repaired
             with presence.alone() as is_alone:
                 if is_alone:

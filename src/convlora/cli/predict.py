@@ -85,6 +85,23 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOOL",
+            help="Also write the masks as an annotation tool imports them: cvat or labelstudio.",
+            show_default=False,
+        ),
+    ] = None,
+    image_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where Label Studio finds the images: what stands before their names. If it is not given, they are in "
+            "its local storage, below the folder that holds theirs.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Batch = None,
     device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
@@ -104,7 +121,8 @@ def predict(
 
     With --objects, objects.csv lists the connected objects of all images: class, area, centre, box, perimeter and mean
     probability. With --polygons it also writes STEM.geojson for each image, or coco.json. With --probabilities it also
-    writes STEM_probabilities.tif.
+    writes STEM_probabilities.tif. With --labels cvat it also writes cvat.xml and cvat_labels.json, and with --labels
+    labelstudio it writes labelstudio.json and labelstudio.xml, which these tools import.
 
     With --rank uncertain, ranking.csv lists the images by how uncertain the model is about them. Correct the first ones
     and train again with them: convlora train DATA --from RUN.
@@ -136,6 +154,8 @@ def predict(
             polygons=polygons,
             pixel_size=pixel_size,
             rank=rank,
+            labels=labels,
+            image_url=image_url,
             batch_size=batch_size,
             device=device,
             precision=precision.value,

@@ -12,7 +12,7 @@ from convlora.cli.console import err, loading_libraries, out
 from convlora.cli.options import Device, MovedModel, Precision, PrecisionName, TestTimeFlips
 from convlora.errors import InputError
 
-_NEEDED = ("fastapi", "uvicorn", "python_multipart")
+_NEEDED = ("fastapi", "uvicorn", "python_multipart", "httpx2")
 
 
 def serve(
@@ -33,6 +33,15 @@ def serve(
         typer.Option(
             metavar="NAME",
             help="Name under which a proxy asks for this server; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    label_studio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Label Studio whose tasks are predicted: their images are fetched from there, with the access token "
+            "in the environment variable LABEL_STUDIO_API_KEY.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +67,7 @@ def serve(
     """Segment images in a browser, or over HTTP, with trained runs.
 
     It serves a page at / and an interface at /v1/segment until you press Ctrl-C. Several runs of one SAM keep its
-    weights in memory once.
+    weights in memory once. Label Studio can connect to it as a model, with --label-studio.
 
     It listens at this machine's own address and knows no passwords. To let others use it, put it behind a proxy that
     asks for one.
@@ -76,6 +85,7 @@ def serve(
         host=host,
         port=port,
         allow_hosts=allow_host or (),
+        label_studio=label_studio,
         model=model,
         device=device,
         precision=precision.value,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convlora.measuring.spans import Spans
+from convlora.measuring.spans import Spans, drawn, of_owner
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +57,20 @@ class Objects:
             sides: As of [`Objects.perimeters`].
         """
         return self.pixels * np.abs(np.linalg.det(sides))
+
+
+def object_mask(objects: Objects, index: int) -> np.ndarray:
+    """The mask of one object inside its box, `(h, w)` uint8 of 0 and 1.
+
+    Args:
+        objects: With their spans.
+        index: Which, from 0.
+
+    Raises:
+        ValueError: If their spans were not kept.
+    """
+    if objects.spans is None:
+        raise ValueError("the pixels of these objects were not kept")
+    top, left, bottom, right = objects.boxes[index].tolist()
+    spans = of_owner(objects.spans, index)
+    return drawn(spans, (top, left, bottom, right), np.ones(len(spans.owners), np.int8))

@@ -34,6 +34,11 @@ def class_colours(classes: ClassTable) -> tuple[Colour, ...]:
     return default_colours(classes.num_classes, classes.background)
 
 
+def hexadecimal(colour: Colour) -> str:
+    """A colour as web pages and annotation tools write it, `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 def default_colours(number: int, background: int | None = 0) -> tuple[Colour, ...]:
     """Colours that are all different.
 

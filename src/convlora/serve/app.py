@@ -15,10 +15,12 @@ from convlora import __version__
 from convlora.errors import shown
 from convlora.serve import results, schema
 from convlora.serve.guard import Guard
+from convlora.serve.label_studio import label_studio_routes
 from convlora.serve.limits import Problem
 from convlora.serve.page import content_security_policy, page_of
 from convlora.serve.problems import problem_response
 from convlora.serve.segmenting import Segmenting
+from convlora.serve.task_images import TaskImages
 from convlora.serve.uploads import FIELD
 
 _LOG = logging.getLogger("convlora.serve")
@@ -45,12 +47,15 @@ _BODY = {
 }
 
 
-def make_app(segmenting: Segmenting, allowed_hosts: Collection[str] | None = ()) -> FastAPI:
+def make_app(
+    segmenting: Segmenting, allowed_hosts: Collection[str] | None = (), images: TaskImages | None = None
+) -> FastAPI:
     """Makes the application.
 
     Args:
         segmenting: What answers; it belongs to the caller.
         allowed_hosts: See `convlora.serve.guard.Guard`.
+        images: What fetches images for Label Studio; None: only those that it sends along are taken.
     """
     app = FastAPI(
         title="convlora",
@@ -129,6 +134,12 @@ def make_app(segmenting: Segmenting, allowed_hosts: Collection[str] | None = ())
         except Exception as error:
             _LOG.exception("An image could not be segmented.")
             raise Problem(500, "The image could not be segmented. The log of the server says more.") from error
+
+    if images is None:
+        images = TaskImages(None, None, segmenting.limits, segmenting.room)
+    routes = label_studio_routes(segmenting, images)
+    app.include_router(routes)
+    app.include_router(routes, prefix="/label-studio/{run:path}", include_in_schema=False)
 
     @app.exception_handler(Problem)
     async def tell_problem(request: Request, problem: Problem) -> Response:

@@ -120,6 +120,7 @@ _PROBLEMS = {
     415: "What was sent is no image of a format that is read.",
     422: "A parameter is wrong, or the image is damaged.",
     500: "The model failed.",
+    502: "Label Studio does not give the image.",
     503: "Too much is waiting, or memory is short. Try again after the seconds that Retry-After names.",
     504: "The answer took too long.",
 }

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from convlora.cores import usable_cores
 from convlora.errors import is_out_of_memory, shown
 from convlora.serve.engine import Answer, Engine
-from convlora.serve.images import see
+from convlora.serve.images import Upload, see
 from convlora.serve.limits import RETRY_AFTER, Limits, Problem, Room
 from convlora.serve.results import Result, result_of
 from convlora.serve.served import ServedRun
@@ -34,13 +34,16 @@ class Segmenting:
         runs: The runs by name.
         engine: What computes.
         limits: What is taken on.
+
+    Attributes:
+        room: For the bytes of all images that are in memory.
     """
 
     def __init__(self, runs: Mapping[str, ServedRun], engine: Engine, limits: Limits) -> None:
         self.runs, self.engine, self.limits = runs, engine, limits
         self._threads = ThreadPoolExecutor(max(2, min(4, usable_cores())), "convlora-images")
         self._places = Room(limits.waiting, "Too many images are waiting. Try again in a moment.")
-        self._bytes = Room(limits.held_bytes, "Too many images are arriving. Try again in a moment.")
+        self.room = Room(limits.held_bytes, "Too many images are arriving. Try again in a moment.")
 
     @property
     def waiting(self) -> int:
@@ -63,42 +66,64 @@ class Segmenting:
         """
         self._places.check()  # this and the next before the body is read
         if name is not None:
-            self._find(name)
-        async with taken_in(request, self.limits, self._bytes) as taken:
-            run_name, run = self._find(_one_run(name, taken.fields))
+            self.find(name)
+        async with taken_in(request, self.limits, self.room) as taken:
+            run_name, run = self.find(_one_run(name, taken.fields))
             if needs_levels and not run.has_probability:
                 needs_levels = False  # what cannot do without says so
-            with self._places.place():
-                try:
-                    async with asyncio.timeout(self.limits.seconds):
-                        image = await self._in_thread(lambda: see(taken.upload, run.segmenter, self.limits))
-                        future = asyncio.wrap_future(self.engine.submit(run_name, image, needs_levels))
-                        answer = await _unless_gone(request, future)
-                        return await self._in_thread(
-                            lambda: make(result_of(taken.upload, run.segmenter, answer), run_name)
-                        )
-                except TimeoutError as error:
-                    raise Problem(
-                        504,
-                        f"The answer took more than {self.limits.seconds:g} seconds. Try again later, or send a "
-                        "smaller image.",
-                    ) from error
-                except Exception as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    _LOG.warning("Memory ran out over an image.")
-                    raise Problem(
-                        503, "There is not enough memory for this image now.", {"Retry-After": str(RETRY_AFTER)}
-                    ) from error
+            return await self.segment(taken.upload, run_name, needs_levels, make, request)
+
+    async def segment(
+        self,
+        upload: Upload,
+        name: str,
+        needs_levels: bool,
+        make: Callable[[Result, str], _Returned],
+        request: Request,
+    ) -> _Returned:
+        """Segments an image whose bytes have arrived.
+
+        Args:
+            upload: The image.
+            name: Of the run.
+            needs_levels: As of [`Segmenting.answer`].
+            make: Likewise.
+            request: What is answered; nothing is computed for a client that has left.
+
+        Raises:
+            Problem: If it cannot be done.
+        """
+        segmenter = self.runs[name].segmenter
+        with self._places.place():
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    image = await self.in_thread(lambda: see(upload, segmenter, self.limits))
+                    future = asyncio.wrap_future(self.engine.submit(name, image, needs_levels))
+                    answer = await _unless_gone(request, future)
+                    return await self.in_thread(lambda: make(result_of(upload, segmenter, answer), name))
+            except TimeoutError as error:
+                raise Problem(
+                    504,
+                    f"The answer took more than {self.limits.seconds:g} seconds. Try again later, or send a "
+                    "smaller image.",
+                ) from error
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                _LOG.warning("Memory ran out over an image.")
+                raise Problem(
+                    503, "There is not enough memory for this image now.", {"Retry-After": str(RETRY_AFTER)}
+                ) from error
 
     def close(self) -> None:
         """Lets the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_thread(self, work: Callable[[], _Returned]) -> _Returned:
+    async def in_thread(self, work: Callable[[], _Returned]) -> _Returned:
+        """Does some work without keeping other requests waiting."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _find(self, name: str | None) -> tuple[str, ServedRun]:
+    def find(self, name: str | None) -> tuple[str, ServedRun]:
         """The run that is asked for.
 
         Raises:

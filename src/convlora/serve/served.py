@@ -16,7 +16,7 @@ from convlora.methods.registry import find_method
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models.bundled import BUNDLED
 from convlora.models.shared_weights import share_equal_weights
-from convlora.pictures.palette import class_colours
+from convlora.pictures.palette import class_colours, hexadecimal
 from convlora.runs.reading import read_metrics, read_settings
 from convlora.serve.names import name_runs
 
@@ -101,7 +101,7 @@ def _facts(name: str, folder: Path, segmenter: Segmenter, has_probability: bool)
     return {
         "name": name,
         "classes": [
-            {"index": index, "name": label, "color": "#{:02x}{:02x}{:02x}".format(*colour)}
+            {"index": index, "name": label, "color": hexadecimal(colour)}
             for index, (label, colour) in enumerate(zip(classes.names, class_colours(classes)))
         ],
         "background": classes.background,

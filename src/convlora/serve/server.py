@@ -21,6 +21,7 @@ from convlora.serve.limits import Limits
 from convlora.serve.protocol import impatient
 from convlora.serve.segmenting import Segmenting
 from convlora.serve.served import load_runs
+from convlora.serve.task_images import TaskImages, check_address, key_of_environment
 
 _MOST_CONNECTIONS = 512
 _STOPPING = 5  # seconds for answers that are under way
@@ -32,6 +33,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     allow_hosts: Sequence[str] = (),
+    label_studio: str | None = None,
     model: str | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -51,6 +53,7 @@ def serve(
         port: Port to listen at; 0: any that is free.
         allow_hosts: Names under which a proxy asks for this server. If it listens at another address than this
             machine's own and none are given, any name will do.
+        label_studio: Address of the Label Studio whose tasks' images are fetched; None: none are.
         model: As of `Segmenter.load`, like the next three.
         device: Likewise.
         precision: Likewise.
@@ -64,6 +67,7 @@ def serve(
         InputError: If the address cannot be used, or a run cannot be loaded. Nothing listens then.
     """
     limits = Limits() if limits is None else limits
+    check_address(label_studio)
     is_private = is_loopback(host)
     with _bound(host, port) as listener:  # before minutes are spent on loading
         served, saved = load_runs(
@@ -80,7 +84,8 @@ def serve(
             default_batch(chosen) if batch_size is None else batch_size,
         )
         segmenting = Segmenting(served, engine, limits)
-        app = make_app(segmenting, allow_hosts if is_private or allow_hosts else None)
+        images = TaskImages(label_studio, key_of_environment(), limits, segmenting.room)
+        app = make_app(segmenting, allow_hosts if is_private or allow_hosts else None, images)
         server = web_server(app, limits)
         try:
             _listen(listener, host, port)

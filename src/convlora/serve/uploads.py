@@ -8,13 +8,16 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from convlora.errors import shown
 from convlora.serve.images import Upload
 from convlora.serve.limits import Limits, Problem, Room
+from convlora.untrusted import parse_json
 
 FIELD = "image"
 # What raw bodies are called. The last is what curl --data-binary says of anything.
@@ -74,6 +77,34 @@ async def taken_in(request: Request, limits: Limits, room: Room) -> AsyncIterato
         if not taken.upload.content:
             raise Problem(422, f"The image is empty. {_ADVICE}")
         yield taken
+    finally:
+        room.give_back(body.held)
+
+
+async def json_in(request: Request, limits: Limits, room: Room) -> Any:
+    """Takes in a request whose body is JSON.
+
+    Args:
+        request: The request.
+        limits: What is taken.
+        room: For the bytes of all bodies.
+
+    Raises:
+        Problem: If it is not JSON, or too much, or it comes too slowly.
+    """
+    body = _Body(request, limits, room)
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            content = b"".join([chunk async for chunk in body.chunks()])
+        return await asyncio.to_thread(lambda: parse_json(content.decode("utf-8")))
+    except TimeoutError as error:
+        raise Problem(
+            408, f"The request did not arrive within {limits.body_seconds:g} seconds. Send it again."
+        ) from error
+    except ClientDisconnect as error:
+        raise Problem(400, "The connection ended before the request had arrived.") from error
+    except ValueError as error:
+        raise Problem(422, f"The body is not JSON in UTF-8 ({shown(error)}).") from error
     finally:
         room.give_back(body.held)
 

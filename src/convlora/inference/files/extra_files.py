@@ -17,6 +17,7 @@ from convlora.inference.files.pieces import write_piece
 from convlora.inference.files.plan import Job
 from convlora.inference.files.probability_maps import NO_DATA, ProbabilityWriter, channel_names, open_probabilities
 from convlora.inference.uncertain import Levels, Uncertainty
+from convlora.measuring.brush import MOST_PIXELS
 from convlora.measuring.components import ComponentCollector
 from convlora.measuring.scales import scale_of
 from convlora.storage import replacing_file
@@ -43,10 +44,14 @@ class ExtraFiles:
         self._probabilities: ProbabilityWriter | None = None
         self._collector: ComponentCollector | None = None
         self._levels = Levels() if extras.rank is not None else None
-        if extras.polygons == "coco" and size[0] * size[1] > _MOST_COCO_PIXELS:
-            raise InputError(f"{job.image} has too many pixels for a COCO file. Cut it into pieces.")
+        for wanted, most, kind in (
+            (extras.polygons == "coco" or extras.labels is not None, _MOST_COCO_PIXELS, "COCO"),
+            (extras.labels == "labelstudio", MOST_PIXELS, "Label Studio"),
+        ):
+            if wanted and size[0] * size[1] > most:
+                raise InputError(f"{job.image} has too many pixels for a {kind} file. Cut it into pieces.")
         if extras.measures:
-            keep_spans = extras.polygons is not None
+            keep_spans = extras.polygons is not None or extras.labels is not None
             self._collector = ComponentCollector(size, classes.background, keep_spans)
 
     def add(self, answer: Answer, known: np.ndarray | None) -> None:
@@ -80,20 +85,20 @@ class ExtraFiles:
         self.objects = len(objects)
         names = self._classes.names
         scale = scale_of(self._reference, self._size, self._extras.pixel_size)
-        job, image = self._job, Path(str(self._job.image)).name
+        job, image = self._job, Path(str(self._job.image))
         if job.polygons is not None:
             from convlora.measuring.geojson import geojson_lines
 
             with replacing_file(job.polygons) as temporary, temporary.open("w", encoding="utf-8") as file:
                 try:
-                    file.writelines(f"{line}\n" for line in geojson_lines(objects, names, scale, image))
+                    file.writelines(f"{line}\n" for line in geojson_lines(objects, names, scale, image.name))
                 except MemoryError as error:
                     raise InputError(
                         f"The outlines of {self._job.image} do not fit into memory: {error}. Cut the image into "
                         "pieces, or leave out --polygons."
                     ) from error
         if job.piece is not None:
-            write_piece(job.piece, image, objects, names, scale)
+            write_piece(job.piece, image, objects, names, scale, self._extras.labels is not None)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from convlora.measuring.scales import states_size
 
 POLYGONS = ("geojson", "coco")
 RANKS = ("uncertain",)
+LABELS = ("cvat", "labelstudio")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class Extras:
         polygons: `"geojson"`, `"coco"` or None.
         pixel_size: How large pixels are; None: as the images say, if they do.
         rank: `"uncertain"` for a table of the images, the most uncertain first; or None.
+        labels: What an annotation tool takes: `"cvat"`, `"labelstudio"` or None.
+        image_url: What stands before the names of images in the addresses that Label Studio is given; None: where it
+            serves the folder of each image from its disk.
     """
 
     probabilities: bool = False
@@ -33,6 +37,8 @@ class Extras:
     polygons: str | None = None
     pixel_size: PixelSize | None = None
     rank: str | None = None
+    labels: str | None = None
+    image_url: str | None = None
 
     @classmethod
     def of(
@@ -42,6 +48,8 @@ class Extras:
         polygons: str | None,
         pixel_size: str | None,
         rank: str | None = None,
+        labels: str | None = None,
+        image_url: str | None = None,
     ) -> Extras:
         """Checks what was given.
 
@@ -58,18 +66,26 @@ class Extras:
             )
         if polygons == "geojson" and not has_rasterio():
             raise InputError(f"--polygons geojson needs rasterio. Install it: {INSTALL}.")
+        if labels == "coco":
+            raise InputError(
+                "--labels has no format coco, because it is the one of --polygons coco. Give that instead."
+            )
+        if labels not in (None, *LABELS):
+            raise InputError(f"--labels must be cvat or labelstudio, got '{shown(labels, 40)}'.")
+        if image_url is not None and labels != "labelstudio":
+            raise InputError("--image-url has no effect without --labels labelstudio. Add it, or leave it out.")
         size = None if pixel_size is None else PixelSize.parse(pixel_size)
-        return cls(probabilities, objects, polygons, size, rank)
+        return cls(probabilities, objects, polygons, size, rank, labels, image_url)
 
     @property
     def measures(self) -> bool:
         """Whether objects are looked for."""
-        return self.objects or self.polygons is not None
+        return self.objects or self.polygons is not None or self.labels is not None
 
     @property
     def makes_pieces(self) -> bool:
         """Whether images go into a file of all images."""
-        return self.objects or self.polygons == "coco"
+        return self.objects or self.polygons == "coco" or self.labels is not None
 
     @property
     def wanted(self) -> Wanted:

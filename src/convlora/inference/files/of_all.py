@@ -1,4 +1,4 @@
-"""The files that hold something of all images: `objects.csv`, `coco.json` and `ranking.csv`."""
+"""The files that hold something of all images: `objects.csv`, `coco.json`, `ranking.csv`, and those for annotation tools."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.inference.files import coco_file, objects_table, ranking
+from convlora.inference.files import annotation_files, coco_file, objects_table, ranking
 from convlora.inference.files.extras import Extras
 
-STEMS = {Path(name).stem for name in (coco_file.NAME, objects_table.NAME, ranking.NAME)}
+_NAMES = (coco_file.NAME, objects_table.NAME, ranking.NAME, *annotation_files.NAMES)
+STEMS = {Path(name).stem for name in _NAMES}
 
 
 def check_files_of_all(output: Path, classes: ClassTable, images: Sequence[str], extras: Extras) -> None:
@@ -31,6 +32,8 @@ def check_files_of_all(output: Path, classes: ClassTable, images: Sequence[str],
         coco_file.check_coco(output, classes, images)
     if extras.rank is not None:
         ranking.check_ranking(output)
+    if extras.labels is not None:
+        annotation_files.check_annotations(output, classes, images, extras.labels)
 
 
 def write_files_of_all(
@@ -40,6 +43,7 @@ def write_files_of_all(
     pieces: Sequence[Path],
     extras: Extras,
     results: Sequence[Mapping[str, Any]] = (),
+    run: str = "",
 ) -> dict[str, Any]:
     """Writes the files that are wanted; returns their paths by what they are called in a description.
 
@@ -52,6 +56,7 @@ def write_files_of_all(
         pieces: Of each image that was, see `convlora.inference.files.pieces`.
         extras: What is wanted.
         results: Of each image that was, as of `convlora.inference.files.jobs.run_jobs`.
+        run: What the run is called, for annotation tools.
 
     Raises:
         InputError: As [`check_files_of_all`]; another prediction may have written there since.
@@ -67,4 +72,8 @@ def write_files_of_all(
         ranking.add_ranking(output, results)
         written["ranking"] = str(output / ranking.NAME)
         written["most_uncertain"] = ranking.most_uncertain(results)
+    if extras.labels is not None and pieces:
+        written |= annotation_files.write_annotations(
+            output, classes, images, pieces, extras.labels, run, extras.image_url
+        )
     return written

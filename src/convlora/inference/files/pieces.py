@@ -14,7 +14,8 @@ from typing import Any
 
 from convlora.errors import InputError
 from convlora.links import open_own
-from convlora.measuring.objects import Objects
+from convlora.measuring.objects import Objects, object_mask
+from convlora.measuring.row_runs import row_runs
 from convlora.measuring.scale import PlainScale
 from convlora.measuring.spans import of_owner, run_lengths
 from convlora.measuring.table import COLUMNS, rows_of
@@ -35,21 +36,27 @@ def forget_pieces(output: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_piece(path: Path, image: str, objects: Objects, names: Sequence[str], scale: PlainScale) -> None:
+def write_piece(
+    path: Path, image: Path, objects: Objects, names: Sequence[str], scale: PlainScale, with_runs: bool = False
+) -> None:
     """Writes one: a line for the image, and one for each object.
 
     Args:
         path: Where it goes.
-        image: Name of the image's file.
+        image: The image's file.
         objects: With their spans if their masks are wanted.
         names: Of the classes.
         scale: What pixels stand for.
+        with_runs: Whether the mask inside the box of each is kept as runs along its rows, too.
     """
     with replacing_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"image": image, "size": objects.size}) + "\n")
+        head = {"image": image.name, "folder": image.absolute().parent.name, "size": objects.size}
+        file.write(json.dumps(head) + "\n")
         for index, row in enumerate(rows_of(objects, names, scale)):
             if objects.spans is not None:
                 row = row | {"counts": _compressed(objects, index)}
+            if with_runs:
+                row = row | {"runs": row_runs(object_mask(objects, index))}
             file.write(json.dumps(row) + "\n")
 
 

@@ -1,0 +1,1 @@
+"""Functions that annotation tools call: a run annotates images from inside them."""
