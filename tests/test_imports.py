@@ -12,6 +12,7 @@ ROOT = Path(convlora.__file__).parent
 LEVELS = [
     ["cli"],
     ["quickstart", "api", "serve"],
+    ["converting"],
     ["comparison", "exporting", "importing", "prepare", "sharing"],
     ["training"],
     ["report"],
