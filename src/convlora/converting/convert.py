@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,12 @@ from convlora.converting.page import PAGE, write_overlays
 from convlora.converting.splitting import divide
 from convlora.converting.writing import Track, Written, classes_text, write_samples
 from convlora.data.checking.check import check_data
+from convlora.data.checking.facts import MOST_VALUES
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.classes.meaning import resolve_classes
 from convlora.data.problem import Problem
+from convlora.data.reading.images import read_mask
+from convlora.data.reading.mask_values import count_values
 from convlora.data.sample import Sample
 from convlora.data.sources.formats.recognise import BY_NAME
 from convlora.data.sources.opening import DataSource, open_as, open_data
@@ -161,6 +166,14 @@ def _classes(read: DataSource, track: Track) -> tuple[ClassTable, list[Problem]]
     """The classes, and what is wrong with single files as far as it is known."""
     if read.classes is not None:
         return read.classes, list(read.problems)
+    values: set[int] = set()
+    masks = [sample.mask for samples in read.splits.values() for sample in samples if sample.mask is not None]
+    for mask in track(masks, "Reading masks"):
+        with contextlib.suppress(InputError):  # said when it is to be written
+            values.update(count_values(read_mask(mask), MOST_VALUES))
+    with contextlib.suppress(InputError):
+        return resolve_classes(values, read.classes_json, read.root), list(read.problems)
+    # A few masks may be at fault.
     report = check_data(read, full=True, progress=track, leave_out=True)
     if report.classes is None:
         reasons = [problem.message for problem in (*report.problems, *report.skipped) if problem.severity == "error"]

@@ -9,7 +9,7 @@ import numpy as np
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample
-from convlora.data.sources.coco_files import any_annotations, find_annotations
+from convlora.data.sources.coco_files import any_annotations, find_annotations, is_coco
 from convlora.data.sources.folder import (
     SPLITS,
     images_above_splits,
@@ -156,7 +156,7 @@ def open_data(path: Path | str, *, need_masks: bool = True, reading: Reading | N
             return _from_hub(str(path), need_masks)
         raise InputError(f"{root} does not exist. Give a folder or a CSV file. {_FORMS}")
     if root.is_file():
-        return _open_file(root, need_masks)
+        return _open_file(root, need_masks, reading)
     entries(root)  # a folder that may not be read is named as such
     if is_saved_dataset(root):
         return _from_hub(root, need_masks)
@@ -260,7 +260,13 @@ def _from_coco(root: Path, files: dict[str, Path]) -> DataSource:
     return replace(source, classes=classes, classes_json=None, notes=notes, files=files)
 
 
-def _open_file(path: Path, need_masks: bool) -> DataSource:
+def _open_file(path: Path, need_masks: bool, reading: Reading | None) -> DataSource:
+    if path.suffix.lower() in (".json", ".xml", ".yaml", ".yml"):
+        form = None if is_coco(path) else recognise(path)
+        if form is not None:
+            return open_as(path, form, reading)
+    if path.suffix.lower() == ".zip":
+        raise InputError(f"{path} is an archive. Unpack it, or give: convlora data convert {path} --output DATA")
     if path.suffix.lower() == ".json":
         return _from_coco(path, {ALL: path})
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):

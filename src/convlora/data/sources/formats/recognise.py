@@ -52,9 +52,22 @@ class Format:
 
 # The first that fits is taken: those come first that say by a file of their own what they are.
 FORMATS = (
+    Format("supervisely", "a Supervisely project", "meta.json lies beside folders with ann and img", "supervisely",
+           "is_supervisely", "read_supervisely"),
+    Format("nnunet", "a raw data set of nnU-Net", "dataset.json lies beside imagesTr and labelsTr", "mask_folders",
+           "is_nnunet", "read_nnunet"),
+    Format("labelstudio", "Label Studio's JSON export", "a JSON file lists tasks with annotations", "labelstudio",
+           "is_labelstudio", "read_labelstudio"),
+    Format("cvat", "CVAT for images", "an XML file holds CVAT's annotations", "cvat", "is_cvat", "read_cvat"),
     Format("roboflow", "Roboflow's semantic masks", "_classes.csv lies beside images and masks", "pairs",
            "is_roboflow", "read_roboflow"),
+    Format("voc", "Pascal VOC", "there is a folder SegmentationClass", "voc", "is_voc", "read_voc"),
     Format("yolo", "YOLO segmentation", "there are label files of polygons in labels", "yolo", "is_yolo", "read_yolo"),
+    Format("mmseg", "MMSegmentation's folders", "images and masks lie in two folders with the same splits",
+           "mask_folders", "is_mmseg", "read_mmseg"),
+    Format("labelme", "LabelMe", "JSON files hold shapes of images", "labelme", "is_labelme", "read_labelme"),
+    Format("instances", "masks of numbered objects", "masks are called like their images, with _masks behind, as "
+           "Cellpose does", "instances", "is_instances", "read_instances"),
     Format("pairs", "pairs of image and mask side by side", "masks are called like their images, with an end such as "
            "_mask", "pairs", "is_pairs", "read_pairs_beside"),
 )  # fmt: skip

@@ -51,7 +51,9 @@ def find_yaml(root: Path) -> Path | None:
 
 
 def is_yolo(root: Path) -> bool:
-    """Whether there are label files as YOLO's beside or parallel to images."""
+    """Whether there are label files as YOLO's parallel to images; of a file, whether it is a data.yaml."""
+    if root.is_file():
+        return root.suffix.lower() in (".yaml", ".yml")
     return any(True for _ in _label_files(root, _LOOKED_AT))
 
 
