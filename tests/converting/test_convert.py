@@ -69,7 +69,7 @@ def test_images_that_lie_on_their_side_get_masks_that_fit(tmp_path):
     for number in range(3):
         sources.image(drawn / f"train/images/{number}.jpg", number, SIZE[::-1], exif=exif)
         sources.image(stored / f"{number}.jpg", number, SIZE[::-1], exif=exif)
-        sources.mask(stored / f"{number}_mask.png", 255 * INSIDE[::-1].T)
+        sources.mask(stored / f"{number}_mask.png", 255 * np.rot90(INSIDE))
     convert_data(drawn, tmp_path / "a", split="none")
     made = convert_data(stored, tmp_path / "b", split="none")
     assert all(np.array_equal(one, 2 * INSIDE) for one in sources.read(tmp_path / "a").values())
