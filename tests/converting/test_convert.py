@@ -49,6 +49,34 @@ def test_equal_images_stay_in_one_split(tmp_path):
     assert all(len(splits) == 1 for splits in split_of.values())
 
 
+def test_what_is_in_no_split_of_several_is_for_training(tmp_path):
+    for number, name in enumerate(("a", "b", "test/a", "val/a")):
+        sources.image(tmp_path / "l" / f"{name}.jpg", number)
+        shapes = [{"label": "crack", "points": sources.CORNERS}]
+        sources.labelme_file(
+            tmp_path / "l" / f"{name}.json", shapes, imagePath="a.jpg" if "/" in name else f"{name}.jpg"
+        )
+    made = convert_data(tmp_path / "l", tmp_path / "d")
+    assert made["counts"] == {"train": 2, "val": 1, "test": 1}
+    assert any("in no split" in note for note in made["notes"])
+
+
+def test_soft_masks_in_folders_of_our_own(tmp_path):
+    for number in range(4):
+        sources.image(tmp_path / "f/images" / f"{number}.png", number)
+        (tmp_path / "f/masks").mkdir(exist_ok=True)
+        soft = Image.fromarray(np.where(INSIDE, 230, 12).astype(np.uint8))
+        soft.putpixel((0, 0), 100)
+        soft.save(tmp_path / "f/masks" / f"{number}.png")
+    with pytest.raises(InputError, match="--threshold"):
+        convert_data(tmp_path / "f", tmp_path / "d")
+    made = convert_data(tmp_path / "f", tmp_path / "d", threshold=128, split="none")
+    assert made["format"] == "images"
+    assert all(np.array_equal(one, INSIDE) for one in sources.read(tmp_path / "d").values())
+    with pytest.raises(InputError, match="name their classes"):
+        convert_data(sources.yolo(tmp_path / "y"), tmp_path / "e", threshold=128)
+
+
 def test_a_missing_split_is_cut_from_train_and_said(tmp_path):
     root = sources.yolo(tmp_path / "y", splits=("train", "test"), number=10)
     made = convert_data(root, tmp_path / "d")

@@ -215,8 +215,13 @@ def open_as(root: Path, form: Format, reading: Reading | None = None) -> DataSou
     """
     found = form.read(root, reading or Reading())
     folder = root if root.is_dir() else root.parent
-    source = _source(root, form.name, found.splits, found.problems, folder)
     notes = [f"{root} is read as {form.title}, because {form.sign}.", *found.notes]
+    splits = dict(found.splits)
+    if ALL in splits and len(splits) > 1:
+        rest = splits.pop(ALL)
+        notes.append(f"{len(rest)} images are in no split and are taken for train.")
+        splits["train"] = [*splits.get("train", []), *rest]
+    source = _source(root, form.name, splits, found.problems, folder)
     if found.classes is not None and source.classes_json is not None:
         notes.append(f"{source.classes_json} is not used: {form.title} name their classes themselves.")
         source = replace(source, classes_json=None)

@@ -202,8 +202,6 @@ def read_cvat(root: Path, reading: Reading) -> Found:
         "no-annotation", empty, *text, "They count as background. Annotate them if they show something."
     )
     problems += counted("no-area", skipped, "is no area", "shapes are no areas", "They are left out.")
-    if ALL in pairs and len(pairs) > 1:  # CVAT calls what is in no subset Default
-        pairs.setdefault("train", []).extend(pairs.pop(ALL))
     notes = ["Where shapes overlap, z_order decides, then the order of the file: later ones are on top."]
     return Found({split: named_samples(some, folder) for split, some in pairs.items()}, classes, problems, notes)
 

@@ -100,8 +100,6 @@ def read_supervisely(root: Path, reading: Reading) -> Found:
     problems += counted("no-area", skipped, *text, "They are left out.")
     text = ("has no object", "images have no object")
     problems += counted("no-annotation", empty, *text, "They count as background.")
-    if ALL in pairs and len(pairs) > 1:
-        pairs.setdefault("train", []).extend(pairs.pop(ALL))
     notes = ["Where objects overlap, the later one of the file is on top."]
     return Found({split: named_samples(some, root) for split, some in pairs.items()}, classes, problems, notes)
 
