@@ -53,7 +53,10 @@ def divide(
     if not taken:
         return there, [f"There is no {' and no '.join(missing)} split, and train is too small to cut one from it."]
     what = " and ".join(f"{number} {split}" for split, number in taken.items())
-    note = f"The data have no {' and no '.join(missing)} split: {what} of {count} train samples (seed {seed})."
+    note = (
+        f"The data have no {' and no '.join(missing)} split. Of the {count} train samples, by seed {seed}, {what} "
+        f"{'sample is' if sum(taken.values()) == 1 else 'samples are'} taken for it."
+    )
     return {split: some for split in SPLITS if (some := cut.get(split) or there.get(split))}, [note]
 
 
