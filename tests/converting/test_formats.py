@@ -75,6 +75,17 @@ def test_yolo(tmp_path):
     assert "data:image/jpeg" in (tmp_path / "d/overlays.html").read_text()
 
 
+def test_smaller_objects_of_yolo_are_on_top(tmp_path):
+    root = sources.yolo(tmp_path / "y", splits=("train",), number=1)
+    large = (root / "train/labels/0.txt").read_text()
+    small = " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in ((10, 10), (15, 10), (15, 14), (10, 14)))
+    sources.text(root / "train/labels/0.txt", f"0 {small}\n{large}")
+    _, masks = convert(root, tmp_path / "d", split="none")
+    expected = 2 * INSIDE.astype(int)
+    expected[10:14, 10:15] = 1
+    assert np.array_equal(masks["train/masks/0.png"], expected)
+
+
 def test_yolo_of_boxes_is_refused(tmp_path):
     root = sources.yolo(tmp_path / "y", splits=("train",), number=1)
     sources.text(root / "train/labels/0.txt", "0 .5 .5 .2 .2\n")

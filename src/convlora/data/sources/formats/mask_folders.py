@@ -1,7 +1,7 @@
 """Folders of images and folders of masks, as nnU-Net and MMSegmentation have them.
 
-Source: nnU-Net's `documentation/dataset_format.md`; MMSegmentation's `docs/en/user_guides/2_dataset_prepare.md` and its
-ADE20K set (`objectInfo150.txt`, 0 for what has no label).
+Source: the pages on data sets of nnU-Net ("dataset format") and of MMSegmentation ("prepare datasets"), and ADE20K
+(`objectInfo150.txt`, 0 for what has no label).
 """
 
 from __future__ import annotations
