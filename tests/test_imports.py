@@ -12,7 +12,7 @@ ROOT = Path(convlora.__file__).parent
 LEVELS = [
     ["cli"],
     ["quickstart", "api", "serve", "annotating"],
-    ["folds"],
+    ["folds", "converting"],
     ["comparison", "exporting", "importing", "prepare", "sharing"],
     ["training"],
     ["report"],

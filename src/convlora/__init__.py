@@ -13,6 +13,7 @@ from ._peft_registration import register_with_peft
 if TYPE_CHECKING:
     from .api.check_data import check_data
     from .api.compare import compare
+    from .api.convert_data import convert_data
     from .api.evaluate import evaluate
     from .api.export import export
     from .api.import_run import import_run
@@ -49,6 +50,7 @@ _PUBLIC = {
     "check_data": "api.check_data",
     "check_grid": "methods.conv_lora",
     "compare": "api.compare",
+    "convert_data": "api.convert_data",
     "evaluate": "api.evaluate",
     "export": "api.export",
     "import_run": "api.import_run",
@@ -74,6 +76,7 @@ __all__ = [
     "check_data",
     "check_grid",
     "compare",
+    "convert_data",
     "evaluate",
     "export",
     "import_run",

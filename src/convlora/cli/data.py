@@ -18,6 +18,10 @@ from convlora.errors import InputError
 _MOST_OF_A_KIND = 20
 _MOST_CLASSES = 50  # in the table: more would push the findings off the screen
 
+_FORMAT_HELP = (
+    "auto, coco, yolo, labelme, voc, cvat, roboflow, labelstudio, supervisely, nnunet, mmseg, pairs, instances, folder."
+)
+
 app = typer.Typer(no_args_is_help=True, help="Look after data sets.", rich_markup_mode="rich")
 
 
@@ -62,18 +66,7 @@ def check(
 
 
 def _show(report: dict[str, Any]) -> None:
-    told: Counter[tuple[str, str]] = Counter()
-    for problem in report["problems"]:
-        what = problem["severity"], problem["kind"]
-        told[what] += 1
-        if told[what] > _MOST_OF_A_KIND:
-            continue
-        colour = "red" if problem["severity"] == "error" else "yellow"
-        out.print(f"[bold {colour}]{problem['severity']}[/] [dim]{problem['kind']}[/]", end=" ")
-        out.print(problem["message"], markup=False, soft_wrap=True)
-    for (severity, kind), count in told.items():
-        if count > _MOST_OF_A_KIND:
-            out.print(f"{count - _MOST_OF_A_KIND:,} more of this kind ({severity} {kind}), see --json", style="dim")
+    _show_problems(report["problems"])
     out.print(_shares(report))
     sizes = report["image_sizes"]
     if sizes is not None:
@@ -87,6 +80,103 @@ def _show(report: dict[str, Any]) -> None:
         "No problems found." if not errors + warnings else f"{errors} errors, {warnings} warnings.",
         style="bold green" if not errors else "bold red",
     )
+
+
+def _show_problems(problems: list[dict[str, Any]]) -> None:
+    """The first of each kind, and how many more there are."""
+    told: Counter[tuple[str, str]] = Counter()
+    for problem in problems:
+        what = problem["severity"], problem["kind"]
+        told[what] += 1
+        if told[what] > _MOST_OF_A_KIND:
+            continue
+        colour = "red" if problem["severity"] == "error" else "yellow"
+        out.print(f"[bold {colour}]{problem['severity']}[/] [dim]{problem['kind']}[/]", end=" ")
+        out.print(problem["message"], markup=False, soft_wrap=True)
+    for (severity, kind), count in told.items():
+        if count > _MOST_OF_A_KIND:
+            out.print(f"{count - _MOST_OF_A_KIND:,} more of this kind ({severity} {kind}), see --json", style="dim")
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Folder, annotation file or zip archive of another tool.", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.", show_default=False)] = ...,  # type: ignore[assignment]
+    format: Annotated[str, typer.Option(metavar="NAME", help=_FORMAT_HELP)] = "auto",
+    suffix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What masks have behind the names of their images. [dim]\\[default: _mask and other usual ones][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="For masks with soft edges or saved as JPEG: grey value (1-255) from which on a pixel is foreground.",
+            show_default=False,
+        ),
+    ] = None,
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What numbered objects become: foreground, or border (inside and border). "
+            "[dim]\\[default: foreground][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARES",
+            help="auto (70/15/15 where splits are missing), none, or shares such as 80/10/10.",
+        ),
+    ] = "auto",
+    seed: Annotated[int, typer.Option(metavar="N", help="Decides which image goes where.")] = 0,
+    json: Json = False,
+) -> None:
+    """Write data of a labelling tool or another trainer as a data folder.
+
+    The format is recognised and said. Images are copied, masks are drawn, and DATA/overlays.html shows some twenty of
+    them, to be checked by eye.
+    """
+    with loading_libraries():
+        from convlora.api.convert_data import convert_data
+        from convlora.cli.progress import RunProgress
+
+    with RunProgress() as progress:
+        made = convert_data(
+            source,
+            output,
+            format=format,
+            suffix=suffix,
+            threshold=threshold,
+            instances=instances,
+            split=split,
+            seed=seed,
+            reporter=progress,
+        )
+    if json:
+        print_json(made)
+        return
+    for note in made["notes"]:
+        out.print(note, markup=False, soft_wrap=True)
+    _show_problems(made["problems"])
+    names = made["classes"]["classes"]
+    shares = [f"{name} {100 * share:.2f}%" for name, share in zip(names, made["class_shares"], strict=True)]
+    more = f" and {len(shares) - _MOST_CLASSES:,} more" if len(shares) > _MOST_CLASSES else ""
+    out.print(f"Classes: {', '.join(shares[:_MOST_CLASSES])}{more}.", markup=False, soft_wrap=True)
+    counts = ", ".join(f"{count} {split}" for split, count in made["counts"].items())
+    out.print(f"{made['data']} is ready: {counts}. See {made['page']}.", markup=False, soft_wrap=True)
+    out.print(f"Train on it with: convlora train {made['data']} --output RUN", markup=False, soft_wrap=True)
 
 
 @app.command("prepare")

@@ -59,19 +59,18 @@ class ZipBundle:
 
     Args:
         path: The file.
+        remedy: What to do if it is none.
 
     Raises:
         InputError: If it is no zip archive, or a damaged one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, remedy: str = "Fetch it again, or give another file with --from.") -> None:
         self.path = path
         try:
             self._archive = zipfile.ZipFile(ordinary(path))
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: a newer format
-            raise InputError(
-                f"{path} {_what_it_is(path)}. Fetch it again, or give another file with --from."
-            ) from error
+            raise InputError(f"{path} {_what_it_is(path)}. {remedy}") from error
         self._budget = _Budget(path, path.stat().st_size)
         self._members = {
             member.filename.replace("\\", "/"): member

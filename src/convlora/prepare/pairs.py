@@ -14,6 +14,7 @@ from typing import NamedTuple
 from convlora.errors import InputError
 from convlora.prepare.bundles import Bundle
 from convlora.prepare.catalogue import Entry
+from convlora.prepare.names import Names, safe_stem, short
 
 _SPLIT_TABLE = re.compile(r"(train|val|test)(?:_(\w[\w-]*))?\.csv")
 _LARGEST_TABLE = 1 << 23  # bytes
@@ -175,39 +176,15 @@ def _rows(table: Member, path: str) -> list[tuple[str, str]]:
 def _named(found: list[_Found]) -> list[Pair]:
     """Gives each pair a name of its own within its split, made of harmless characters, and each part one too."""
     pairs: list[Pair] = []
-    names: dict[str, _Names] = defaultdict(_Names)
-    parts: dict[str, _Names] = defaultdict(_Names)
+    names: dict[str, Names] = defaultdict(Names)
+    parts: dict[str, Names] = defaultdict(Names)
     groups: dict[tuple[str, str | None], str | None] = {}
     for one in found:
         part = (one.split, one.group)
         if part not in groups:
-            groups[part] = parts[one.split].new(_short(one.group, 50)) if one.group else None
+            groups[part] = parts[one.split].new(short(one.group, 50)) if one.group else None
         group = groups[part]
-        stem = re.sub(r"[^\w.-]+", "_", posixpath.splitext(posixpath.basename(one.path))[0]).strip(".")
-        stem = _short(stem[:100], 180) or "image"
+        stem = safe_stem(posixpath.splitext(posixpath.basename(one.path))[0])
         name = names[one.split].new(f"{group}_{stem}" if group else stem)
         pairs.append(Pair(one.split, name, one.image, one.mask, group))
     return pairs
-
-
-def _short(text: str, size: int) -> str:
-    """Its beginning: names of files are limited in bytes, to 255."""
-    return text.encode()[:size].decode(errors="ignore")
-
-
-class _Names:
-    """Names that all differ, also for file systems that know no upper case."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._last: dict[str, int] = {}  # numbers, so that they are not all tried again
-
-    def new(self, wanted: str) -> str:
-        """That name, or with a number behind it."""
-        name, number = wanted, self._last.get(wanted.lower(), 1)
-        while name.lower() in self._taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        self._taken.add(name.lower())
-        self._last[wanted.lower()] = number
-        return name

@@ -14,13 +14,10 @@ from convlora.data.reading.images import read_image_size
 from convlora.data.reading.mask_values import row_pieces
 from convlora.data.reading.signatures import damaged
 from convlora.data.sample import Sample, size_mismatch_message
-from convlora.data.sources.polygons import clip_polygon
+from convlora.data.sources.drawing import outline_runs
 from convlora.data.sources.run_length import run_length_mask
 from convlora.errors import InputError, shown
 from convlora.ordinary import ordinary
-
-_FARTHEST = 1e12  # pixels from the corner of the image; farther ones overflow when polygons are clipped
-_LONGEST_OUTLINE = 4e6  # pixels of one annotation; drawing takes memory by them
 
 
 @dataclass(frozen=True)
@@ -85,26 +82,10 @@ class CocoMask:
         try:
             if isinstance(shape, dict):
                 return coco_mask.encode(np.asfortranarray(run_length_mask(shape, height, width), dtype=np.uint8))
-            polygons, length = [], 0.0
-            for polygon in shape or ():
-                points = np.asarray(polygon, dtype=np.float64)
-                if points.ndim != 1 or len(points) % 2 or not np.isfinite(points).all():
-                    raise ValueError("a polygon is not a list of numbers x, y, x, y, ...")
-                if len(points) < 6:  # a point or a line, of which tools leave some behind
-                    self.unseen[place] = f"{shown(segment.get('id', 'without id'))} in part"
-                    continue
-                if np.abs(points).max() > _FARTHEST:
-                    raise ValueError("a corner of a polygon lies absurdly far outside")
-                # What lies far outside cannot be seen, and would take memory by its distance.
-                inside = clip_polygon(points.reshape(-1, 2), (-width, -height), (2 * width, 2 * height))
-                length += float(np.abs(inside - np.roll(inside, 1, axis=0)).sum())
-                polygons.append(inside.ravel().tolist())
-            if length > _LONGEST_OUTLINE:
-                raise ValueError("its outline is too long to be drawn")
-            seen = [polygon for polygon in polygons if len(polygon) >= 6]
-            if not seen:
-                return coco_mask.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
-            return coco_mask.merge(coco_mask.frPyObjects(seen, height, width))
+            runs, lines = outline_runs(shape or (), height, width)
+            if lines:
+                self.unseen[place] = f"{shown(segment.get('id', 'without id'))} in part"
+            return runs
         except (ValueError, TypeError, KeyError) as error:
             name = segment.get("id", "without id")
             raise InputError(f"{self}: annotation {name} cannot be drawn ({error}). Correct or remove it.") from error

@@ -10,7 +10,7 @@ import numpy as np
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample
-from convlora.data.sources.coco_files import any_annotations, find_annotations
+from convlora.data.sources.coco_files import any_annotations, find_annotations, is_coco
 from convlora.data.sources.folder import (
     SPLITS,
     images_above_splits,
@@ -20,6 +20,8 @@ from convlora.data.sources.folder import (
     read_pairs,
     read_splits,
 )
+from convlora.data.sources.formats.found import Reading
+from convlora.data.sources.formats.recognise import Format, recognise
 from convlora.data.sources.hub import is_hub_id, is_saved_dataset, read_hub
 from convlora.data.sources.listing import entries
 from convlora.data.sources.table import has_columns, read_table
@@ -44,7 +46,7 @@ class DataSource:
     Args:
         root: The folder of the data set, or the CSV file that was asked for.
         kind: `"folder"` for split folders, `"images"` for one folder of images and masks, `"csv"` for tables,
-            `"coco"` for COCO's JSON, `"hub"` for Hugging Face data sets.
+            `"coco"` for COCO's JSON, `"hub"` for Hugging Face data sets; else the name of a form of `formats`.
         splits: The samples of train, val and test as far as they exist, or of the single split `"all"`.
         classes_json: The file that names the classes, if there is one.
         notes: Sentences about decisions made on the way, to be shown to the user.
@@ -150,17 +152,19 @@ class DataSource:
             self.notes.append(note)
 
 
-def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
+def open_data(path: Path | str, *, need_masks: bool = True, reading: Reading | None = None) -> DataSource:
     """Finds out which form a data set has and lists its samples; no image is read.
 
     The forms are a folder `{train,val,test}/{images,masks}/STEM.*`; a folder with train.csv, val.csv and test.csv of
     columns `image,label`, which win over folders; a CSV file (train.csv brings val.csv and test.csv beside it, any
     other name stands for undivided data); a folder with `images` and `masks`, undivided; COCO annotations, as a
-    JSON file or a folder with them; and a Hugging Face data set, saved to disk or on the Hub.
+    JSON file or a folder with them; a Hugging Face data set, saved to disk or on the Hub; and what other tools write,
+    see `formats`.
 
     Args:
         path: The folder or file, or the id of a data set on the Hub.
         need_masks: Whether images without masks are problems; if not, their `mask` is `None`.
+        reading: What the user says about data of other tools.
 
     Returns:
         The samples, with every problem of pairing collected in `problems`.
@@ -174,14 +178,14 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
             return _from_hub(str(path), need_masks)
         raise InputError(f"{root} does not exist. Give a folder or a CSV file. {_FORMS}")
     if root.is_file():
-        return _open_file(root, need_masks)
+        return _open_file(root, need_masks, reading)
     entries(root)  # a folder that may not be read is named as such
     if is_saved_dataset(root):
         return _from_hub(root, need_masks)
     tables = {split: root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()}
     if any(has_columns(table, need_masks) for table in tables.values()):
         return _with_unused(_from_tables(root, tables, need_masks), root, need_masks)
-    source = _open_folder(root, need_masks)
+    source = _open_folder(root, need_masks, reading)
     if source is not None:
         source.problems += [_unused_table(table) for table in tables.values()]
         return source
@@ -192,11 +196,15 @@ def open_data(path: Path | str, *, need_masks: bool = True) -> DataSource:
     raise InputError(f"{root} has no data set layout that is known. {remedy}")
 
 
-def _open_folder(root: Path, need_masks: bool) -> DataSource | None:
+def _open_folder(root: Path, need_masks: bool, reading: Reading | None) -> DataSource | None:
     """The data set of a folder without tables, if its layout is known."""
     annotations = find_annotations(root)
     if annotations and not any((root / split / "masks").is_dir() for split in SPLITS):
         return _from_coco(root, annotations)
+    if need_masks and not _has_masks(root):
+        form = recognise(root)
+        if form is not None:
+            return open_as(root, form, reading)
     if is_split_layout(root):
         splits, problems = read_splits(root, need_masks)
         return _with_unused(_source(root, "folder", splits, problems, root), root, need_masks)
@@ -209,6 +217,37 @@ def _open_folder(root: Path, need_masks: bool) -> DataSource | None:
         source = _source(root, "images", {ALL: samples}, [problem.of(ALL) for problem in found], root)
         return _with_unused(source, root, need_masks)
     return None
+
+
+def _has_masks(root: Path) -> bool:
+    """Whether there is a folder of masks where this package's own layouts have it."""
+    return any((place / "masks").is_dir() for place in (root, *(root / split for split in SPLITS)))
+
+
+def open_as(root: Path, form: Format, reading: Reading | None = None) -> DataSource:
+    """Lists the samples of a data set that a labelling tool or another trainer wrote.
+
+    Args:
+        root: The folder or file.
+        form: Its form.
+        reading: What the user says about it.
+
+    Raises:
+        InputError: It does not have that form, or nothing in it can be used.
+    """
+    found = form.read(root, reading or Reading())
+    folder = root if root.is_dir() else root.parent
+    notes = [f"{root} is read as {form.title}, because {form.sign}.", *found.notes]
+    splits = dict(found.splits)
+    if ALL in splits and len(splits) > 1:
+        rest = splits.pop(ALL)
+        notes.append(f"{len(rest)} images are in no split and are taken for train.")
+        splits["train"] = [*splits.get("train", []), *rest]
+    source = _source(root, form.name, splits, found.problems, folder)
+    if found.classes is not None and source.classes_json is not None:
+        notes.append(f"{source.classes_json} is not used: {form.title} name their classes themselves.")
+        source = replace(source, classes_json=None)
+    return replace(source, classes=found.classes, notes=notes)
 
 
 def _with_unused(source: DataSource, folder: Path, need_masks: bool) -> DataSource:
@@ -248,7 +287,13 @@ def _from_coco(root: Path, files: dict[str, Path]) -> DataSource:
     return replace(source, classes=classes, classes_json=None, notes=notes, files=files)
 
 
-def _open_file(path: Path, need_masks: bool) -> DataSource:
+def _open_file(path: Path, need_masks: bool, reading: Reading | None) -> DataSource:
+    if path.suffix.lower() in (".json", ".xml", ".yaml", ".yml"):
+        form = None if is_coco(path) else recognise(path)
+        if form is not None:
+            return open_as(path, form, reading)
+    if path.suffix.lower() == ".zip":
+        raise InputError(f"{path} is an archive. Unpack it, or give: convlora data convert {path} --output DATA")
     if path.suffix.lower() == ".json":
         return _from_coco(path, {ALL: path})
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):

@@ -1,4 +1,4 @@
-"""The files that hold something of all images: `objects.csv`, `coco.json`, `ranking.csv`, and those for annotation tools."""
+"""The files that hold something of all images: tables, `coco.json`, and those for annotation tools."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Writing data sets of other tools as a data folder of this package."""

@@ -1,0 +1,114 @@
+"""Dividing samples into train, val and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from convlora.data.sample import Sample
+from convlora.data.sources.folder import SPLITS
+from convlora.data.sources.opening import ALL
+from convlora.errors import InputError
+from convlora.untrusted import read_bytes
+
+
+def divide(
+    splits: Mapping[str, Sequence[Sample]], shares: tuple[float, float, float] | None, seed: int, is_stated: bool
+) -> tuple[dict[str, list[Sample]], list[str]]:
+    """Gives undivided data three splits, and cuts those that are missing from train.
+
+    Images of equal content stay together, or scores would be too good.
+
+    Args:
+        splits: The samples as they came.
+        shares: Of train, val and test, in any unit; None: everything stays as it is.
+        seed: Decides which sample goes where.
+        is_stated: Whether the shares were asked for, so that it is an error if they decide nothing.
+
+    Returns:
+        The splits, and sentences about what was done.
+
+    Raises:
+        InputError: The data have all splits already, although shares were asked for.
+    """
+    there = {split: list(samples) for split, samples in splits.items() if samples}
+    if shares is None:
+        return there, []
+    if ALL in there:
+        return _undivided(there, shares, seed)
+    share_of = dict(zip(SPLITS, shares, strict=True))
+    missing = [split for split in ("val", "test") if split not in there and share_of[split]]
+    if is_stated and not missing:
+        raise InputError("--split has no effect, because the data come with their splits. Leave it out.")
+    if "train" not in there or not missing:
+        return there, [] if "train" in there else ["The data have no train split. They keep the splits they have."]
+    total = share_of["train"] + sum(share_of[split] for split in missing)
+    wanted = {split: share_of[split] / total for split in missing}
+    cut, count = _cut(there["train"], wanted, seed), len(there["train"])
+    taken = {split: len(cut[split]) for split in missing if cut[split]}
+    if not taken:
+        return there, [f"There is no {' and no '.join(missing)} split, and train is too small to cut one from it."]
+    what = " and ".join(f"{number} {split}" for split, number in taken.items())
+    note = (
+        f"The data have no {' and no '.join(missing)} split. Of the {count} train samples, by seed {seed}, {what} "
+        f"{'sample is' if sum(taken.values()) == 1 else 'samples are'} taken for it."
+    )
+    return {split: some for split in SPLITS if (some := cut.get(split) or there.get(split))}, [note]
+
+
+def _undivided(
+    there: dict[str, list[Sample]], shares: tuple[float, float, float], seed: int
+) -> tuple[dict[str, list[Sample]], list[str]]:
+    train, val, test = shares
+    total = train + val + test
+    cut = _cut(there[ALL], {"val": val / total, "test": test / total}, seed)
+    parts = " / ".join(f"{100 * share / total:.3g}" for share in shares)
+    numbers = ", ".join(f"{len(cut[split])} {split}" for split in SPLITS if cut[split])
+    note = (
+        f"The data come undivided. They are divided {parts} (percent of train / val / test) by seed {seed}: {numbers}."
+    )
+    return {split: cut[split] for split in SPLITS if cut[split]}, [note]
+
+
+def _cut(samples: Sequence[Sample], fractions: Mapping[str, float], seed: int) -> dict[str, list[Sample]]:
+    """Divides by chance; train gets the rest, and at least one sample."""
+    groups = _groups(samples)
+    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
+    parts: dict[str, list[int]] = {"train": [], **{split: [] for split in fractions}}
+    sizes = {split: _size(fraction, len(samples)) for split, fraction in fractions.items()}
+    for number, place in enumerate(order):
+        is_last = number == len(order) - 1 and not parts["train"]
+        chosen = next((split for split in sizes if len(parts[split]) < sizes[split]), "train")
+        parts["train" if is_last else chosen] += groups[place]
+    return {split: [samples[index] for index in sorted(indices)] for split, indices in parts.items()}
+
+
+def _size(fraction: float, count: int) -> int:
+    return max(1, round(fraction * count)) if fraction else 0
+
+
+def _groups(samples: Sequence[Sample]) -> list[list[int]]:
+    """Indices of samples, those of equal files together."""
+    sizes = Counter(_file_size(sample) for sample in samples)
+    found: dict[object, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        key: object = index
+        size = _file_size(sample)
+        if size is not None and sizes[size] > 1:
+            try:
+                key = hashlib.blake2b(read_bytes(Path(str(sample.image)))).digest()
+            except OSError:  # said when it is copied
+                key = index
+        found[key].append(index)
+    return list(found.values())
+
+
+def _file_size(sample: Sample) -> int | None:
+    try:
+        return sample.image.stat().st_size if isinstance(sample.image, Path) else None
+    except OSError:
+        return None
