@@ -37,6 +37,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores a run on a data set with masks, each image at its own size.
 
+    A run that was trained on windows sees the images in such windows, as [`predict`][convlora.predict] does.
+
     Args:
         run: The run folder that training wrote, or `hf:USER/NAME[@REVISION]` on the Hugging Face Hub.
         data: Data set, as for training.
@@ -87,6 +89,7 @@ def evaluate(
         workers=default_workers(segmenter.device, len(samples)),
         precision=segmenter.precision,
         intensity=segmenter.intensity,
+        tiles=segmenter.tiles,
         tta=tta,
         trivial=trivial,
         progress=reporter.validate_step,

@@ -112,7 +112,9 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
+        is_windows = config.data.window is not None and config.model.image_size == config.data.window
+        advice = " (It is that of --window; give another --window, or an --image-size beside it.)" if is_windows else ""
+        raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}{advice}") from error
 
 
 def adapt_base(base: SegmentationModel, config: RunConfig) -> PeftModel:

@@ -19,6 +19,7 @@ from convlora.training.folder import find_checkpoint, write_settings
 from convlora.training.images import check_resumed_images, choose_images
 from convlora.training.model import make_model
 from convlora.training.task import settle_task
+from convlora.training.windows import cut_windows
 
 __all__ = ["Interrupted", "train"]
 
@@ -45,7 +46,8 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         find_checkpoint(run, resume=resume)
         images = choose_images(run)
         settle_choices(run.config)
-        settle_epochs(run.config, len(images.train), run.reporter.message)
+        cut_windows(run.config, images, run.reporter.message)
+        settle_epochs(run.config, images.items, run.reporter.message)
         settle_task(run.config, images.classes, [*images.train, *images.val], run.reporter.message, images.data.values)
         check_resumed_images(run, images)
         set_seed(run.config.training.seed)

@@ -32,8 +32,11 @@ class Rows(Protocol):
     width: int
     reference: GeoReference | None
 
-    def read(self, top: int, bottom: int) -> np.ndarray:
-        """Rows `top` to `bottom` as `(rows, width, 3)` uint8, by the rules of `images.read_image`."""
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> np.ndarray:
+        """Rows `top` to `bottom` as `(rows, width, 3)` uint8, by the rules of `images.read_image`.
+
+        Of them columns `left` to `right` alone; None: up to the last.
+        """
 
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """Which pixels of these rows hold data, `(rows, width)` bool; None: all."""
@@ -52,9 +55,9 @@ class WholeImage:
         self.height, self.width = image.height, image.width
         self.reference: GeoReference | None = None
 
-    def read(self, top: int, bottom: int) -> np.ndarray:
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> np.ndarray:
         """See [`Rows`]."""
-        return np.asarray(self._image.crop((0, top, self.width, bottom)))
+        return np.asarray(self._image.crop((left, top, self.width if right is None else right, bottom)))
 
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """See [`Rows`]."""
