@@ -62,9 +62,7 @@ def see(upload: Upload, segmenter: Segmenter, limits: Limits) -> SeenImage | ToB
     _check_size(upload, size, limits)
     try:
         if segmenter.tiles is not None:  # the windows are cut when it is its turn
-            whole = read_image(
-                upload, segmenter.intensity
-            )  # and forgets it: many would fill the memory
+            whole = read_image(upload, segmenter.intensity)  # and forgets it: many would fill the memory
             return ToBeCut(upload, (whole.height, whole.width))
         return segmenter.see(upload)._replace(whole=None)
     except InputError as error:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from peft import PeftModel
 
-from convlora.data.checking.reach import CELL, SIZE_IS_TOLD, describe_size
+from convlora.data.checking.reach import CELL, SIZE_IS_TOLD, describe_size, describe_windows
 from convlora.data.classes.class_table import ClassTable
 from convlora.devices import resolve_precision
 from convlora.errors import InputError
@@ -141,6 +141,9 @@ def _tell_reach(run: Context, images: Images, model: Any) -> None:
     else:
         cell = CELL[detail]
     multiple = getattr(model, "patch_size", IMAGE_MULTIPLE)
-    sentence, _ = describe_size(images.train, images.classes, size, cell, multiple)
+    if images.windows is not None:
+        sentence = describe_windows(images.train, images.classes, images.windows.size, size, cell)
+    else:
+        sentence, _ = describe_size(images.train, images.classes, size, cell, multiple)
     if sentence is not None:
         run.reporter.message(sentence)
