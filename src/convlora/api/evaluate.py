@@ -66,7 +66,8 @@ def evaluate(
     segmenter = Segmenter.load(folder, model=model, device=device, precision=precision)
     trained_on = read_settings(folder)["data"]["path"]
     same = bool(trained_on) and Path(data).resolve() == Path(trained_on).resolve()
-    report = check_data(source, full=False, known=segmenter.classes, is_known=same)
+    in_windows = segmenter.tiles is not None
+    report = check_data(source, full=False, known=segmenter.classes, is_known=same, in_windows=in_windows)
     report.raise_errors()
     for warning in report.warnings:
         reporter.message(f"Warning: {warning.message}")

@@ -11,9 +11,9 @@ from itertools import accumulate
 import numpy as np
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity, read_image_size
+from convlora.data.reading.images import Intensity
 from convlora.data.reading.mask_rows import MaskRows, open_mask
-from convlora.data.reading.rows import open_rows
+from convlora.data.reading.rows import open_rows, size_in_rows
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.errors import InputError
 
@@ -52,7 +52,7 @@ class Windows:
         Raises:
             InputError: If a header cannot be read.
         """
-        return cls(size, tuple(number_of_windows(read_image_size(sample.image), size) for sample in samples))
+        return cls(size, tuple(number_of_windows(size_in_rows(sample.image), size) for sample in samples))
 
     def __len__(self) -> int:
         return self._ends[-1] if self.counts else 0

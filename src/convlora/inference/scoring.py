@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
 from convlora.data.readers import shield_readers
-from convlora.data.reading.images import Intensity, read_image_size
+from convlora.data.reading.images import Intensity
+from convlora.data.reading.rows import size_in_rows
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.inference.answers import Answers, recorder_for
@@ -159,7 +160,7 @@ def passes_over(samples: Sequence[Sample], tiles: Tiles | None, image_size: tupl
     if tiles is None:
         return math.ceil(len(samples) / batch_size)
     window = tiles.window(image_size)
-    sizes = [read_image_size(sample.image) for sample in samples]
+    sizes = [size_in_rows(sample.image) for sample in samples]
     grids = [Grid.over(size, window, tiles.overlap, tiles.mirrored) for size in sizes]
     return sum(math.ceil(len(grid) / batch_size) for grid in grids)
 

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from convlora.data.reading.geo import GeoReference
-from convlora.data.reading.images import Intensity, read_image, read_known
+from convlora.data.reading.images import Intensity, read_image, read_image_size, read_known
 from convlora.data.reading.stored import ImageSource
 from convlora.data.reading.tiff.decoding import INSTALL
 from convlora.data.reading.tiff.header import in_plain_colours, is_tiff, read_tags
+from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.errors import InputError
 
 
@@ -91,6 +92,24 @@ def open_rows(source: ImageSource | Image.Image | bytes, intensity: Intensity = 
 def is_read_by_rows(path: Path) -> bool:
     """Whether a file is a TIFF that rasterio can read as Pillow would."""
     return is_tiff(path) and in_plain_colours(read_tags(path)) and has_rasterio()
+
+
+def size_in_rows(source: ImageSource) -> tuple[int, int]:
+    """(height, width) of an image by its header, of a TIFF file that is read by rows however large it is.
+
+    Raises:
+        InputError: If there is no such image.
+    """
+    layout = TiffLayout.of_file(source) if isinstance(source, Path) and is_read_by_rows(source) else None
+    return read_image_size(source) if layout is None else layout.size
+
+
+def is_huge(source: ImageSource) -> bool:
+    """Whether an image is too large to be decoded whole, but can be read by rows."""
+    if not isinstance(source, Path) or not is_read_by_rows(source):
+        return False
+    layout = TiffLayout.of_file(source)
+    return layout is not None and layout.height * layout.width > 2 * (Image.MAX_IMAGE_PIXELS or 0)
 
 
 def reference_of(path: Path) -> GeoReference | None:
