@@ -19,7 +19,7 @@ LEVELS = [
     ["inference"],
     ["runs", "pictures", "measuring"],
     ["data.checking", "data.dataset"],
-    ["data.sources"],
+    ["data.sources", "data.windows"],
     ["models", "data.classes", "data.sample", "data.transforms", "data.synthetic", "data.readers"],
     ["methods", "metrics", "losses", "data.reading", "data.augmentation", "data.problem"],
 ]

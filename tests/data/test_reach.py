@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from convlora.data.checking import reach
 from convlora.data.checking.reach import (
     CELL,
     SIZE_IS_TOLD,
-    Reach,
     describe_size,
     describe_sizes,
+    describe_windows,
     lost_regions,
     reach_of,
     some_labels,
@@ -92,7 +91,7 @@ def test_the_size_that_would_do_does(tmp_path):
     sentence, figures = describe_size(samples, BINARY, (64, 64), CELL["half"])
     assert re.fullmatch(
         r"An image size of 64 pixels can reach an IoU of 0\.\d\d at best: \d+ of \d+ connected regions vanish\. "
-        r"With --image-size \d+ it is 0\.9\d\.",
+        r"With --image-size \d+ it is 0\.9\d\. With --window \d+( --image-size \d+)? it is 0\.9\d\.",
         sentence,
     )
     size = int(re.search(r"--image-size (\d+)", sentence)[1])
@@ -103,14 +102,27 @@ def test_the_size_that_would_do_does(tmp_path):
     )
 
 
-def test_the_pieces_that_would_do_do(tmp_path):
+@pytest.mark.parametrize(("cell", "expected"), [(CELL["none"], (128, 256)), (CELL["half"], (256, 256))])
+def test_the_windows_that_would_do_do(cell, expected, tmp_path):
+    """Large photographs with small things; nothing but windows helps."""
     mask = small_things(size=(1500, 2000))
-    sentence, _ = describe_sizes(samples_of(tmp_path, mask), BINARY, CELL["none"])
-    side = int(re.search(r"into pieces of (\d+) x \1 pixels, and predict with --tile-size \1\.", sentence)[1])
+    sentence, _ = describe_size(samples_of(tmp_path, mask), BINARY, (256, 256), cell)
+    found = re.search(r"No size up to 1024 is enough\. With --window (\d+)(?: --image-size (\d+))? it is", sentence)
+    side, size = int(found[1]), int(found[2] or found[1])
+    assert (side, size) == expected
     tiles = [mask[y : y + side, x : x + side] for y in range(0, 1500, side) for x in range(0, 2000, side)]
     tiles = [tile for tile in tiles if tile.shape == (side, side) and tile.any()]
-    assert reach_of([mask], BINARY, (1024, 1024), 4).iou < 0.6
-    assert reach_of(tiles, BINARY, (1024, 1024), 4).iou >= 0.9
+    assert reach_of([mask], BINARY, (1024, 1024), cell).iou < 0.8
+    assert reach_of(tiles, BINARY, (size, size), cell).iou >= 0.9
+
+
+def test_windows_are_named_beside_the_size_that_would_do_and_smaller_ones_for_a_run_on_windows(tmp_path):
+    samples = samples_of(tmp_path, small_things(side=8, size=(600, 600)))
+    sentence, figures = describe_sizes(samples, BINARY, CELL["half"])
+    assert figures[0].iou < 0.9 <= figures[-1].iou
+    assert "With --window 256 it is 0.9" in sentence
+    assert "--window" not in describe_windows(samples, BINARY, (256, 256), (256, 256), CELL["half"])
+    assert "With --window 256 it is 0.9" in describe_windows(samples, BINARY, (512, 512), (256, 256), CELL["half"])
 
 
 def test_the_detail_branch_is_named_where_it_would_do(tmp_path):
@@ -155,14 +167,6 @@ def test_large_sizes_do_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr("convlora.enlarge.BAND_VALUES", 2 * 10 * 300)
     assert reach_of([mask], BINARY, (256, 256), 1).iou == pytest.approx(expected.iou, abs=1e-6)
     assert max(made) < 2 * 256 * 256 / 10
-    classes = ClassTable(tuple(f"class {number}" for number in range(300)))
-    sizes = []
-    monkeypatch.setattr(
-        "convlora.data.checking.reach.reach_of",
-        lambda _, __, size, ___: sizes.append(size) or Reach(size, 0.0),
-    )
-    assert "into pieces of 256 x 256 pixels" in reach._pieces([mask], classes, (1024, 1024), 4)
-    assert sizes == [(1536, 1536)], "beyond, there would be too many cells"
 
 
 def test_the_check_and_a_run_say_it(convlora, blobs, make_config, tmp_path, monkeypatch):

@@ -37,6 +37,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores a run on a data set with masks, each image at its own size.
 
+    A run that was trained on windows sees the images in such windows, as [`predict`][convlora.predict] does.
+
     Args:
         run: The run folder that training wrote, or `hf:USER/NAME[@REVISION]` on the Hugging Face Hub.
         data: Data set, as for training.
@@ -64,7 +66,8 @@ def evaluate(
     segmenter = Segmenter.load(folder, model=model, device=device, precision=precision)
     trained_on = read_settings(folder)["data"]["path"]
     same = bool(trained_on) and Path(data).resolve() == Path(trained_on).resolve()
-    report = check_data(source, full=False, known=segmenter.classes, is_known=same)
+    in_windows = segmenter.tiles is not None
+    report = check_data(source, full=False, known=segmenter.classes, is_known=same, in_windows=in_windows)
     report.raise_errors()
     for warning in report.warnings:
         reporter.message(f"Warning: {warning.message}")
@@ -87,6 +90,7 @@ def evaluate(
         workers=default_workers(segmenter.device, len(samples)),
         precision=segmenter.precision,
         intensity=segmenter.intensity,
+        tiles=segmenter.tiles,
         tta=tta,
         trivial=trivial,
         progress=reporter.validate_step,

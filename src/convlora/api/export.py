@@ -72,14 +72,21 @@ def export(
     if kind == "onnx":
         check_onnx_is_there()
     segmenter = Segmenter.load(folder, model=model, device="cpu", precision="fp32")
+    settings = read_settings(folder)
     facts = Facts(
         segmenter.classes,
         segmenter.image_size,
-        str(read_settings(folder)["method"]["name"]),
+        str(settings["method"]["name"]),
         precision,
         resolution_cm,
         OVERLAP if tile_overlap is None else tile_overlap,
+        settings["data"].get("window"),
     )
+    if facts.window is not None:
+        reporter.message(
+            f"Note: The run was trained on windows of {facts.window} pixels of the images. Cut such windows for the "
+            "file; do not resize whole images for it."
+        )
     if resolution_cm is not None and facts.image_size[0] != facts.image_size[1]:
         raise InputError(
             f"The run sees images of {facts.image_size[0]} x {facts.image_size[1]} pixels, and QGIS cuts squares. "
@@ -98,6 +105,7 @@ def export(
         "precision": precision,
         "batch": batch,
         "image_size": list(facts.image_size),
+        **({} if facts.window is None else {"window": facts.window}),
         "classes": list(facts.classes.names),
         "bytes": output.stat().st_size,
         "largest_difference": agreement.largest,

@@ -28,6 +28,7 @@ from convlora.locking import among_others
 from convlora.models.bundled import absolute
 from convlora.reporting import Logged, Reporter
 from convlora.runs.hub import resolve_run
+from convlora.runs.reading import read_settings
 from convlora.storage import sweep
 
 # The first process to finish waits for the others, however long their images take.
@@ -72,7 +73,8 @@ def predict(
         overlay: Also write pictures of image and result.
         plain: Write grey images instead of palette images.
         model: The SAM the run was trained from, if it has moved.
-        tile: Segment large images in overlapping windows of the model's size, at their own resolution.
+        tile: Segment large images in overlapping windows of the model's size, at their own resolution. A run that was
+            trained on windows does so anyway, in windows of that size.
         tile_size: Longer side of a window in pixels of the image; implies `tile`.
         tile_overlap: Share of a window that overlaps with the next; None: 0.25.
         resume: Keep the results that an interrupted prediction with the same settings has finished.
@@ -105,7 +107,7 @@ def predict(
     reporter = Logged() if reporter is None else reporter
     folder, output = resolve_run(run), Path(output)
     given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
-    tiles = tiles_of(tile, tile_size, tile_overlap)
+    tiles = tiles_of(tile, tile_size, tile_overlap, read_settings(folder)["data"].get("window"))
     extras = Extras.of(probabilities, objects, polygons, pixel_size, rank, labels, image_url)
     found = collect_images(given)
     by_points = extras.check_sizes(found)
@@ -173,12 +175,20 @@ def predict(
     }
 
 
-def tiles_of(tile: bool, size: int | None, overlap: float | None) -> Tiles | None:
+def tiles_of(tile: bool, size: int | None, overlap: float | None, trained_on: int | None = None) -> Tiles | None:
     """How to cut images into windows; None: not at all.
+
+    Args:
+        tile: Whether it was asked for.
+        size: Longer side of a window.
+        overlap: Share of a window.
+        trained_on: Longer side of the windows that the run was trained on; it is then always done.
 
     Raises:
         InputError: If an overlap is given without windows, or a number makes no sense.
     """
+    if trained_on is not None:
+        return Tiles(trained_on if size is None else size, OVERLAP if overlap is None else overlap, mirrored=True)
     if not tile and size is None:
         if overlap is not None:
             raise InputError(

@@ -33,7 +33,10 @@ def evaluate(
     precision: Precision = PrecisionName.AUTO,
     json: Json = False,
 ) -> None:
-    """Score a run on a data set, each image at its own size."""
+    """Score a run on a data set, each image at its own size.
+
+    A run that was trained with --window sees images in such windows.
+    """
     with loading_libraries():
         from convlora.api.evaluate import evaluate as evaluate_run
         from convlora.cli.progress import RunProgress

@@ -54,6 +54,7 @@ def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "kind": "run",
         "model": settings["model"]["source"],
         "image_size": settings["model"]["image_size"],
+        **({} if settings["data"].get("window") is None else {"window": settings["data"]["window"]}),
         "method": settings["method"],
         "classes": list(read_classes(run).names),
         "data": settings["data"]["path"],

@@ -117,7 +117,8 @@ def predict(
     Of a folder the images in it are segmented, without those in its subfolders; a note tells what was passed over.
 
     Images are resized to the model's size. With --tile, large ones are segmented in overlapping windows at their own
-    resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif.
+    resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif. A run that was trained with --window does
+    so by itself, in windows of that size.
 
     With --objects, objects.csv lists the connected objects of all images: class, area, centre, box, perimeter and mean
     probability. With --polygons it also writes STEM.geojson for each image, or coco.json. With --probabilities it also

@@ -15,7 +15,7 @@ from convlora.models.checkpoints import native_size
 from convlora.models.configuration import IMAGE_MULTIPLE, as_size
 from convlora.settings import MethodSettings
 from convlora.training.config import RunConfig
-from convlora.training.validation import check_settings, leave_out_sam
+from convlora.training.validation import check_settings, leave_out_sam, settle_window
 
 # Settings in which methods may differ and still be compared.
 _OWN_SETTINGS = (
@@ -173,6 +173,7 @@ def make_plan(
         )
     _check_base(base, rates)
     base.method = MethodSettings()
+    settle_window(base)
     if base.data.split_seed is None:  # the same images for all seeds
         base.data.split_seed = 0
         base.settled.add("data.split_seed")

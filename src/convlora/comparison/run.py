@@ -123,7 +123,8 @@ class OwnProcesses:
             RunError: If it fails or is interrupted; it can be resumed.
         """
         is_network = find_method(config.method.name).network is not None
-        seen = (is_network, config.model.detail, str(config.model.image_size), config.data.train_fraction)
+        sizes = str(config.model.image_size), config.data.window
+        seen = (is_network, config.model.detail, sizes, config.data.train_fraction)
         environment = {**os.environ, SIZE_IS_TOLD: "1"} if seen in self._told else None
         self._told.add(seen)
         _train_in_own_process(config, folder, environment, self._again)

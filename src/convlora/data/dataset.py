@@ -12,7 +12,10 @@ from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.images import Intensity, read_for_size, read_image, read_image_size, read_mask
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.transforms import normalize, prepare_mask, resize_image
+from convlora.data.windows import WindowReader, Windows
 from convlora.errors import InputError
+
+_WINDOW = 1  # tells the seed of a window from that of the augmentation
 
 
 class SampleInputError(InputError):
@@ -83,6 +86,8 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         augmentation: Name of an augmentation, see `Augmentation`.
         seed: Decides all random changes.
         intensity: How values become 8 bits, see `read_image`.
+        windows: What is cut out of the images instead of seeing them whole, see `convlora.data.windows`. An item is
+            then a window, and where it lies is drawn from (seed, epoch, index) too.
 
     Raises:
         ValueError: The table gives a value a label that is neither a class nor the ignore value. Training does not look
@@ -97,6 +102,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         augmentation: str = "none",
         seed: int = 0,
         intensity: Intensity = "type",
+        windows: Windows | None = None,
     ) -> None:
         labels = {label for _, label in classes.label_map or ()}
         outside = sorted(labels - {*range(classes.num_classes), classes.ignore_index})
@@ -108,9 +114,11 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         self.seed = seed
         self.intensity = intensity
         self.augmentation = Augmentation(augmentation, classes.ignore_index)
+        self.windows = windows
+        self._reader = None if windows is None else WindowReader(classes, windows.size, intensity)
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.samples if self.windows is None else self.windows)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         # Without this, Python would count keys upwards and go through the epochs without end.
@@ -133,12 +141,24 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         if key < 0 or not self.samples:
             raise IndexError(f"key {key} of a dataset of {len(self)} samples")
         epoch, index = divmod(int(key), len(self))
-        image, labels = read_sample(self.samples[index], self.classes, self.intensity, self.image_size)
+        image, labels = self._read(epoch, index)
         return {
             "pixel_values": resize_image(image, self.image_size),
             "labels": prepare_mask(labels, self.image_size),
             "changes": self.augmentation.draw(_mixed_seed(self.seed, epoch, index), self.image_size),
         }
+
+    def _read(self, epoch: int, index: int) -> tuple[Image.Image, np.ndarray]:
+        """An image, or a window of one, with its labels."""
+        if self.windows is None or self._reader is None:
+            return read_sample(self.samples[index], self.classes, self.intensity, self.image_size)
+        number = self.windows.image_of(index)
+        rng = np.random.default_rng(_mixed_seed(self.seed, epoch, index, _WINDOW))
+        try:
+            pixels, labels = self._reader.read(self.samples[number], number, rng)
+        except InputError as error:
+            raise SampleInputError(str(error)) from error
+        return Image.fromarray(np.ascontiguousarray(pixels)), labels
 
     def model_inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Makes what the model takes of a batch of items, on the device where they are.

@@ -25,6 +25,7 @@ class Facts:
         precision: `"fp32"` or `"fp16"`.
         resolution_cm: Size of a pixel on the ground in centimetres; None: not known.
         tile_overlap: Of neighbouring tiles, as a share of a tile.
+        window: Longer side of the windows that the run was trained on, in pixels of its images; None: on whole images.
     """
 
     classes: ClassTable
@@ -33,6 +34,14 @@ class Facts:
     precision: str
     resolution_cm: float | None
     tile_overlap: float
+    window: int | None = None
+
+    @property
+    def seen_cm(self) -> float | None:
+        """Size on the ground of a pixel of what the model sees, in centimetres: programs resample the ground to it."""
+        if self.resolution_cm is None or self.window is None:
+            return self.resolution_cm
+        return self.resolution_cm * self.window / max(self.image_size)
 
 
 def metadata(facts: Facts) -> dict[str, str]:
@@ -58,13 +67,14 @@ def metadata(facts: Facts) -> dict[str, str]:
         "standardization_std": [1.0, 1.0, 1.0],
         "seg_thresh": 0.5 if len(names) == 2 else 0.0,
         "seg_small_segment": 0,
-        **({} if facts.resolution_cm is None else {"resolution": facts.resolution_cm}),
+        **({} if facts.seen_cm is None else {"resolution": facts.seen_cm}),
     }
     own = {
         "software": f"{SOFTWARE} {__version__}",
         "method": facts.method,
         "precision": facts.precision,
         "image_size": [height, width],
+        **({} if facts.window is None else {"window": facts.window}),
         "class_colors": [list(colour) for colour in class_colours(facts.classes)],
         "input": "RGB from 0 to 1, (B, 3, height, width)",
         "output": "probabilities of the classes, (B, classes, height, width)",

@@ -37,6 +37,7 @@ class LoadedRun(NamedTuple):
         intensity: How values of images become 8 bits.
         precision: Of the frozen part.
         compile: The setting `training.compile`.
+        window: Longer side of the windows it was trained on; None: it sees images whole.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class LoadedRun(NamedTuple):
     intensity: Intensity
     precision: str
     compile: str
+    window: int | None
 
 
 def load_run(
@@ -86,7 +88,7 @@ def _shape(run: LoadedRun) -> tuple[object, ...]:
     model: Any = run.model
     config = model.base_model.model.config
     heads = [getattr(config, name, None) for name in ("head", "num_mask_tokens")]
-    return (run.classes.names, run.image_size, run.intensity, *heads)
+    return (run.classes.names, run.image_size, run.intensity, run.window, *heads)
 
 
 def _load_one(run: Path, device: torch.device, precision: str, model: str | None, threshold: float | None) -> LoadedRun:
@@ -138,4 +140,5 @@ def _load_one(run: Path, device: torch.device, precision: str, model: str | None
         settings["data"]["intensity"],
         precision,
         settings["training"].get("compile", "auto"),
+        settings["data"].get("window"),  # runs of older versions have none
     )

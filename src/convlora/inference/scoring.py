@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +14,20 @@ from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
 from convlora.data.readers import shield_readers
 from convlora.data.reading.images import Intensity
+from convlora.data.reading.rows import size_in_rows
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.inference.answers import recorder_for
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.members import Members
-from convlora.inference.outputs import check_finite, own_map, own_probabilities
-from convlora.metrics import BinaryScores, CommonClassBaseline, MultiClassScores, TrivialBaselines
+from convlora.inference.outputs import check_finite
+from convlora.inference.score_keeping import Baselines, new_baselines, new_scores, update_scores
+from convlora.inference.tiled_scoring import Asked, score_in_windows
+from convlora.inference.windows import Grid, Tiles
+from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.models.autocast import autocast
+
+__all__ = ["Baselines", "new_baselines", "new_scores", "passes_over", "score_samples", "update_scores"]
 
 
 class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
@@ -49,6 +56,7 @@ def score_samples(
     batch_size: int = 1,
     precision: str = "fp32",
     intensity: Intensity = "type",
+    tiles: Tiles | None = None,
     workers: int = 0,
     compile: str = "auto",
     tta: bool = False,
@@ -64,10 +72,11 @@ def score_samples(
         samples: What to score.
         classes: What the values in the masks mean.
         image_size: (height, width) the model works at.
-        batch_size: Images at a time; fewer where memory runs out.
+        batch_size: Images at a time, or windows of one; fewer where memory runs out.
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
         intensity: How values become 8 bits.
-        workers: Processes that read images.
+        tiles: How images are cut into windows, as `convlora predict --tile` cuts them; None: each is seen whole.
+        workers: Processes that read images, where these are seen whole.
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
         tta: Whether the answers to an image and its three flips are averaged.
         structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
@@ -80,14 +89,6 @@ def score_samples(
         The scores collected.
     """
     device = next(model.parameters()).device
-    loader = DataLoader(
-        _OwnSize(samples, classes, image_size, intensity),
-        batch_size=batch_size,
-        num_workers=min(workers, len(samples)),
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-    )
-    shield_readers(loader)  # else validation would also draw from the global generator, and change training
     scores = new_scores(classes, structure)
     # Weights spread over processes come together in every pass, so all of them must make the same passes.
     is_spread = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
@@ -104,90 +105,68 @@ def score_samples(
         check_finite(output, precision)
         return output
 
+    def answer(pixels: torch.Tensor) -> Iterator[tuple[Any, int]]:
+        return fitting.outputs(forward, pixels.to(device, non_blocking=True))
+
     was_training = model.training
     model.eval()
     try:
-        names = iter(sample.name for sample in samples)
-        for pixels, labels in loader:
-            outputs = fitting.outputs(forward, pixels.to(device, non_blocking=True))
-            for (output, index), own_labels in zip(outputs, labels):
-                added, name = update_scores(scores, output, index, own_labels), next(names)
-                if images is not None and added is not None:
-                    images.append({"image": name, **added})
-                if trivial is not None:
-                    trivial.update(own_labels)
+        if tiles is None:
+            data = _OwnSize(samples, classes, image_size, intensity)
+            added = _score_whole(scores, data, answer, batch_size, min(workers, len(samples)), device)
+        else:
+            asked = Asked(classes, image_size, lambda pixels: answer(torch.stack(list(pixels))))
+            added = score_in_windows(scores, samples, asked, tiles, intensity, batch_size)
+        for sample, (labels, own) in zip(samples, added):
+            if images is not None and own is not None:
+                images.append({"image": sample.name, **own})
+            if trivial is not None:
+                trivial.update(labels)
             if progress is not None:
-                progress(len(labels))
+                progress(1)
     finally:
         model.train(was_training)
     return scores
 
 
+def _score_whole(
+    scores: BinaryScores | MultiClassScores,
+    data: _OwnSize,
+    answer: Callable[[torch.Tensor], Iterator[tuple[Any, int]]],
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+) -> Iterator[tuple[np.ndarray, dict[str, Any] | None]]:
+    """Scores images that are seen whole; yields the labels of each, and what it added."""
+    loader = DataLoader(
+        data, batch_size=batch_size, num_workers=workers, collate_fn=_collate, pin_memory=device.type == "cuda"
+    )
+    shield_readers(loader)  # else validation would also draw from the global generator, and change training
+    for pixels, labels in loader:
+        for (output, index), own_labels in zip(answer(pixels), labels):
+            yield own_labels, update_scores(scores, output, index, own_labels)
+
+
+def passes_over(samples: Sequence[Sample], tiles: Tiles | None, image_size: tuple[int, int], batch_size: int) -> int:
+    """How many forward passes [`score_samples`] makes, if memory does not run out.
+
+    Args:
+        samples: As there, like the others.
+        tiles: As there.
+        image_size: As there.
+        batch_size: As there.
+
+    Raises:
+        InputError: If the size of an image cannot be read.
+    """
+    if tiles is None:
+        return math.ceil(len(samples) / batch_size)
+    window = tiles.window(image_size)
+    sizes = [size_in_rows(sample.image) for sample in samples]
+    grids = [Grid.over(size, window, tiles.overlap, tiles.mirrored) for size in sizes]
+    return sum(math.ceil(len(grid) / batch_size) for grid in grids)
+
+
 def _collate(items: Iterable[tuple[torch.Tensor, np.ndarray]]) -> tuple[torch.Tensor, list[np.ndarray]]:
     images, labels = zip(*items)
     return torch.stack(images), list(labels)
-
-
-class Baselines(Protocol):
-    """Scores of answers that need no image."""
-
-    def update(self, labels: np.ndarray) -> None:
-        """Takes in one image's labels."""
-
-    def compute(self) -> dict[str, dict[str, Any]]:
-        """The scores by the name of the answer."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was collected."""
-
-    def merge(self, other_state: Any) -> None:
-        """Adds what another one collected."""
-
-
-def new_scores(classes: ClassTable, structure: bool = True) -> BinaryScores | MultiClassScores:
-    """An empty collection of scores for a task.
-
-    Args:
-        classes: The classes.
-        structure: Whether to compute the slow scores too: structure measures, and boundary F with several classes.
-    """
-    if classes.num_classes == 2:
-        return BinaryScores(classes.ignore_index, structure=structure)
-    return MultiClassScores(classes.names, classes.ignore_index, boundaries=structure)
-
-
-def new_baselines(classes: ClassTable) -> Baselines:
-    """An empty collection of the scores of trivial answers."""
-    if classes.num_classes == 2:
-        return TrivialBaselines(classes.ignore_index)
-    return CommonClassBaseline(classes.names, classes.ignore_index)
-
-
-def update_scores(
-    scores: BinaryScores | MultiClassScores, output: Any, index: int, labels: np.ndarray
-) -> dict[str, Any] | None:
-    """Scores one image of a model's output at the size of its labels.
-
-    Args:
-        scores: Where to.
-        output: What the segmenter returned for a batch.
-        index: Which image of the batch.
-        labels: `(H, W)`.
-
-    Returns:
-        What the image adds: of a binary task its scores, else for each class the pixels that are `right`, `true` and
-        `predicted`. None if every pixel is ignored.
-    """
-    size = (labels.shape[0], labels.shape[1])
-    if isinstance(scores, BinaryScores):
-        return scores.update(own_probabilities(output, index, size)[1].cpu().numpy(), labels)
-    before, skipped = scores.confusion.copy(), scores.num_skipped
-    scores.update(own_map(output, index, size), labels)
-    if scores.num_skipped > skipped:
-        return None
-    added = scores.confusion - before
-    return {
-        "right": np.diag(added).tolist(),
-        "true": added.sum(axis=1).tolist(),
-        "predicted": added.sum(axis=0).tolist(),
-    }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from convlora.data.reading.images import Intensity, read_for_size
 from convlora.data.reading.rows import open_rows
 from convlora.data.reading.stored import StoredImage
 from convlora.data.transforms import resize_image, to_pixel_values
-from convlora.devices import resolve_device, resolve_precision, to_device
+from convlora.devices import default_batch, resolve_device, resolve_precision, to_device
 from convlora.inference.answers import recorder_for
 from convlora.inference.bands import Answer, Wanted, own_answer
 from convlora.inference.fitting import FittingBatches
@@ -26,7 +28,7 @@ from convlora.inference.members import FoldedModel, Members
 from convlora.inference.outputs import HALF, check_finite, own_map, own_probabilities
 from convlora.inference.prediction import Prediction
 from convlora.inference.thresholds import check_threshold
-from convlora.inference.tiles import predict_bands
+from convlora.inference.tiles import predict_bands, whole_probabilities
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.models.autocast import autocast
 from convlora.runs.hub import resolve_run
@@ -61,6 +63,8 @@ class Segmenter:
             times as long.
         threshold: A pixel is foreground if its probability is above this, between 0 and 1; for a binary task.
             Default: 0.5.
+        window: Longer side of the windows that the model was trained on, in pixels of the images: it then sees images
+            in such windows. None: it sees them whole.
 
     Raises:
         InputError: If there is no such precision, or the model's device does not have it, or the threshold makes no
@@ -69,6 +73,7 @@ class Segmenter:
     Attributes:
         tta: May be changed at any time.
         threshold: May be changed at any time.
+        tiles: How images are cut into windows where nothing else is asked for; None: they are seen whole.
         model: The segmenter, or those of all folds. In half precision its frozen weights are kept so, and it has to be
             called under autocast, as [`Segmenter.predict`] does.
 
@@ -89,6 +94,7 @@ class Segmenter:
         compile: str = "auto",
         tta: bool = False,
         threshold: float | None = None,
+        window: int | None = None,
     ) -> None:
         check_threshold(threshold, classes)
         self.threshold = HALF if threshold is None else float(threshold)
@@ -98,6 +104,8 @@ class Segmenter:
         self.intensity: Intensity = intensity
         self.precision = resolve_precision(precision, self.device)
         self.tta = tta
+        self.tiles = Tiles.of_run(window)
+        self._window = window
         self._members = Members(
             self.model, lambda: recorder_for(self.device, compile), lambda: autocast(self.device, self.precision)
         )
@@ -150,7 +158,8 @@ class Segmenter:
         chosen = resolve_device(device)
         resolve_precision(precision, chosen)  # is refused before anything is read
         own = None if model is None else str(model)
-        return cls(*load_run(resolve_run(run), chosen, precision, model=own, threshold=threshold), tta, threshold)
+        loaded = load_run(resolve_run(run), chosen, precision, model=own, threshold=threshold)
+        return cls(**loaded._asdict(), tta=tta, threshold=threshold)
 
     @property
     def device(self) -> torch.device:
@@ -162,7 +171,8 @@ class Segmenter:
         """A segmenter of each fold alone, with the weights that are in memory already; of a single run none."""
         models = list(self.model.members) if isinstance(self.model, FoldedModel) else []
         how = (self.classes, self.image_size, self.intensity, self.precision, "none", self.tta)
-        return [Segmenter(model, *how, None if self.threshold == HALF else self.threshold) for model in models]
+        threshold = None if self.threshold == HALF else self.threshold
+        return [Segmenter(model, *how, threshold, self._window) for model in models]
 
     def predict(self, image: ImageLike) -> Prediction:
         """Segments one image of any size.
@@ -186,22 +196,38 @@ class Segmenter:
         check_several(images)
         predictions = []
         sources = [image_source(image) for image in images]
+        if self.tiles is not None:
+            return [self._in_windows(source, self.tiles) for source in sources]
         seen = [self.see(source) for source in sources]
         for (output, index), (_, size, _), source in zip(self.outputs([each.pixels for each in seen]), seen, sources):
-            probabilities = own_probabilities(output, index, size).cpu().numpy()
-            is_usual = self.threshold == HALF  # the class with the larger probability
-            found = probabilities.argmax(axis=0) if is_usual else probabilities[1] > self.threshold
-            semantic_map = found.astype(self.map_type)
-            predictions.append(Prediction(semantic_map, probabilities, self.classes, source, self.intensity))
+            predictions.append(self._predicted(own_probabilities(output, index, size).cpu().numpy(), source))
         return predictions
 
-    def predict_maps(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
+    def _in_windows(self, source: Path | bytes | Image.Image, tiles: Tiles) -> Prediction:
+        with open_rows(source, self.intensity) as rows:
+            found = whole_probabilities(self, rows, tiles, default_batch(self.device))
+        return self._predicted(np.concatenate([1 - found, found]) if len(found) == 1 else found, source)
+
+    def _predicted(self, probabilities: np.ndarray, source: Path | bytes | Image.Image) -> Prediction:
+        """The prediction that follows from the probabilities of all classes."""
+        is_usual = self.threshold == HALF  # the class with the larger probability
+        found = probabilities.argmax(axis=0) if is_usual else probabilities[1] > self.threshold
+        return Prediction(found.astype(self.map_type), probabilities, self.classes, source, self.intensity)
+
+    def predict_maps(self, images: Sequence[ImageLike | StoredImage]) -> list[np.ndarray]:
         """The semantic maps of [`Segmenter.predict_batch`] alone, in memory that does not grow with the classes."""
         check_several(images)
+        if self.tiles is not None:
+            return [self._map_in_windows(image, self.tiles) for image in images]
         return self.maps_of([self.see(image) for image in images])
 
+    def _map_in_windows(self, image: ImageLike | StoredImage, tiles: Tiles) -> np.ndarray:
+        with open_rows(image if isinstance(image, StoredImage) else image_source(image), self.intensity) as rows:
+            bands = predict_bands(self, rows, tiles, batch_size=default_batch(self.device))
+            return np.concatenate([semantic_map for _, semantic_map in bands])
+
     def see(self, image: ImageLike | StoredImage) -> SeenImage:
-        """Reads an image for [`Segmenter.maps_of`]; this needs no device, and may be done by other threads.
+        """Reads an image to be seen whole by [`Segmenter.maps_of`]; this needs no device, and any thread may do it.
 
         A JPEG file much larger than the model's size is decoded at a fraction of its size, as in training.
 
@@ -254,11 +280,13 @@ class Segmenter:
     ) -> np.ndarray:
         """Segments a large image at its own resolution, in overlapping windows whose results are blended.
 
-        An image that fits into one window gives what [`Segmenter.predict`] gives.
+        An image that fits into one window gives what [`Segmenter.predict`] gives. Of a run that was trained on windows
+        [`Segmenter.predict`] sees all images in this way.
 
         Args:
             image: As for [`Segmenter.predict`]; TIFF files are read piece by piece if rasterio is installed.
-            tile_size: Longer side of a window in pixels of the image; default: the model's own size.
+            tile_size: Longer side of a window in pixels of the image; default: as of the windows it was trained on, or
+                the model's own size.
             overlap: Of neighbouring windows, as a share of the window.
             batch_size: Windows at a time.
 
@@ -281,7 +309,12 @@ class Segmenter:
             Which rows, and their classes `(rows, W)`, from top to bottom.
         """
         with open_rows(image_source(image), self.intensity) as rows:
-            yield from predict_bands(self, rows, Tiles(tile_size, overlap), batch_size=batch_size)
+            yield from predict_bands(self, rows, self._tiles_of(tile_size, overlap), batch_size=batch_size)
+
+    def _tiles_of(self, size: int | None, overlap: float) -> Tiles:
+        if self.tiles is None:
+            return Tiles(size, overlap)
+        return replace(self.tiles, size=self.tiles.size if size is None else size, overlap=overlap)
 
     def outputs(self, images: Sequence[torch.Tensor]) -> Iterator[tuple[Any, int]]:
         """What the model returns, in smaller batches where memory runs out.

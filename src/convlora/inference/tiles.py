@@ -14,9 +14,10 @@ from PIL import Image
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.rows import Rows
 from convlora.data.transforms import resize_image
+from convlora.data.windows import mirrored
 from convlora.inference.bands import NOTHING, Band, Wanted, answer_of
 from convlora.inference.blending import Pieces, blend
-from convlora.inference.outputs import blendable_scores
+from convlora.inference.outputs import blendable_scores, probabilities_of
 from convlora.inference.windows import Grid, Tiles
 
 
@@ -85,18 +86,63 @@ def answer_bands(
         wanted: Which probabilities are wanted.
         progress: As there.
     """
-    grid = Grid.over((source.height, source.width), tiles.window(segmenter.image_size), tiles.overlap)
-    needed, free = least_memory(grid, segmenter.classes.num_classes, wanted), psutil.virtual_memory().available
-    if needed > free:  # asked now, because the system would not refuse it but end the process when it is used
-        raise MemoryError(f"a row of windows takes at least {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     band: Band | None = None
-    for rows, columns, scores in blend(grid, _window_scores(segmenter, source, grid, batch_size, progress)):
+    for rows, columns, scores in score_pieces(segmenter, source, tiles, batch_size, wanted, progress):
         if band is None:
             band = Band.empty(rows, source.width, len(scores), wanted, segmenter.map_type)
         band.put(columns, answer_of(scores, wanted, segmenter.threshold))
         if columns.stop == source.width:
             yield band
             band = None
+
+
+def score_pieces(
+    segmenter: WindowModel,
+    source: Rows,
+    tiles: Tiles,
+    batch_size: int = 1,
+    wanted: Wanted = NOTHING,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+    """The blended scores of an image, piece by piece as they become final, see `convlora.inference.blending.blend`.
+
+    Args:
+        segmenter: As of [`predict_bands`].
+        source: As there.
+        tiles: As there.
+        batch_size: As there.
+        wanted: What else the caller keeps of a row of windows.
+        progress: As there.
+
+    Raises:
+        InputError: As there.
+        MemoryError: As there.
+    """
+    window = tiles.window(segmenter.image_size)
+    grid = Grid.over((source.height, source.width), window, tiles.overlap, tiles.mirrored)
+    needed, free = least_memory(grid, segmenter.classes.num_classes, wanted), psutil.virtual_memory().available
+    if needed > free:  # asked now, because the system would not refuse it but end the process when it is used
+        raise MemoryError(f"a row of windows takes at least {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+    yield from blend(grid, _window_scores(segmenter, source, grid, batch_size, progress))
+
+
+def whole_probabilities(segmenter: WindowModel, source: Rows, tiles: Tiles, batch_size: int = 1) -> np.ndarray:
+    """The probabilities of an image of which all fits into memory.
+
+    Returns:
+        `(C, H, W)` float32 as of `convlora.inference.outputs.probabilities_of`: of the foreground, or of each class.
+
+    Raises:
+        InputError: As [`predict_bands`].
+        MemoryError: As there.
+    """
+    whole: np.ndarray | None = None
+    for rows, columns, scores in score_pieces(segmenter, source, tiles, batch_size):
+        if whole is None:
+            whole = np.empty((len(scores), source.height, source.width), np.float32)
+        whole[:, rows, columns] = probabilities_of(scores).cpu().numpy()
+    assert whole is not None  # noqa: S101 - an image has pixels
+    return whole
 
 
 def least_memory(grid: Grid, num_classes: int, wanted: Wanted = NOTHING) -> int:
@@ -127,7 +173,6 @@ def _window_scores(
 
 def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[torch.Tensor]:
     """What the model sees of each window, `(3, h, w)` uint8."""
-    height, width = grid.window
     above, end = np.empty((0, source.width, 3), np.uint8), 0
     for top, bottom in grid.rows():
         # Rows that two rows of windows share are read and decoded once.
@@ -138,7 +183,6 @@ def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[t
             if pixels.shape[:2] != grid.window:
                 # A side shorter than the window is continued by its mirror image: stretching it would show the model
                 # things of another shape, and a plain ground an edge that is not there.
-                missing = (height - pixels.shape[0], width - pixels.shape[1])
-                pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+                pixels = mirrored(pixels, grid.window)
             yield resize_image(Image.fromarray(np.ascontiguousarray(pixels)), image_size)
         above, end = band, bottom

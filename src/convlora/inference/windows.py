@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,8 @@ class Tiles:
     Attributes:
         size: Longer side of a window in pixels of the image, or None for the model's own size.
         overlap: Of neighbours, as a share of the window.
+        mirrored: Whether an image that is smaller than a window is continued by its mirror image, so that things keep
+            their size, and not resized.
 
     Raises:
         InputError: If there are no such windows.
@@ -31,6 +33,16 @@ class Tiles:
 
     size: int | None = None
     overlap: float = OVERLAP
+    mirrored: bool = field(default=False, repr=False)  # a prediction that is resumed knows its tiles by their text
+
+    @classmethod
+    def of_run(cls, window: int | None) -> Tiles | None:
+        """Those in which a run that was trained on windows is scored and predicts; None if it was not.
+
+        Args:
+            window: The setting `data.window`.
+        """
+        return None if window is None else cls(window, mirrored=True)
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < SMALLEST:
@@ -143,18 +155,20 @@ class Grid:
     across: Axis
 
     @classmethod
-    def over(cls, size: tuple[int, int], window: tuple[int, int], overlap: float) -> Grid:
+    def over(cls, size: tuple[int, int], window: tuple[int, int], overlap: float, mirrored: bool = False) -> Grid:
         """Lays windows over an image.
 
         An image that fits into one window is its own window, whatever its shape: it is then treated as without
-        windows. Of others every window has the full size, so that all of it is seen at one scale.
+        windows. Of others, and of all if that is asked for, every window has the full size, so that all is seen at one
+        scale.
 
         Args:
             size: (height, width) of the image.
             window: (height, width) of a window.
             overlap: Of neighbours, as a share of the window.
+            mirrored: As of [`Tiles`].
         """
-        if size[0] <= window[0] and size[1] <= window[1]:
+        if not mirrored and size[0] <= window[0] and size[1] <= window[1]:
             window = size
         return cls(Axis.over(size[0], window[0], overlap), Axis.over(size[1], window[1], overlap))
 

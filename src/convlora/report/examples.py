@@ -107,17 +107,26 @@ def make_examples(
 
 def _example(name: str, score: float, segmenter: Segmenter, sample: Sample) -> Example:
     classes = segmenter.classes
-    seen = segmenter.see(sample.image)
-    size = _shown_size(seen.size)
+    size, prediction = _predicted(segmenter, sample)
     image, labels = read_sample(sample, classes, segmenter.intensity, size)
     image, truth = image.resize(size[::-1], Image.Resampling.BOX), _shrunk(labels, size)
-    output, index = next(iter(segmenter.outputs([seen.pixels])))
-    prediction = own_map(output, index, size).cpu().numpy()
     codes = outcomes(truth, prediction, classes)
     pictures = [image, _tinted(image, truth, classes), _tinted(image, prediction, classes)]
     pictures.append(outcome_picture(image, codes))
     found = {int(one) for one in np.union1d(truth, prediction) if 0 <= one < classes.num_classes}
     return Example(name, score, [embedded(one) for one in pictures], frozenset(found), bool((codes == IGNORED).any()))
+
+
+def _predicted(segmenter: Segmenter, sample: Sample) -> tuple[tuple[int, int], np.ndarray]:
+    """The size at which an image is shown, and its classes there."""
+    if segmenter.tiles is not None:
+        found = segmenter.predict_maps([sample.image])[0]
+        size = _shown_size((found.shape[0], found.shape[1]))
+        return size, _shrunk(found, size)
+    seen = segmenter.see(sample.image)
+    size = _shown_size(seen.size)
+    output, index = next(iter(segmenter.outputs([seen.pixels])))
+    return size, own_map(output, index, size).cpu().numpy()
 
 
 def _tinted(image: Image.Image, semantic_map: np.ndarray, classes: ClassTable) -> Image.Image:

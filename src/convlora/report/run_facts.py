@@ -120,6 +120,7 @@ def settings_rows(run: RunFiles) -> list[tuple[str, str]]:
         "model": run.setting("model", "source"),
         "begun from": run.setting("model", "from_run"),
         "image size": " x ".join(map(str, size)) if isinstance(size, list) else size,
+        "windows": _windows(run.setting("data", "window")),
         "detail branch": run.setting("model", "detail"),
         "method": method["name"],
         "method options": ", ".join(f"{key} {value}" for key, value in options.items()),
@@ -228,6 +229,10 @@ def _precisions(run: RunFiles, count: int) -> list[float | None]:
         return [None] * count
     right, predicted = (np.sum([line[name] for line in lines], axis=0) for name in ("right", "predicted"))
     return [float(one / all_) if all_ else None for one, all_ in zip(right, predicted)]
+
+
+def _windows(window: Any) -> str | None:
+    return None if window is None else f"of {window} pixels of the images, at their own resolution"
 
 
 def _length(run: RunFiles, training: Mapping[str, Any]) -> str | None:

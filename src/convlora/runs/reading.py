@@ -13,6 +13,7 @@ from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import LARGEST_SIDE
 from convlora.models.fingerprint import same_weights
 from convlora.runs.folds import folds_in, unfinished
+from convlora.settings.data import LARGEST_WINDOW, SMALLEST_WINDOW
 from convlora.storage import old_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
 
@@ -44,18 +45,19 @@ def read_settings(run: Path) -> dict[str, Any]:
         ):
             _ = settings[section][key]
         _ = settings["method"]["name"], settings["data"]["path"]
-        _check(settings["model"], settings["training"], settings["data"]["intensity"])
+        _check(settings["model"], settings["training"], settings["data"])
     except (OSError, UnreadableError, KeyError, TypeError) as error:
         raise InputError(f"{run}/config.yaml is damaged ({first_line(error)}). Restore it from a copy.") from error
     return settings
 
 
-def _check(model: dict[str, Any], training: dict[str, Any], intensity: Any) -> None:
+def _check(model: dict[str, Any], training: dict[str, Any], data: dict[str, Any]) -> None:
     """Refuses what would be built before anything else could notice; values of the right kind are checked later.
 
     Raises:
         TypeError: If a value cannot be.
     """
+    intensity, window = data["intensity"], data.get("window")
     size, tokens, last = model["image_size"], model.get("num_mask_tokens"), training["adapt_last"]
     sides = size if isinstance(size, list) and len(size) == 2 else [size]
     may_be = {
@@ -65,6 +67,8 @@ def _check(model: dict[str, Any], training: dict[str, Any], intensity: Any) -> N
         f"model.attention={quoted(model['attention'])}": isinstance(model["attention"], str),
         f"model.head={quoted(model.get('head'))}": isinstance(model.get("head", "auto"), str),
         f"training.adapt_last={quoted(last)}": last is None or _is_count(last, _MOST_BLOCKS),
+        f"data.window={quoted(window)}": window is None
+        or (_is_count(window, LARGEST_WINDOW) and window >= SMALLEST_WINDOW),
         f"data.intensity={quoted(intensity)}": intensity in ("type", "image"),
     }
     for setting, fine in may_be.items():

@@ -11,8 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from convlora.inference.outputs import foreground_probability, is_binary
+from convlora.data.reading.rows import open_rows
+from convlora.data.reading.stored import StoredImage
+from convlora.inference.outputs import classes_of, foreground_probability, is_binary
 from convlora.inference.segmenter import SeenImage, Segmenter
+from convlora.inference.tiles import score_pieces
+from convlora.inference.windows import Tiles
 
 _LEVELS = 256  # of probabilities
 
@@ -30,9 +34,21 @@ class Answer(NamedTuple):
     levels: np.ndarray | None
 
 
+class ToBeCut(NamedTuple):
+    """An image for a run that was trained on windows.
+
+    Attributes:
+        source: Where its bytes are.
+        size: The image's own (height, width).
+    """
+
+    source: StoredImage
+    size: tuple[int, int]
+
+
 class _Job(NamedTuple):
     run: str
-    image: SeenImage
+    image: SeenImage | ToBeCut
     wants_levels: bool
     future: Future[Answer]
 
@@ -65,12 +81,12 @@ class Engine:
         """Whether the thread works."""
         return self._thread.is_alive()
 
-    def submit(self, run: str, image: SeenImage, wants_levels: bool = False) -> Future[Answer]:
+    def submit(self, run: str, image: SeenImage | ToBeCut, wants_levels: bool = False) -> Future[Answer]:
         """Asks for an answer; cancelling it before its turn saves the work.
 
         Args:
             run: Name of the run.
-            image: As `Segmenter.see` made it.
+            image: As `Segmenter.see` made it, or as it is if the run was trained on windows.
             wants_levels: Whether the probabilities of a binary run are wanted, too.
         """
         future: Future[Answer] = Future()
@@ -123,12 +139,28 @@ class Engine:
 
     def _answer(self, batch: list[_Job]) -> None:
         segmenter = self._segmenters[batch[0].run]
-        outputs = segmenter.outputs([job.image.pixels for job in batch])
-        for job, (output, index) in zip(batch, outputs):
+        seen = [(job, job.image) for job in batch if isinstance(job.image, SeenImage)]
+        for job in batch:
+            if isinstance(job.image, ToBeCut):
+                job.future.set_result(self._in_windows(segmenter, job.image, job.wants_levels))
+        outputs = segmenter.outputs([image.pixels for _, image in seen])
+        for (job, image), (output, index) in zip(seen, outputs):
             levels = None
             if job.wants_levels and is_binary(output):
-                levels = _levels(foreground_probability(output, index, job.image.size))
-            job.future.set_result(Answer(segmenter.map_of(output, index, job.image.size), levels))
+                levels = _levels(foreground_probability(output, index, image.size))
+            job.future.set_result(Answer(segmenter.map_of(output, index, image.size), levels))
+
+    def _in_windows(self, segmenter: Segmenter, image: ToBeCut, wants_levels: bool) -> Answer:
+        """The answer of a run that was trained on windows."""
+        semantic_map, levels = np.empty(image.size, segmenter.map_type), None
+        tiles = segmenter.tiles or Tiles()
+        with open_rows(image.source, segmenter.intensity) as rows:
+            for down, across, scores in score_pieces(segmenter, rows, tiles, self._batch_size):
+                semantic_map[down, across] = classes_of(scores, segmenter.threshold).cpu().numpy()
+                if wants_levels and len(scores) == 1:
+                    levels = np.empty(image.size, np.uint8) if levels is None else levels
+                    levels[down, across] = _levels(torch.sigmoid(scores[0]))
+        return Answer(semantic_map, levels)
 
 
 def _levels(probability: torch.Tensor) -> np.ndarray:

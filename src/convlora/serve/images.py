@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from convlora.data.reading.images import read_header
+from convlora.data.reading.images import read_header, read_image
 from convlora.data.reading.signatures import is_known
 from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.errors import InputError, shown
 from convlora.inference.segmenter import SeenImage, Segmenter
+from convlora.serve.engine import ToBeCut
 from convlora.serve.limits import Limits, Problem
 
 _JPEG, _SCAN = b"\xff\xd8\xff", b"\xff\xda"
@@ -40,7 +41,7 @@ class Upload:
         return self.content
 
 
-def see(upload: Upload, segmenter: Segmenter, limits: Limits) -> SeenImage:
+def see(upload: Upload, segmenter: Segmenter, limits: Limits) -> SeenImage | ToBeCut:
     """Checks an image by its header, then decodes it.
 
     Args:
@@ -60,6 +61,9 @@ def see(upload: Upload, segmenter: Segmenter, limits: Limits) -> SeenImage:
         raise _unreadable(error, 422 if is_known(upload.content) else 415) from error
     _check_size(upload, size, limits)
     try:
+        if segmenter.tiles is not None:  # the windows are cut when it is its turn
+            whole = read_image(upload, segmenter.intensity)  # and forgets it: many would fill the memory
+            return ToBeCut(upload, (whole.height, whole.width))
         return segmenter.see(upload)._replace(whole=None)
     except InputError as error:
         raise _unreadable(error) from error

@@ -27,6 +27,9 @@ class RunFacts(BaseModel):
     )
     has_probability: bool = Field(description="Whether `format=probability` can be asked for: the run is binary.")
     image_size: list[int] = Field(description="Height and width that the model works at, in pixels.")
+    window: int | None = Field(
+        description="Longer side of the windows in which the run sees images, in pixels; null: it sees them whole."
+    )
     base_model: str = Field(description="What the run was trained from.")
     method: str = Field(description="The way of fine-tuning.")
     scores: dict[str, float | None] | None = Field(description="Scores of the run; null: it has none.")

@@ -108,6 +108,7 @@ def _facts(name: str, folder: Path, segmenter: Segmenter, has_probability: bool)
         "no_data": segmenter.value_without_class,
         "has_probability": has_probability,
         "image_size": list(segmenter.image_size),
+        "window": None if segmenter.tiles is None else segmenter.tiles.size,
         "base_model": _base_model(settings),
         "method": str(settings["method"]["name"]),
         "scores": scores or None,

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from convlora.settings.declaration import ADVANCED, About, Option
+from convlora.settings.declaration import ADVANCED, BASICS, About, Option
 from convlora.settings.kinds import Number, Whole
 
+SMALLEST_WINDOW, LARGEST_WINDOW = 16, 8192  # pixels; the first as of `predict --tile-size`
 MOST_WORKERS = 256  # each is a process, and no machine has that many cores to spare
 
 MOST_FOLDS = 100  # more folders of runs than anybody could wait for
@@ -30,6 +31,23 @@ class DataSettings:
                 "DATA",
                 help="Your data set: a folder with {train,val,test}/{images,masks}/, a folder with train.csv, val.csv "
                 "and test.csv (columns image,label), COCO annotations, or a Hugging Face data set.",
+            ),
+        ),
+    ] = None
+    window: Annotated[
+        Whole | None,
+        Interval(ge=SMALLEST_WINDOW, le=LARGEST_WINDOW),
+        About(
+            "Train on windows of so many pixels, at the images' own resolution, instead of on resized images.",
+            more="Pixels of the longer side. Without `--image-size`, the model sees them as they are. The run is "
+            "scored and predicts in such windows too. See [windows.md](windows.md).",
+            default="none: whole images are resized",
+            option=Option(
+                "--window",
+                BASICS,
+                metavar="N",
+                help="Train on random windows of N x N pixels at the images' own resolution, for things that would "
+                "vanish if whole images were resized. The run is scored and predicts in such windows too.",
             ),
         ),
     ] = None

@@ -33,9 +33,9 @@ class ModelSettings:
     image_size: Annotated[
         Annotated[Whole | Annotated[list[Whole], Len(2, 2)], Reads(sides)] | None,
         About(
-            "Size to which images are resized: one side of a square, or height and width.",
+            "Size to which images or windows are resized: one side of a square, or height and width.",
             more="Pixels, divisible by 16 (SAM 2: 32, SAM 3 and DINOv2: 14). In a file: `512` or `[320, 480]`.",
-            default="that of the model; 256 for `unet`",
+            default="that of `--window`, else that of the model; 256 for `unet`",
             must_be=SIDES,
             option=Option(
                 "--image-size",

@@ -103,11 +103,12 @@ def settle_epochs(config: RunConfig, images: int, tell: Callable[[str], None]) -
 
     Args:
         config: Settings of the run; changed in place.
-        images: To train on.
+        images: To train on, or windows of them.
         tell: Receives a sentence about it.
     """
     t = config.training
     if t.epochs is not None or t.max_steps is not None or t.budget_seconds is not None:
         return
     t.epochs = min(max(math.ceil(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
-    tell(f"Training for {t.epochs} epochs, which suits {images} images. Give --epochs to choose.")
+    seen = "images" if config.data.window is None else "windows"
+    tell(f"Training for {t.epochs} epochs, which suits {images} {seen}. Give --epochs to choose.")

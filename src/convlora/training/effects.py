@@ -128,8 +128,14 @@ _MEMORY_GIVEN = Condition(
     lambda now: now.config.training.memory != "auto", lambda now: "with --memory auto, which chooses it"
 )
 
+_WHOLE_IMAGES = Condition(
+    lambda now: now.config.data.window is None,
+    lambda now: "with --window: windows are drawn anew in each epoch, and none is seen twice",
+)
+
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "data.path": (),
+    "data.window": (),
     "data.augmentation": (),
     "data.intensity": (),  # images that are predicted later may have 16 bits
     "data.val_fraction": (_NOT_FOLDED, _HELD_OUT),
@@ -164,7 +170,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "training.weight_decay": (),
     "training.max_grad_norm": (),
     "training.adapt_last": (),  # each method knows, see `check_method`
-    "training.cache": (_SAM,),
+    "training.cache": (_SAM, _WHOLE_IMAGES),
     "training.memory": (),
     "training.activation_checkpointing": (_SAM, _MEMORY_GIVEN),
     "training.precision": (),

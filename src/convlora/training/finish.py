@@ -94,7 +94,8 @@ def _finish(run: Context, fit: Fit, images: Images) -> dict[str, Any]:
 
         def segmenter() -> Segmenter:
             size = as_size(config.model.image_size)
-            return Segmenter(model, images.classes, size, config.data.intensity, run.precision, compile="none")
+            intensity, window = config.data.intensity, config.data.window
+            return Segmenter(model, images.classes, size, intensity, run.precision, compile="none", window=window)
 
         report_after_training(output, segmenter, {one.name: one for one in samples}, confusion, run.reporter.message)
     return metrics

@@ -54,7 +54,7 @@ class Fit:
     """
 
     def __init__(self, run: Context, images: Images, model: PeftModel) -> None:
-        config, count = run.config, len(images.train)
+        config, count = run.config, images.items
         parts = _parts(run, images, model)
         _settle_length(run, parts, count)
         self.run = run
@@ -126,11 +126,13 @@ def _parts(run: Context, images: Images, model: PeftModel) -> dict[str, Any]:
         augmentation=str(config.data.augmentation),
         seed=config.training.seed,
         intensity=config.data.intensity,
+        windows=images.windows,
     )
     return {
         "model": model,
         "train_dataset": dataset,
         "val_samples": images.val,
+        "tiles": images.tiles,
         "classes": images.classes,
         "precision": run.precision,
         "compile": "none" if config.training.cache else config.training.compile,  # files cannot be recorded

@@ -9,7 +9,9 @@ import numpy as np
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.sample import Sample
+from convlora.data.windows import Windows
 from convlora.errors import InputError
+from convlora.inference.windows import Tiles
 from convlora.runs.reading import read_classes
 from convlora.training.context import Context
 from convlora.training.effects import check_effects
@@ -26,11 +28,20 @@ class Images:
         data: The data set, checked.
         train: What is trained on.
         val: What decides on the best epoch; empty: everything is trained on.
+        windows: What is cut out of the training images; None: they are seen whole.
+        tiles: How images are cut where they are scored; None: not at all.
     """
 
     data: UsableData
     train: list[Sample]
     val: list[Sample]
+    windows: Windows | None = None
+    tiles: Tiles | None = None
+
+    @property
+    def items(self) -> int:
+        """What an epoch consists of: images, or windows."""
+        return len(self.train if self.windows is None else self.windows)
 
     @property
     def classes(self) -> ClassTable:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from peft import PeftModel
 
-from convlora.data.checking.reach import CELL, SIZE_IS_TOLD, describe_size
+from convlora.data.checking.reach import CELL, SIZE_IS_TOLD, describe_size, describe_windows
 from convlora.data.classes.class_table import ClassTable
 from convlora.devices import resolve_precision
 from convlora.errors import InputError
@@ -121,7 +121,9 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}") from error
+        is_windows = config.data.window is not None and config.model.image_size == config.data.window
+        advice = " (It is that of --window; give another --window, or an --image-size beside it.)" if is_windows else ""
+        raise InputError(f"The model '{config.model.source}' cannot be used as asked: {error}{advice}") from error
 
 
 def adapt_base(base: SegmentationModel, config: RunConfig) -> PeftModel:
@@ -148,6 +150,9 @@ def _tell_reach(run: Context, images: Images, model: Any) -> None:
     else:
         cell = CELL[detail]
     multiple = getattr(model, "patch_size", IMAGE_MULTIPLE)
-    sentence, _ = describe_size(images.train, images.classes, size, cell, multiple)
+    if images.windows is not None:
+        sentence = describe_windows(images.train, images.classes, images.windows.size, size, cell)
+    else:
+        sentence, _ = describe_size(images.train, images.classes, size, cell, multiple)
     if sentence is not None:
         run.reporter.message(sentence)

@@ -48,7 +48,6 @@ def model_card(
         picture: Name of a picture beside the card.
     """
     method = config.to_dict()["method"]
-    size = config.model.image_size
     network = find_method(method["name"]).network
     # The Hub cannot link to a folder on a disk, and a network without SAM has no base model.
     source = config.model.source if repository is None or base is None else base
@@ -91,7 +90,7 @@ def model_card(
         "",
         "## Training",
         "",
-        f"- Images resized to {size if isinstance(size, int) or size is None else f'{size[0]} x {size[1]}'} pixels.",
+        f"- {_seen(config)}",
         f"- Method: {', '.join(_plain(f'{key} {value}') for key, value in method.items())}.",
     ]
     if software is None:
@@ -119,6 +118,16 @@ def model_card(
         lines += ["", "## Base model", "", _about_base(network is not None, base, is_local, name)]
         lines += ["", "## Licence", "", "No licence is stated." if license is None else f"{license}."]
     return "\n".join(lines) + "\n"
+
+
+def _seen(config: RunConfig) -> str:
+    """How the model saw images."""
+    size, window = config.model.image_size, config.data.window
+    named = f"{size[0]} x {size[1]}" if isinstance(size, list) else str(size)
+    if window is None:
+        return f"Images resized to {named} pixels."
+    resized = "" if size == window else f", resized to {named}"
+    return f"Windows of {window} pixels at the images' own resolution{resized}. It predicts in such windows too."
 
 
 _ANSWERS = (

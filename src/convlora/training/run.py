@@ -21,6 +21,7 @@ from convlora.training.folder import find_checkpoint, write_settings
 from convlora.training.images import check_resumed_images, choose_images
 from convlora.training.model import make_model
 from convlora.training.task import settle_task
+from convlora.training.windows import cut_windows
 
 __all__ = ["Interrupted", "train"]
 
@@ -50,7 +51,8 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         images = choose_images(run)
         tokens = None if earlier is None else settle_tokens(run.config, earlier, images.classes.num_classes)
         settle_choices(run.config)
-        settle_epochs(run.config, len(images.train), run.reporter.message)
+        cut_windows(run.config, images, run.reporter.message)
+        settle_epochs(run.config, images.items, run.reporter.message)
         both = [*images.train, *images.val]
         settle_task(run.config, images.classes, both, run.reporter.message, images.data.values, tokens)
         check_resumed_images(run, images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -15,7 +15,8 @@ from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.readers import shield_readers
 from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError
-from convlora.inference.scoring import Baselines, new_baselines, new_scores, score_samples
+from convlora.inference.scoring import Baselines, new_baselines, new_scores, passes_over, score_samples
+from convlora.inference.windows import Tiles
 from convlora.methods.conv_lora.balance import count_choices, expert_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
 from convlora.models.autocast import autocast
@@ -51,6 +52,7 @@ class SegmentationTrainer(ResumableTrainer):
     Args:
         train_dataset: The training images.
         val_samples: The validation images; without any, the weights of the last epoch are kept.
+        tiles: How images are cut to be scored; None: each is seen whole.
         classes: What the values in the masks mean.
         precision: `"fp32"`, `"bf16"` or `"fp16"`, for validation; training's is in the arguments.
         reporter: Receives the progress of validation.
@@ -73,6 +75,7 @@ class SegmentationTrainer(ResumableTrainer):
         *,
         train_dataset: SegmentationDataset,
         val_samples: list[Sample],
+        tiles: Tiles | None = None,
         classes: ClassTable,
         precision: str,
         reporter: Reporter,
@@ -96,6 +99,7 @@ class SegmentationTrainer(ResumableTrainer):
                 "DeepSpeed and FSDP out of the configuration of accelerate."
             )
         self.val_samples, self.classes, self.precision = val_samples, classes, precision
+        self.tiles = tiles
         self.reporter, self.health, self.passes, self.compile = reporter, health, passes, compile
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
         count_choices(self.model)
@@ -244,6 +248,7 @@ class SegmentationTrainer(ResumableTrainer):
                     image_size=dataset.image_size,
                     precision=self.precision,
                     intensity=dataset.intensity,
+                    tiles=self.tiles,
                     structure=False,
                 )
         except RunError:
@@ -304,6 +309,7 @@ class SegmentationTrainer(ResumableTrainer):
             batch_size=self.args.per_device_eval_batch_size,
             precision=self.precision,
             intensity=dataset.intensity,
+            tiles=self.tiles,
             workers=self.args.dataloader_num_workers,
             compile=self.compile,
             structure=structure,
@@ -313,7 +319,7 @@ class SegmentationTrainer(ResumableTrainer):
         )
         if is_sharded(model):
             # Every pass brings the weights of all processes together, so all must make as many.
-            passes = [math.ceil(count / self.args.per_device_eval_batch_size) for count in self._shares(len(samples))]
+            passes = self._passes(samples)
             _make_passes(model, max(passes) - passes[self.args.process_index], dataset.image_size, self.precision)
         merged = new_scores(self.classes, structure)
         for state in gather_object([own.state_dict()]):
@@ -327,9 +333,12 @@ class SegmentationTrainer(ResumableTrainer):
             images.extend(sorted(everywhere, key=lambda one: places[one["image"]]))
         return merged
 
-    def _shares(self, count: int) -> list[int]:
-        """How many of so many samples each process scores."""
-        return [len(range(process, count, self.args.world_size)) for process in range(self.args.world_size)]
+    def _passes(self, samples: list[Sample]) -> list[int]:
+        """How many forward passes each process makes over its share of samples."""
+        dataset, world = cast("SegmentationDataset", self.train_dataset), self.args.world_size
+        shares = [samples[process::world] for process in range(world)]
+        how = self.tiles, dataset.image_size, self.args.per_device_eval_batch_size
+        return [passes_over(own, *how) for own in shares]
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         is_best = not self.val_samples or super()._determine_best_metric(metrics, trial)

@@ -64,7 +64,14 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
         )
     elif count > READ_WHOLE_UP_TO:
         tell(f"Reading {count:,} images and their masks once, to leave out those that cannot be used.")
-    report = check_data(source, full=full, progress=progress, intensity=config.data.intensity, leave_out=leave_out)
+    report = check_data(
+        source,
+        full=full,
+        progress=progress,
+        intensity=config.data.intensity,
+        leave_out=leave_out,
+        in_windows=config.data.window is not None,
+    )
     # Copies in two splits make scores too good, but published data sets have them too.
     doubles = [problem for problem in report.errors if problem.kind == "duplicate-image"]
     report.problems = [problem for problem in report.problems if problem not in doubles]

@@ -19,6 +19,7 @@ def check_settings(config: RunConfig) -> None:
         InputError: With every problem found.
     """
     problems = without_effect(Situation(config))
+    settle_window(config)
     network = find_method(config.method.name).network
     if network is not None:  # it takes the place of the SAM
         config.model.source, config.model.detail = network, "none"
@@ -33,6 +34,12 @@ def check_settings(config: RunConfig) -> None:
         raise InputError(" ".join(problems))
     config.method.options = resolve_options(config.method.name, config.method.options)
     check_method(config.method.name, config.method.options, chosen_blocks=config.training.adapt_last is not None)
+
+
+def settle_window(config: RunConfig) -> None:
+    """Has the model see windows as they are, unless another size was asked for."""
+    if config.model.image_size is None:
+        config.model.image_size = config.data.window
 
 
 def leave_out_sam(config: RunConfig) -> None:

@@ -6,7 +6,16 @@ from functools import partial
 
 import numpy as np
 
-from convlora.data.checking.facts import MOST_VALUES, Facts, Progress, in_threads, read_headers, read_values, read_whole
+from convlora.data.checking.facts import (
+    MOST_VALUES,
+    Facts,
+    Progress,
+    in_threads,
+    or_by_pieces,
+    read_headers,
+    read_values,
+    read_whole,
+)
 from convlora.data.checking.header_warnings import inverted_storage, turned_images, unused_parts
 from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks
 from convlora.data.checking.report import CheckReport, ImageSizes
@@ -38,6 +47,7 @@ def check_data(
     is_known: bool = False,
     intensity: Intensity | None = None,
     leave_out: bool = False,
+    in_windows: bool = False,
 ) -> CheckReport:
     """Checks that a data set can be trained on, and finds out its classes.
 
@@ -52,6 +62,8 @@ def check_data(
         intensity: How the images will be read, if that is settled; see `read_image`.
         leave_out: Whether to go on without the files that cannot be used. The report is then about the others, and
             lists the ones left out in `skipped`.
+        in_windows: Whether only windows of the images will be read, so that TIFF files may be too large to be decoded
+            whole.
 
     Returns:
         The findings, in an order that does not depend on the number of threads.
@@ -63,6 +75,8 @@ def check_data(
         MOST_VALUES, len(named.names) if named else 0, source.classes.num_classes if source.classes else 0
     )
     read = partial(read_whole, most_values=most_values, intensity=intensity) if full else read_headers
+    if in_windows:
+        read = partial(or_by_pieces, read=read, most_values=most_values, intensity=intensity)
     in_threads(read, facts, track, "Reading images and masks")
     if not full:
         _read_some_values(source, facts, track, named, most_values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from convlora.cores import usable_cores
+from convlora.data.checking.by_pieces import read_by_pieces
 from convlora.data.checking.mask_files import MaskFile, read_mask_file
 from convlora.data.problem import Problem
 from convlora.data.reading.colours import is_colour
@@ -30,6 +32,7 @@ from convlora.data.reading.images import (
     read_mask,
 )
 from convlora.data.reading.mask_values import count_values
+from convlora.data.reading.rows import is_huge
 from convlora.data.reading.stored import ImageSource, LoadedOnce, content_of
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.errors import InputError
@@ -113,10 +116,39 @@ def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Intensity
         _read_whole(fact, most_values, intensity)
 
 
+def or_by_pieces(
+    fact: Facts, read: Callable[[Facts], None], most_values: int = MOST_VALUES, intensity: Intensity | None = None
+) -> None:
+    """Reads what cannot be decoded whole by pieces, for those who only want windows of it.
+
+    Args:
+        fact: What to fill.
+        read: Reads everything else.
+        most_values: As of [`read_whole`].
+        intensity: As there.
+    """
+    if not is_huge(fact.sample.image):
+        read(fact)
+        return
+    with _one_large:
+        found = _reading(
+            fact, lambda _: read_by_pieces(fact.sample, most_values, intensity or "type"), fact.sample.image
+        )
+    if found is not None:
+        fact.image_size, fact.digest = found.image_size, found.digest
+        _compare_sizes(fact, found.mask_size)
+        if fact.sample.mask is not None:
+            _note_values(fact, found.values, sum(found.values.values()) == math.prod(found.image_size), most_values)
+
+
 def read_values(fact: Facts, most_values: int = MOST_VALUES) -> None:
     """Decodes the mask alone."""
     path = fact.sample.mask
-    if path is None or any(problem.path == str(path) for problem in fact.problems if problem.kind == "unreadable"):
+    if (
+        path is None
+        or fact.values is not None
+        or any(problem.path == str(path) for problem in fact.problems if problem.kind == "unreadable")
+    ):
         return
     _read_mask(fact, path, most_values)
 
@@ -197,9 +229,13 @@ def _compare_sizes(fact: Facts, mask_size: tuple[int, int] | None) -> None:
 
 def _count_values(fact: Facts, mask: np.ndarray, most_values: int) -> None:
     counts = count_values(mask, most_values)
+    _note_values(fact, counts, sum(counts.values()) == mask.size, most_values)
+
+
+def _note_values(fact: Facts, counts: Counter[int], are_all: bool, most_values: int) -> None:
     if len(counts) > most_values:
         noun = "colours" if is_colour(max(counts)) else "values"
-        about = "" if sum(counts.values()) == mask.size else "at least "
+        about = "" if are_all else "at least "
         message = (
             f"{fact.sample.mask} holds {about}{len(counts):,} different {noun}, so it is a photograph or "
             f"JPEG-compressed, and no map of classes. Save masks as PNG with one {noun[:-1]} per class."

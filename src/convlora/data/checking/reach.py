@@ -14,6 +14,7 @@ from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.images import read_mask
 from convlora.data.sample import Sample
 from convlora.data.transforms import prepare_mask
+from convlora.data.windows import mirrored
 from convlora.enlarge import enlarge_rows, enlarge_rows_twice, row_bands
 from convlora.errors import InputError
 
@@ -25,13 +26,13 @@ SIZE_IS_TOLD = "CONVLORA_SIZE_IS_TOLD"
 
 SIZES = (256, 512, 1024)  # that are reported if none is chosen
 GOOD = 0.9  # what is called enough
-_TRIED = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-_LARGEST = 1024  # that of the published SAMs; beyond it pieces of the images are the better way
+_TRIED = (128, 192, 256, 384, 512, 768, 1024)
+_LARGEST = 1024  # that of the published SAMs; beyond it windows are the better way
 _STEP = 16  # pixels
 _MOST_MASKS = 16
 _FEW_MASKS = 4  # with which more sizes are tried
 _MOST_PIXELS = 1 << 26  # of all masks together
-_MOST_CELLS = 1 << 26  # of all classes, where larger sizes are tried
+_MOST_WINDOWS = 64
 _MOST_LABELLED = 1 << 25  # pixels of a mask whose regions are counted, which takes four bytes for each
 _SHARES = (0.5, 0.4, 0.3, 0.2)
 _NEIGHBOURS = np.ones((3, 3), dtype=int)
@@ -165,7 +166,9 @@ def describe_sizes(samples: Sequence[Sample], classes: ClassTable, cell: int) ->
     shown = [f"{one.iou:.2f} at {_written(one.size)}" for one in reached]
     sentence = f"IoU that an image size can reach at best: {', '.join(shown[:-1])} and {shown[-1]} pixels."
     if reached[-1].iou < GOOD:
-        sentence = f"{sentence} {_pieces(labels, classes, reached[-1].size, cell)}"
+        return f"{sentence} {_no_size(labels, classes, reached[-1].size, cell)}", reached
+    if reached[0].iou < GOOD:
+        sentence = f"{sentence}{_windows(labels, classes, reached[0].size, cell)}"
     return sentence, reached
 
 
@@ -197,30 +200,105 @@ def describe_size(
         finer = reach_of(labels, classes, size, CELL["half"])
         if finer.iou >= GOOD:
             return f"{sentence} With --detail half it is {finer.iou:.2f}.", [here]
-    few = labels[:: -(-len(labels) // _FEW_MASKS)]  # to find a size; it is named only if it does for all
+    few = _few(labels)  # to find a size; it is named only if it does for all
     for side in (round(one / multiple) * multiple for one in _TRIED):
         if max(size) < side <= _LARGEST and reach_of(few, classes, (side, side), cell).iou >= GOOD:
             other = reach_of(labels, classes, (side, side), cell)
             if other.iou >= GOOD:
-                return f"{sentence} With --image-size {side} it is {other.iou:.2f}.", [here, other]
-    return f"{sentence} {_pieces(labels, classes, size, cell)}", [here]
+                windows = _windows(labels, classes, size, cell)
+                return f"{sentence} With --image-size {side} it is {other.iou:.2f}.{windows}", [here, other]
+    return f"{sentence} {_no_size(labels, classes, size, cell)}", [here]
 
 
-def _pieces(labels: Sequence[np.ndarray], classes: ClassTable, size: tuple[int, int], cell: int) -> str:
-    """How small images have to be cut, so that pieces at an image size have the scale of whole ones that would do."""
-    labels = labels[:: -(-len(labels) // _FEW_MASKS)]
-    side, shortest = min(size), min(min(own.shape) for own in labels)
-    piece = side // cell  # at which every pixel has a cell
-    for whole in _TRIED:
-        if classes.num_classes * (whole // cell) ** 2 > _MOST_CELLS:
+def describe_windows(
+    samples: Sequence[Sample], classes: ClassTable, window: tuple[int, int], size: tuple[int, int], cell: int
+) -> str | None:
+    """A sentence on what windows can reach at best and, where that is little, on which would do; as [`describe_size`].
+
+    Args:
+        samples: With masks.
+        classes: What the values in the masks mean.
+        window: (height, width) of a window in pixels of the images.
+        size: (height, width) at which the model sees it.
+        cell: Side of a cell in pixels of that, see [`CELL`].
+    """
+    labels = _few(some_labels(samples, classes))
+    if not labels:
+        return None
+    here = reach_of_windows(labels, classes, window, size, cell)
+    sentence = f"Windows of {_written(window)} pixels can reach an IoU of {here:.2f} at best."
+    return sentence if here >= GOOD else f"{sentence}{_windows(labels, classes, size, cell, below=max(window))}"
+
+
+def reach_of_windows(
+    labels: Sequence[np.ndarray], classes: ClassTable, window: tuple[int, int], size: tuple[int, int], cell: int
+) -> float:
+    """The IoU of [`reach_of`] on windows of masks, evenly spread, that are seen at a size.
+
+    Args:
+        labels: As there.
+        classes: As there.
+        window: (height, width) in pixels of the masks.
+        size: (height, width) at which a window is seen.
+        cell: As there.
+    """
+    cut = [
+        mirrored(own[top : top + window[0], left : left + window[1]], window)
+        for own in labels
+        for top in range(0, own.shape[0], window[0])
+        for left in range(0, own.shape[1], window[1])
+    ]
+    nothing = {classes.ignore_index, *([0] if classes.num_classes == 2 else [])}
+    telling = [one for one in cut if set(np.unique(one).tolist()) - nothing]
+    return reach_of(telling[:: -(-len(telling) // _MOST_WINDOWS)], classes, size, cell).iou
+
+
+def _few(labels: list[np.ndarray]) -> list[np.ndarray]:
+    return labels[:: -(-len(labels) // _FEW_MASKS)] if labels else []
+
+
+def _no_size(labels: list[np.ndarray], classes: ClassTable, size: tuple[int, int], cell: int) -> str:
+    return f"No size up to {_LARGEST} is enough.{_windows(labels, classes, size, cell, in_any_case=True)}"
+
+
+def _windows(
+    labels: list[np.ndarray],
+    classes: ClassTable,
+    size: tuple[int, int],
+    cell: int,
+    *,
+    below: int | None = None,
+    in_any_case: bool = False,
+) -> str:
+    """Which windows of the images would do, as a sentence that begins with a space; empty if there are none.
+
+    The largest are named, as they show the most around things; they need not be enlarged beyond a cell for each pixel.
+
+    Args:
+        labels: See [`some_labels`].
+        classes: The classes.
+        size: (height, width) at which the model sees a window.
+        cell: Side of a cell.
+        below: Only smaller ones than that.
+        in_any_case: Whether to name the best where none is good.
+    """
+    labels, longer = _few(labels), max(size)
+    largest = max(max(own.shape) for own in labels)
+    tried = [longer // whole // _STEP * _STEP for whole in (1, 2, 4) if whole <= cell]
+    found = []
+    for side in tried:
+        if side < _STEP or side >= largest or (below is not None and side >= below):
+            continue
+        window = (max(1, round(side * size[0] / longer)), max(1, round(side * size[1] / longer)))
+        found.append((reach_of_windows(labels, classes, window, size, cell), side))
+        if found[-1][0] >= GOOD:
             break
-        if whole > max(*size, _LARGEST) and reach_of(labels, classes, (whole, whole), cell).iou >= GOOD:
-            piece = max(piece, side * shortest // whole // _STEP * _STEP)
-            break
-    return (
-        f"No size up to {_LARGEST} is enough: cut images and masks alike into pieces of {piece} x {piece} pixels, and "
-        f"predict with --tile-size {piece}."
-    )
+    best = max(found, default=(0.0, 0))
+    if not found or (best[0] < GOOD and not in_any_case):
+        return ""
+    is_usual = size == (best[1], best[1])
+    shown = "" if is_usual else f" --image-size {'x'.join(map(str, dict.fromkeys(size)))}"
+    return f" With --window {best[1]}{shown} it is {best[0]:.2f}."
 
 
 def _labels(mask: object, classes: ClassTable) -> np.ndarray | None:

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from convlora.data.reading.geo import GeoReference
-from convlora.data.reading.images import Intensity, read_image, read_known
+from convlora.data.reading.images import Intensity, read_image, read_image_size, read_known
 from convlora.data.reading.stored import ImageSource
 from convlora.data.reading.tiff.decoding import INSTALL
 from convlora.data.reading.tiff.header import in_plain_colours, is_tiff, read_tags
+from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.errors import InputError
 
 
@@ -32,8 +33,11 @@ class Rows(Protocol):
     width: int
     reference: GeoReference | None
 
-    def read(self, top: int, bottom: int) -> np.ndarray:
-        """Rows `top` to `bottom` as `(rows, width, 3)` uint8, by the rules of `images.read_image`."""
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> np.ndarray:
+        """Rows `top` to `bottom` as `(rows, width, 3)` uint8, by the rules of `images.read_image`.
+
+        Of them columns `left` to `right` alone; None: up to the last.
+        """
 
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """Which pixels of these rows hold data, `(rows, width)` bool; None: all."""
@@ -52,9 +56,9 @@ class WholeImage:
         self.height, self.width = image.height, image.width
         self.reference: GeoReference | None = None
 
-    def read(self, top: int, bottom: int) -> np.ndarray:
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> np.ndarray:
         """See [`Rows`]."""
-        return np.asarray(self._image.crop((0, top, self.width, bottom)))
+        return np.asarray(self._image.crop((left, top, self.width if right is None else right, bottom)))
 
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """See [`Rows`]."""
@@ -88,6 +92,24 @@ def open_rows(source: ImageSource | Image.Image | bytes, intensity: Intensity = 
 def is_read_by_rows(path: Path) -> bool:
     """Whether a file is a TIFF that rasterio can read as Pillow would."""
     return is_tiff(path) and in_plain_colours(read_tags(path)) and has_rasterio()
+
+
+def size_in_rows(source: ImageSource) -> tuple[int, int]:
+    """(height, width) of an image by its header, of a TIFF file that is read by rows however large it is.
+
+    Raises:
+        InputError: If there is no such image.
+    """
+    layout = TiffLayout.of_file(source) if isinstance(source, Path) and is_read_by_rows(source) else None
+    return read_image_size(source) if layout is None else layout.size
+
+
+def is_huge(source: ImageSource) -> bool:
+    """Whether an image is too large to be decoded whole, but can be read by rows."""
+    if not isinstance(source, Path) or not is_read_by_rows(source):
+        return False
+    layout = TiffLayout.of_file(source)
+    return layout is not None and layout.height * layout.width > 2 * (Image.MAX_IMAGE_PIXELS or 0)
 
 
 def reference_of(path: Path) -> GeoReference | None:

@@ -16,6 +16,7 @@ from rasterio.windows import Window
 from convlora.data.reading.gdal import gdal
 from convlora.data.reading.geo import GeoReference
 from convlora.data.reading.images import Intensity
+from convlora.data.reading.intensities import Scale
 from convlora.data.reading.tiff.header import read_tags
 from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.data.reading.tiff.size import check_size
@@ -26,6 +27,8 @@ from convlora.ordinary import ordinary
 
 _MOST_READ = 1 << 27  # values to read at a time
 _LARGEST_BLOCK = 178_956_970  # pixels, as many as of images of other formats
+_MOST_SCALES = 4096
+_SCALES: dict[tuple[str, int, int, str], Scale | None] = {}  # by what tells a file and its state from others
 _OF_VALUES = {MaskFlags.all_valid, MaskFlags.alpha, MaskFlags.nodata}  # there is no mask beside the channels
 
 
@@ -36,7 +39,7 @@ def open_tiff(path: Path, intensity: Intensity = "type") -> Iterator[TiffRows]:
     Raises:
         InputError: If it is damaged, or its values have no known range.
     """
-    with _reading(path):
+    with reading(path):
         dataset = rasterio.open(ordinary(path), driver="GTiff")
     with dataset:
         yield TiffRows(dataset, path, intensity)
@@ -45,14 +48,33 @@ def open_tiff(path: Path, intensity: Intensity = "type") -> Iterator[TiffRows]:
 def reference_of(path: Path) -> GeoReference | None:
     """Where on earth a TIFF file lies; None if it does not say so, or is damaged."""
     try:
-        with _reading(path), rasterio.open(ordinary(path), driver="GTiff") as dataset:
+        with reading(path), rasterio.open(ordinary(path), driver="GTiff") as dataset:
             return GeoReference.of(dataset)
     except InputError:
         return None  # reading its pixels reports that
 
 
+def check_blocks(dataset: Any, path: Path) -> None:
+    """Refuses a file of which no part can be read without decoding too much.
+
+    Raises:
+        InputError: If it is one.
+    """
+    rows, columns = dataset.block_shapes[0]
+    if rows * columns > _LARGEST_BLOCK:
+        raise InputError(
+            f"{path} stores {columns} x {rows} pixels in one piece, which is too much to be decoded at once. "
+            "Convert it to a tiled TIFF: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER."
+        )
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Turns what GDAL says about a damaged file into a sentence.
+
+    Raises:
+        InputError: If it is damaged.
+    """
     try:
         with gdal():
             yield
@@ -80,34 +102,37 @@ class TiffRows:
             raise InputError(f"{path} is damaged and cannot be read. Replace the file.")
         layout.check(str(path))
         check_size(layout, path, str(path))
-        self._check_blocks()
+        check_blocks(dataset, path)
         # What a file beside the image states is known to GDAL alone.
         no_data = layout.no_data if states_no_data(tags) else dataset.nodata
         self._values = TiffValues(layout, no_data, intensity, str(path))
         self._bands = [channel + 1 for channel in self._values.channels]
         self._has_mask = not _OF_VALUES & set(dataset.mask_flag_enums[0])
         if self._values.decides_on_all:
-            self._values.find_scale(self._native_pieces())
+            self._settle_scale(path, intensity)
 
-    def read(self, top: int, bottom: int) -> np.ndarray:
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> np.ndarray:
         """See `convlora.data.reading.rows.Rows`; pixels without data are black."""
-        return self._values.rgb(*self._native(top, bottom))
+        return self._values.rgb(*self._native(top, bottom, left, right))
 
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """See `convlora.data.reading.rows.Rows`: what rasterio's `dataset_mask` says."""
         return self._values.known(*self._native(top, bottom)) if self._values.may_lack_data or self._has_mask else None
 
-    def _check_blocks(self) -> None:
-        rows, columns = self._dataset.block_shapes[0]
-        if rows * columns > _LARGEST_BLOCK:
-            raise InputError(
-                f"{self._path} stores {columns} x {rows} pixels in one piece, which is too much to be decoded at once. "
-                "Convert it to a tiled TIFF: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER."
-            )
+    def _settle_scale(self, path: Path, intensity: Intensity) -> None:
+        """Finds out how values become 8 bits; of a file that training reads again and again, once."""
+        stat = path.stat()
+        key = (str(path), stat.st_mtime_ns, stat.st_size, intensity)
+        if key not in _SCALES:
+            self._values.find_scale(self._native_pieces())
+            if len(_SCALES) >= _MOST_SCALES:
+                _SCALES.clear()
+            _SCALES[key] = self._values.scale
+        self._values.scale = _SCALES[key]
 
-    def _native(self, top: int, bottom: int) -> Native:
-        window = Window(0, top, self.width, bottom - top)
-        with _reading(self._path):
+    def _native(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Native:
+        window = Window(left, top, (self.width if right is None else right) - left, bottom - top)
+        with reading(self._path):
             values = self._dataset.read(self._bands, window=window)
             return values, self._dataset.dataset_mask(window=window) != 0 if self._has_mask else None
 

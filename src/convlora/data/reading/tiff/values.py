@@ -29,6 +29,7 @@ class TiffValues:
 
     Attributes:
         channels: Which channels are to be read, counted from 0, in this order: those that count, then alpha.
+        scale: How values become 8 bits, as [`TiffValues.find_scale`] found; None: they are 8 bits, or it is not found.
     """
 
     def __init__(self, layout: TiffLayout, no_data: float | None, intensity: Intensity, name: str) -> None:
@@ -41,7 +42,7 @@ class TiffValues:
         # Pillow reads 16-bit colours by their upper byte, of whatever format.
         self._upper_byte = kind == np.uint16 and (self._colours == 3 or self._undo_alpha)
         self._is_deep = kind != np.uint8 and layout.palette is None and not self._upper_byte
-        self._scale: Scale | None = None
+        self.scale: Scale | None = None
 
     @property
     def may_lack_data(self) -> bool:
@@ -63,7 +64,7 @@ class TiffValues:
             InputError: If no known range holds the values.
         """
         kind = self._layout.dtype if self._is_deep else np.dtype(np.uint8)
-        self._scale = scale_of(self.ranged(pieces), kind, self._intensity, self._name)
+        self.scale = scale_of(self.ranged(pieces), kind, self._intensity, self._name)
 
     def rgb(self, native: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Rows as `(rows, width, 3)` uint8; pixels without data are black.
@@ -79,11 +80,11 @@ class TiffValues:
             known = self.known(piece, own)
             colours = piece[: self._colours]
             values = colours if self._is_deep else self._eight_bits(piece)
-            if self._is_deep and self._scale is not None:
+            if self._is_deep and self.scale is not None:
                 absent = self._absent(colours, known)
                 if absent is not None:  # they may lie far outside the range
-                    values = np.where(absent, np.array(self._scale.low, values.dtype), values)
-            eight = values if self._scale is None else scaled(values, self._scale)
+                    values = np.where(absent, np.array(self.scale.low, values.dtype), values)
+            eight = values if self.scale is None else scaled(values, self.scale)
             if self._is_deep and self._layout.is_inverted:
                 eight = 255 - eight
             pixels[part] = np.moveaxis(eight if known is None else eight * known, 0, -1)
