@@ -117,6 +117,7 @@ def _score(
         data.classes,
         image_size=segmenter.image_size,
         batch_size=default_batch(segmenter.device),
+        tiles=segmenter.tiles,
         workers=default_workers(segmenter.device, len(samples)),
         precision=segmenter.precision,
         intensity=segmenter.intensity,
