@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from convlora.data.reading.bands import channels_of
 from convlora.errors import InputError
 from convlora.exporting.agreement import compare, probe, require
 from convlora.exporting.files import OnnxFile, TorchFile, check_onnx_is_there, is_own_file, write_onnx, write_torch
@@ -77,6 +78,7 @@ def export(
         precision,
         resolution_cm,
         OVERLAP if tile_overlap is None else tile_overlap,
+        segmenter.intensity,
     )
     if resolution_cm is not None and facts.image_size[0] != facts.image_size[1]:
         raise InputError(
@@ -84,7 +86,7 @@ def export(
             "Leave out --resolution-cm, or train with a square --image-size."
         )
     probes = probe(segmenter, batch)
-    program = program_of(network_of(segmenter.model, facts.image_size, precision), batch)
+    program = program_of(network_of(segmenter.model, facts.image_size, precision, segmenter.intensity), batch)
     with replacing_file(output) as temporary:
         (write_onnx if kind == "onnx" else write_torch)(program, temporary, metadata(facts))
         agreement = compare((OnnxFile if kind == "onnx" else TorchFile)(temporary), probes)
@@ -96,6 +98,7 @@ def export(
         "precision": precision,
         "batch": batch,
         "image_size": list(facts.image_size),
+        "channels": channels_of(segmenter.intensity),
         "classes": list(facts.classes.names),
         "bytes": output.stat().st_size,
         "largest_difference": agreement.largest,

@@ -9,7 +9,9 @@ from PIL import Image
 
 from convlora.data.augmentation import Augmentation
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity, read_for_size, read_image, read_image_size, read_mask
+from convlora.data.reading.bands import BandImage, BandReading, Reading
+from convlora.data.reading.images import read_image_size, read_mask
+from convlora.data.reading.read import read_as, read_seen, read_size
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.transforms import normalize, prepare_mask, resize_image
 from convlora.errors import InputError
@@ -20,19 +22,19 @@ class SampleInputError(InputError):
 
 
 def read_sample(
-    sample: Sample, classes: ClassTable, intensity: Intensity = "type", size: tuple[int, int] | None = None
-) -> tuple[Image.Image, np.ndarray]:
+    sample: Sample, classes: ClassTable, intensity: Reading = "type", size: tuple[int, int] | None = None
+) -> tuple[Image.Image | BandImage, np.ndarray]:
     """Reads an image and its labels at their own size.
 
     Args:
         sample: What to read; it must have a mask.
         classes: What the values in the mask mean.
-        intensity: How values become 8 bits, see `read_image`.
+        intensity: How values become 8 bits, see `read_image`, or which bands are read.
         size: (height, width) to which the image will be shrunk; it may then be decoded smaller than it is, see
             `read_for_size`. The labels are not.
 
     Returns:
-        The RGB image, and class indices (H, W) of the image's own size.
+        The RGB image, or its bands, and class indices (H, W) of the image's own size.
 
     Raises:
         SampleInputError: A file cannot be read, the sizes differ, or the mask holds values that are no class.
@@ -40,13 +42,13 @@ def read_sample(
     if sample.mask is None:
         raise SampleInputError(f"{sample.image} has no mask. Add one to train on it or to evaluate with it.")
     try:
-        _compare_sizes(sample)
+        _compare_sizes(sample, intensity)
         labels = classes.encode(read_mask(sample.mask), sample.mask)  # first, while no image is in memory
         if size is None:
-            image = read_image(sample.image, intensity)
+            image = read_as(sample.image, intensity)
             image_size = (image.height, image.width)
         else:
-            image, image_size = read_for_size(sample.image, size, intensity)
+            image, image_size = read_seen(sample.image, size, intensity)
         mask_size = (labels.shape[0], labels.shape[1])
         if image_size != mask_size:
             raise InputError(size_mismatch_message(sample, image_size, mask_size))
@@ -55,7 +57,7 @@ def read_sample(
         raise SampleInputError(str(error)) from error
 
 
-def _compare_sizes(sample: Sample) -> None:
+def _compare_sizes(sample: Sample, reading: Reading) -> None:
     """Compares what the headers of large files say, before memory is taken for their pixels.
 
     Raises:
@@ -63,7 +65,7 @@ def _compare_sizes(sample: Sample) -> None:
     """
     if not (isinstance(sample.image, Path) and isinstance(sample.mask, Path)):
         return  # others would have to be loaded for it
-    image_size, mask_size = read_image_size(sample.image), read_image_size(sample.mask)
+    image_size, mask_size = read_size(sample.image, reading), read_image_size(sample.mask)
     # The orientation of a PNG file may stand behind its pixels, where the header does not show it.
     if mask_size not in (image_size, image_size[::-1]):
         raise InputError(size_mismatch_message(sample, image_size, mask_size))
@@ -82,7 +84,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         image_size: (height, width) in pixels that the model works at.
         augmentation: Name of an augmentation, see `Augmentation`.
         seed: Decides all random changes.
-        intensity: How values become 8 bits, see `read_image`.
+        intensity: How values become 8 bits, see `read_image`, or which bands are read.
 
     Raises:
         ValueError: The table gives a value a label that is neither a class nor the ignore value. Training does not look
@@ -96,7 +98,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         image_size: tuple[int, int],
         augmentation: str = "none",
         seed: int = 0,
-        intensity: Intensity = "type",
+        intensity: Reading = "type",
     ) -> None:
         labels = {label for _, label in classes.label_map or ()}
         outside = sorted(labels - {*range(classes.num_classes), classes.ignore_index})
@@ -107,7 +109,8 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         self.image_size = image_size
         self.seed = seed
         self.intensity = intensity
-        self.augmentation = Augmentation(augmentation, classes.ignore_index)
+        is_colour = not isinstance(intensity, BandReading) or intensity.is_colour
+        self.augmentation = Augmentation(augmentation, classes.ignore_index, is_colour=is_colour)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -123,7 +126,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             key: epoch * len(self) + index.
 
         Returns:
-            For [`SegmentationDataset.model_inputs`], as small as can be: `pixel_values`, (3, h, w), uint8; `labels`,
+            For [`SegmentationDataset.model_inputs`], as small as can be: `pixel_values`, (C, h, w), uint8; `labels`,
             (h, w), uint8 (int32 above 255 classes); and `changes`, what [`Augmentation.draw`] drew.
 
         Raises:
@@ -147,10 +150,10 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             batch: The items, stacked.
 
         Returns:
-            `pixel_values`, (B, 3, h, w), float32, and `labels`, (B, h, w), int64, changed by the augmentation.
+            `pixel_values`, (B, C, h, w), float32, and `labels`, (B, h, w), int64, changed by the augmentation.
         """
         pixels, labels = self.augmentation.apply(batch["pixel_values"], batch["labels"], batch["changes"])
-        return {"pixel_values": normalize(pixels), "labels": labels}
+        return {"pixel_values": normalize(pixels, self.intensity), "labels": labels}
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
 from convlora.data.readers import shield_readers
-from convlora.data.reading.images import Intensity
+from convlora.data.reading.bands import Reading
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.inference.answers import Answers, recorder_for
@@ -28,7 +28,7 @@ class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
     """Images at the model's size, uint8, with labels at their own."""
 
     def __init__(
-        self, samples: Sequence[Sample], classes: ClassTable, image_size: tuple[int, int], intensity: Intensity
+        self, samples: Sequence[Sample], classes: ClassTable, image_size: tuple[int, int], intensity: Reading
     ) -> None:
         self.samples, self.classes, self.image_size, self.intensity = samples, classes, image_size, intensity
 
@@ -49,7 +49,7 @@ def score_samples(
     image_size: tuple[int, int],
     batch_size: int = 1,
     precision: str = "fp32",
-    intensity: Intensity = "type",
+    intensity: Reading = "type",
     workers: int = 0,
     compile: str = "auto",
     tta: bool = False,
@@ -67,7 +67,7 @@ def score_samples(
         image_size: (height, width) the model works at.
         batch_size: Images at a time; fewer where memory runs out.
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
-        intensity: How values become 8 bits.
+        intensity: How values become 8 bits, or which bands are read.
         workers: Processes that read images.
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
         tta: Whether the answers to an image and its three flips are averaged.
@@ -97,7 +97,7 @@ def score_samples(
     answers = Answers(None if is_spread else recorder_for(device, compile), lambda: autocast(device, precision))
 
     def forward(batch: torch.Tensor) -> Any:
-        pixel_values = to_pixel_values(batch)
+        pixel_values = to_pixel_values(batch, intensity)
         output = answer_flips(partial(answers, model), pixel_values) if tta else answers(model, pixel_values)
         check_finite(output, precision)
         return output

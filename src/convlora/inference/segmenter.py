@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity, read_for_size
+from convlora.data.reading.bands import Reading, picture_of, reading_of
+from convlora.data.reading.read import read_seen
 from convlora.data.reading.rows import open_rows
 from convlora.data.reading.stored import StoredImage
 from convlora.data.transforms import resize_image, to_pixel_values
@@ -46,7 +47,7 @@ class SeenImage(NamedTuple):
     """An image as the model sees it.
 
     Attributes:
-        pixels: `(3, h, w)` uint8 at the model's size.
+        pixels: `(C, h, w)` uint8 at the model's size.
         size: The image's own (height, width).
         whole: The image, if all of its pixels were decoded.
     """
@@ -63,7 +64,7 @@ class Segmenter:
         model: A segmenter, with or without adapters.
         classes: The classes it tells apart.
         image_size: (height, width) the model works at.
-        intensity: How 16-bit images become 8-bit, as in training.
+        intensity: How 16-bit images become 8-bit, as in training, or which bands are read, and how.
         precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
         tta: Test-time augmentation: the probabilities of an image and its three flips are averaged, which takes four
@@ -93,7 +94,7 @@ class Segmenter:
         model: torch.nn.Module,
         classes: ClassTable,
         image_size: tuple[int, int],
-        intensity: Intensity = "type",
+        intensity: Reading = "type",
         precision: str = "fp32",
         compile: str = "auto",
         tta: bool = False,
@@ -104,7 +105,7 @@ class Segmenter:
         self.model = model.eval()
         self.classes = classes
         self.image_size = image_size
-        self.intensity: Intensity = intensity
+        self.intensity: Reading = intensity
         self.precision = resolve_precision(precision, self.device)
         self.tta = tta
         self._answers = Answers(recorder_for(self.device, compile), lambda: autocast(self.device, self.precision))
@@ -176,6 +177,7 @@ class Segmenter:
                 head=settings["model"].get("head", "auto"),
                 num_mask_tokens=settings["model"].get("num_mask_tokens"),
                 detail=settings["model"].get("detail", "none"),  # runs of older versions have none
+                bands=settings["model"].get("bands"),
             )
         except InputError as error:
             if method.network is not None:
@@ -202,7 +204,7 @@ class Segmenter:
             adapted.to(chosen),
             classes,
             as_size(settings["model"]["image_size"]),
-            settings["data"]["intensity"],
+            reading_of(settings["data"], settings["model"]),
             precision,
             settings["training"].get("compile", "auto"),
             tta,
@@ -220,7 +222,8 @@ class Segmenter:
         Args:
             image: A path, the bytes of an image file, a file that is open for reading them, a PIL image, an array
                 `(H, W)` of uint8 or uint16, or `(H, W, 3)` of uint8, or a tensor `(3, H, W)` of uint8. Arrays and
-                tensors are RGB: what OpenCV has read is to be turned round, `image[..., ::-1]`.
+                tensors are RGB: what OpenCV has read is to be turned round, `image[..., ::-1]`. A run on bands takes
+                arrays `(H, W, N)` and `(N, H, W)` of any numbers, in the units of its training images.
 
         Raises:
             InputError: If the image cannot be read, or is something else.
@@ -235,7 +238,7 @@ class Segmenter:
         """
         check_several(images)
         predictions = []
-        sources = [image_source(image) for image in images]
+        sources = [image_source(image, self.intensity) for image in images]
         seen = [self.see(source) for source in sources]
         for (output, index), (_, size, _), source in zip(self.outputs([each.pixels for each in seen]), seen, sources):
             probabilities = own_probabilities(output, index, size).cpu().numpy()
@@ -258,9 +261,9 @@ class Segmenter:
         Raises:
             InputError: If the image cannot be read.
         """
-        source = image if isinstance(image, StoredImage) else image_source(image)
-        opened, size = read_for_size(source, self.image_size, self.intensity)
-        whole = opened if (opened.height, opened.width) == size else None
+        source = image if isinstance(image, StoredImage) else image_source(image, self.intensity)
+        opened, size = read_seen(source, self.image_size, self.intensity)
+        whole = picture_of(opened) if (opened.height, opened.width) == size else None
         return SeenImage(resize_image(opened, self.image_size), size, whole)
 
     def maps_of(self, images: Sequence[SeenImage]) -> list[np.ndarray]:
@@ -330,14 +333,14 @@ class Segmenter:
         Yields:
             Which rows, and their classes `(rows, W)`, from top to bottom.
         """
-        with open_rows(image_source(image), self.intensity) as rows:
+        with open_rows(image_source(image, self.intensity), self.intensity) as rows:
             yield from predict_bands(self, rows, Tiles(tile_size, overlap), batch_size=batch_size)
 
     def outputs(self, images: Sequence[torch.Tensor]) -> Iterator[tuple[Any, int]]:
         """What the model returns, in smaller batches where memory runs out.
 
         Args:
-            images: Each `(3, h, w)` uint8 at the model's size.
+            images: Each `(C, h, w)` uint8 at the model's size.
 
         Yields:
             For each image in turn the output of its batch, and its place in that.
@@ -347,8 +350,8 @@ class Segmenter:
 
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> Any:
-        """What the model returns for a batch of images, `(B, 3, h, w)` uint8 on its device, or for all flips of it."""
-        answer, pixel_values = partial(self._answers, self.model), to_pixel_values(images)
+        """What the model returns for a batch of images, `(B, C, h, w)` uint8 on its device, or for all flips of it."""
+        answer, pixel_values = partial(self._answers, self.model), to_pixel_values(images, self.intensity)
         output = answer_flips(answer, pixel_values) if self.tta else answer(pixel_values)
         check_finite(output, self.precision)
         return output

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.bands import BandImage
 from convlora.data.reading.rows import Rows
 from convlora.data.transforms import resize_image
 from convlora.inference.bands import NOTHING, Band, Wanted, answer_of
@@ -86,7 +87,10 @@ def answer_bands(
         progress: As there.
     """
     grid = Grid.over((source.height, source.width), tiles.window(segmenter.image_size), tiles.overlap)
-    needed, free = least_memory(grid, segmenter.classes.num_classes, wanted), psutil.virtual_memory().available
+    needed, free = (
+        least_memory(grid, segmenter.classes.num_classes, wanted, source.channels),
+        psutil.virtual_memory().available,
+    )
     if needed > free:  # asked now, because the system would not refuse it but end the process when it is used
         raise MemoryError(f"a row of windows takes at least {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     band: Band | None = None
@@ -99,7 +103,7 @@ def answer_bands(
             band = None
 
 
-def least_memory(grid: Grid, num_classes: int, wanted: Wanted = NOTHING) -> int:
+def least_memory(grid: Grid, num_classes: int, wanted: Wanted = NOTHING, channels: int = 3) -> int:
     """Bytes that a row of windows takes at the least: its pixels, twice, and the scores kept for the row below.
 
     Probabilities that are wanted come on top.
@@ -107,7 +111,7 @@ def least_memory(grid: Grid, num_classes: int, wanted: Wanted = NOTHING) -> int:
     scores = 1 if num_classes == 2 else num_classes
     reach = max(stop - start for stop, start in zip(grid.down.stops, grid.down.next_starts))
     height = min(grid.down.window, grid.down.length)
-    return grid.across.length * ((2 * 3 + wanted.bytes_per_pixel(scores)) * height + 4 * scores * reach)
+    return grid.across.length * ((2 * channels + wanted.bytes_per_pixel(scores)) * height + 4 * scores * reach)
 
 
 def _window_scores(
@@ -126,9 +130,9 @@ def _window_scores(
 
 
 def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[torch.Tensor]:
-    """What the model sees of each window, `(3, h, w)` uint8."""
+    """What the model sees of each window, `(C, h, w)` uint8."""
     height, width = grid.window
-    above, end = np.empty((0, source.width, 3), np.uint8), 0
+    above, end = np.empty((0, source.width, source.channels), np.uint8), 0
     for top, bottom in grid.rows():
         # Rows that two rows of windows share are read and decoded once.
         kept = above[len(above) - (end - top) :] if end > top else above[:0]
@@ -140,5 +144,6 @@ def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[t
                 # things of another shape, and a plain ground an edge that is not there.
                 missing = (height - pixels.shape[0], width - pixels.shape[1])
                 pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-            yield resize_image(Image.fromarray(np.ascontiguousarray(pixels)), image_size)
+            pixels = np.ascontiguousarray(pixels)
+            yield resize_image(Image.fromarray(pixels) if source.channels == 3 else BandImage(pixels), image_size)
         above, end = band, bottom

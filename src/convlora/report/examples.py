@@ -11,6 +11,7 @@ from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
+from convlora.data.reading.bands import picture_of
 from convlora.data.sample import Sample
 from convlora.errors import InputError
 from convlora.inference.outputs import own_map
@@ -109,8 +110,8 @@ def _example(name: str, score: float, segmenter: Segmenter, sample: Sample) -> E
     classes = segmenter.classes
     seen = segmenter.see(sample.image)
     size = _shown_size(seen.size)
-    image, labels = read_sample(sample, classes, segmenter.intensity, size)
-    image, truth = image.resize(size[::-1], Image.Resampling.BOX), _shrunk(labels, size)
+    shown, labels = read_sample(sample, classes, segmenter.intensity, size)
+    image, truth = picture_of(shown).resize(size[::-1], Image.Resampling.BOX), _shrunk(labels, size)
     output, index = next(iter(segmenter.outputs([seen.pixels])))
     prediction = own_map(output, index, size).cpu().numpy()
     codes = outcomes(truth, prediction, classes)

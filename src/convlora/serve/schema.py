@@ -27,6 +27,9 @@ class RunFacts(BaseModel):
     )
     has_probability: bool = Field(description="Whether `format=probability` can be asked for: the run is binary.")
     image_size: list[int] = Field(description="Height and width that the model works at, in pixels.")
+    bands: list[int] | None = Field(
+        description="Bands that an image must have, by their numbers from 1; null: red, green and blue, or grey."
+    )
     base_model: str = Field(description="What the run was trained from.")
     method: str = Field(description="The way of fine-tuning.")
     scores: dict[str, float | None] | None = Field(description="Scores of the run; null: it has none.")

@@ -92,6 +92,7 @@ def model_card(
         "## Training",
         "",
         f"- Images resized to {size if isinstance(size, int) or size is None else f'{size[0]} x {size[1]}'} pixels.",
+        *_bands(config),
         f"- Method: {', '.join(_plain(f'{key} {value}') for key, value in method.items())}.",
     ]
     if software is None:
@@ -117,6 +118,15 @@ def model_card(
         lines += ["", "## Base model", "", _about_base(network is not None, base, is_local, name)]
         lines += ["", "## Licence", "", "No licence is stated." if license is None else f"{license}."]
     return "\n".join(lines) + "\n"
+
+
+def _bands(config: RunConfig) -> list[str]:
+    """Which bands an image must have."""
+    picked, count = config.data.bands, config.model.bands
+    if picked is None and count is None:
+        return []
+    which = f"{count} bands" if picked is None else f"bands {', '.join(map(str, picked))}, counted from 1"
+    return [f"- Input: {which}; their ranges are in config.yaml."]
 
 
 _ANSWERS = (

@@ -10,6 +10,7 @@ from transformers import set_seed
 
 from convlora.reporting import Reporter
 from convlora.runs.hub import refuse_on_hub
+from convlora.training.bands import settle_bands
 from convlora.training.config import RunConfig
 from convlora.training.context import Context
 from convlora.training.defaults import settle_choices, settle_epochs
@@ -44,6 +45,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     with run.alone():
         find_checkpoint(run, resume=resume)
         images = choose_images(run)
+        settle_bands(run.config, images.train, run.reporter.message)
         settle_choices(run.config)
         settle_epochs(run.config, len(images.train), run.reporter.message)
         settle_task(run.config, images.classes, [*images.train, *images.val], run.reporter.message, images.data.values)

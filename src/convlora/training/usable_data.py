@@ -12,6 +12,7 @@ from convlora.data.checking.facts import Progress
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.sources.opening import DataSource, open_data
 from convlora.errors import InputError
+from convlora.training.bands import config_reading
 from convlora.training.config import RunConfig
 from convlora.untrusted import read_json
 
@@ -61,7 +62,7 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
         )
     elif count > READ_WHOLE_UP_TO:
         tell(f"Reading {count:,} images and their masks once, to leave out those that cannot be used.")
-    report = check_data(source, full=full, progress=progress, intensity=config.data.intensity, leave_out=leave_out)
+    report = check_data(source, full=full, progress=progress, intensity=config_reading(config), leave_out=leave_out)
     # Copies in two splits make scores too good, but published data sets have them too.
     doubles = [problem for problem in report.errors if problem.kind == "duplicate-image"]
     report.problems = [problem for problem in report.problems if problem not in doubles]
