@@ -102,8 +102,8 @@ class SamForSemanticSegmentation(SemanticSegmenter):
             attention: How the vision encoder computes its attention: `"auto"` (the default, or as saved), `"blocks"`,
                 `"vectors"`, or transformers' own `"sdpa"` or `"eager"`, which `attn_implementation` chooses too.
             **kwargs: `loss`, `ignore_index`, `head`, `num_mask_tokens`, `detail` and `bands` of the configuration;
-                everything else goes to transformers. With `ignore_mismatched_sizes=True` a folder saved by this class gets a new
-                head where it was saved with one for other classes.
+                everything else goes to transformers. With `ignore_mismatched_sizes=True` a folder saved by this class
+                gets a new head where it was saved with one for other classes.
 
         Returns:
             The model in evaluation mode.

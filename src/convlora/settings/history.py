@@ -42,6 +42,7 @@ CHOSEN_BY: dict[str, tuple[str, ...]] = {
     "training.epochs": ("training.warmup_steps",),
     "training.max_steps": ("training.warmup_steps",),
     "training.budget_seconds": ("training.warmup_steps",),
+    "data.path": _OF_BANDS,
     "data.bands": _OF_BANDS,
     "model.bands": _OF_BANDS,
     "model.source": ("training.lr", "training.lr_detail"),
