@@ -35,7 +35,7 @@ def make_data(root, bands, informative, kind="tif", images=(("train", 6), ("val"
             y, x = rng.integers(0, SIDE // 2, 2)
             mask[y : y + 14, x : x + 14] = 1
             values = rng.normal(2000, 200, (bands, SIDE, SIDE))
-            values[informative] += 2500 * mask
+            values[informative] += 2500.0 * mask
             place = root / split / "images" / f"{split}{number}"
             if kind == "tif":
                 tifffile.imwrite(f"{place}.tif", values.astype("u2"), photometric="minisblack", planarconfig="separate")
@@ -52,11 +52,11 @@ def sam(tmp_path_factory):
     return folder
 
 
-def settings(data, sam, steps=60, picked=None, model=None, **more):
+def settings(data, sam, steps=24, picked=None, model=None, **more):
     config = RunConfig()
     config.update(
         {
-            "data": {"path": str(data), "bands": picked, **more.pop("data", {})},
+            "data": {"path": str(data), "bands": picked},
             "model": {"source": str(sam), "image_size": SIDE, "bands": model, "detail": more.pop("detail", "half")},
             "method": more.pop("method", {"name": "conv-lora"}),
             "training": {"max_steps": steps, "batch_size": 2, "device": "cpu", "lr": 3e-3, "ema": 0.0, **more},
@@ -87,26 +87,32 @@ def iou(run):
 
 
 def test_a_run_learns_what_one_band_alone_shows(run, data, sam, tmp_path):
-    assert iou(run) > 0.8
+    assert iou(run) > 0.6
     train(settings(data[5], sam, picked=[1, 2, 3]), tmp_path / "three")  # without the fourth
     assert iou(tmp_path / "three") < 0.5
-    train(settings(data[5], sam, picked=[4, 2, 3]), tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_three_bands_learn_it_if_it_is_one_of_them(data, sam, tmp_path):
+    train(settings(data[5], sam, picked=[4, 2, 3], steps=60), tmp_path / "other")
     assert iou(tmp_path / "other") > 0.8
     assert not any(
         "new_bands" in name for name in load_file(tmp_path / "other" / "adapter" / "adapter_model.safetensors")
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, 12])
 def test_other_numbers_of_bands(data, sam, tmp_path, count):
     picked = None if count == 4 else [12, 1, 11, 2, 3]
-    metrics = train(settings(data[count], sam, model=4 if count == 4 else 5, picked=picked), tmp_path / "run")
+    metrics = train(settings(data[count], sam, steps=60, model=4 if count == 4 else 5, picked=picked), tmp_path / "run")
     assert metrics["test"]["iou"] > 0.8
     segmenter = Segmenter.from_run(tmp_path / "run")
     image = next((data[count] / "test" / "images").iterdir())
     assert segmenter.predict(image).overlay().size == (SIDE, SIDE)
 
 
+@pytest.mark.slow
 def test_the_patch_embedding_alone_learns_it(data, sam, tmp_path):
     metrics = train(settings(data[5], sam, model=5, detail="none", steps=80), tmp_path / "run")
     assert metrics["test"]["iou"] > 0.6
@@ -199,22 +205,25 @@ def test_pixels_without_data_count_in_no_statistics(tmp_path, sam):
         own = np.concatenate([values[band] for values in known]).astype(float)
         assert facts.mean[band] == pytest.approx(own.clip(low, high).mean(), rel=1e-6)
         assert low > 1000
-    given = settings(root, sam, model=4, data={"band_range": [[0, 8000]] * 4, "band_mean": [1, 2, 3, 4]})
+    given = settings(root, sam, model=4)
+    given.update({"data": {"band_range": [[0, 8000]] * 4, "band_mean": [1, 2, 3, 4]}})
     settle_bands(given, open_data(str(root)).splits["train"], lambda text: None)
     assert (given.data.band_range, given.data.band_mean) == ([[0, 8000]] * 4, [1, 2, 3, 4])
     assert len(given.data.band_std) == 4
 
 
-def test_a_resumed_run_is_the_run(run, data, sam, tmp_path):
+def test_a_resumed_run_is_the_run(data, sam, tmp_path):
+    train(settings(data[5], sam, model=5, steps=4), tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(settings(data[5], sam, model=5), tmp_path / "run", reporter=InterruptAt(20))
-    train(settings(data[5], sam, model=5), tmp_path / "run", resume=True)
-    whole, resumed = (load_file(one / "adapter" / "adapter_model.safetensors") for one in (run, tmp_path / "run"))
+        train(settings(data[5], sam, model=5, steps=4), tmp_path / "run", reporter=InterruptAt(2))
+    train(settings(data[5], sam, model=5, steps=4), tmp_path / "run", resume=True)
+    files = (tmp_path / name / "adapter" / "adapter_model.safetensors" for name in ("whole", "run"))
+    whole, resumed = map(load_file, files)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_other_ways_of_training(data, sam, tmp_path):
-    unet = settings(data[5], "unet", model=5, method={"name": "unet", "width": 8}, steps=10)
+    unet = settings(data[5], "unet", model=5, method={"name": "unet", "width": 8}, steps=2)
     unet.model.source, unet.model.detail = RunConfig().model.source, "auto"
     train(unet, tmp_path / "unet")
     assert Segmenter.from_run(tmp_path / "unet").predict(np.zeros((5, SIDE, SIDE), "u2")).semantic_map.shape == (
@@ -250,10 +259,14 @@ def test_other_ways_of_training(data, sam, tmp_path):
     ],
 )
 def test_settings_that_cannot_be(values, words):
+    with pytest.raises(InputError, match=words):
+        checked(values)
+
+
+def checked(values):
     config = RunConfig()
     config.update(values)
-    with pytest.raises(InputError, match=words):
-        check_settings(config)
+    check_settings(config)
 
 
 def test_bands_are_written_as_on_a_command_line():

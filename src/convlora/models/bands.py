@@ -12,7 +12,8 @@ Of fewer than three bands the inputs that are left over get the mean of the band
 Source: extending a pretrained patch embedding is usual where encoders meet multispectral images. timm's
 `adapt_input_conv` repeats and scales the weights of RGB (https://github.com/huggingface/pytorch-image-models, file
 `timm/models/_manipulate.py`); SatMAE (Cong et al., NeurIPS 2022) and Prithvi (Jakubik et al., 2023) pretrain with the
-bands. Zero for what is added is the start of LoRA and ControlNet (Zhang et al., ICCV 2023).
+bands. Zero for what is added is the start of LoRA and ControlNet (Zhang et al., ICCV 2023). The scaled mean of the
+weights of RGB as a start made no clear difference, see docs/bands.md.
 """
 
 from __future__ import annotations
