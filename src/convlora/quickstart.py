@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from convlora.data.dataset import read_sample
-from convlora.data.reading.images import read_image
+from convlora.data.reading.bands import picture_of
+from convlora.data.reading.read import read_picture
 from convlora.data.sample import Sample
 from convlora.data.synthetic import TASKS, write_task
 from convlora.devices import resolve_device, resolve_precision
@@ -30,6 +31,7 @@ from convlora.report.run_files import read_run
 from convlora.report.run_page import curves
 from convlora.reporting import Reporter
 from convlora.storage import replacing_folder
+from convlora.training.bands import config_reading
 from convlora.training.config import RunConfig
 from convlora.training.defaults import settle_choices
 from convlora.training.model import build_model
@@ -166,7 +168,7 @@ def untrained(config: RunConfig, usable: UsableData) -> tuple[Segmenter, Sequenc
         model,
         classes,
         as_size(IMAGE_SIZE),
-        config.data.intensity,
+        config_reading(config),
         resolve_precision(config.training.precision, device),
     )
     test = source.splits.get("test")
@@ -191,7 +193,7 @@ def _score(segmenter: Segmenter, samples: Sequence[Sample], split: str, reporter
 
 
 def _photo(sample: Sample, segmenter: Segmenter) -> Image.Image:
-    return read_image(sample.image, segmenter.intensity)
+    return read_picture(sample.image, segmenter.intensity)
 
 
 def _write_report(
@@ -219,7 +221,8 @@ def _write_report(
     ]
     pictures = []
     for number, sample in enumerate(shown):
-        image, truth = read_sample(sample, classes, segmenter.intensity)
+        seen, truth = read_sample(sample, classes, segmenter.intensity)
+        image = picture_of(seen)
         maps = (truth, *(column.maps[number] for column in compared.values()))
         pictures.append([embedded(one) for one in (image, *(picture(image, each, classes) for each in maps))])
     content: dict[str, Any] = {

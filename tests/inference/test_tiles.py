@@ -101,6 +101,7 @@ class Endless:
     """An image made up while it is read, which remembers what it was asked for."""
 
     reference = None
+    channels = 3
 
     def __init__(self, height, width):
         self.height, self.width = height, width

@@ -34,7 +34,8 @@ def check_data(
 
     Returns:
         `ok`: whether you can train on it; `problems`, each with `severity` ("error" or "warning"), `kind`, `message`
-        and the file; `classes`; the images (`counts`) and pixels (`class_pixels`) of each split; `reachable`: the IoU
+        and the file; `classes`; the images (`counts`) and pixels (`class_pixels`) of each split; `bands`: the
+        numbers of bands that images have; `reachable`: the IoU
         that image sizes can reach at best, and `advice`, the same as a sentence.
 
     Raises:

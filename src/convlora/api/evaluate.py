@@ -9,6 +9,7 @@ from typing import Any
 
 from convlora.data.checking.check import check_data
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.bands import BandReading
 from convlora.data.sources.opening import ALL, open_data
 from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
@@ -66,8 +67,14 @@ def evaluate(
     segmenter = Segmenter.load(folder, model=model, device=device, precision=precision)
     trained_on = read_settings(folder)["data"]["path"]
     same = bool(trained_on) and Path(data).resolve() == Path(trained_on).resolve()
-    in_windows = segmenter.tiles is not None
-    report = check_data(source, full=False, known=segmenter.classes, is_known=same, in_windows=in_windows)
+    report = check_data(
+        source,
+        full=False,
+        known=segmenter.classes,
+        is_known=same,
+        intensity=segmenter.intensity if isinstance(segmenter.intensity, BandReading) else None,
+        in_windows=segmenter.tiles is not None,
+    )
     report.raise_errors()
     for warning in report.warnings:
         reporter.message(f"Warning: {warning.message}")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from convlora.data.reading.bands import channels_of
 from convlora.errors import InputError
 from convlora.exporting.agreement import compare, probe, require
 from convlora.exporting.files import OnnxFile, TorchFile, check_onnx_is_there, is_own_file, write_onnx, write_torch
@@ -81,6 +82,7 @@ def export(
         resolution_cm,
         OVERLAP if tile_overlap is None else tile_overlap,
         settings["data"].get("window"),
+        segmenter.intensity,
     )
     if facts.window is not None:
         reporter.message(
@@ -93,7 +95,7 @@ def export(
             "Leave out --resolution-cm, or train with a square --image-size."
         )
     probes = probe(segmenter, batch)
-    program = program_of(network_of(segmenter.model, facts.image_size, precision), batch)
+    program = program_of(network_of(segmenter.model, facts.image_size, precision, segmenter.intensity), batch)
     with replacing_file(output) as temporary:
         (write_onnx if kind == "onnx" else write_torch)(program, temporary, metadata(facts))
         agreement = compare((OnnxFile if kind == "onnx" else TorchFile)(temporary), probes)
@@ -106,6 +108,7 @@ def export(
         "batch": batch,
         "image_size": list(facts.image_size),
         **({} if facts.window is None else {"window": facts.window}),
+        "channels": channels_of(segmenter.intensity),
         "classes": list(facts.classes.names),
         "bytes": output.stat().st_size,
         "largest_difference": agreement.largest,

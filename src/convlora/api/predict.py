@@ -12,6 +12,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from convlora.data.reading.bands import BandReading
 from convlora.errors import InputError
 from convlora.inference.files.extras import Extras
 from convlora.inference.files.jobs import run_jobs, shares_of
@@ -131,8 +132,10 @@ def predict(
                     if not resume:
                         done.forget()
                         forget_pieces(output)
+            # Of bands it is said which are read, and others are an error.
+            unused = None if isinstance(segmenter.intensity, BandReading) else parts_left_out(found)
             lost = coordinates_lost(jobs, tiled=tiles is not None)
-            for note in (passed_over(given, found, output), lost, by_points, parts_left_out(found)):
+            for note in (passed_over(given, found, output), lost, by_points, unused):
                 if note is not None:
                     reporter.message(f"Note: {note}")
         processes.wait_for_everyone()  # nothing is written before

@@ -72,6 +72,8 @@ def _show(report: dict[str, Any]) -> None:
     if sizes is not None:
         small, large = ("x".join(map(str, reversed(sizes[name]))) for name in ("smallest", "largest"))
         out.print(f"Image size (width x height): {small}" + (f" to {large}" if small != large else ""), markup=False)
+    if report["bands"] and report["bands"] not in ([1], [3], [1, 3]):
+        out.print(f"Bands of an image: {', '.join(map(str, report['bands']))}", markup=False)
     if report["advice"] is not None:
         out.print(report["advice"], markup=False, soft_wrap=True)
     errors = sum(problem["severity"] == "error" for problem in report["problems"])

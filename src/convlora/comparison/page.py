@@ -15,6 +15,7 @@ from convlora.comparison.summary import Summary
 from convlora.comparison.verdict import digits_for, verdict
 from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
+from convlora.data.reading.bands import picture_of
 from convlora.data.sources.opening import open_data
 from convlora.inference.files.jobs import picture
 from convlora.inference.segmenter import Segmenter
@@ -142,7 +143,7 @@ def _pictures(
         full=skip,
         known=segmenter.classes,
         is_known=True,
-        intensity=settings["intensity"],
+        intensity=segmenter.intensity,
         leave_out=skip,
     )
     source, classes = replace(source, splits=report.splits), report.classes or segmenter.classes
@@ -152,11 +153,14 @@ def _pictures(
         _, samples = source.train_val(settings["split_seed"], settings["val_fraction"])
     places = np.linspace(0, len(samples) - 1, min(PICTURES, len(samples))).round().astype(int)
     shown = [read_sample(samples[place], classes, segmenter.intensity) for place in places]
-    columns = [[embedded(image) for image, _ in shown]]
-    columns.append([embedded(picture(image, labels, classes)) for image, labels in shown])
+    pictures = [(picture_of(image), labels) for image, labels in shown]
+    columns = [[embedded(image) for image, _ in pictures]]
+    columns.append([embedded(picture(image, labels, classes)) for image, labels in pictures])
     for own in runs.values():
         run = next(run for run in own if run.fraction == fraction)
         segmenter = Segmenter.from_run(run.folder(output))
         maps = segmenter.predict_maps([image for image, _ in shown])
-        columns.append([embedded(picture(image, each, classes)) for (image, _), each in zip(shown, maps, strict=True)])
+        columns.append(
+            [embedded(picture(image, each, classes)) for (image, _), each in zip(pictures, maps, strict=True)]
+        )
     return ["image", "truth", *runs], [list(row) for row in zip(*columns, strict=True)]

@@ -42,6 +42,9 @@ class Augmentation:
     Args:
         name: One of `AUGMENTATIONS`.
         ignore_index: Label for pixels that come from outside the image.
+        is_colour: Whether the channels are red, green and blue. Of other bands brightness and contrast alone are
+            changed, of all bands alike: there is no saturation or hue of infrared, and what a band says by its relation
+            to the others is what it is there for.
 
     Raises:
         InputError: There is no augmentation of that name.
@@ -51,11 +54,12 @@ class Augmentation:
         are this package's own.
     """
 
-    def __init__(self, name: str = "flip", ignore_index: int = 255) -> None:
+    def __init__(self, name: str = "flip", ignore_index: int = 255, *, is_colour: bool = True) -> None:
         if name not in AUGMENTATIONS:
             raise InputError(f"data.augmentation is {name!r}; choose one of {', '.join(AUGMENTATIONS)}.")
         self.name = name
         self.ignore_index = ignore_index
+        self.is_colour = is_colour
 
     def draw(self, seed: int, image_size: tuple[int, int]) -> torch.Tensor:
         """Draws the changes of one image.
@@ -101,7 +105,7 @@ class Augmentation:
         """Makes the changes that were drawn.
 
         Args:
-            images: `(B, 3, h, w)`, uint8.
+            images: `(B, C, h, w)`, uint8.
             labels: Class indices `(B, h, w)` of any integer type.
             changes: Of each image, `(B, n)`, on the device of the images.
 
@@ -118,7 +122,8 @@ class Augmentation:
             images = _where(changes[:, _TRANSPOSED], images.transpose(-1, -2), images)
             labels = _where(changes[:, _TRANSPOSED], labels.transpose(-1, -2), labels)
         pixels, labels = self._warp(intensities(images), labels.long(), changes)
-        return _blur(_recolour(pixels, changes), changes).clamp(0, 1), labels
+        changed = _recolour(pixels, changes) if self.is_colour else _rescale(pixels, changes)
+        return _blur(changed, changes).clamp(0, 1), labels
 
     def _warp(
         self, pixels: torch.Tensor, labels: torch.Tensor, changes: torch.Tensor
@@ -155,6 +160,17 @@ def _recolour(pixels: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
     changed = enhance.adjust_contrast_with_mean_subtraction(changed, contrast)
     changed = enhance.adjust_saturation_with_gray_subtraction(changed, saturation)
     return _where(changes[:, _IS_COLOURED], enhance.adjust_hue(changed, hue), pixels)
+
+
+def _rescale(pixels: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
+    """Other brightness and contrast for all bands of an image alike, as [`_recolour`] changes grey."""
+    if not _may_be_needed(changes[:, _IS_COLOURED]):
+        return pixels
+    brightness, contrast = changes[:, _FACTORS].unbind(1)[:2]
+    changed = (pixels * brightness.view(-1, 1, 1, 1)).clamp(0, 1)
+    mean = changed.mean(dim=(-2, -1), keepdim=True)
+    changed = (mean + (changed - mean) * contrast.view(-1, 1, 1, 1)).clamp(0, 1)
+    return _where(changes[:, _IS_COLOURED], changed, pixels)
 
 
 def _blur(pixels: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,9 @@ from PIL import Image
 
 from convlora.data.augmentation import Augmentation
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity, read_for_size, read_image, read_image_size, read_mask
+from convlora.data.reading.bands import BandImage, BandReading, Reading, image_of
+from convlora.data.reading.images import read_image_size, read_mask
+from convlora.data.reading.read import read_as, read_seen, read_size
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.data.transforms import normalize, prepare_mask, resize_image
 from convlora.data.windows import WindowReader, Windows
@@ -23,19 +25,19 @@ class SampleInputError(InputError):
 
 
 def read_sample(
-    sample: Sample, classes: ClassTable, intensity: Intensity = "type", size: tuple[int, int] | None = None
-) -> tuple[Image.Image, np.ndarray]:
+    sample: Sample, classes: ClassTable, intensity: Reading = "type", size: tuple[int, int] | None = None
+) -> tuple[Image.Image | BandImage, np.ndarray]:
     """Reads an image and its labels at their own size.
 
     Args:
         sample: What to read; it must have a mask.
         classes: What the values in the mask mean.
-        intensity: How values become 8 bits, see `read_image`.
+        intensity: How values become 8 bits, see `read_image`, or which bands are read.
         size: (height, width) to which the image will be shrunk; it may then be decoded smaller than it is, see
             `read_for_size`. The labels are not.
 
     Returns:
-        The RGB image, and class indices (H, W) of the image's own size.
+        The RGB image, or its bands, and class indices (H, W) of the image's own size.
 
     Raises:
         SampleInputError: A file cannot be read, the sizes differ, or the mask holds values that are no class.
@@ -43,13 +45,13 @@ def read_sample(
     if sample.mask is None:
         raise SampleInputError(f"{sample.image} has no mask. Add one to train on it or to evaluate with it.")
     try:
-        _compare_sizes(sample)
+        _compare_sizes(sample, intensity)
         labels = classes.encode(read_mask(sample.mask), sample.mask)  # first, while no image is in memory
         if size is None:
-            image = read_image(sample.image, intensity)
+            image = read_as(sample.image, intensity)
             image_size = (image.height, image.width)
         else:
-            image, image_size = read_for_size(sample.image, size, intensity)
+            image, image_size = read_seen(sample.image, size, intensity)
         mask_size = (labels.shape[0], labels.shape[1])
         if image_size != mask_size:
             raise InputError(size_mismatch_message(sample, image_size, mask_size))
@@ -58,7 +60,7 @@ def read_sample(
         raise SampleInputError(str(error)) from error
 
 
-def _compare_sizes(sample: Sample) -> None:
+def _compare_sizes(sample: Sample, reading: Reading) -> None:
     """Compares what the headers of large files say, before memory is taken for their pixels.
 
     Raises:
@@ -66,7 +68,7 @@ def _compare_sizes(sample: Sample) -> None:
     """
     if not (isinstance(sample.image, Path) and isinstance(sample.mask, Path)):
         return  # others would have to be loaded for it
-    image_size, mask_size = read_image_size(sample.image), read_image_size(sample.mask)
+    image_size, mask_size = read_size(sample.image, reading), read_image_size(sample.mask)
     # The orientation of a PNG file may stand behind its pixels, where the header does not show it.
     if mask_size not in (image_size, image_size[::-1]):
         raise InputError(size_mismatch_message(sample, image_size, mask_size))
@@ -85,7 +87,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         image_size: (height, width) in pixels that the model works at.
         augmentation: Name of an augmentation, see `Augmentation`.
         seed: Decides all random changes.
-        intensity: How values become 8 bits, see `read_image`.
+        intensity: How values become 8 bits, see `read_image`, or which bands are read.
         windows: What is cut out of the images instead of seeing them whole, see `convlora.data.windows`. An item is
             then a window, and where it lies is drawn from (seed, epoch, index) too.
 
@@ -101,7 +103,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         image_size: tuple[int, int],
         augmentation: str = "none",
         seed: int = 0,
-        intensity: Intensity = "type",
+        intensity: Reading = "type",
         windows: Windows | None = None,
     ) -> None:
         labels = {label for _, label in classes.label_map or ()}
@@ -113,7 +115,8 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         self.image_size = image_size
         self.seed = seed
         self.intensity = intensity
-        self.augmentation = Augmentation(augmentation, classes.ignore_index)
+        is_colour = not isinstance(intensity, BandReading) or intensity.is_colour
+        self.augmentation = Augmentation(augmentation, classes.ignore_index, is_colour=is_colour)
         self.windows = windows
         self._reader = None if windows is None else WindowReader(classes, windows.size, intensity)
 
@@ -131,7 +134,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             key: epoch * len(self) + index.
 
         Returns:
-            For [`SegmentationDataset.model_inputs`], as small as can be: `pixel_values`, (3, h, w), uint8; `labels`,
+            For [`SegmentationDataset.model_inputs`], as small as can be: `pixel_values`, (C, h, w), uint8; `labels`,
             (h, w), uint8 (int32 above 255 classes); and `changes`, what [`Augmentation.draw`] drew.
 
         Raises:
@@ -148,7 +151,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             "changes": self.augmentation.draw(_mixed_seed(self.seed, epoch, index), self.image_size),
         }
 
-    def _read(self, epoch: int, index: int) -> tuple[Image.Image, np.ndarray]:
+    def _read(self, epoch: int, index: int) -> tuple[Image.Image | BandImage, np.ndarray]:
         """An image, or a window of one, with its labels."""
         if self.windows is None or self._reader is None:
             return read_sample(self.samples[index], self.classes, self.intensity, self.image_size)
@@ -158,7 +161,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             pixels, labels = self._reader.read(self.samples[number], number, rng)
         except InputError as error:
             raise SampleInputError(str(error)) from error
-        return Image.fromarray(np.ascontiguousarray(pixels)), labels
+        return image_of(pixels), labels
 
     def model_inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Makes what the model takes of a batch of items, on the device where they are.
@@ -167,10 +170,10 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             batch: The items, stacked.
 
         Returns:
-            `pixel_values`, (B, 3, h, w), float32, and `labels`, (B, h, w), int64, changed by the augmentation.
+            `pixel_values`, (B, C, h, w), float32, and `labels`, (B, h, w), int64, changed by the augmentation.
         """
         pixels, labels = self.augmentation.apply(batch["pixel_values"], batch["labels"], batch["changes"])
-        return {"pixel_values": normalize(pixels), "labels": labels}
+        return {"pixel_values": normalize(pixels, self.intensity), "labels": labels}
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):

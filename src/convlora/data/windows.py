@@ -11,7 +11,7 @@ from itertools import accumulate
 import numpy as np
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity
+from convlora.data.reading.bands import Reading
 from convlora.data.reading.mask_rows import MaskRows, open_mask
 from convlora.data.reading.rows import open_rows, size_in_rows
 from convlora.data.sample import Sample, size_mismatch_message
@@ -46,13 +46,18 @@ class Windows:
     counts: tuple[int, ...]
 
     @classmethod
-    def over(cls, samples: Sequence[Sample], size: tuple[int, int]) -> Windows:
+    def over(cls, samples: Sequence[Sample], size: tuple[int, int], reading: Reading = "type") -> Windows:
         """Counts the windows of images by what their headers say.
+
+        Args:
+            samples: The images.
+            size: (height, width) of a window.
+            reading: How the images are read.
 
         Raises:
             InputError: If a header cannot be read.
         """
-        return cls(size, tuple(number_of_windows(size_in_rows(sample.image), size) for sample in samples))
+        return cls(size, tuple(number_of_windows(size_in_rows(sample.image, reading), size) for sample in samples))
 
     def __len__(self) -> int:
         return self._ends[-1] if self.counts else 0
@@ -79,10 +84,10 @@ class WindowReader:
     Args:
         classes: What the values in the masks mean.
         size: (height, width) of a window in pixels of the images.
-        intensity: How values become 8 bits, see `convlora.data.reading.images.read_image`.
+        intensity: How values become 8 bits, see `convlora.data.reading.images.read_image`, or which bands are read.
     """
 
-    def __init__(self, classes: ClassTable, size: tuple[int, int], intensity: Intensity = "type") -> None:
+    def __init__(self, classes: ClassTable, size: tuple[int, int], intensity: Reading = "type") -> None:
         self.classes, self.size, self.intensity = classes, size, intensity
         self._places: dict[int, Places] = {}  # by the number of the sample
 
@@ -95,7 +100,7 @@ class WindowReader:
             rng: Decides where the window lies; nothing else does.
 
         Returns:
-            `(h, w, 3)` uint8, and class indices `(h, w)`, both of the window's size. An image that is smaller is
+            `(h, w, C)` uint8, and class indices `(h, w)`, both of the window's size. An image that is smaller is
             continued by its mirror image to the right and downwards, as `convlora predict --tile` does.
 
         Raises:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from convlora.data.reading.bands import channels_of
 from convlora.errors import RunError
 from convlora.inference.outputs import own_probabilities
 from convlora.inference.segmenter import Segmenter
@@ -54,7 +55,7 @@ def probe(segmenter: Segmenter, batch: int | None) -> Probes:
         segmenter: In single precision on the CPU.
         batch: Images at a time that the file is going to take; None: any number.
     """
-    drawn = _pictures(segmenter.image_size)
+    drawn = _pictures(segmenter.image_size, channels_of(segmenter.intensity))
     images = [np.stack([next(drawn) for _ in range(size)]) for size in (_BATCHES if batch is None else [batch])]
     probabilities = []
     for several in images:
@@ -64,19 +65,19 @@ def probe(segmenter: Segmenter, batch: int | None) -> Probes:
     return Probes(images, probabilities)
 
 
-def _pictures(size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Images `(3, H, W)` uint8, without end."""
+def _pictures(size: tuple[int, int], channels: int = 3) -> Iterator[np.ndarray]:
+    """Images `(channels, H, W)` uint8, without end."""
     generator = np.random.default_rng(0)
     height, width = size
     patches = (-(-height // 16), -(-width // 16))
     while True:
-        coarse = generator.integers(0, 256, (3, *patches), np.uint8)
+        coarse = generator.integers(0, 256, (channels, *patches), np.uint8)
         yield coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
-        yield generator.integers(0, 256, (3, height, width), np.uint8)
+        yield generator.integers(0, 256, (channels, height, width), np.uint8)
         down, right = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None]
         slopes = [down * right, 1 - down, (down + right) / 2]
-        yield (255 * np.stack([np.broadcast_to(slope, size) for slope in slopes])).astype(np.uint8)
-        yield np.zeros((3, height, width), np.uint8)
+        yield (255 * np.stack([np.broadcast_to(slopes[band % 3], size) for band in range(channels)])).astype(np.uint8)
+        yield np.zeros((channels, height, width), np.uint8)
 
 
 def compare(answer: Callable[[np.ndarray], np.ndarray], probes: Probes) -> Agreement:

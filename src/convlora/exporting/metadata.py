@@ -9,7 +9,8 @@ from typing import Any
 
 from convlora import __version__
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.transforms import IMAGE_MEAN, IMAGE_STD
+from convlora.data.reading.bands import BandReading, Reading, bands_taken
+from convlora.data.transforms import statistics_of
 from convlora.pictures.palette import class_colours
 from convlora.storage import SOFTWARE
 
@@ -26,6 +27,7 @@ class Facts:
         resolution_cm: Size of a pixel on the ground in centimetres; None: not known.
         tile_overlap: Of neighbouring tiles, as a share of a tile.
         window: Longer side of the windows that the run was trained on, in pixels of its images; None: on whole images.
+        reading: How the run reads images.
     """
 
     classes: ClassTable
@@ -35,6 +37,7 @@ class Facts:
     resolution_cm: float | None
     tile_overlap: float
     window: int | None = None
+    reading: Reading = "type"
 
     @property
     def seen_cm(self) -> float | None:
@@ -57,14 +60,17 @@ def metadata(facts: Facts) -> dict[str, str]:
     """
     names = dict(enumerate(facts.classes.names))
     height, width = facts.image_size
+    mean, std = statistics_of(facts.reading)
+    channels = len(mean)
+    content = "bands" if isinstance(facts.reading, BandReading) else "RGB"
     known: Mapping[str, Any] = {
         "model_type": "Segmentor",
         "class_names": names,
         "tile_size": width,
         "tiles_size": width,
         "tiles_overlap": round(100 * facts.tile_overlap),
-        "standardization_mean": [0.0, 0.0, 0.0],
-        "standardization_std": [1.0, 1.0, 1.0],
+        "standardization_mean": [0.0] * channels,
+        "standardization_std": [1.0] * channels,
         "seg_thresh": 0.5 if len(names) == 2 else 0.0,
         "seg_small_segment": 0,
         **({} if facts.seen_cm is None else {"resolution": facts.seen_cm}),
@@ -76,8 +82,16 @@ def metadata(facts: Facts) -> dict[str, str]:
         "image_size": [height, width],
         **({} if facts.window is None else {"window": facts.window}),
         "class_colors": [list(colour) for colour in class_colours(facts.classes)],
-        "input": "RGB from 0 to 1, (B, 3, height, width)",
+        "input": f"{content} from 0 to 1, (B, {channels}, height, width)",
         "output": "probabilities of the classes, (B, classes, height, width)",
-        "normalization": {"mean": list(IMAGE_MEAN), "std": list(IMAGE_STD), "inside": True},
+        "normalization": {"mean": list(mean), "std": list(std), "inside": True},
+        **_of_bands(facts.reading),
     }
     return {key: json.dumps(value) for key, value in {**known, **own}.items()}
+
+
+def _of_bands(reading: Reading) -> dict[str, Any]:
+    """Which bands of an image are the input, and the values that become 0 and 1, in the units of the files."""
+    if not isinstance(reading, BandReading):
+        return {}
+    return {"bands": bands_taken(reading), "band_range": [list(one) for one in reading.ranges or ()]}

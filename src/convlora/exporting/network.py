@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from convlora.data.transforms import IMAGE_MEAN, IMAGE_STD
+from convlora.data.reading.bands import Reading
+from convlora.data.transforms import statistics_of
 from convlora.models import SegmentationModel
 from convlora.models.outputs import BinaryOutput
 from convlora.models.semantic_maps import class_scores
@@ -23,23 +24,29 @@ class ExportedSegmenter(nn.Module):
     Args:
         model: The segmenter, in evaluation mode.
         image_size: (height, width) that it works at.
+        reading: How the run reads images.
+
+    Attributes:
+        channels: Of the images.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, model: SegmentationModel, image_size: tuple[int, int]) -> None:
+    def __init__(self, model: SegmentationModel, image_size: tuple[int, int], reading: Reading = "type") -> None:
         super().__init__()
         self.model = model
         self.image_size = image_size
-        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGE_STD).view(3, 1, 1))
+        mean, std = statistics_of(reading)
+        self.channels = len(mean)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Segments a batch of images.
 
         Args:
-            images: RGB from 0 to 1, `(B, 3, H, W)` float32, of the size of the model.
+            images: RGB, or bands, from 0 to 1, `(B, C, H, W)` float32, of the size of the model.
 
         Returns:
             Probabilities of the classes, `(B, K, H, W)` float32; they sum to 1 at every pixel.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from convlora.data.reading.bands import BandImage, BandReading, Reading
 from convlora.errors import InputError
 
 TAKEN = (
@@ -26,19 +27,25 @@ class BinaryFile(Protocol):
         """All of them."""
 
 
-ImageLike = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike[str] | bytes | BinaryFile
+ImageLike = BandImage | Image.Image | np.ndarray | torch.Tensor | str | os.PathLike[str] | bytes | BinaryFile
 
 
-def image_source(image: Any) -> Path | bytes | Image.Image:
-    """Makes what [`ImageLike`] allows into what `convlora.data.reading.images.read_image` takes.
+def image_source(image: Any, reading: Reading = "type") -> Path | bytes | Image.Image | np.ndarray | BandImage:
+    """Makes what [`ImageLike`] allows into what `convlora.data.reading.read` takes.
+
+    Args:
+        image: What was given.
+        reading: How it will be read. An array is given as it is to a run on bands.
 
     Raises:
         InputError: If it is something else, or an array of another form.
     """
-    if isinstance(image, Image.Image):
+    if isinstance(image, (Image.Image, BandImage)):
         return image
     if isinstance(image, (str, os.PathLike)):
         return Path(image)
+    if isinstance(reading, BandReading) and isinstance(image, (np.ndarray, torch.Tensor)):
+        return image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
     if isinstance(image, np.ndarray):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity
+from convlora.data.reading.bands import Reading, reading_of
 from convlora.devices import resolve_precision, set_matmul_precision
 from convlora.errors import InputError
 from convlora.inference.members import FoldedModel
@@ -34,7 +34,7 @@ class LoadedRun(NamedTuple):
         model: The segmenter, on its device; of folds a [`FoldedModel`].
         classes: Its classes.
         image_size: (height, width) it works at.
-        intensity: How values of images become 8 bits.
+        intensity: How values of images become 8 bits, or which bands are read.
         precision: Of the frozen part.
         compile: The setting `training.compile`.
         window: Longer side of the windows it was trained on; None: it sees images whole.
@@ -43,7 +43,7 @@ class LoadedRun(NamedTuple):
     model: nn.Module
     classes: ClassTable
     image_size: tuple[int, int]
-    intensity: Intensity
+    intensity: Reading
     precision: str
     compile: str
     window: int | None
@@ -111,6 +111,7 @@ def _load_one(run: Path, device: torch.device, precision: str, model: str | None
             head=settings["model"].get("head", "auto"),
             num_mask_tokens=settings["model"].get("num_mask_tokens"),
             detail=settings["model"].get("detail", "none"),  # runs of older versions have none
+            bands=settings["model"].get("bands"),
         )
     except InputError as error:
         if method.network is not None:
@@ -137,7 +138,7 @@ def _load_one(run: Path, device: torch.device, precision: str, model: str | None
         adapted.to(device),
         classes,
         as_size(settings["model"]["image_size"]),
-        settings["data"]["intensity"],
+        reading_of(settings["data"], settings["model"]),
         precision,
         settings["training"].get("compile", "auto"),
         settings["data"].get("window"),  # runs of older versions have none

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity, read_image, read_known
+from convlora.data.reading.bands import BandImage, Reading
+from convlora.data.reading.read import read_known, read_picture
 from convlora.data.reading.rows import reference_of
 from convlora.errors import InputError
 from convlora.measuring.components import ComponentCollector
@@ -35,15 +36,15 @@ class Prediction:
         semantic_map: Class of each pixel, `(H, W)` uint8 (uint16 above 256 classes), at the image's own size.
         probabilities: Of each class, `(K, H, W)` float32; they sum to 1 at every pixel.
         classes: Names, colours and background of the `K` classes.
-        source: The image: a path, the bytes of a file, or a PIL image.
-        intensity: How 16-bit values of the image become 8-bit in pictures.
+        source: The image: a path, the bytes of a file, a PIL image, or an array of bands.
+        intensity: How 16-bit values of the image become 8-bit in pictures, or which bands are read.
     """
 
     semantic_map: np.ndarray
     probabilities: np.ndarray
     classes: ClassTable
-    source: Path | bytes | Image.Image
-    intensity: Intensity = "type"
+    source: Path | bytes | Image.Image | np.ndarray | BandImage
+    intensity: Reading = "type"
 
     def areas(self) -> dict[str, int]:
         """Number of pixels of each class, by the class's name, in the order of the classes."""
@@ -65,7 +66,7 @@ class Prediction:
             InputError: If there is no such size, or the image says another one, or its file can no longer be read.
         """
         size, source = self.semantic_map.shape, self.source
-        known = read_known(source)
+        known = read_known(source, self.intensity)
         if known is not None and known.shape != size:
             raise InputError(f"{source!r} has changed since it was segmented. Segment it again.")
         given = None if pixel_size is None else PixelSize.parse(pixel_size)
@@ -83,7 +84,7 @@ class Prediction:
         Raises:
             InputError: If the image file can no longer be read or has another size now.
         """
-        image = read_image(self.source, self.intensity)
+        image = read_picture(self.source, self.intensity)
         if (image.height, image.width) != self.semantic_map.shape:
             raise InputError(f"{self.source!r} has changed since it was segmented. Segment it again.")
         return picture(image, self.semantic_map, self.classes)

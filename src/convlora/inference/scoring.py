@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
 from convlora.data.readers import shield_readers
-from convlora.data.reading.images import Intensity
+from convlora.data.reading.bands import Reading
 from convlora.data.reading.rows import size_in_rows
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
@@ -34,7 +34,7 @@ class _OwnSize(Dataset[tuple[torch.Tensor, np.ndarray]]):
     """Images at the model's size, uint8, with labels at their own."""
 
     def __init__(
-        self, samples: Sequence[Sample], classes: ClassTable, image_size: tuple[int, int], intensity: Intensity
+        self, samples: Sequence[Sample], classes: ClassTable, image_size: tuple[int, int], intensity: Reading
     ) -> None:
         self.samples, self.classes, self.image_size, self.intensity = samples, classes, image_size, intensity
 
@@ -55,7 +55,7 @@ def score_samples(
     image_size: tuple[int, int],
     batch_size: int = 1,
     precision: str = "fp32",
-    intensity: Intensity = "type",
+    intensity: Reading = "type",
     tiles: Tiles | None = None,
     workers: int = 0,
     compile: str = "auto",
@@ -74,7 +74,7 @@ def score_samples(
         image_size: (height, width) the model works at.
         batch_size: Images at a time, or windows of one; fewer where memory runs out.
         precision: `"fp32"`, `"bf16"` or `"fp16"`.
-        intensity: How values become 8 bits.
+        intensity: How values become 8 bits, or which bands are read.
         tiles: How images are cut into windows, as `convlora predict --tile` cuts them; None: each is seen whole.
         workers: Processes that read images, where these are seen whole.
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
@@ -101,7 +101,7 @@ def score_samples(
     )
 
     def forward(batch: torch.Tensor) -> Any:
-        output = members(to_pixel_values(batch), tta)
+        output = members(to_pixel_values(batch, intensity), tta)
         check_finite(output, precision)
         return output
 
@@ -147,7 +147,13 @@ def _score_whole(
             yield own_labels, update_scores(scores, output, index, own_labels)
 
 
-def passes_over(samples: Sequence[Sample], tiles: Tiles | None, image_size: tuple[int, int], batch_size: int) -> int:
+def passes_over(
+    samples: Sequence[Sample],
+    tiles: Tiles | None,
+    image_size: tuple[int, int],
+    batch_size: int,
+    intensity: Reading = "type",
+) -> int:
     """How many forward passes [`score_samples`] makes, if memory does not run out.
 
     Args:
@@ -155,6 +161,7 @@ def passes_over(samples: Sequence[Sample], tiles: Tiles | None, image_size: tupl
         tiles: As there.
         image_size: As there.
         batch_size: As there.
+        intensity: As there.
 
     Raises:
         InputError: If the size of an image cannot be read.
@@ -162,7 +169,7 @@ def passes_over(samples: Sequence[Sample], tiles: Tiles | None, image_size: tupl
     if tiles is None:
         return math.ceil(len(samples) / batch_size)
     window = tiles.window(image_size)
-    sizes = [size_in_rows(sample.image) for sample in samples]
+    sizes = [size_in_rows(sample.image, intensity) for sample in samples]
     grids = [Grid.over(size, window, tiles.overlap, tiles.mirrored) for size in sizes]
     return sum(math.ceil(len(grid) / batch_size) for grid in grids)
 

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.data.reading.images import Intensity, read_for_size
+from convlora.data.reading.bands import BandImage, Reading, picture_of
+from convlora.data.reading.read import read_seen
 from convlora.data.reading.rows import open_rows
 from convlora.data.reading.stored import StoredImage
 from convlora.data.transforms import resize_image, to_pixel_values
@@ -34,12 +35,14 @@ from convlora.models.autocast import autocast
 from convlora.runs.hub import resolve_run
 from convlora.words import speaks_python
 
+_Source = Path | bytes | Image.Image | np.ndarray | BandImage
+
 
 class SeenImage(NamedTuple):
     """An image as the model sees it.
 
     Attributes:
-        pixels: `(3, h, w)` uint8 at the model's size.
+        pixels: `(C, h, w)` uint8 at the model's size.
         size: The image's own (height, width).
         whole: The image, if all of its pixels were decoded.
     """
@@ -56,7 +59,7 @@ class Segmenter:
         model: A segmenter, with or without adapters.
         classes: The classes it tells apart.
         image_size: (height, width) the model works at.
-        intensity: How 16-bit images become 8-bit, as in training.
+        intensity: How 16-bit images become 8-bit, as in training, or which bands are read, and how.
         precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
         compile: `"auto"` records the model's operations on a CUDA GPU and replays them; `"none"` does not.
         tta: Test-time augmentation: the probabilities of an image and its three flips are averaged, which takes four
@@ -89,7 +92,7 @@ class Segmenter:
         model: torch.nn.Module,
         classes: ClassTable,
         image_size: tuple[int, int],
-        intensity: Intensity = "type",
+        intensity: Reading = "type",
         precision: str = "fp32",
         compile: str = "auto",
         tta: bool = False,
@@ -101,7 +104,7 @@ class Segmenter:
         self.model = model.eval()
         self.classes = classes
         self.image_size = image_size
-        self.intensity: Intensity = intensity
+        self.intensity: Reading = intensity
         self.precision = resolve_precision(precision, self.device)
         self.tta = tta
         self.tiles = Tiles.of_run(window)
@@ -180,7 +183,8 @@ class Segmenter:
         Args:
             image: A path, the bytes of an image file, a file that is open for reading them, a PIL image, an array
                 `(H, W)` of uint8 or uint16, or `(H, W, 3)` of uint8, or a tensor `(3, H, W)` of uint8. Arrays and
-                tensors are RGB: what OpenCV has read is to be turned round, `image[..., ::-1]`.
+                tensors are RGB: what OpenCV has read is to be turned round, `image[..., ::-1]`. A run on bands takes
+                arrays `(H, W, N)` and `(N, H, W)` of any numbers, in the units of its training images.
 
         Raises:
             InputError: If the image cannot be read, or is something else.
@@ -195,7 +199,7 @@ class Segmenter:
         """
         check_several(images)
         predictions = []
-        sources = [image_source(image) for image in images]
+        sources = [image_source(image, self.intensity) for image in images]
         if self.tiles is not None:
             return [self._in_windows(source, self.tiles) for source in sources]
         seen = [self.see(source) for source in sources]
@@ -203,12 +207,12 @@ class Segmenter:
             predictions.append(self._predicted(own_probabilities(output, index, size).cpu().numpy(), source))
         return predictions
 
-    def _in_windows(self, source: Path | bytes | Image.Image, tiles: Tiles) -> Prediction:
+    def _in_windows(self, source: _Source, tiles: Tiles) -> Prediction:
         with open_rows(source, self.intensity) as rows:
             found = whole_probabilities(self, rows, tiles, default_batch(self.device))
         return self._predicted(np.concatenate([1 - found, found]) if len(found) == 1 else found, source)
 
-    def _predicted(self, probabilities: np.ndarray, source: Path | bytes | Image.Image) -> Prediction:
+    def _predicted(self, probabilities: np.ndarray, source: _Source) -> Prediction:
         """The prediction that follows from the probabilities of all classes."""
         is_usual = self.threshold == HALF  # the class with the larger probability
         found = probabilities.argmax(axis=0) if is_usual else probabilities[1] > self.threshold
@@ -222,7 +226,8 @@ class Segmenter:
         return self.maps_of([self.see(image) for image in images])
 
     def _map_in_windows(self, image: ImageLike | StoredImage, tiles: Tiles) -> np.ndarray:
-        with open_rows(image if isinstance(image, StoredImage) else image_source(image), self.intensity) as rows:
+        source = image if isinstance(image, StoredImage) else image_source(image, self.intensity)
+        with open_rows(source, self.intensity) as rows:
             bands = predict_bands(self, rows, tiles, batch_size=default_batch(self.device))
             return np.concatenate([semantic_map for _, semantic_map in bands])
 
@@ -234,9 +239,9 @@ class Segmenter:
         Raises:
             InputError: If the image cannot be read.
         """
-        source = image if isinstance(image, StoredImage) else image_source(image)
-        opened, size = read_for_size(source, self.image_size, self.intensity)
-        whole = opened if (opened.height, opened.width) == size else None
+        source = image if isinstance(image, StoredImage) else image_source(image, self.intensity)
+        opened, size = read_seen(source, self.image_size, self.intensity)
+        whole = picture_of(opened) if (opened.height, opened.width) == size else None
         return SeenImage(resize_image(opened, self.image_size), size, whole)
 
     def maps_of(self, images: Sequence[SeenImage]) -> list[np.ndarray]:
@@ -308,7 +313,7 @@ class Segmenter:
         Yields:
             Which rows, and their classes `(rows, W)`, from top to bottom.
         """
-        with open_rows(image_source(image), self.intensity) as rows:
+        with open_rows(image_source(image, self.intensity), self.intensity) as rows:
             yield from predict_bands(self, rows, self._tiles_of(tile_size, overlap), batch_size=batch_size)
 
     def _tiles_of(self, size: int | None, overlap: float) -> Tiles:
@@ -320,7 +325,7 @@ class Segmenter:
         """What the model returns, in smaller batches where memory runs out.
 
         Args:
-            images: Each `(3, h, w)` uint8 at the model's size.
+            images: Each `(C, h, w)` uint8 at the model's size.
 
         Yields:
             For each image in turn the output of its batch, and its place in that.
@@ -330,7 +335,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> Any:
-        """What the model returns for a batch of images, `(B, 3, h, w)` uint8 on its device, or for all flips of it."""
-        output = self._members(to_pixel_values(images), self.tta)
+        """What the model returns for a batch of images, `(B, C, h, w)` uint8 on its device, or for all flips of it."""
+        output = self._members(to_pixel_values(images, self.intensity), self.tta)
         check_finite(output, self.precision)
         return output

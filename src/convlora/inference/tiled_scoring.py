@@ -11,7 +11,7 @@ import torch
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import SampleInputError
-from convlora.data.reading.images import Intensity
+from convlora.data.reading.bands import Reading
 from convlora.data.reading.mask_rows import open_mask
 from convlora.data.reading.rows import open_rows
 from convlora.data.sample import Sample, size_mismatch_message
@@ -45,7 +45,7 @@ def score_in_windows(
     samples: Sequence[Sample],
     asked: Asked,
     tiles: Tiles,
-    intensity: Intensity = "type",
+    intensity: Reading = "type",
     batch_size: int = 1,
 ) -> Iterator[tuple[np.ndarray, dict[str, Any] | None]]:
     """Scores images one after the other; of each, its windows go together.
@@ -58,7 +58,7 @@ def score_in_windows(
         samples: The images and their masks.
         asked: The model.
         tiles: How images are cut.
-        intensity: How values become 8 bits.
+        intensity: How values become 8 bits, or which bands are read.
         batch_size: Windows at a time.
 
     Yields:

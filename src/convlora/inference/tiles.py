@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 import torch
-from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.bands import image_of
 from convlora.data.reading.rows import Rows
 from convlora.data.transforms import resize_image
 from convlora.data.windows import mirrored
@@ -120,7 +120,10 @@ def score_pieces(
     """
     window = tiles.window(segmenter.image_size)
     grid = Grid.over((source.height, source.width), window, tiles.overlap, tiles.mirrored)
-    needed, free = least_memory(grid, segmenter.classes.num_classes, wanted), psutil.virtual_memory().available
+    needed, free = (
+        least_memory(grid, segmenter.classes.num_classes, wanted, source.channels),
+        psutil.virtual_memory().available,
+    )
     if needed > free:  # asked now, because the system would not refuse it but end the process when it is used
         raise MemoryError(f"a row of windows takes at least {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     yield from blend(grid, _window_scores(segmenter, source, grid, batch_size, progress))
@@ -145,7 +148,7 @@ def whole_probabilities(segmenter: WindowModel, source: Rows, tiles: Tiles, batc
     return whole
 
 
-def least_memory(grid: Grid, num_classes: int, wanted: Wanted = NOTHING) -> int:
+def least_memory(grid: Grid, num_classes: int, wanted: Wanted = NOTHING, channels: int = 3) -> int:
     """Bytes that a row of windows takes at the least: its pixels, twice, and the scores kept for the row below.
 
     Probabilities that are wanted come on top.
@@ -153,7 +156,7 @@ def least_memory(grid: Grid, num_classes: int, wanted: Wanted = NOTHING) -> int:
     scores = 1 if num_classes == 2 else num_classes
     reach = max(stop - start for stop, start in zip(grid.down.stops, grid.down.next_starts))
     height = min(grid.down.window, grid.down.length)
-    return grid.across.length * ((2 * 3 + wanted.bytes_per_pixel(scores)) * height + 4 * scores * reach)
+    return grid.across.length * ((2 * channels + wanted.bytes_per_pixel(scores)) * height + 4 * scores * reach)
 
 
 def _window_scores(
@@ -172,8 +175,8 @@ def _window_scores(
 
 
 def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[torch.Tensor]:
-    """What the model sees of each window, `(3, h, w)` uint8."""
-    above, end = np.empty((0, source.width, 3), np.uint8), 0
+    """What the model sees of each window, `(C, h, w)` uint8."""
+    above, end = np.empty((0, source.width, source.channels), np.uint8), 0
     for top, bottom in grid.rows():
         # Rows that two rows of windows share are read and decoded once.
         kept = above[len(above) - (end - top) :] if end > top else above[:0]
@@ -184,5 +187,5 @@ def _inputs(source: Rows, grid: Grid, image_size: tuple[int, int]) -> Iterator[t
                 # A side shorter than the window is continued by its mirror image: stretching it would show the model
                 # things of another shape, and a plain ground an edge that is not there.
                 pixels = mirrored(pixels, grid.window)
-            yield resize_image(Image.fromarray(np.ascontiguousarray(pixels)), image_size)
+            yield resize_image(image_of(pixels), image_size)
         above, end = band, bottom

@@ -11,6 +11,7 @@ from peft import PeftConfig, PeftModel
 from convlora.errors import InputError
 from convlora.methods.registry import apply_method, check_method, find_method, method_config, number_of_blocks
 from convlora.models import SegmentationModel
+from convlora.models.bands import trained_inputs
 from convlora.models.configuration import as_size
 from convlora.models.layer_names import ENCODER, MODULES_TO_SAVE, sam_layers
 from convlora.models.loading import load_segmenter
@@ -28,6 +29,7 @@ def load_model(
     attention: str,
     num_mask_tokens: int | str | None,
     detail: str,
+    bands: int | None = None,
     **task: Any,
 ) -> SegmentationModel:
     """The SAM or other encoder that is fine-tuned, or the network that is trained in its place, in float32 on the CPU.
@@ -40,6 +42,7 @@ def load_model(
         attention: Of a SAM, see `SamForSemanticSegmentation.from_pretrained`, as for `num_mask_tokens`.
         num_mask_tokens: Of a SAM.
         detail: Of a SAM.
+        bands: Channels of the input; None: red, green and blue.
         **task: `num_classes`, `id2label`, `head`, `loss` and `ignore_index`.
 
     Raises:
@@ -49,13 +52,16 @@ def load_model(
     size = None if image_size is None else as_size(image_size)
     if find_method(method).network == "unet":
         check_method(method, options)  # before weights of any size are made
-        return UNetForSemanticSegmentation(UNetSegmentationConfig(image_size=size, **options, **task)).eval()
+        return UNetForSemanticSegmentation(
+            UNetSegmentationConfig(image_size=size, bands=bands, **options, **task)
+        ).eval()
     return load_segmenter(
         source,
         image_size=size,
         attention=attention,
         num_mask_tokens=num_mask_tokens,
         detail=detail,
+        bands=bands,
         dtype=torch.float32,
         **task,
     )
@@ -75,7 +81,7 @@ def adapter_config(
     Raises:
         InputError: If an option does not fit.
     """
-    return method_config(model, method, options, **_where(model, adapt_last))
+    return method_config(model, method, options, **_where(model, method, adapt_last))
 
 
 def adapt(
@@ -93,18 +99,20 @@ def adapt(
     blocks = _blocks(model)
     if adapt_last is not None and adapt_last > blocks:
         raise InputError(f"--adapt-last {adapt_last} is more than the {blocks} blocks of the vision encoder. Lower it.")
-    return apply_method(model, method, options, **_where(model, adapt_last))
+    return apply_method(model, method, options, **_where(model, method, adapt_last))
 
 
 def _blocks(model: SegmentationModel) -> int:
     return 0 if model.vision_encoder is None else number_of_blocks(model.vision_encoder)
 
 
-def _where(model: SegmentationModel, adapt_last: int | None) -> dict[str, Any]:
+def _where(model: SegmentationModel, method: str, adapt_last: int | None) -> dict[str, Any]:
     """Which layers are adapted, and what is trained beside them."""
     count = _blocks(model)
     blocks = None if adapt_last is None else range(max(0, count - adapt_last), count)
-    where = {"targets": sam_layers, "modules_to_save": MODULES_TO_SAVE, "blocks": blocks, "encoder": ENCODER}
+    # Inputs for more bands are a part of an encoder that is trained as a whole.
+    saved = [*MODULES_TO_SAVE, *([] if find_method(method).trains_encoder else trained_inputs(model))]
+    where = {"targets": sam_layers, "modules_to_save": saved, "blocks": blocks, "encoder": ENCODER}
     if isinstance(model, SemanticSegmenter):
         where |= {"targets": model.layer_names, "num_prefix_tokens": model.num_prefix_tokens}
     return where

@@ -31,6 +31,7 @@ class SamSegmentationConfig(TaskSettings, SamConfig):
         loss: Name of the training loss, see `convlora.losses`.
         detail: A convolutional branch for what is thinner than SAM's patches, see `convlora.models.detail`: `"none"`,
             `"half"` to draw at half of the image's size, or `"full"`.
+        bands: Channels of the input, see `convlora.models.bands`. Default: red, green and blue.
         attention: How the vision encoder computes its attention, see `convlora.models.attention.set_attention`.
     """
 
@@ -45,6 +46,7 @@ class SamSegmentationConfig(TaskSettings, SamConfig):
     loss: str = "structure"
     attention: str = "auto"
     detail: str = "none"
+    bands: int | None = None
 
     if TYPE_CHECKING:
         num_classes: int
@@ -89,6 +91,11 @@ def settle_names(config: Any, settings: dict[str, Any]) -> None:
     names = take_names({**counts, "id2label": config.id2label, "label2id": config.label2id})
     config.id2label = names if names is not None else {0: "LABEL_0", 1: "LABEL_1"}
     config.label2id = {name: number for number, name in config.id2label.items()}
+
+
+def input_channels(config: object) -> int:
+    """Channels of what a model is given: 3, or its bands."""
+    return getattr(config, "bands", None) or 3
 
 
 def as_size(image_size: Any) -> tuple[int, int]:

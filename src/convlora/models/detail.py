@@ -89,6 +89,7 @@ class DetailBranch(nn.Module):
         finest: 0 to begin and end at the image's own size, 1 at half of it.
         widths: Channels of the levels, see [`WIDTHS`].
         tokens: Number of mask tokens of several classes; 0 for a single mask.
+        channels: Of the images.
     """
 
     def __init__(
@@ -99,11 +100,13 @@ class DetailBranch(nn.Module):
         finest: int = 1,
         widths: Sequence[int] = WIDTHS,
         tokens: int = 0,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         self.finest = finest
+        self.channels = channels
         levels = list(widths[finest:])
-        stem = 3 * 4**finest  # pixels that fall together are put side by side
+        stem = channels * 4**finest  # pixels that fall together are put side by side
         self.down = nn.ModuleList([SingleConvolution(stem, levels[0])])
         self.down.extend([ResidualBlock(a, b) for a, b in pairwise(levels)])
         self.embedding = _normalized(levels[-1], embedding_channels, 1)
@@ -129,7 +132,7 @@ class DetailBranch(nn.Module):
         """Computes the features.
 
         Args:
-            pixel_values: `(B, 3, H, W)`.
+            pixel_values: `(B, channels, H, W)`.
             embeddings: `(B, C, h, w)`, usually of H / 16 x W / 16 cells; other grids are interpolated.
             mask_features: `(B, C / 8, 4h, 4w)`.
 

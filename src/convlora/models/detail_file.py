@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -18,6 +19,7 @@ from convlora.untrusted import UnreadableError
 
 NAME = "detail.safetensors"
 _LEVEL = "finest"  # in the file's metadata
+_STEM = "down.0.conv.0.weight"  # the convolution that sees the pixels
 _FRESH = ("project.", "token_kernels")  # begin at zero in every task
 
 
@@ -56,6 +58,8 @@ def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
                 return False
             shapes = read_shapes(file)
             wanted = {name: list(value.shape) for name, value in own.items()}
+            stem = wanted[_STEM][1]
+            wanted[_STEM][1] = stem * 3 // branch.channels  # pretrained on red, green and blue, which come first
             wrong = sorted(name for name in shapes.keys() | wanted.keys() if shapes.get(name) != wanted.get(name))
             if wrong:
                 raise InputError(
@@ -63,6 +67,7 @@ def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
                     "with a fresh detail branch."
                 )
             values = {name: weights.get_tensor(name).to(own[name]) for name in own}
+            values[_STEM] = F.pad(values[_STEM], (0, 0, 0, 0, 0, stem - wanted[_STEM][1]))
     except (SafetensorError, OSError, UnreadableError) as error:
         raise InputError(
             f"{file} is damaged ({shown(str(error))}). Restore it, or remove it to begin with a fresh detail branch."

@@ -29,6 +29,7 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
         loss: Likewise.
         attention: How the encoder computes its attention: `"auto"`, or `"sdpa"` or `"eager"` of transformers.
         detail: As of [`SamSegmentationConfig`].
+        bands: Likewise.
     """
 
     model_type = "convlora_encoder"
@@ -47,6 +48,7 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
     loss: str = "structure"
     attention: str = "auto"
     detail: str = "none"
+    bands: int | None = None
 
     if TYPE_CHECKING:
         num_classes: int

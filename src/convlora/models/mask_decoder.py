@@ -96,10 +96,10 @@ class SemanticMaskDecoder(nn.Module):
         self.detail: DetailBranch | None = None
         self.neck: nn.Module | None = None  # for an encoder that was not made for this decoder
 
-    def add_detail(self, finest: int) -> None:
+    def add_detail(self, finest: int, channels: int = 3) -> None:
         """Adds a fresh detail branch, see `convlora.models.detail`; the masks stay as they are for now."""
         width = self.config.hidden_size
-        branch = DetailBranch(width, width // 8, finest=finest, tokens=self._tokens_of_classes())
+        branch = DetailBranch(width, width // 8, finest=finest, tokens=self._tokens_of_classes(), channels=channels)
         self.detail = branch.to(self.mask_tokens.weight)
 
     def keep_first_token(self) -> None:

@@ -25,6 +25,7 @@ class Sam2SegmentationConfig(TaskSettings, Sam2Config):
         loss: Likewise.
         attention: How the encoder computes its attention: `"auto"`, or `"sdpa"` or `"eager"` of transformers.
         detail: As of [`SamSegmentationConfig`].
+        bands: Likewise.
     """
 
     model_type = "convlora_sam2"
@@ -38,6 +39,7 @@ class Sam2SegmentationConfig(TaskSettings, Sam2Config):
     loss: str = "structure"
     attention: str = "auto"
     detail: str = "none"
+    bands: int | None = None
 
     if TYPE_CHECKING:
         num_classes: int

@@ -28,6 +28,7 @@ class Sam3SegmentationConfig(TaskSettings, Sam3TrackerConfig):
         loss: Likewise.
         attention: How the encoder computes its attention: `"auto"`, or `"sdpa"` or `"eager"` of transformers.
         detail: As of [`SamSegmentationConfig`].
+        bands: Likewise.
     """
 
     model_type = "convlora_sam3"
@@ -43,6 +44,7 @@ class Sam3SegmentationConfig(TaskSettings, Sam3TrackerConfig):
     loss: str = "structure"
     attention: str = "auto"
     detail: str = "none"
+    bands: int | None = None
 
     if TYPE_CHECKING:
         num_classes: int

@@ -101,9 +101,9 @@ class SamForSemanticSegmentation(SemanticSegmenter):
                 interpolated to it. Default: the size the checkpoint was made for.
             attention: How the vision encoder computes its attention: `"auto"` (the default, or as saved), `"blocks"`,
                 `"vectors"`, or transformers' own `"sdpa"` or `"eager"`, which `attn_implementation` chooses too.
-            **kwargs: `loss`, `ignore_index`, `head`, `num_mask_tokens` and `detail` of the configuration; everything
-                else goes to transformers. With `ignore_mismatched_sizes=True` a folder saved by this class gets a new
-                head where it was saved with one for other classes.
+            **kwargs: `loss`, `ignore_index`, `head`, `num_mask_tokens`, `detail` and `bands` of the configuration;
+                everything else goes to transformers. With `ignore_mismatched_sizes=True` a folder saved by this class
+                gets a new head where it was saved with one for other classes.
 
         Returns:
             The model in evaluation mode.
@@ -117,7 +117,7 @@ class SamForSemanticSegmentation(SemanticSegmenter):
             kwargs.setdefault("dtype", torch.float32)  # half precision is for keeping the package small
         if kwargs.pop("output_loading_info", False):
             raise ValueError("output_loading_info is not supported; load the SAM with transformers to see it.")
-        own = ("loss", "ignore_index", "head", "num_mask_tokens", "detail", *KEYS)
+        own = ("loss", "ignore_index", "head", "num_mask_tokens", "detail", "bands", *KEYS)
         task: dict[str, Any] = {key: kwargs.pop(key) for key in own if key in kwargs}
         if num_classes is not None:
             task["num_classes"] = num_classes

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from convlora.losses import SetLossSettings, check_labels, per_pixel_loss, segmentation_loss, set_loss
+from convlora.models.bands import encoder_bands, spread, take_bands
 from convlora.models.configuration import as_size
 from convlora.models.detail import FINEST
 from convlora.models.labels import KEYS, take_names
@@ -18,7 +19,7 @@ from convlora.models.mask_decoder import Masks, MultiClassMaskDecoder, SemanticM
 from convlora.models.outputs import BinaryOutput, MultiClassOutput
 from convlora.models.semantic_maps import class_scores
 
-_TASK = ("loss", "ignore_index", "head", "num_mask_tokens", "detail", "attention", *KEYS)
+_TASK = ("loss", "ignore_index", "head", "num_mask_tokens", "detail", "bands", "attention", *KEYS)
 
 
 def take_task(settings: dict[str, Any], num_classes: int | None) -> dict[str, Any]:
@@ -153,6 +154,7 @@ class SemanticSegmenter(PreTrainedModel):
             "head": config.head_in_use,
             "num_mask_tokens": tokens,
             "detail": config.detail,
+            "bands": config.bands,
         }
 
     def _use_head(self) -> None:
@@ -181,11 +183,13 @@ class SemanticSegmenter(PreTrainedModel):
 
     def _use_detail(self) -> None:
         """Gives the mask decoder the detail branch that the configuration names, a new one unless it has it."""
+        bands = encoder_bands(self.config.bands)
+        take_bands(self.vision_encoder, bands)
         finest, branch = FINEST[self.config.detail], self.mask_decoder.detail
         if finest is None:
             self.mask_decoder.detail = None
-        elif branch is None or branch.finest != finest:
-            self.mask_decoder.add_detail(finest)
+        elif branch is None or branch.finest != finest or branch.channels != bands:
+            self.mask_decoder.add_detail(finest, bands)
 
     def forward(
         self,
@@ -197,7 +201,7 @@ class SemanticSegmenter(PreTrainedModel):
 
         Args:
             pixel_values: Images `(B, 3, H, W)` with ImageNet's mean and standard deviation taken out, of the size in
-                the configuration.
+                the configuration; or `(B, bands, H, W)` with those of each band taken out.
             labels: Class of each pixel, `(B, H, W)` integers, `ignore_index` where it is not known.
             return_dict: Return an output object or a tuple. Default: what the configuration says, an object.
 
@@ -214,6 +218,7 @@ class SemanticSegmenter(PreTrainedModel):
         if labels is not None and not torch.compiler.is_compiling():  # a compiler cannot look at values
             check_labels(labels, self.config.num_classes, self.config.ignore_index)
         output: BinaryOutput | MultiClassOutput
+        pixel_values = spread(pixel_values, self.config.bands)
         embeddings, finer = self.encode(pixel_values)
         masks = self.mask_decoder(
             embeddings,

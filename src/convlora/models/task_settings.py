@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convlora.losses import LOSSES
 from convlora.models.detail import FINEST
+from convlora.settings.data import MOST_BANDS
 
 HEADS = ("binary", "mask-classification", "per-pixel")
 
@@ -20,6 +21,7 @@ class TaskSettings:
         num_mask_tokens: int | str | None
         loss: str
         detail: str
+        bands: int | None
         mask_decoder_config: Any
 
     def check_task(self) -> None:
@@ -41,6 +43,8 @@ class TaskSettings:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got '{self.loss}'")
         if self.detail not in FINEST:
             raise ValueError(f"detail must be one of {', '.join(FINEST)}, got '{self.detail}'")
+        if self.bands is not None and not 1 <= self.bands <= MOST_BANDS:
+            raise ValueError(f"bands must be a number from 1 to {MOST_BANDS}, got {self.bands!r}")
 
     @property
     def head_in_use(self) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from convlora.losses import LOSSES, check_labels, per_pixel_loss, segmentation_loss
-from convlora.models.configuration import IMAGE_MULTIPLE, checked_size, settle_names
+from convlora.models.configuration import IMAGE_MULTIPLE, checked_size, input_channels, settle_names
 from convlora.models.outputs import BinaryOutput, MultiClassOutput
 from convlora.models.semantic_maps import class_scores
 
@@ -32,6 +32,7 @@ class UNetSegmentationConfig(PreTrainedConfig):
             classes and per pixel for more.
         ignore_index: Label of pixels that count nowhere.
         loss: Name of the training loss of a binary task, see `convlora.losses`.
+        bands: Channels of the input. Default: red, green and blue.
     """
 
     model_type = "convlora_unet"
@@ -43,6 +44,7 @@ class UNetSegmentationConfig(PreTrainedConfig):
     head: str = "auto"
     ignore_index: int = 255
     loss: str = "structure"
+    bands: int | None = None
 
     if TYPE_CHECKING:
         num_classes: int
@@ -97,7 +99,7 @@ class UNetForSemanticSegmentation(PreTrainedModel):
         width = config.width
         self.network: nn.Module = BasicUNet(
             spatial_dims=2,
-            in_channels=3,
+            in_channels=input_channels(config),
             out_channels=1 if config.head_in_use == "binary" else config.num_classes,
             features=(width, 2 * width, 4 * width, 8 * width, 16 * width, width),
             norm=("group", {"num_groups": GROUPS}),

@@ -11,6 +11,7 @@ from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
+from convlora.data.reading.bands import picture_of
 from convlora.data.sample import Sample
 from convlora.errors import InputError
 from convlora.inference.outputs import own_map
@@ -108,8 +109,8 @@ def make_examples(
 def _example(name: str, score: float, segmenter: Segmenter, sample: Sample) -> Example:
     classes = segmenter.classes
     size, prediction = _predicted(segmenter, sample)
-    image, labels = read_sample(sample, classes, segmenter.intensity, size)
-    image, truth = image.resize(size[::-1], Image.Resampling.BOX), _shrunk(labels, size)
+    shown, labels = read_sample(sample, classes, segmenter.intensity, size)
+    image, truth = picture_of(shown).resize(size[::-1], Image.Resampling.BOX), _shrunk(labels, size)
     codes = outcomes(truth, prediction, classes)
     pictures = [image, _tinted(image, truth, classes), _tinted(image, prediction, classes)]
     pictures.append(outcome_picture(image, codes))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.bands import reading_of
 from convlora.errors import InputError, quoted, shown
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.models.bundled import BUNDLED
 from convlora.models.configuration import LARGEST_SIDE
 from convlora.models.fingerprint import same_weights
 from convlora.runs.folds import folds_in, unfinished
-from convlora.settings.data import LARGEST_WINDOW, SMALLEST_WINDOW
+from convlora.settings.data import LARGEST_WINDOW, MOST_BANDS, SMALLEST_WINDOW
 from convlora.storage import old_folder
 from convlora.untrusted import UnreadableError, read_json, read_yaml
 
@@ -46,7 +48,8 @@ def read_settings(run: Path) -> dict[str, Any]:
             _ = settings[section][key]
         _ = settings["method"]["name"], settings["data"]["path"]
         _check(settings["model"], settings["training"], settings["data"])
-    except (OSError, UnreadableError, KeyError, TypeError) as error:
+        _check_bands(settings["data"], settings["model"])
+    except (OSError, UnreadableError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{run}/config.yaml is damaged ({first_line(error)}). Restore it from a copy.") from error
     return settings
 
@@ -74,6 +77,30 @@ def _check(model: dict[str, Any], training: dict[str, Any], data: dict[str, Any]
     for setting, fine in may_be.items():
         if not fine:
             raise TypeError(f"{setting} cannot be")
+
+
+def _check_bands(data: dict[str, Any], model: dict[str, Any]) -> None:
+    """Refuses settings of bands that belong to no run.
+
+    Raises:
+        TypeError: If a value is of another kind.
+        ValueError: If values do not belong together.
+    """
+    picked, count = data.get("bands"), model.get("bands")
+    if picked is None and count is None:
+        return
+    many = picked is None or (isinstance(picked, list) and all(_is_count(one, MOST_BANDS) for one in picked))
+    if not many or picked == [] or not (count is None or _is_count(count, MOST_BANDS)):
+        raise TypeError(f"data.bands={quoted(picked)} with model.bands={quoted(count)} cannot be")
+    known = [data.get("band_range"), *([] if count is None else [data.get("band_mean"), data.get("band_std")])]
+    numbers = [one for values in known for entry in (values or [None]) for one in _flat(entry)]
+    if not all(isinstance(one, (int, float)) and math.isfinite(one) for one in numbers):
+        raise TypeError("the ranges or statistics of its bands cannot be")
+    reading_of(data, model)
+
+
+def _flat(entry: Any) -> list[Any]:
+    return entry if isinstance(entry, list) else [entry]
 
 
 def _is_count(value: Any, largest: int) -> bool:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from convlora.data.reading.images import read_header, read_image
+from convlora.data.reading.bands import BandReading
+from convlora.data.reading.read import read_as, read_size
 from convlora.data.reading.signatures import is_known
+from convlora.data.reading.tiff.header import number_of_pages
 from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.errors import InputError, shown
 from convlora.inference.segmenter import SeenImage, Segmenter
@@ -56,13 +58,13 @@ def see(upload: Upload, segmenter: Segmenter, limits: Limits) -> SeenImage | ToB
         Problem: If it is no image, too large, or damaged.
     """
     try:
-        size = read_header(upload).size
+        size = read_size(upload, segmenter.intensity)
     except InputError as error:
         raise _unreadable(error, 422 if is_known(upload.content) else 415) from error
-    _check_size(upload, size, limits)
+    _check_size(upload, size, limits, segmenter)
     try:
         if segmenter.tiles is not None:  # the windows are cut when it is its turn
-            whole = read_image(upload, segmenter.intensity)  # and forgets it: many would fill the memory
+            whole = read_as(upload, segmenter.intensity)  # and forgets it: many would fill the memory
             return ToBeCut(upload, (whole.height, whole.width))
         return segmenter.see(upload)._replace(whole=None)
     except InputError as error:
@@ -75,7 +77,7 @@ def _unreadable(error: InputError, status: int = 422) -> Problem:
     return Problem(413 if is_too_large else status, str(error))
 
 
-def _check_size(upload: Upload, size: tuple[int, int], limits: Limits) -> None:
+def _check_size(upload: Upload, size: tuple[int, int], limits: Limits, segmenter: Segmenter) -> None:
     """Refuses what would take too much memory or time to decode."""
     height, width = size
     pixels = height * width
@@ -90,7 +92,8 @@ def _check_size(upload: Upload, size: tuple[int, int], limits: Limits) -> None:
         raise Problem(422, f"{upload} is a JPEG file in too many steps. Save it again as an ordinary JPEG or PNG file.")
     layout = TiffLayout.of_file(upload.content)
     if layout is not None:
-        needed = pixels * layout.depth * layout.samples * max(1, layout.bits // 8)
+        pages = number_of_pages(upload.content) if isinstance(segmenter.intensity, BandReading) else 1
+        needed = pages * pixels * layout.depth * layout.samples * max(1, layout.bits // 8)
         if needed > _BYTES * limits.pixels:
             raise Problem(
                 413, f"{upload} has {layout.describe()}, which is too much for its size. Leave out channels or cut it."

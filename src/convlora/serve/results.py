@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from convlora.data.reading.images import read_for_size, read_image, read_known
+from convlora.data.reading.bands import picture_of
+from convlora.data.reading.read import read_known, read_picture, read_seen
 from convlora.errors import InputError
 from convlora.inference.polygons import Region, TooManyCornersError, regions
 from convlora.inference.segmenter import Segmenter
@@ -51,7 +52,7 @@ def result_of(upload: Upload, segmenter: Segmenter, answer: Answer) -> Result:
     """
     no_data, (semantic_map, levels) = segmenter.value_without_class, answer
     try:
-        known = read_known(upload) if no_data is not None else None
+        known = read_known(upload, segmenter.intensity) if no_data is not None else None
     except InputError as error:
         raise Problem(422, str(error)) from error
     kept = semantic_map.ravel()
@@ -76,7 +77,7 @@ def overlay_png(result: Result) -> bytes:
     """
     segmenter, semantic_map = result.segmenter, result.semantic_map
     try:
-        whole = read_image(result.upload, segmenter.intensity)
+        whole = read_picture(result.upload, segmenter.intensity)
     except InputError as error:
         raise Problem(422, str(error)) from error
     if result.known is not None:
@@ -117,9 +118,10 @@ def preview_jpeg(result: Result) -> bytes:
         Problem: If the image cannot be decoded.
     """
     try:
-        image, _ = read_for_size(result.upload, (_PREVIEW // 2, _PREVIEW // 2), result.segmenter.intensity)
+        seen, _ = read_seen(result.upload, (_PREVIEW // 2, _PREVIEW // 2), result.segmenter.intensity)
     except InputError as error:
         raise Problem(422, str(error)) from error
+    image = picture_of(seen)
     image.thumbnail((_PREVIEW, _PREVIEW))
     stream = io.BytesIO()
     image.save(stream, format="JPEG", quality=90)

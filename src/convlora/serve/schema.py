@@ -30,6 +30,9 @@ class RunFacts(BaseModel):
     window: int | None = Field(
         description="Longer side of the windows in which the run sees images, in pixels; null: it sees them whole."
     )
+    bands: list[int] | None = Field(
+        description="Bands that an image must have, by their numbers from 1; null: red, green and blue, or grey."
+    )
     base_model: str = Field(description="What the run was trained from.")
     method: str = Field(description="The way of fine-tuning.")
     scores: dict[str, float | None] | None = Field(description="Scores of the run; null: it has none.")

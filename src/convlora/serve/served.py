@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from convlora.data.reading.bands import bands_taken, channels_of
 from convlora.errors import InputError
 from convlora.inference.outputs import is_binary
 from convlora.inference.segmenter import Segmenter
@@ -85,7 +86,9 @@ def _needs_sam(settings: Mapping[str, Any]) -> bool:
 
 
 def _answers_binary(segmenter: Segmenter) -> bool:
-    outputs = segmenter.outputs([torch.zeros(3, *segmenter.image_size, dtype=torch.uint8)])
+    outputs = segmenter.outputs(
+        [torch.zeros(channels_of(segmenter.intensity), *segmenter.image_size, dtype=torch.uint8)]
+    )
     return is_binary(next(outputs)[0])
 
 
@@ -109,6 +112,7 @@ def _facts(name: str, folder: Path, segmenter: Segmenter, has_probability: bool)
         "has_probability": has_probability,
         "image_size": list(segmenter.image_size),
         "window": None if segmenter.tiles is None else segmenter.tiles.size,
+        "bands": bands_taken(segmenter.intensity),
         "base_model": _base_model(settings),
         "method": str(settings["method"]["name"]),
         "scores": scores or None,

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Interval
+from annotated_types import Interval, Len
 
 from convlora.settings.declaration import ADVANCED, BASICS, About, Option
-from convlora.settings.kinds import Number, Whole
+from convlora.settings.kinds import Number, Reads, Whole, wholes
 
 SMALLEST_WINDOW, LARGEST_WINDOW = 16, 8192  # pixels; the first as of `predict --tile-size`
+MOST_BANDS = 1024  # hyperspectral sensors have a few hundred
 MOST_WORKERS = 256  # each is a process, and no machine has that many cores to spare
 
 MOST_FOLDS = 100  # more folders of runs than anybody could wait for
@@ -73,6 +74,41 @@ class DataSettings:
             "How 16-bit images become 8-bit: by the range of their type, or each image by its own range.",
         ),
     ] = "type"
+    bands: Annotated[
+        Annotated[list[Annotated[Whole, Interval(ge=1, le=MOST_BANDS)]], Len(1, MOST_BANDS), Reads(wholes)] | None,
+        About(
+            "Which bands of your images are read, in this order, counted from 1.",
+            more="Three become the red, green and blue that the model was pretrained with, one becomes grey; for more "
+            "add `model.bands`. See [bands.md](bands.md).",
+            default="all that `model.bands` takes",
+            must_be="numbers of bands counted from 1, such as [4,3,2]",
+        ),
+    ] = None
+    band_range: Annotated[
+        list[Annotated[list[Number], Len(2, 2)]] | None,
+        About(
+            "For each band that is read, the values that become black and white, as `[[low, high], ...]`.",
+            more="In the units of your files. What lies outside is clipped.",
+            default="0 and 255 for bytes, else the 0.1 and 99.9 percent of the training pixels below and above",
+            must_be="a list of pairs of numbers, one pair for each band, such as [[0,3000],[0,5000]]",
+        ),
+    ] = None
+    band_mean: Annotated[
+        list[Number] | None,
+        About(
+            "For each band of `model.bands`, the mean that is taken out of its values.",
+            more="In the units of your files.",
+            default="that of the training pixels",
+        ),
+    ] = None
+    band_std: Annotated[
+        list[Number] | None,
+        About(
+            "For each band of `model.bands`, the standard deviation by which its values are divided.",
+            more="In the units of your files.",
+            default="that of the training pixels",
+        ),
+    ] = None
     val_fraction: Annotated[
         Number,
         Interval(ge=0, lt=1),

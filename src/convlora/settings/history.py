@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
@@ -10,7 +11,18 @@ IN_OLDER_VERSIONS: dict[str, dict[str, Any]] = {
 }
 """What a run did whose version did not have the setting yet; and published experiments."""
 
-FILLED_IN: dict[str, tuple[Any, ...]] = {
+
+class _Anything:
+    """All values but none."""
+
+    def __contains__(self, value: object) -> bool:
+        return value is not None
+
+
+ANYTHING = _Anything()
+_OF_BANDS = ("data.band_range", "data.band_mean", "data.band_std")
+
+FILLED_IN: dict[str, Container[Any]] = {
     "model.head": ("auto", "per-pixel", "mask-classification"),
     "training.loss": ("structure", "bce-dice"),
     "training.epochs": (20,),
@@ -18,17 +30,21 @@ FILLED_IN: dict[str, tuple[Any, ...]] = {
     "training.lr": (1e-4, 1e-3),
     "training.lr_detail": (1e-3,),
     "data.split_seed": (0,),
+    **dict.fromkeys(_OF_BANDS, ANYTHING),
 }
 """What runs write into their `config.yaml` by themselves.
 
 The loss and the epochs were defaults of older versions, comparisons hold out the same images for all seeds, and the
-rest is what `convlora.training.defaults` chooses.
+rest is what `convlora.training.defaults` chooses. The ranges and statistics of bands are those of the training images.
 """
 
 CHOSEN_BY: dict[str, tuple[str, ...]] = {
     "training.epochs": ("training.warmup_steps",),
     "training.max_steps": ("training.warmup_steps",),
     "training.budget_seconds": ("training.warmup_steps",),
+    "data.path": _OF_BANDS,
+    "data.bands": _OF_BANDS,
+    "model.bands": _OF_BANDS,
     "model.source": ("training.lr", "training.lr_detail"),
     "model.detail": ("training.lr_detail", "model.head"),
     "model.num_mask_tokens": ("model.head",),

@@ -55,6 +55,13 @@ def sides(value: Any) -> Any:
     return parts[0] if len(parts) == 1 else parts
 
 
+def wholes(value: Any) -> Any:
+    """Reads `4,3,2`, as a list without brackets, and one number that stands alone."""
+    if isinstance(value, str):
+        return value.split(",")
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _names(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Len
+from annotated_types import Interval, Len
 
+from convlora.settings.data import MOST_BANDS
 from convlora.settings.declaration import ADVANCED, BASICS, About, Option
 from convlora.settings.kinds import Reads, Whole, sides
 
@@ -65,6 +66,16 @@ class ModelSettings:
             default="`auto`, from the data",
         ),
     ] = "auto"
+    bands: Annotated[
+        Whole | None,
+        Interval(ge=1, le=MOST_BANDS),
+        About(
+            "How many bands the model takes, where your images have more or others than red, green and blue.",
+            more="The first three go into the inputs that were pretrained, and each other band gets an input of its "
+            "own, which is trained. `data.bands` picks which. See [bands.md](bands.md).",
+            default="none: red, green and blue",
+        ),
+    ] = None
     attention: Annotated[
         Literal["auto", "blocks", "vectors", "sdpa", "eager"],
         About(

@@ -13,6 +13,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from convlora.data.augmentation import VERSIONS
 from convlora.errors import InputError
 from convlora.links import below, is_plain_file
+from convlora.models.bands import trained_inputs
 from convlora.models.frozen_blocks import FrozenBlockCache
 from convlora.models.semantic_segmenter import SemanticSegmenter
 from convlora.storage import make_folder
@@ -55,6 +56,11 @@ def start_cache(
     root = output / FOLDER
     early = getattr(model, "early_block", None)
     cache = FrozenBlockCache(model.vision_encoder, root, training_images=versions is not None, tell=tell, early=early)
+    if cache.blocks == 0 and trained_inputs(model.vision_encoder):
+        raise InputError(
+            "--cache keeps what frozen blocks make of an image, but with model.bands above 3 the inputs before them "
+            "are trained. Leave it out, or train on three bands: data.bands picks them."
+        )
     if cache.blocks == 0:
         raise InputError("--cache needs frozen blocks, but all are adapted. Add --adapt-last N, or leave --cache out.")
     height, width = model.config.grid_size

@@ -120,6 +120,18 @@ _NO_BUDGET = Condition(
     lambda now: now.config.training.budget_seconds is None,
     lambda now: "with --budget-seconds, which says how long to train",
 )
+_BANDS = Condition(
+    lambda now: now.config.data.bands is not None or now.config.model.bands is not None,
+    lambda now: "without data.bands or model.bands",
+)
+_NO_BANDS = Condition(
+    lambda now: now.config.data.bands is None and now.config.model.bands is None,
+    lambda now: "on bands, each of which has a range of its own (data.band_range)",
+)
+_MODEL_BANDS = Condition(
+    lambda now: now.config.model.bands is not None,
+    lambda now: "without model.bands: red, green and blue are normalised as in the pretraining",
+)
 _GATE = Condition(
     lambda now: now.config.method.options.get("gate_scaling") != "average",
     lambda now: "with gate_scaling=average, which has no gate",
@@ -137,7 +149,11 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "data.path": (),
     "data.window": (),
     "data.augmentation": (),
-    "data.intensity": (),  # images that are predicted later may have 16 bits
+    "data.intensity": (_NO_BANDS,),  # images that are predicted later may have 16 bits
+    "data.bands": (),
+    "data.band_range": (_BANDS,),
+    "data.band_mean": (_MODEL_BANDS,),
+    "data.band_std": (_MODEL_BANDS,),
     "data.val_fraction": (_NOT_FOLDED, _HELD_OUT),
     "data.train_fraction": (),
     "data.split_seed": (_HELD_OUT, _VALIDATED),
@@ -149,6 +165,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "model.image_size": (),
     "model.head": (_SAM_HEAD,),
     "model.num_mask_tokens": (_SAM, _MASK_TOKENS),
+    "model.bands": (),
     "model.attention": (_SAM,),
     "model.detail": (_SAM,),
     "model.from_run": (),

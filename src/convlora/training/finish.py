@@ -23,6 +23,7 @@ from convlora.report.run_page import report_after_training
 from convlora.runs.adapters import WEIGHTS, load_weights
 from convlora.runs.reading import adapter_folder, first_line, read_metrics
 from convlora.storage import write_json, write_text
+from convlora.training.bands import config_reading
 from convlora.training.cache import end_cache
 from convlora.training.context import Context
 from convlora.training.fit import Fit, stopping_at_bad_files
@@ -94,8 +95,8 @@ def _finish(run: Context, fit: Fit, images: Images) -> dict[str, Any]:
 
         def segmenter() -> Segmenter:
             size = as_size(config.model.image_size)
-            intensity, window = config.data.intensity, config.data.window
-            return Segmenter(model, images.classes, size, intensity, run.precision, compile="none", window=window)
+            reading, window = config_reading(config), config.data.window
+            return Segmenter(model, images.classes, size, reading, run.precision, compile="none", window=window)
 
         report_after_training(output, segmenter, {one.name: one for one in samples}, confusion, run.reporter.message)
     return metrics

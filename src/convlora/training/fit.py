@@ -22,6 +22,7 @@ from convlora.models.replay import Recorder
 from convlora.reporting import Reporter, Silent
 from convlora.storage import replacing_folder
 from convlora.training.arguments import epochs_between_validations, planned_steps, trainer_arguments
+from convlora.training.bands import config_reading
 from convlora.training.budget import steps_within
 from convlora.training.callbacks import FewerValidations, Interruption, LogFile, ProgressReport, StepTimer
 from convlora.training.config import RunConfig
@@ -125,7 +126,7 @@ def _parts(run: Context, images: Images, model: PeftModel) -> dict[str, Any]:
         as_size(config.model.image_size),
         augmentation=str(config.data.augmentation),
         seed=config.training.seed,
-        intensity=config.data.intensity,
+        intensity=config_reading(config),
         windows=images.windows,
     )
     return {

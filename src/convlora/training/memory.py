@@ -20,6 +20,7 @@ from peft import PeftModel
 from convlora.errors import InputError, RunError, is_out_of_memory
 from convlora.methods.conv_lora import load_balancing_loss
 from convlora.models.autocast import autocast
+from convlora.models.configuration import input_channels
 from convlora.settings import TrainingSettings
 
 IMAGES_PER_STEP = 4  # unless something else is asked for; the published number
@@ -204,7 +205,7 @@ def _trial(
         base.activation_checkpointing_disable()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _peak_growth(device) as peak:
-            pixels = torch.randn(1, 3, *image_size, device=device)
+            pixels = torch.randn(1, input_channels(base.config), *image_size, device=device)
             labels = torch.randint(0, 2, (1, *image_size), device=device)
             with autocast(device, precision):
                 loss = model(pixel_values=pixels, labels=labels).loss + load_balancing_loss(model)

@@ -117,6 +117,7 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
             head=config.model.head,
             num_mask_tokens=config.model.num_mask_tokens,
             detail=AUTO if config.model.detail == "auto" else config.model.detail,
+            bands=config.model.bands,
         )
     except ValueError as error:
         if isinstance(error, InputError):

@@ -91,6 +91,7 @@ def model_card(
         "## Training",
         "",
         f"- {_seen(config)}",
+        *_bands(config),
         f"- Method: {', '.join(_plain(f'{key} {value}') for key, value in method.items())}.",
     ]
     if software is None:
@@ -128,6 +129,15 @@ def _seen(config: RunConfig) -> str:
         return f"Images resized to {named} pixels."
     resized = "" if size == window else f", resized to {named}"
     return f"Windows of {window} pixels at the images' own resolution{resized}. It predicts in such windows too."
+
+
+def _bands(config: RunConfig) -> list[str]:
+    """Which bands an image must have."""
+    picked, count = config.data.bands, config.model.bands
+    if picked is None and count is None:
+        return []
+    which = f"{count} bands" if picked is None else f"bands {', '.join(map(str, picked))}, counted from 1"
+    return [f"- Input: {which}; their ranges are in config.yaml."]
 
 
 _ANSWERS = (

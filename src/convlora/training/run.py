@@ -10,6 +10,7 @@ from transformers import set_seed
 
 from convlora.reporting import Reporter
 from convlora.runs.hub import refuse_on_hub
+from convlora.training.bands import settle_bands
 from convlora.training.beginning import keep_own_sam, tell_beginning
 from convlora.training.config import RunConfig
 from convlora.training.context import Context
@@ -49,6 +50,7 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
     with run.alone():
         find_checkpoint(run, resume=resume)
         images = choose_images(run)
+        settle_bands(run.config, images.train, run.reporter.message)
         tokens = None if earlier is None else settle_tokens(run.config, earlier, images.classes.num_classes)
         settle_choices(run.config)
         cut_windows(run.config, images, run.reporter.message)

@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import EpochSampler, SegmentationDataset
 from convlora.data.readers import shield_readers
+from convlora.data.reading.bands import channels_of
 from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError
 from convlora.inference.scoring import Baselines, new_baselines, new_scores, passes_over, score_samples
@@ -31,14 +32,14 @@ from convlora.training.steps import PendingSteps, Step, StepAccount, reading_int
 
 
 @torch.no_grad()
-def _make_passes(model: Any, count: int, size: tuple[int, int], precision: str) -> None:
+def _make_passes(model: Any, count: int, size: tuple[int, int], precision: str, channels: int = 3) -> None:
     """Forward passes over nothing."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     for _ in range(count):
         with autocast(device, precision):
-            model(pixel_values=torch.zeros(1, 3, *size, device=device))
+            model(pixel_values=torch.zeros(1, channels, *size, device=device))
     model.train(was_training)
 
 
@@ -320,7 +321,9 @@ class SegmentationTrainer(ResumableTrainer):
         if is_sharded(model):
             # Every pass brings the weights of all processes together, so all must make as many.
             passes = self._passes(samples)
-            _make_passes(model, max(passes) - passes[self.args.process_index], dataset.image_size, self.precision)
+            own_passes = max(passes) - passes[self.args.process_index]
+            channels = channels_of(dataset.intensity)
+            _make_passes(model, own_passes, dataset.image_size, self.precision, channels)
         merged = new_scores(self.classes, structure)
         for state in gather_object([own.state_dict()]):
             merged.merge(state)
@@ -337,7 +340,7 @@ class SegmentationTrainer(ResumableTrainer):
         """How many forward passes each process makes over its share of samples."""
         dataset, world = cast("SegmentationDataset", self.train_dataset), self.args.world_size
         shares = [samples[process::world] for process in range(world)]
-        how = self.tiles, dataset.image_size, self.args.per_device_eval_batch_size
+        how = self.tiles, dataset.image_size, self.args.per_device_eval_batch_size, dataset.intensity
         return [passes_over(own, *how) for own in shares]
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:

@@ -13,6 +13,7 @@ from convlora.data.classes.class_table import ClassTable
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import DataSource, open_data
 from convlora.errors import InputError
+from convlora.training.bands import config_reading
 from convlora.training.config import RunConfig
 from convlora.untrusted import read_json
 
@@ -68,7 +69,7 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
         source,
         full=full,
         progress=progress,
-        intensity=config.data.intensity,
+        intensity=config_reading(config),
         leave_out=leave_out,
         in_windows=config.data.window is not None,
     )

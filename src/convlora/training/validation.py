@@ -8,6 +8,7 @@ from convlora.errors import InputError
 from convlora.methods.registry import check_method, find_method, resolve_options
 from convlora.settings import ModelSettings, TrainingSettings
 from convlora.settings.checking import problems_of
+from convlora.training.bands import config_reading
 from convlora.training.config import RunConfig
 from convlora.training.effects import Situation, without_effect
 
@@ -24,6 +25,8 @@ def check_settings(config: RunConfig) -> None:
     if network is not None:  # it takes the place of the SAM
         config.model.source, config.model.detail = network, "none"
     problems += problems_of(config)
+    if not problems:
+        config_reading(config)
     known = get_available_reporting_integrations()
     problems += [
         f"training.report_to: the logger '{name}' is not known or not installed; there is {', '.join(known) or 'none'}."
@@ -46,7 +49,7 @@ def leave_out_sam(config: RunConfig) -> None:
     """Takes back the settings that are for a SAM, so that a network of another kind can be trained with the rest."""
     model, training = config.model, config.training
     head = "auto" if model.head == "mask-classification" else model.head
-    config.model = ModelSettings(image_size=model.image_size, head=head)
+    config.model = ModelSettings(image_size=model.image_size, head=head, bands=model.bands)
     training.adapt_last, training.cache, training.activation_checkpointing = None, False, False
     training.lr_decoder = training.lr_detail = None
     training.set_loss_weights = TrainingSettings().set_loss_weights

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from convlora.data.windows import Windows
 from convlora.inference.windows import Tiles
 from convlora.models.configuration import as_size
+from convlora.training.bands import config_reading
 from convlora.training.config import RunConfig
 from convlora.training.images import Images
 
@@ -27,7 +28,7 @@ def cut_windows(config: RunConfig, images: Images, tell: Callable[[str], None]) 
         return
     seen = as_size(config.model.image_size)
     height, width = window = tiles.window(seen)
-    images.tiles, images.windows = tiles, Windows.over(images.train, window)
+    images.tiles, images.windows = tiles, Windows.over(images.train, window, config_reading(config))
     count, trained_on = len(images.windows), len(images.train)
     are = f"{count:,} windows" if count > 1 else "1 window"
     resized = "" if seen == window else f", which the model sees at {seen[0]} x {seen[1]}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from convlora.data.reading.images import Intensity
+from convlora.data.reading.bands import Reading
 from convlora.data.reading.mask_rows import open_mask
 from convlora.data.reading.mask_values import count_values
 from convlora.data.reading.rows import open_rows
@@ -34,13 +34,13 @@ class ReadByPieces(NamedTuple):
     digest: str
 
 
-def read_by_pieces(sample: Sample, most_values: int, intensity: Intensity) -> ReadByPieces:
+def read_by_pieces(sample: Sample, most_values: int, intensity: Reading) -> ReadByPieces:
     """Reads an image and its mask, some rows at a time.
 
     Args:
         sample: The image is a file.
         most_values: Counting stops with more different values than that.
-        intensity: How values become 8 bits.
+        intensity: How values become 8 bits, or which bands are read.
 
     Raises:
         InputError: If one cannot be read.

@@ -16,15 +16,15 @@ from convlora.data.checking.facts import (
     read_values,
     read_whole,
 )
-from convlora.data.checking.header_warnings import inverted_storage, turned_images, unused_parts
+from convlora.data.checking.header_warnings import arrays_of_bands, inverted_storage, turned_images, unused_parts
 from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks
 from convlora.data.checking.report import CheckReport, ImageSizes
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.classes.classes_json import NamedClasses, read_classes_json
 from convlora.data.classes.meaning import resolve_classes, table_for
 from convlora.data.problem import Problem, Severity
+from convlora.data.reading.bands import Reading
 from convlora.data.reading.colours import without_grey
-from convlora.data.reading.images import Intensity
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import ALL, DataSource
 from convlora.errors import InputError
@@ -45,7 +45,7 @@ def check_data(
     progress: Progress | None = None,
     known: ClassTable | None = None,
     is_known: bool = False,
-    intensity: Intensity | None = None,
+    intensity: Reading | None = None,
     leave_out: bool = False,
     in_windows: bool = False,
 ) -> CheckReport:
@@ -59,7 +59,7 @@ def check_data(
         known: The classes the data are expected to have; they stand in where the masks alone do not tell, as in a test
             split without foreground.
         is_known: The data are the very ones whose classes are known, so that what fits them means the same.
-        intensity: How the images will be read, if that is settled; see `read_image`.
+        intensity: How the images will be read, or which bands of them, if that is settled; see `read_image`.
         leave_out: Whether to go on without the files that cannot be used. The report is then about the others, and
             lists the ones left out in `skipped`.
         in_windows: Whether only windows of the images will be read, so that TIFF files may be too large to be decoded
@@ -74,7 +74,11 @@ def check_data(
     most_values = max(
         MOST_VALUES, len(named.names) if named else 0, source.classes.num_classes if source.classes else 0
     )
-    read = partial(read_whole, most_values=most_values, intensity=intensity) if full else read_headers
+    read = (
+        partial(read_whole, most_values=most_values, intensity=intensity)
+        if full
+        else partial(read_headers, intensity=intensity)
+    )
     if in_windows:
         read = partial(or_by_pieces, read=read, most_values=most_values, intensity=intensity)
     in_threads(read, facts, track, "Reading images and masks")
@@ -102,13 +106,14 @@ def check_data(
         {split: len(samples) for split, samples in splits.items()},
         image_sizes=ImageSizes.of(fact.image_size for fact in used if fact.image_size),
         skipped=skipped,
+        bands=sorted({fact.bands for fact in used if fact.bands is not None}),
         splits=splits,
         values={id(fact.sample): fact.values for fact in used if fact.values is not None},
     )
     if classes is not None:
         problems += _mixed_masks(classes, used, source)
     problems += lossy_masks(used) + different_palettes(used) + inverted_storage(used)
-    problems += unused_parts(used) + turned_images(used)
+    problems += unused_parts(used) + arrays_of_bands(used, intensity) + turned_images(used)
     if classes is not None and classes.num_classes == 2 and _is_told_by_values(source, known):
         problems += inverted_masks(classes, used)
     if full:

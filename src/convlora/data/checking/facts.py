@@ -18,20 +18,21 @@ from convlora.cores import usable_cores
 from convlora.data.checking.by_pieces import read_by_pieces
 from convlora.data.checking.mask_files import MaskFile, read_mask_file
 from convlora.data.problem import Problem
+from convlora.data.reading.band_files import band_size, count_bands, is_array, read_stored
+from convlora.data.reading.bands import BandReading, Reading, check_count
 from convlora.data.reading.colours import is_colour
 from convlora.data.reading.images import (
     Header,
-    Intensity,
     brightest_of_sixteen_bits,
     full_scale_of_fractions,
     is_deep,
-    read_for_size,
     read_header,
     read_image,
     read_image_size,
     read_mask,
 )
 from convlora.data.reading.mask_values import count_values
+from convlora.data.reading.read import read_seen, read_size
 from convlora.data.reading.rows import is_huge
 from convlora.data.reading.stored import ImageSource, LoadedOnce, content_of
 from convlora.data.sample import Sample, size_mismatch_message
@@ -54,6 +55,7 @@ class Facts:
     sample: Sample
     image_size: tuple[int, int] | None = None
     image_header: Header | None = None
+    bands: int | None = None  # without alpha
     mask_header: Header | None = None
     values: Counter[int] | None = None  # pixels per value on disk
     digest: str | None = None
@@ -84,10 +86,15 @@ def in_threads(read: Callable[[Facts], None], facts: Sequence[Facts], track: Pro
             raise
 
 
-def read_headers(fact: Facts) -> None:
-    """Compares the sizes that the headers state."""
+def read_headers(fact: Facts, intensity: Reading | None = None) -> None:
+    """Compares the sizes that the headers state.
+
+    Args:
+        fact: What to fill.
+        intensity: How the image will be read; None: not decided yet.
+    """
     sample = fact.sample
-    fact.image_header = _reading(fact, read_header, sample.image)
+    _read_image_header(fact, intensity)
     fact.image_size = None if fact.image_header is None else fact.image_header.size
     if sample.mask is None:
         return
@@ -95,13 +102,29 @@ def read_headers(fact: Facts) -> None:
     mask_size = None if fact.mask_header is None else fact.mask_header.size
     if fact.image_size is not None and mask_size != fact.image_size and mask_size == fact.image_size[::-1]:
         # The orientation of a PNG file may stand behind its pixels, where the header does not show it.
-        fact.image_size = _decoded_size(fact)
+        fact.image_size = _decoded_size(fact, intensity if isinstance(intensity, BandReading) else None)
         mask = _reading(fact, read_mask, sample.mask)
         mask_size = mask.shape if mask is not None else None
     _compare_sizes(fact, mask_size)
 
 
-def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Intensity | None = None) -> None:
+def _read_image_header(fact: Facts, intensity: Reading | None) -> None:
+    """What the header of the image says, and how many bands it has."""
+    image = fact.sample.image if isinstance(fact.sample.image, Path) else LoadedOnce(fact.sample.image)
+    counted = _reading(fact, count_bands, image)
+    if counted is None:
+        return
+    fact.bands, has_alpha = counted
+    if isinstance(intensity, BandReading):
+        _reading(fact, lambda path: check_count(str(path), fact.bands or 0, has_alpha, intensity), image)
+    if isinstance(intensity, BandReading) or (intensity is None and is_array(image)):
+        size = _reading(fact, band_size, image)
+        fact.image_header = None if size is None else Header(size)
+    else:
+        fact.image_header = _reading(fact, read_header, image)
+
+
+def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Reading | None = None) -> None:
     """Decodes the image and the mask.
 
     Args:
@@ -109,7 +132,7 @@ def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Intensity
         most_values: A mask of more different values is no map of classes.
         intensity: How the image will be read; None: not decided yet.
     """
-    if _is_large(fact.sample.image) or _is_large(fact.sample.mask):
+    if _is_large(fact.sample.image, intensity) or _is_large(fact.sample.mask):
         with _one_large:  # eight at a time would take gigabytes
             _read_whole(fact, most_values, intensity)
     else:
@@ -117,7 +140,7 @@ def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Intensity
 
 
 def or_by_pieces(
-    fact: Facts, read: Callable[[Facts], None], most_values: int = MOST_VALUES, intensity: Intensity | None = None
+    fact: Facts, read: Callable[[Facts], None], most_values: int = MOST_VALUES, intensity: Reading | None = None
 ) -> None:
     """Reads what cannot be decoded whole by pieces, for those who only want windows of it.
 
@@ -164,14 +187,15 @@ def _read_mask(fact: Facts, path: ImageSource, most_values: int) -> np.ndarray |
     return mask
 
 
-def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> None:
+def _read_whole(fact: Facts, most_values: int, intensity: Reading | None) -> None:
     sample = fact.sample
     fact.image_size = _decoded_size(fact, intensity)
     if fact.image_size is not None:
-        fact.image_header = _reading(fact, read_header, sample.image)
+        _read_image_header(fact, intensity)
         fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
         # Of values whose range is unknown there is more to say than that they are dark.
-        if intensity != "image" and not fact.problems and is_deep(sample.image):
+        by_type = intensity != "image" and not isinstance(intensity, BandReading) and not is_array(sample.image)
+        if by_type and not fact.problems and is_deep(sample.image):
             fact.brightest = brightest_of_sixteen_bits(sample.image)
             fact.full_scale = full_scale_of_fractions(sample.image)
     if sample.mask is not None:
@@ -185,22 +209,25 @@ def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> N
             _compare_sizes(fact, (mask.shape[0], mask.shape[1]))
 
 
-def _is_large(image: ImageSource | None) -> bool:
+def _is_large(image: ImageSource | None, reading: Reading | None = None) -> bool:
     if not isinstance(image, Path):
         return False
     try:
-        height, width = read_image_size(image)
+        height, width = read_size(image, reading or "type")
     except InputError:  # said when it is decoded
         return False
     return height * width > _LARGE
 
 
-def _decoded_size(fact: Facts, intensity: Intensity | None = None) -> tuple[int, int] | None:
+def _decoded_size(fact: Facts, intensity: Reading | None = None) -> tuple[int, int] | None:
     """Decodes the image; that its values have no known range is only a warning where a setting can still solve it."""
     path = fact.sample.image
+    if intensity is None and is_array(path):
+        stored = _reading(fact, read_stored, path)
+        return None if stored is None else (stored.values.shape[1], stored.values.shape[2])
     try:
         # That a JPEG file can be decoded shows at an eighth of its size too.
-        _, size = read_for_size(path, (1, 1), intensity or "type")
+        _, size = read_seen(path, (1, 1), intensity or "type")
     except InputError as error:
         if intensity is not None:
             fact.add("unreadable", path, str(error))

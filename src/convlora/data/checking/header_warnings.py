@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from convlora.data.checking.facts import Facts
 from convlora.data.problem import Problem
+from convlora.data.reading.band_files import is_array
+from convlora.data.reading.bands import Reading
 from convlora.data.reading.images import Header
 from convlora.data.reading.stored import ImageSource
 
@@ -30,9 +32,12 @@ def _pages(noun: str, files: Sequence[tuple[ImageSource | None, Header | None]])
         return None
     file, header = found[0]
     left_out = sum(header.pages - 1 for _, header in found)
+    advice = ""
+    if noun == "images":
+        advice = f", or train on the pages as bands of one image: --set model.bands={header.pages}"
     message = (
         f"{len(found)} of {len(files)} {noun} have several pages or frames (the first is {file} with {header.pages}), "
-        f"and only the first is read; {left_out:,} are left out. Save those you need as images of their own."
+        f"and only the first is read; {left_out:,} are left out. Save those you need as images of their own{advice}."
     )
     return Problem("unused-pages", str(file), message, "warning")
 
@@ -42,12 +47,32 @@ def _channels(noun: str, files: Sequence[tuple[ImageSource | None, Header | None
     if not found:
         return None
     file, header = found[0]
+    advice = "Save those you need as RGB or grey."
+    if noun == "images":
+        advice = (
+            "To train on all of them, set model.bands to their number; data.bands picks some, as in --set "
+            "data.bands=[4,3,2]. Or save those you need as RGB or grey."
+        )
     many = f"{header.unused_channels} more channels" if header.unused_channels > 1 else "1 more channel"
     message = (
         f"{len(found)} of {len(files)} {noun} have channels that are not read (the first is {file} with {many}): the "
-        "first three are red, green and blue, or the first one is grey. Save those you need as RGB or grey."
+        f"first three are red, green and blue, or the first one is grey. {advice}"
     )
     return Problem("unused-channels", str(file), message, "warning")
+
+
+def arrays_of_bands(facts: Sequence[Facts], intensity: Reading | None) -> list[Problem]:
+    """Says once that files of NumPy are read as bands alone, where it is not settled how images are read."""
+    found = [fact for fact in facts if intensity is None and is_array(fact.sample.image)]
+    if not found:
+        return []
+    first = found[0]
+    bands = "1 band" if first.bands == 1 else f"{first.bands} bands"
+    message = (
+        f"{len(found)} of {len(facts)} images are NumPy files (the first is {first.sample.image} with {bands}). To "
+        f"train on them: --set model.bands={first.bands}; data.bands picks some of several."
+    )
+    return [Problem("numpy-bands", str(first.sample.image), message, "warning")]
 
 
 def inverted_storage(facts: Sequence[Facts]) -> list[Problem]:

@@ -43,6 +43,7 @@ class CheckReport:
         class_pixels: Pixels per class index, by split; filled by the full check only.
         ignored_pixels: Pixels with the ignore value, by split; filled by the full check only.
         image_sizes: The range of image sizes, or `None` if no image could be read.
+        bands: Numbers of bands that images have, alpha not counted, in order; grey images have one.
         skipped: Files left out, each with its split and the reason, if that was asked for.
         splits: The samples that the report is about.
         values: Pixels per value on disk of the mask of each sample that was read, by the `id` of the sample.
@@ -54,6 +55,7 @@ class CheckReport:
     class_pixels: dict[str, list[int]] = field(default_factory=dict)
     ignored_pixels: dict[str, int] = field(default_factory=dict)
     image_sizes: ImageSizes | None = None
+    bands: list[int] = field(default_factory=list)
     skipped: list[Problem] = field(default_factory=list)
     splits: dict[str, list[Sample]] = field(default_factory=dict)
     values: dict[int, Counter[int]] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class CheckReport:
             "counts": dict(self.counts),
             "class_pixels": {split: list(pixels) for split, pixels in self.class_pixels.items()},
             "ignored_pixels": dict(self.ignored_pixels),
+            "bands": list(self.bands),
             "image_sizes": {
                 "smallest": list(sizes.smallest),
                 "largest": list(sizes.largest),

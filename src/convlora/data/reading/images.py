@@ -46,6 +46,11 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
+def is_array_file(path: Path) -> bool:
+    """Whether the name is that of an array of NumPy, which is an image where there are no other images."""
+    return path.suffix.lower() == ".npy" and not path.name.startswith(".")
+
+
 def read_image(source: Source | Image.Image, intensity: Intensity = "type") -> Image.Image:
     """Reads an image as 8-bit RGB, upright.
 
@@ -99,7 +104,7 @@ def _read(
     if intensity not in ("type", "image"):
         raise InputError(f"data.intensity is {intensity!r}; it must be 'type' or 'image'.")
     name = _name(source)
-    with open_image(source) as opened, _decoding(name):
+    with open_image(source) as opened, decoding(name):
         if isinstance(opened, OtherTiff):
             return opened.rgb(intensity), opened.layout.size
         own = None
@@ -164,7 +169,7 @@ def read_header(source: Source) -> Header:
     Raises:
         InputError: The file is missing or not an image.
     """
-    with open_image(source) as opened, _decoding(_name(source)):
+    with open_image(source) as opened, decoding(_name(source)):
         if isinstance(opened, OtherTiff):
             own, pages = opened.layout, number_of_pages(opened.content)
             return Header(own.size, own.orientation, pages, own.left_out, own.is_inverted)
@@ -206,7 +211,7 @@ def read_mask(source: Source | Image.Image) -> np.ndarray:
         InputError: The file is missing, damaged, or holds something else than class indices or colours.
     """
     name = _name(source)
-    with open_image(source) as opened, _decoding(name):
+    with open_image(source) as opened, decoding(name):
         if isinstance(opened, OtherTiff):
             return opened.mask()
         depth, is_inverted = depth_of(opened), zero_is_white(tags_of(opened))
@@ -227,7 +232,7 @@ def read_known(source: Source | Image.Image) -> np.ndarray | None:
     Raises:
         InputError: As [`read_image`].
     """
-    with open_image(source) as opened, _decoding(name := _name(source)):
+    with open_image(source) as opened, decoding(name := _name(source)):
         if isinstance(opened, OtherTiff):
             return opened.known()
         tags, mask = tags_of(opened), mask_of_image(opened, name)
@@ -241,7 +246,7 @@ def read_known(source: Source | Image.Image) -> np.ndarray | None:
 
 def is_deep(source: Source) -> bool:
     """Whether an image has values of more than 8 bits, by its header."""
-    with open_image(source) as opened, _decoding(_name(source)):
+    with open_image(source) as opened, decoding(_name(source)):
         if isinstance(opened, OtherTiff):
             return opened.layout.dtype.itemsize > 1
         return opened.mode in _DEEP_MODES
@@ -249,7 +254,7 @@ def is_deep(source: Source) -> bool:
 
 def brightest_of_sixteen_bits(source: Source) -> int | None:
     """Returns the largest value of an integer image deeper than 8 bits; `None` for others, and without data."""
-    with open_image(source) as opened, _decoding(name := _name(source)):
+    with open_image(source) as opened, decoding(name := _name(source)):
         if isinstance(opened, OtherTiff):
             return opened.brightest()
         if opened.mode in _DEEP_MODES and opened.mode != "F":
@@ -261,7 +266,7 @@ def brightest_of_sixteen_bits(source: Source) -> int | None:
 
 def full_scale_of_fractions(source: Source) -> int | None:
     """Returns by what `read_image` divides the values of a float image; `None` for any other, or one that is black."""
-    with open_image(source) as opened, _decoding(name := _name(source)):
+    with open_image(source) as opened, decoding(name := _name(source)):
         if isinstance(opened, OtherTiff):
             return opened.full_scale()
         if opened.mode != "F":
@@ -292,7 +297,7 @@ def open_image(source: Source | Image.Image) -> Iterator[Image.Image | OtherTiff
         yield source
         return
     name = _name(source)
-    with _decoding(name):
+    with decoding(name):
         content = source.load() if isinstance(source, StoredImage) else source
         image = content if isinstance(content, Image.Image) else _opened(content, name)
         if isinstance(image, OtherTiff):
@@ -335,7 +340,7 @@ def _head(content: bytes | Path) -> bytes:
 
 
 @contextmanager
-def _decoding(name: str) -> Iterator[None]:
+def decoding(name: str) -> Iterator[None]:
     """Turns whatever a decoder raises into a sentence that names the file."""
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from convlora.data.reading.bands import shown_bands
 from convlora.data.reading.rows import Rows
 
 LONGEST = 4096  # side of a picture in pixels
@@ -52,6 +53,6 @@ def reduced_image(source: Rows, factor: int) -> Image.Image:
     picture = Image.new("RGB", (-(-source.width // factor), -(-source.height // factor)))
     step = max(1, _PIECE // (source.width * factor)) * factor
     for top in range(0, source.height, step):
-        band = Image.fromarray(source.read(top, min(top + step, source.height)))
+        band = Image.fromarray(shown_bands(source.read(top, min(top + step, source.height))))
         picture.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
     return picture

@@ -11,8 +11,10 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from convlora.data.reading.band_files import BandSource, pages_are_bands
+from convlora.data.reading.bands import BandImage, BandReading, Reading
 from convlora.data.reading.geo import GeoReference
-from convlora.data.reading.images import Intensity, read_image, read_image_size, read_known
+from convlora.data.reading.read import read_as, read_known, read_size
 from convlora.data.reading.stored import ImageSource
 from convlora.data.reading.tiff.decoding import INSTALL
 from convlora.data.reading.tiff.header import in_plain_colours, is_tiff, read_tags
@@ -26,15 +28,17 @@ class Rows(Protocol):
     Attributes:
         height: In pixels.
         width: In pixels.
+        channels: Of what is read: 3, or bands.
         reference: Where on earth it lies, if it says so.
     """
 
     height: int
     width: int
+    channels: int
     reference: GeoReference | None
 
     def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> np.ndarray:
-        """Rows `top` to `bottom` as `(rows, width, 3)` uint8, by the rules of `images.read_image`.
+        """Rows `top` to `bottom` as `(rows, width, channels)` uint8, by the rules of `read.read_as`.
 
         Of them columns `left` to `right` alone; None: up to the last.
         """
@@ -51,14 +55,20 @@ class WholeImage:
         find_known: Finds out which of its pixels hold data, `(H, W)` bool, or None for all; called when asked for.
     """
 
-    def __init__(self, image: Image.Image, find_known: Callable[[], np.ndarray | None] = lambda: None) -> None:
+    def __init__(
+        self, image: Image.Image | BandImage, find_known: Callable[[], np.ndarray | None] = lambda: None
+    ) -> None:
         self._image, self._find_known = image, cache(find_known)
         self.height, self.width = image.height, image.width
+        self.channels = image.pixels.shape[-1] if isinstance(image, BandImage) else 3
         self.reference: GeoReference | None = None
 
     def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> np.ndarray:
         """See [`Rows`]."""
-        return np.asarray(self._image.crop((left, top, self.width if right is None else right, bottom)))
+        end = self.width if right is None else right
+        if isinstance(self._image, BandImage):
+            return self._image.pixels[top:bottom, left:end]
+        return np.asarray(self._image.crop((left, top, end, bottom)))
 
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """See [`Rows`]."""
@@ -67,26 +77,33 @@ class WholeImage:
 
 
 @contextmanager
-def open_rows(source: ImageSource | Image.Image | bytes, intensity: Intensity = "type") -> Iterator[Rows]:
+def open_rows(source: BandSource, reading: Reading = "type") -> Iterator[Rows]:
     """Opens an image for reading by rows.
 
     TIFF files are read piece by piece if rasterio is installed, everything else is decoded whole first.
 
     Args:
         source: A file or its bytes, an image stored elsewhere, or one that is open.
-        intensity: How values become 8 bits, see `images.read_image`. What depends on the image's largest
-            or smallest value is decided for the whole image.
+        reading: How values become 8 bits, see `images.read_image`, or which bands are read. What depends on the
+            image's largest or smallest value is decided for the whole image.
 
     Raises:
         InputError: If it cannot be read, or is too large to be decoded whole.
     """
-    if isinstance(source, Path) and is_read_by_rows(source):
+    if not (isinstance(source, Path) and is_read_by_rows(source)):
+        yield WholeImage(_decoded(source, reading), partial(read_known, source, reading))
+    elif not isinstance(reading, BandReading):
         from convlora.data.reading.tiff.rows import open_tiff
 
-        with open_tiff(source, intensity) as rows:
+        with open_tiff(source, reading) as rows:
             yield rows
+    elif reading.ranges is None or pages_are_bands(source):
+        yield WholeImage(_decoded(source, reading), partial(read_known, source, reading))
     else:
-        yield WholeImage(_decoded(source, intensity), partial(read_known, source))
+        from convlora.data.reading.tiff.band_rows import open_band_rows
+
+        with open_band_rows(source, reading) as band_rows:
+            yield band_rows
 
 
 def is_read_by_rows(path: Path) -> bool:
@@ -94,14 +111,14 @@ def is_read_by_rows(path: Path) -> bool:
     return is_tiff(path) and in_plain_colours(read_tags(path)) and has_rasterio()
 
 
-def size_in_rows(source: ImageSource) -> tuple[int, int]:
+def size_in_rows(source: ImageSource, reading: Reading = "type") -> tuple[int, int]:
     """(height, width) of an image by its header, of a TIFF file that is read by rows however large it is.
 
     Raises:
         InputError: If there is no such image.
     """
     layout = TiffLayout.of_file(source) if isinstance(source, Path) and is_read_by_rows(source) else None
-    return read_image_size(source) if layout is None else layout.size
+    return read_size(source, reading) if layout is None else layout.size
 
 
 def is_huge(source: ImageSource) -> bool:
@@ -130,9 +147,9 @@ def has_rasterio() -> bool:
     return True
 
 
-def _decoded(source: ImageSource | Image.Image | bytes, intensity: Intensity) -> Image.Image:
+def _decoded(source: BandSource, reading: Reading) -> Image.Image | BandImage:
     try:
-        return read_image(source, intensity)
+        return read_as(source, reading)
     except InputError as error:
         too_large = isinstance(error.__cause__, Image.DecompressionBombError)
         if isinstance(source, Path) and too_large and is_tiff(source) and not has_rasterio():
@@ -140,7 +157,7 @@ def _decoded(source: ImageSource | Image.Image | bytes, intensity: Intensity) ->
                 f"{source} is too large to be decoded whole. Install what reads TIFF files piece by piece: {INSTALL}."
             ) from error
         if too_large:
-            name = "The image given" if isinstance(source, (bytes, Image.Image)) else source
+            name = "The image given" if isinstance(source, (bytes, Image.Image, np.ndarray)) else source
             raise InputError(
                 f"{name} is too large to be decoded whole. Convert it to a tiled TIFF in upright RGB, which is read "
                 f"piece by piece (this needs {INSTALL})."

@@ -15,7 +15,6 @@ _OTHERS = (
     (0, b"%!PS", "a PostScript file"),
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
-    (0, b"\x93NUMPY", "a NumPy file"),
     (4, b"ftypavif", "an AVIF file"),
     (4, b"ftypheic", "a HEIC file"),
     (4, b"ftypmif1", "a HEIC file"),
@@ -51,6 +50,11 @@ def why_no_image(name: str, head: bytes, layout: TiffLayout | None = None) -> st
         return f"{name} is a web page, not an image. Download the file again."
     if b"<svg" in text:
         return f"{name} is an SVG drawing. Save it as {_READ}."
+    if head.startswith(b"\x93NUMPY"):
+        return (
+            f"{name} is a NumPy file, which is read only as bands. Set model.bands to their number in training, or "
+            f"save it as {_READ}."
+        )
     for offset, signature, what in _OTHERS:
         if head[offset:].startswith(signature):
             return f"{name} is {what}. Save it as {_READ}."

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from convlora.data.problem import Problem, Severity
-from convlora.data.reading.images import is_image_file
+from convlora.data.reading.images import is_array_file, is_image_file
 from convlora.errors import InputError, shown_list
 
 # Of these a user may expect that they are read.
@@ -37,13 +37,16 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     problems: list[Problem] = []
     unused: list[Path] = []
     strange: list[Path] = []
-    for path in entries(folder):
+    found = entries(folder)
+    # Arrays beside images are something else, such as features of them.
+    takes_arrays = not any(map(is_image_file, found))
+    for path in found:
         if path.name.startswith(".") or path.name.lower() in _NO_IMAGES:
             continue
         if path.is_dir():
             message = f"{path} is a folder and is not used. Move its files into {folder}, or list them in a CSV file."
             problems.append(Problem("unused-folder", str(path), message, "warning"))
-        elif not is_image_file(path):
+        elif not (is_image_file(path) or (takes_arrays and is_array_file(path))):
             (unused if path.suffix.lower() in ("", *_OTHER_SUFFIXES) else strange).append(path)
         elif not _is_text(path.name):
             shown = os.fsencode(path).decode("utf-8", "backslashreplace")

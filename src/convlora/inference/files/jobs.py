@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from convlora.data.reading.images import read_image, read_known
+from convlora.data.reading.read import read_known, read_picture
 from convlora.data.reading.rows import reference_of
 from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
@@ -139,8 +139,8 @@ def _write(
         return job, cast("InputError", image)
     classes, nodata = segmenter.classes, segmenter.value_without_class
     try:
-        known = read_known(job.image) if nodata is not None else None
-        whole = read_image(job.image, segmenter.intensity) if job.overlay and image.whole is None else image.whole
+        known = read_known(job.image, segmenter.intensity) if nodata is not None else None
+        whole = read_picture(job.image, segmenter.intensity) if job.overlay and image.whole is None else image.whole
         make_folder(job.mask.parent)
         objects, uncertainty = _write_extras(segmenter, job, image, answer, known, extras) if extras else (None, None)
     except InputError as error:  # the file has changed meanwhile

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL.PngImagePlugin import PngImageFile
 
-from convlora.data.reading.images import IMAGE_SUFFIXES, is_image_file
+from convlora.data.reading.images import IMAGE_SUFFIXES, is_array_file, is_image_file
 from convlora.data.reading.rows import INSTALL, has_rasterio, reference_of
 from convlora.data.reading.stored import ImageSource
 from convlora.data.reading.tiff.header import SOFTWARE_TAG, is_georeferenced, is_tiff, read_tags
@@ -75,6 +75,7 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
         # Path.is_dir and Path.is_file raise for names that are too long.
         if os.path.isdir(path):  # noqa: PTH112
             images = sorted(entry for entry in path.iterdir() if is_image_file(entry))
+            images = images or sorted(entry for entry in path.iterdir() if is_array_file(entry))
             if not images:
                 raise InputError(
                     f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}). Name a folder that "
@@ -83,13 +84,17 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
         elif os.path.isfile(path):  # noqa: PTH113
             images = [path]
         else:
-            images = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if is_image_file(Path(name)))  # noqa: PTH207
+            images = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if _is_image(Path(name)))  # noqa: PTH207
             if not images:
                 raise InputError(
                     f"'{pattern}' is no file or folder, and no image matches it as a pattern. {_remedy(pattern)}"
                 )
         found.update(dict.fromkeys(images))
     return list(found)
+
+
+def _is_image(path: Path) -> bool:
+    return is_image_file(path) or is_array_file(path)
 
 
 def _remedy(pattern: str) -> str:

@@ -82,7 +82,7 @@ class SideNetworkLayer(nn.Module, BaseTunerLayer):
             raise TypeError(f"An encoder with a side network takes pixels alone, not {', '.join(kwargs)}.")
         network: Any = self.side_networks[active[0]]
         patches = encoder.patch_embed(pixel_values)
-        state = network.begin(pixel_values, patches)
+        state = network.begin(pixel_values[:, :3], patches)  # whose frequencies are those of red, green and blue
         positions = getattr(encoder, "pos_embed", None)
         hidden = patches if positions is None else patches + positions
         for number, block in enumerate(encoder.layers):

@@ -23,13 +23,18 @@ class OwnNormalisation:
         self._shift = [(its_mean - own_mean) / own_std for its_mean, _, own_mean, own_std in pairs]
 
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Normalises images `(B, 3, H, W)` with ImageNet's mean and standard deviation taken out."""
+        """Normalises images `(B, 3, H, W)` with ImageNet's mean and standard deviation taken out.
+
+        Bands after the third were not pretrained, and stay as they are.
+        """
         if self._scale == [1.0] * 3 and self._shift == [0.0] * 3:
             return pixel_values
         # With numbers, channel by channel: a tensor made of them would be copied to a GPU at every call. That waits for
         # the GPU, and no recording of a pass may hold it.
-        channels = zip(pixel_values.unbind(1), self._scale, self._shift, strict=True)
-        return torch.stack([channel * scale + shift for channel, scale, shift in channels], dim=1)
+        first, more = pixel_values.unbind(1)[:3], pixel_values[:, 3:]
+        channels = zip(first, self._scale, self._shift, strict=True)
+        normalised = torch.stack([channel * scale + shift for channel, scale, shift in channels], dim=1)
+        return torch.cat([normalised, more], dim=1) if more.shape[1] else normalised
 
     @property
     def facts(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from convlora.data.reading.tiff.header import directories, mask_page
+from convlora.data.reading.tiff.header import directories, is_own_page, mask_page
 from convlora.data.reading.tiff.layout import TiffLayout
 from convlora.data.reading.tiff.size import check_size
 from convlora.data.reading.tiff.tags import tags_of
@@ -39,6 +39,49 @@ def decode(content: Path | bytes, layout: TiffLayout, name: str) -> np.ndarray:
         with _opened(content, f"{name} is a compressed TIFF file with {layout.describe()}") as dataset:
             native = dataset.read()
     return native.astype(layout.dtype, copy=False)
+
+
+def decode_pages(content: Path | bytes, layout: TiffLayout, pages: int, name: str) -> np.ndarray:
+    """The pages of a file, each of one channel, as one image: `(pages, height, width)`, as they are stored.
+
+    Args:
+        content: The file, or its bytes.
+        layout: Of the first page; the others must be like it.
+        pages: How many there are, see `convlora.data.reading.tiff.header.number_of_pages`.
+        name: Of the file, for messages.
+
+    Raises:
+        InputError: The pages differ, or nothing that is installed decodes them.
+    """
+    import tifffile
+
+    shape = (pages, layout.height, layout.width)
+    check_size(layout, content, name)
+    if 2 * pages * layout.height * layout.width * layout.dtype.itemsize > psutil.virtual_memory().available:
+        raise MemoryError
+    found = [(number, TiffLayout.of(tags)) for number, tags in enumerate(directories(content)) if is_own_page(tags)]
+    if len(found) == 1:  # a large stack of ImageJ, whose other pages have no headers
+        stream = io.BytesIO(content) if isinstance(content, bytes) else open_ordinary(content)
+        with stream, tifffile.TiffFile(stream) as file:
+            stack = np.asarray(file.series[0].asarray(maxworkers=1))
+        if stack.size != np.prod(shape):
+            raise ValueError("the header says two things")
+        return stack.reshape(shape).astype(layout.dtype, copy=False)
+    values = np.empty(shape, layout.dtype)
+    for place, (number, own) in enumerate(found):
+        if own is None or (own.height, own.width, own.samples, own.dtype) != (*shape[1:], 1, layout.dtype):
+            raise InputError(
+                f"Page {place + 1} of {name} has another size or type of values than the first, so that the pages are "
+                "no bands of one image. Save the bands with the same size and type."
+            )
+        native = _by_tifffile(content, own, number)
+        if native is None:
+            raise InputError(
+                f"{name} is a compressed TIFF file with {pages} pages, which cannot be read as bands. Save it without "
+                "compression, or with deflate or LZW."
+            )
+        values[place] = native[0]
+    return values
 
 
 def mask_of(content: Path | bytes, layout: TiffLayout, name: str) -> np.ndarray | None:

@@ -69,9 +69,7 @@ def number_of_pages(content: Path | bytes) -> int:
     """How many images a TIFF file holds; smaller versions of the same image and masks of it are none."""
     count = 0
     for tags in directories(content):
-        kind = tags.get(_NEW_KIND, 0)
-        is_part = isinstance(kind, int) and bool(kind & (_REDUCED | _MASK))
-        if not is_part and tags.get(_OLD_KIND) != _OLD_REDUCED:
+        if is_own_page(tags):
             count += 1
             stack = _IMAGEJ_STACK.match(str(tags.get(_DESCRIPTION, "")))
             if stack is not None and count == 1:
@@ -79,6 +77,13 @@ def number_of_pages(content: Path | bytes) -> int:
                 if count > 1:
                     return count
     return max(1, count)
+
+
+def is_own_page(tags: Mapping[int, Any]) -> bool:
+    """Whether a page is an image of its own, and no smaller version or mask of another one."""
+    kind = tags.get(_NEW_KIND, 0)
+    is_part = isinstance(kind, int) and bool(kind & (_REDUCED | _MASK))
+    return not is_part and tags.get(_OLD_KIND) != _OLD_REDUCED
 
 
 def mask_page(content: Path | bytes) -> int | None:

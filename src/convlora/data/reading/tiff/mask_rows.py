@@ -13,7 +13,7 @@ from rasterio.windows import Window
 
 from convlora.data.reading.tiff.header import read_tags
 from convlora.data.reading.tiff.layout import TiffLayout
-from convlora.data.reading.tiff.rows import check_blocks, reading
+from convlora.data.reading.tiff.rows import check_blocks, reading_rows
 from convlora.data.reading.tiff.size import check_size
 from convlora.errors import InputError
 from convlora.ordinary import ordinary
@@ -38,7 +38,7 @@ def open_tiff_mask(path: Path) -> Iterator[TiffMask]:
     Raises:
         InputError: If it is damaged.
     """
-    with reading(path):
+    with reading_rows(path):
         dataset = rasterio.open(ordinary(path), driver="GTiff")
     with dataset:
         yield TiffMask(dataset, path)
@@ -64,6 +64,6 @@ class TiffMask:
     def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> np.ndarray:
         """See `convlora.data.reading.mask_rows.MaskRows`."""
         window = Window(left, top, (self.width if right is None else right) - left, bottom - top)
-        with reading(self._path):
+        with reading_rows(self._path):
             values: np.ndarray = self._dataset.read(1, window=window)
         return values
