@@ -159,12 +159,13 @@ def test_voc_by_its_labelmap(tmp_path):
     image = Image.frombytes("P", SIZE[::-1], (7 * INSIDE.astype(np.uint8)).tobytes())
     image.putpalette([0, 0, 0] * 7 + [250, 50, 83])
     image.save(root / "SegmentationClass/1.png")  # its numbers say nothing, its palette does
+    sources.mask(root / "SegmentationClass/2.png", ~INSIDE)  # numbers of the lines, of which crack is the first
     made, masks = convert(root, tmp_path / "d")
     assert made["counts"] == {"train": 1, "val": 1, "test": 1}
     expected = INSIDE.astype(int)
     assert made["classes"]["classes"] == ["background", "crack"]
     for name, values in masks.items():
-        border = 0 if name.endswith("/1.png") else 255
+        border = 0 if name.endswith(("/1.png", "/2.png")) else 255
         assert values[0, 0] == border
         assert np.array_equal(values[1:], expected[1:])
     assert set(direct(root)) == {"train/0", "train/1", "val/2"}

@@ -122,7 +122,7 @@ def _copy(source: ImageSource, folder: Path, stem: str) -> Path:
     loaded = source.load()
     if isinstance(loaded, bytes):
         with Image.open(io.BytesIO(loaded), formats=tuple(_SUFFIX_OF)) as opened:
-            suffix = _SUFFIX_OF[str(opened.format)]
+            suffix = _SUFFIX_OF.get(str(opened.format), ".jpg")  # MPO, what phones call JPEG
         target = folder / f"{stem}{suffix}"
         target.write_bytes(loaded)
         return target

@@ -245,7 +245,7 @@ def _drawing(kind: str, value: dict[str, Any], height: int, width: int) -> Drawi
         points = tuple(float(part) / 100 for point in value["points"] for part in point)
         return Polygons((points,), relative=True)
     if kind.startswith("brush"):
-        return Brush(bytes(value["rle"]), (height, width))
+        return Brush(bytes(list(value["rle"])), (height, width))
     if kind.startswith("rectangle"):
         x, y = float(value["x"]) * width / 100, float(value["y"]) * height / 100
         across, down = float(value["width"]) * width / 100, float(value["height"]) * height / 100

@@ -41,10 +41,12 @@ class ColouredMask:
     Args:
         path: The file.
         colours: Class index, or ignore value, of each colour.
+        lines: The colours in the order of the list of labels, which some tools number masks by.
     """
 
     path: Path
     colours: tuple[tuple[Colour, int], ...]
+    lines: tuple[Colour, ...] = ()
 
     def __str__(self) -> str:
         return str(self.path)
@@ -63,8 +65,8 @@ class ColouredMask:
             raise InputError(damaged(str(self.path))) from error
         if colours is None:
             values = read_mask(self.path).astype(np.int64)
-            if values.ndim == 2 and values.max(initial=0) < 1 << 24:  # grey: stored with one channel
-                values = colour_value((0, 0, 0)) + values * 0x10101
+            if values.max(initial=0) < 1 << 24:  # grey: stored with one channel
+                values = self._of_grey(values)
         else:
             values = np.full(colours.shape[:2], colour_value((0, 0, 0)), np.int64)
             for channel, shift in enumerate((16, 8, 0)):
@@ -80,6 +82,14 @@ class ColouredMask:
             [meant[value] for value in found.tolist()], np.uint16 if max(meant.values()) > 255 else np.uint8
         )
         return Image.fromarray(labels[place.reshape(values.shape)])
+
+    def _of_grey(self, values: np.ndarray) -> np.ndarray:
+        """Colours of a mask with one channel: shades that the list names, or numbers of its lines."""
+        shades: np.ndarray = colour_value((0, 0, 0)) + values * 0x10101
+        known = {colour_value(colour) for colour, _ in self.colours}
+        if known.issuperset(np.unique(shades).tolist()) or values.max(initial=0) >= len(self.lines):
+            return shades
+        return np.array([colour_value(colour) for colour in self.lines], np.int64)[values]
 
 
 def voc_root(root: Path) -> Path | None:
@@ -119,7 +129,7 @@ def read_voc(root: Path, reading: Reading) -> Found:
     masks = {path.stem: path for path in listed_images(masks_folder)}
     for sub in (path for path in entries(masks_folder) if path.is_dir()):
         masks.update({f"{sub.name}/{path.stem}": path for path in listed_images(sub)})
-    classes, colours, notes = _classes(folder)
+    classes, colours, lines, notes = _classes(folder)
     problems: list[Problem] = []
     lists = _lists(folder)
     both = sorted(images.keys() & masks.keys())
@@ -134,7 +144,7 @@ def read_voc(root: Path, reading: Reading) -> Found:
                 continue
             listed.add(stem)
             if stem in images and stem in masks:
-                mask: ImageSource = ColouredMask(masks[stem], colours) if colours else masks[stem]
+                mask: ImageSource = ColouredMask(masks[stem], colours, lines) if colours else masks[stem]
                 pairs.setdefault(split, []).append((images[stem], mask))
             else:
                 missing.append(stem)
@@ -181,7 +191,10 @@ def _stem(line: str) -> str:
     return line[: -len(Path(line).suffix)] if Path(line).suffix.lower() in IMAGE_SUFFIXES else line
 
 
-def _classes(folder: Path) -> tuple[ClassTable | None, tuple[tuple[Colour, int], ...], list[str]]:
+_Meaning = tuple[ClassTable | None, tuple[tuple[Colour, int], ...], tuple[Colour, ...], list[str]]
+
+
+def _classes(folder: Path) -> _Meaning:
     """The classes, and the meaning of colours where a list of labels states them."""
     if (folder / "labelmap.txt").is_file():
         return _labelmap(folder / "labelmap.txt")
@@ -195,18 +208,17 @@ def _classes(folder: Path) -> tuple[ClassTable | None, tuple[tuple[Colour, int],
         names = [BACKGROUND if name == "_background_" else name for name in names]
         if len(names) < 2 or len(set(names)) < len(names):
             raise InputError(f"{named} names the classes {shown_list(names)}; at least two must differ.")
-        return ClassTable(tuple(names)), (), []
+        return ClassTable(tuple(names)), (), (), []
     if (folder / "classes.json").is_file():
-        return None, (), []
+        return None, (), (), []
     note = f"{folder} has no labelmap.txt, so the numbers in its masks are taken for VOC's own 20 classes."
-    return ClassTable(NAMES), (), [note]
+    return ClassTable(NAMES), (), (), [note]
 
 
-def _labelmap(path: Path) -> tuple[ClassTable, tuple[tuple[Colour, int], ...], list[str]]:
+def _labelmap(path: Path) -> _Meaning:
     try:
-        lines = [line.strip() for line in read_text(path, 1 << 20).splitlines()]
-        rows = []
-        for line in lines:
+        rows: list[tuple[str, Colour]] = []
+        for line in map(str.strip, read_text(path, 1 << 20).splitlines()):
             if not line or line.startswith("#"):
                 continue
             name, colour = line.rsplit(":", 3)[:2] if line.count(":") >= 3 else line.split(":")[:2]
@@ -228,4 +240,5 @@ def _labelmap(path: Path) -> tuple[ClassTable, tuple[tuple[Colour, int], ...], l
     meant = [(colour, index) for index, colour in enumerate(colours)]
     meant += [(colour, ignore) for _, colour in ignored]
     meant += [(BORDER, ignore)] if BORDER not in dict(meant) else []
-    return ClassTable(tuple(names), ignore, colors=tuple(colours)), tuple(meant), []
+    lines = tuple(colour for _, colour in rows)
+    return ClassTable(tuple(names), ignore, colors=tuple(colours)), tuple(meant), lines, []
