@@ -52,7 +52,7 @@ def sam(tmp_path_factory):
     return folder
 
 
-def settings(data, sam, steps=24, picked=None, model=None, **more):
+def settings(data, sam, steps=60, picked=None, model=None, **more):
     config = RunConfig()
     config.update(
         {
