@@ -141,7 +141,7 @@ def test_everything_made_of_a_run_reads_alike(run, data, tmp_path):
     predict(run, [image], tmp_path / "tiled", tile=True, tile_size=16, overlay=True, device="cpu")
     assert evaluate(run, data[5], device="cpu")["iou"] == pytest.approx(iou(run), abs=1e-4)
     network = network_of(segmenter.model, segmenter.image_size, "fp32", segmenter.intensity)
-    facts = Facts(segmenter.classes, segmenter.image_size, "conv-lora", "fp32", None, 0.25, segmenter.intensity)
+    facts = Facts(segmenter.classes, segmenter.image_size, "conv-lora", "fp32", None, 0.25, reading=segmenter.intensity)
     told = {key: json.loads(value) for key, value in metadata(facts).items()}
     assert told["bands"] == [1, 2, 3, 4, 5]
     assert told["input"].startswith("bands from 0 to 1, (B, 5,")
