@@ -16,8 +16,8 @@ _COMMAND = re.compile(r"(?:torchrun |accelerate launch )?convlora [a-z].*?(?=\.(
 _SET = re.compile(r"(?<!\S)--set (?:[a-z]+\.)?(\w+)=([^\s,;:]*[^\s,;:.])")
 _SWITCH = re.compile(r"(?<![\w-])--(no-)?(cache|resume|tile|tta|objects|probabilities|activation-checkpointing)\b(?!-)")
 _CHOICE = re.compile(
-    r"(?<![\w-])--(device|precision|memory|detail|on-bad-image|split|image-size|tile-size|polygons|format) "
-    r"((?:auto|cpu|cuda(?::\d+)?|mps|fp32|bf16|fp16|none|half|full|skip|stop|geojson|coco|onnx|torch|\d+(?:x\d+)?)\b)"
+    r"(?<![\w-])--(device|precision|memory|detail|on-bad-image|split|image-size|tile-size|polygons|format|engine) "
+    r"((?:auto|cpu|cuda(?::\d+)?|mps|fp32|bf16|fp16|none|half|full|skip|stop|geojson|coco|onnx|torch|local|ray|\d+(?:x\d+)?)\b)"
 )
 _CALLS = {
     "Give the same command": "Make the same call",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import enum
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +10,13 @@ import typer
 from convlora.cli.console import loading_libraries, out, print_json, show_error
 from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run, TestTimeFlips
 from convlora.errors import RunError
+
+
+class EngineName(enum.StrEnum):
+    """Names of what does the work."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def predict(
@@ -20,7 +27,9 @@ def predict(
             metavar="IMAGE_OR_FOLDER...", help="Image files, folders, or quoted patterns.", show_default=False
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.", show_default=False)
+    ],
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write pictures of image and result.")] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Write grey images of the classes' numbers, without a palette.")
@@ -78,6 +87,19 @@ def predict(
     batch_size: Batch = None,
     device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="local: this machine; ray: the machines of a Ray cluster, also with s3:// URIs."),
+    ] = EngineName.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --engine ray: processes that hold the model. "
+            "[dim]\\[default: one for each GPU, or for every four CPU cores][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Segment images with a trained run.
@@ -95,6 +117,9 @@ def predict(
     With --objects, objects.csv lists the connected objects of all images: class, area, centre, box, perimeter and mean
     probability. With --polygons it also writes STEM.geojson for each image, or coco.json. With --probabilities it also
     writes STEM_probabilities.tif.
+
+    With --engine ray, the processes of a Ray cluster share the images. Images and --output may then be URIs such as
+    s3://bucket/photos. It needs: pip install 'convlora[ray]'
     """
     with loading_libraries():
         from accelerate import PartialState
@@ -125,6 +150,8 @@ def predict(
             batch_size=batch_size,
             device=device,
             precision=precision.value,
+            engine=engine.value,
+            workers=workers,
             reporter=progress,
         )
     if not PartialState().is_main_process:
@@ -142,7 +169,7 @@ def predict(
         raise RunError(f"{len(failed)} of {number} images could not be read{others}.")
 
 
-def _show(results: list[dict[str, Any]], background: int | None, output: Path) -> None:
+def _show(results: list[dict[str, Any]], background: int | None, output: str) -> None:
     if not results:
         return
     noun = "image" if len(results) == 1 else "images"
