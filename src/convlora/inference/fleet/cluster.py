@@ -57,7 +57,8 @@ def cluster() -> Iterator[dict[str, float]]:
         RunError: If the cluster of `RAY_ADDRESS` cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or a new cluster tells its makers about itself
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a future default that Ray warns of
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     import ray
 
     was_there = ray.is_initialized()
@@ -125,9 +126,7 @@ def run(task: Task, given: Sequence[str], suffixes: Sequence[str], share: Share)
         context.print_on_execution_start = False
         context.target_max_block_size = 1  # so that each chunk is a task of its own, and is sent on at once
         listed: Callable[[], Iterator[Chunk]] = partial(chunks, given, task.output, suffixes)
-        images = read_datasource(
-            ChunkSource(listed), override_num_blocks=1, ray_remote_args={"num_cpus": 0, "max_retries": -1}
-        )
+        images = read_datasource(ChunkSource(listed), override_num_blocks=1, num_cpus=0)
         outcomes = images.map_batches(
             Worker,
             fn_constructor_args=(task,),

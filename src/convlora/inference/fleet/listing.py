@@ -9,7 +9,6 @@ from pathlib import Path
 
 from convlora.data.reading.images import IMAGE_SUFFIXES, is_image_file
 from convlora.errors import InputError, RunError
-from convlora.inference.files.plan import collect_images
 from convlora.inference.files.shares import NAME
 from convlora.inference.fleet.places import (
     Entry,
@@ -120,7 +119,7 @@ def _folders(one: str, output: str, notes: list[str]) -> Iterator[tuple[str, lis
         return
     path = expanded(one)
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
-        yield str(path.parent), [(str(image), None) for image in collect_images([one])]
+        yield str(path.parent), [(str(image), None) for image in _collected(one)]
         return
     try:
         with os.scandir(path) as scanned:
@@ -129,9 +128,15 @@ def _folders(one: str, output: str, notes: list[str]) -> Iterator[tuple[str, lis
         raise InputError(f"The folder {path} cannot be read ({error.strerror}). Check its permissions.") from error
     images = [(str(path / entry.name), None) for entry in found if _is_image(entry)]
     if not images:
-        collect_images([one])  # says what is wrong
+        _collected(one)  # says what is wrong
     _note(str(path), [entry for entry in found if not _is_image(entry)], output, notes)
     yield str(path), list(images)
+
+
+def _collected(one: str) -> list[Path]:
+    from convlora.inference.files.plan import collect_images  # it brings PyTorch, which folders do not need
+
+    return collect_images([one])
 
 
 def _remote(one: str, output: str, notes: list[str]) -> Iterator[tuple[str, list[Found]]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from convlora.inference.files.extras import Extras
-from convlora.inference.windows import Tiles
+if TYPE_CHECKING:  # the process that lists images needs no PyTorch
+    from convlora.inference.files.extras import Extras
+    from convlora.inference.windows import Tiles
 
 ACCOUNT = ".done-ray"
 """Folder among the results that keeps account of what is done."""
