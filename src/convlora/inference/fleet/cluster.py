@@ -115,16 +115,12 @@ def run(task: Task, given: Sequence[str], suffixes: Sequence[str], share: Share)
         What became of each chunk, in the order in which they are done.
     """
     import ray
-    from ray.data import ActorPoolStrategy, DataContext, read_datasource
+    from ray.data import ActorPoolStrategy, read_datasource
 
     from convlora.inference.fleet.source import ChunkSource
     from convlora.inference.fleet.worker import Worker
 
-    with _quiet():
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.target_max_block_size = 1  # so that each chunk is a task of its own, and is sent on at once
+    with _settings():
         listed: Callable[[], Iterator[Chunk]] = partial(chunks, given, task.output, suffixes)
         images = read_datasource(ChunkSource(listed), override_num_blocks=1, num_cpus=0)
         outcomes = images.map_batches(
@@ -134,9 +130,7 @@ def run(task: Task, given: Sequence[str], suffixes: Sequence[str], share: Share)
             compute=ActorPoolStrategy(size=share.processes, max_tasks_in_flight_per_actor=2),
             num_cpus=share.cores,
             num_gpus=1 if share.device == "cuda" else 0,
-            max_restarts=-1,
-            max_task_retries=-1,
-        )
+        )  # Ray Data starts processes that ended again, and gives them their chunks again, as often as need be
         try:
             for row in outcomes.iter_rows():
                 yield Done.of(str(row["done"]))
@@ -148,18 +142,26 @@ def run(task: Task, given: Sequence[str], suffixes: Sequence[str], share: Share)
             ) from error
 
 
+_SETTINGS: dict[str, Any] = {
+    "enable_progress_bars": False,
+    "print_on_execution_start": False,
+    "target_max_block_size": 1,  # so that each chunk is a task of its own, and is sent on at once
+}
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the settings of the caller's program, and Ray's chatter to itself."""
+def _settings() -> Iterator[None]:
+    """Ours for Ray Data, without its chatter; afterwards those of the caller's program."""
     from ray.data import DataContext
 
-    before: Any = DataContext.get_current()
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    DataContext._set_current(before.copy())
+    context, logger = DataContext.get_current(), logging.getLogger("ray.data")
+    before, level = {name: getattr(context, name) for name in _SETTINGS}, logger.level
+    for name, value in _SETTINGS.items():
+        setattr(context, name, value)
     logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        DataContext._set_current(before)
+        for name, value in before.items():
+            setattr(context, name, value)
         logger.setLevel(level)

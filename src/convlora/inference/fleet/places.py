@@ -115,7 +115,9 @@ def remove_folder(uri: str) -> None:
     """Removes a folder of an object store, if it is there."""
     system, key = _opened(uri)
     try:
-        system.delete_dir_contents(key, missing_dir_ok=True)
+        system.delete_dir(key)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise _unreachable(uri, error) from error
 
