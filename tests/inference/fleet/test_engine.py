@@ -54,10 +54,12 @@ def test_gone_on_with_in_a_store(played, convlora, trained_run, shots, by_one_pr
     before = visible(content(store, bucket, "out"))
     assert before == visible(files(by_one_process[0]))
     store.put_object(Bucket=bucket, Key="photos/broken.png", Body=(shots / "train_001.png").read_bytes())
+    store.delete_object(Bucket=bucket, Key="out/train_004_overlay.png")
     code, _, err = convlora(*arguments, *OPTIONS, "--resume")
     assert code == 0
-    assert "7 of 8 images were done before." in err
+    assert "6 of 8 images were done before." in err
     after = content(store, bucket, "out")  # without the account
+    after.pop("", None)  # pyarrow leaves a sign of the folder
     assert set(after) == {*before, *(f"broken{end}" for end in (".png", "_overlay.png", "_probabilities.tif"))}
     assert {name: after[name] for name in before if name[-4:] in (".png", ".tif")} == {
         name: text for name, text in before.items() if name[-4:] in (".png", ".tif")

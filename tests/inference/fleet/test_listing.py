@@ -22,21 +22,21 @@ def touched(folder, names):
 
 
 def test_every_image_is_in_one_chunk(tmp_path):
-    folder = touched(tmp_path / "photos", [f"{number:05}.png" for number in range(3000)])
+    folder = touched(tmp_path / "photos", [f"{number:05}.png" for number in range(1000)])
     found = listed(folder)
     images = [image for chunk in found for image, _ in chunk.images]
-    assert images == [str(folder / f"{number:05}.png") for number in range(3000)]
+    assert images == [str(folder / f"{number:05}.png") for number in range(1000)]
     sizes = [len(chunk.images) for chunk in found]
-    assert 32 < np.mean(sizes) < 128
-    assert max(sizes) <= 256
+    assert 8 < np.mean(sizes) < 32
+    assert max(sizes) <= 64
     assert len({chunk.name for chunk in found}) == len(found)
     assert [chunk.number for chunk in found] == list(range(len(found)))
 
 
 def test_another_image_changes_one_chunk(tmp_path):
-    folder = touched(tmp_path / "photos", [f"{number:05}.png" for number in range(3000)])
+    folder = touched(tmp_path / "photos", [f"{number:05}.png" for number in range(1000)])
     before = {chunk.name: chunk.images for chunk in listed(folder)}
-    touched(folder, ["01500b.png"])
+    touched(folder, ["00500b.png"])
     after = {chunk.name: chunk.images for chunk in listed(folder)}
     assert sum(after.get(name) != images for name, images in before.items()) == 1
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from convlora.errors import InputError, RunError
 from convlora.inference.files import objects_table, shares
-from convlora.inference.fleet.places import is_folder, is_remote, join, read_content, reason, write_file
+from convlora.inference.fleet.places import entries, is_folder, is_remote, join, read_content, reason, write_file
 from convlora.inference.fleet.work import ACCOUNT
 
 _FILES = (shares.NAME, objects_table.NAME)
@@ -71,5 +71,7 @@ def check_output(output: str) -> None:
     if not is_folder(output):
         return
     if any(read_content(join(output, name)) is not None for name in _FILES) or is_folder(join(output, ACCOUNT)):
+        return
+    if not entries(output):  # only a sign that there is a folder
         return
     raise InputError(f"{output} is not empty, and holds no results of convlora. Choose another --output.")
