@@ -32,8 +32,8 @@ def by_one_process(trained_run, shots, tmp_path_factory):
 @pytest.fixture(scope="session")
 def store():
     """An object store that speaks S3, and a client of it."""
-    boto3 = pytest.importorskip("boto3", reason="needs boto3 and moto")
-    server = pytest.importorskip("moto.server", reason="needs moto and flask")
+    boto3 = pytest.importorskip("boto3", reason="needs convlora[store-tests]")
+    server = pytest.importorskip("moto.server", reason="needs convlora[store-tests]")
     pytest.importorskip("pyarrow.fs")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()

@@ -1,5 +1,6 @@
 """A cluster of two processes: one is killed, and nothing is lost. What needs no cluster is tested without one."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -18,9 +19,11 @@ COPIES = 16
 
 
 @pytest.fixture(scope="module")
-def cluster(store):
-    """Two cores; made after the store, whose address its processes are given."""
+def cluster(request):
+    """Two cores; made after the store, if there is one, whose address its processes are given."""
     ray = pytest.importorskip("ray", reason="needs Ray")
+    if all(importlib.util.find_spec(name) for name in ("moto", "boto3", "flask")):
+        request.getfixturevalue("store")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
     yield
@@ -89,7 +92,7 @@ def test_one_of_two_processes_is_killed(cluster, trained_run, many, expected, tm
     assert names_of(said["failed"]) == ["broken.png", "train_003x.png"]
 
 
-def test_from_store_to_store(cluster, convlora, trained_run, shots, by_one_process, store, bucket):
+def test_from_store_to_store(store, bucket, cluster, convlora, trained_run, shots, by_one_process):
     put(store, bucket, shots, "photos")
     arguments = ["predict", trained_run, f"s3://{bucket}/photos", "--output", f"s3://{bucket}/out", "--device", "cpu"]
     arguments += ["--overlay", "--objects", "--probabilities", "--engine", "ray", "--workers", "1"]
