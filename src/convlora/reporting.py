@@ -38,8 +38,8 @@ class Reporter(Protocol):
     def train_end(self) -> None:
         """Training is over."""
 
-    def predict_begin(self, total_images: int) -> None:
-        """Images are about to be segmented."""
+    def predict_begin(self, total_images: int | None) -> None:
+        """Images are about to be segmented; None: nobody knows yet how many."""
 
     def predict_step(self, images: int) -> None:
         """So many more images are segmented."""
@@ -78,7 +78,7 @@ class Silent:
     def train_end(self) -> None:  # noqa: D102
         pass
 
-    def predict_begin(self, total_images: int) -> None:  # noqa: D102
+    def predict_begin(self, total_images: int | None) -> None:  # noqa: D102
         pass
 
     def predict_step(self, images: int) -> None:  # noqa: D102

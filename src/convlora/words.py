@@ -17,8 +17,9 @@ _SET = re.compile(r"(?<!\S)--set (?:[a-z]+\.)?(\w+)=([^\s,;:]*[^\s,;:.])")
 _SWITCH = re.compile(r"(?<![\w-])--(no-)?(cache|resume|tile|tta|objects|probabilities|activation-checkpointing)\b(?!-)")
 _CHOICE = re.compile(
     r"(?<![\w-])--(device|precision|memory|detail|on-bad-image|split|image-size|tile-size|polygons|labels|format|threshold|"
-    r"instances) "
-    r"((?:auto|cpu|cuda(?::\d+)?|mps|fp32|bf16|fp16|none|half|full|skip|stop|geojson|coco|cvat|labelstudio|onnx|torch|\d+(?:x\d+)?)\b)"
+    r"instances|engine) "
+    r"((?:auto|cpu|cuda(?::\d+)?|mps|fp32|bf16|fp16|none|half|full|skip|stop|geojson|coco|cvat|labelstudio|onnx|torch|local|ray|"
+    r"\d+(?:x\d+)?)\b)"
 )
 _CALLS = {
     "Give the same command": "Make the same call",

@@ -12,6 +12,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from convlora.api.predict_on_ray import check_engine, predict_on_ray
 from convlora.data.reading.bands import BandReading
 from convlora.errors import InputError
 from convlora.inference.files.extras import Extras
@@ -23,6 +24,7 @@ from convlora.inference.files.pieces import forget_pieces
 from convlora.inference.files.plan import Job, collect_images, coordinates_lost, plan
 from convlora.inference.files.resuming import PRESENCE, DoneList, fingerprint
 from convlora.inference.files.shares import add_shares, check_shares
+from convlora.inference.fleet.work import Task
 from convlora.inference.segmenter import Segmenter
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.locking import among_others
@@ -60,6 +62,8 @@ def predict(
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "local",
+    workers: int | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Segments images and writes the results into a folder, as `convlora predict` does.
@@ -92,6 +96,8 @@ def predict(
         batch_size: Images or windows at a time; None: 8 on a GPU, 1 on a CPU.
         device: `"auto"` or a device by PyTorch's name.
         precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
+        engine: `"local"`, or `"ray"` for the machines of a Ray cluster; images and output may then be `s3://` URIs.
+        workers: With Ray: how many processes hold the model; None: one for each GPU, or for every four CPU cores.
         reporter: Receives progress and messages; default: they are logged.
 
     Returns:
@@ -106,20 +112,41 @@ def predict(
         InputError: If the run cannot be read, there are no images, or options contradict each other.
     """
     reporter = Logged() if reporter is None else reporter
-    folder, output = resolve_run(run), Path(output)
     given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
+    engine_extras = {"--polygons coco": polygons == "coco", "--labels": labels is not None, "--rank": rank is not None}
+    check_engine(engine, workers, [*given, os.fspath(output)], engine_extras, device)
+    folder = resolve_run(run)
     tiles = tiles_of(tile, tile_size, tile_overlap, read_settings(folder)["data"].get("window"))
     extras = Extras.of(probabilities, objects, polygons, pixel_size, rank, labels, image_url)
+    how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model))]
+    options: list[Any] = [name for name, is_given in (("tta", tta), ("plain", plain)) if is_given]
+    options += [*([] if threshold is None else [("threshold", threshold)]), *extras.described()]
+    if engine == "ray":
+        task = Task(
+            run=os.fspath(run),
+            output=os.fspath(output),
+            made_by="",
+            token="",
+            model=how[2],
+            device=device,
+            precision=precision,
+            tta=tta,
+            threshold=threshold,
+            tiles=tiles,
+            batch_size=batch_size,
+            overlay=overlay,
+            plain=plain,
+            extras=extras,
+        )
+        return predict_on_ray(task, given, [*how, precision, *options], workers, resume, reporter)
+    output = Path(output)
     found = collect_images(given)
     by_points = extras.check_sizes(found)
     jobs = plan(found, output, overlay, tiled=tiles is not None, extras=extras)
     names = [job.mask.stem for job in jobs]
     segmenter = Segmenter.load(folder, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
     processes = PartialState(cpu=segmenter.device.type == "cpu", timeout=_PATIENCE)
-    how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model)), segmenter.precision]
-    how += [name for name, is_given in (("tta", tta), ("plain", plain)) if is_given]
-    how += [*([] if threshold is None else [("threshold", threshold)]), *extras.described()]
-    done = DoneList(output, fingerprint(folder, *how), processes.process_index)
+    done = DoneList(output, fingerprint(folder, *how, segmenter.precision, *options), processes.process_index)
     with among_others(output, PRESENCE) if processes.is_main_process else nullcontext() as presence:
         earlier = done.earlier(jobs) if resume else {}
         processes.wait_for_everyone()  # all have read it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import enum
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +14,13 @@ from convlora.errors import RunError
 _RANKED = 5  # images that are shown
 
 
+class EngineName(enum.StrEnum):
+    """Names of what does the work."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 def predict(
     run: Run,
     images: Annotated[
@@ -22,7 +29,9 @@ def predict(
             metavar="IMAGE_OR_FOLDER...", help="Image files, folders, or quoted patterns.", show_default=False
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.", show_default=False)
+    ],
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write pictures of image and result.")] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Write grey images of the classes' numbers, without a palette.")
@@ -105,6 +114,19 @@ def predict(
     batch_size: Batch = None,
     device: Device = "auto",
     precision: Precision = PrecisionName.AUTO,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="local: this machine; ray: the machines of a Ray cluster, also with s3:// URIs."),
+    ] = EngineName.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --engine ray: processes that hold the model. "
+            "[dim]\\[default: one for each GPU, or for every four CPU cores][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Segment images with a trained run.
@@ -127,6 +149,9 @@ def predict(
 
     With --rank uncertain, ranking.csv lists the images by how uncertain the model is about them. Correct the first ones
     and train again with them: convlora train DATA --from RUN.
+
+    With --engine ray, the processes of a Ray cluster share the images. Images and --output may then be URIs such as
+    s3://bucket/photos. It needs: pip install 'convlora[ray]'
     """
     with loading_libraries():
         from accelerate import PartialState
@@ -160,6 +185,8 @@ def predict(
             batch_size=batch_size,
             device=device,
             precision=precision.value,
+            engine=engine.value,
+            workers=workers,
             reporter=progress,
         )
     if not PartialState().is_main_process:
@@ -178,7 +205,7 @@ def predict(
         raise RunError(f"{len(failed)} of {number} images could not be read{others}.")
 
 
-def _show(results: list[dict[str, Any]], background: int | None, output: Path) -> None:
+def _show(results: list[dict[str, Any]], background: int | None, output: str) -> None:
     if not results:
         return
     noun = "image" if len(results) == 1 else "images"

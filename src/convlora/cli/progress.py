@@ -138,7 +138,7 @@ class RunProgress:
             text = ", ".join(f"{name} {scores[name]:.4f}" for name in shown if name in scores)
             err.print(f"Epoch {epoch}: validation {text}{' (best so far)' if is_best else ''}", soft_wrap=True)
 
-    def predict_begin(self, total_images: int) -> None:
+    def predict_begin(self, total_images: int | None) -> None:
         """Opens the bar of a prediction."""
         self._predicting = self.bar.add_task("Predicting", total=total_images, note="")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from convlora.inference.files.extra_files import open_extras
 from convlora.inference.files.extras import Extras
 from convlora.inference.files.outcome import Outcome
 from convlora.inference.files.plan import Job, check_name
-from convlora.inference.files.resuming import DoneList
 from convlora.inference.files.shares import add_shares, check_shares
 from convlora.inference.files.tiled_job import segment_in_windows
 from convlora.inference.segmenter import SeenImage, Segmenter
@@ -31,9 +30,16 @@ from convlora.pictures.palette import class_colours, indexed_image
 from convlora.storage import make_folder
 
 
+class Account(Protocol):
+    """Keeps account of what is done."""
+
+    def add(self, job: Job, result: dict[str, Any]) -> None:
+        """An image is done; its files are there."""
+
+
 def run_jobs(
     segmenter: Segmenter,
-    jobs: Sequence[Job],
+    jobs: Collection[Job],
     *,
     batch_size: int | None = None,
     tiles: Tiles | None = None,
@@ -41,7 +47,7 @@ def run_jobs(
     extras: Extras | None = None,
     progress: Callable[[int], None] | None = None,
     windows: Callable[[int, int], None] | None = None,
-    done: DoneList | None = None,
+    done: Account | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Segments images and writes the results, yielding a description of each.
 
@@ -70,7 +76,7 @@ def run_jobs(
         batch_size = default_batch(segmenter.device)
     results: list[dict[str, Any]] = []
     if done is None and jobs:
-        check_shares(jobs[0].mask.parent, segmenter.classes, (job.mask.stem for job in jobs))
+        check_shares(next(iter(jobs)).mask.parent, segmenter.classes, (job.mask.stem for job in jobs))
     if tiles is None:
         outcomes = _whole(segmenter, jobs, batch_size, plain, extras)
     else:
@@ -95,7 +101,7 @@ def run_jobs(
             done.add(job, result)
         yield result
     if done is None and jobs:
-        add_shares(jobs[0].mask.parent, segmenter.classes, shares_of(results), (job.mask.stem for job in jobs))
+        add_shares(next(iter(jobs)).mask.parent, segmenter.classes, shares_of(results), (job.mask.stem for job in jobs))
 
 
 def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -104,7 +110,7 @@ def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _whole(
-    segmenter: Segmenter, jobs: Sequence[Job], batch_size: int, plain: bool, extras: Extras
+    segmenter: Segmenter, jobs: Collection[Job], batch_size: int, plain: bool, extras: Extras
 ) -> Iterator[tuple[Job, Outcome | InputError]]:
     threads, ahead = default_workers(segmenter.device, len(jobs)), 2 * batch_size
     seen = in_background(partial(_see, segmenter), jobs, threads, ahead)

@@ -62,7 +62,7 @@ class DoneList:
                     entries[entry["key"]] = entry
         found = {}
         for job in jobs:
-            known = entries.get(_state(job.image))
+            known = entries.get(state_of(job.image))
             if known is not None and known["made"] == _made(job):  # or something else has written there since
                 paths = {"image": str(job.image)} | {name: str(path) for name, path in job.results().items()}
                 found[job] = known["result"] | paths  # as they are called now
@@ -75,7 +75,7 @@ class DoneList:
             InputError: If the hidden file is a link or a pipe.
         """
         make_folder(self.output)
-        entry = {"key": _state(job.image), "made_by": self.made_by, "made": _made(job), "result": result}
+        entry = {"key": state_of(job.image), "made_by": self.made_by, "made": _made(job), "result": result}
         with open_own(self._own, "a") as file:
             file.write("\n" + json.dumps(entry) + "\n")  # a process that was killed may have left half a line
 
@@ -87,10 +87,10 @@ class DoneList:
 
 def _made(job: Job) -> list[str]:
     """The files of a result as they are now."""
-    return [_state(path) for path in job.files()]
+    return [state_of(path) for path in job.files()]
 
 
-def _state(file: object) -> str:
+def state_of(file: object) -> str:
     """A file as it is now."""
     path = Path(str(file))
     try:
@@ -101,11 +101,14 @@ def _state(file: object) -> str:
 
 
 def _is_ours(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get("key"), str) and {"made_by", "made"} <= entry.keys() and is_result(entry)
+
+
+def is_result(entry: dict[str, Any]) -> bool:
+    """Whether an entry, which may come from anywhere, holds the description of a result."""
     result = entry.get("result")
     return (
-        isinstance(entry.get("key"), str)
-        and {"made_by", "made"} <= entry.keys()
-        and isinstance(result, dict)
+        isinstance(result, dict)
         and isinstance(result.get("shares"), dict)
         and all(isinstance(share, float) for share in result["shares"].values())
         and all(_is_share(result.get(name)) for name in Uncertainty._fields)

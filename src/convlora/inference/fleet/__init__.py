@@ -1,0 +1,1 @@
+"""Segmenting files with the machines of a Ray cluster."""
