@@ -113,7 +113,7 @@ def test_predictions_do_not_depend_on_batches_threads_and_memory(jobs, tmp_path,
     torch.manual_seed(0)
     plain = local_segmenter("per-pixel")
     expected = list(run_jobs(plain, jobs("a", overlay=True), batch_size=1))
-    monkeypatch.setattr(predict_module, "default_workers", lambda device, images: threads)
+    monkeypatch.setattr(predict_module, "background_threads", lambda device, images: threads)
     torch.manual_seed(0)
     tight = local_segmenter("per-pixel")
     original = tight.model.forward

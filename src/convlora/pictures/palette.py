@@ -118,9 +118,9 @@ def overlay(
         inside = np.ones(classes.shape, dtype=bool) if known is None else known[rows].copy()
         if background is not None:
             inside &= classes != background
-        places = np.where(inside, classes, untouched).astype(np.int32) * 256
+        places = np.where(inside, classes, untouched).astype(np.intp) * 256
         for channel, table in enumerate(channels):
-            band[..., channel] = table.take(places + band[..., channel])
+            band[..., channel] = table.take(places + band[..., channel], mode="clip")  # none is outside
         rim = edge[rows] & inside
         band[rim] = opaque[classes[rim]]
     return Image.fromarray(pixels)
@@ -129,20 +129,21 @@ def overlay(
 def outline(semantic_map: np.ndarray, width: int = 1) -> np.ndarray:
     """Pixels that have a pixel of another class within `width` pixels, `(H, W)` bool."""
     edge = np.zeros(semantic_map.shape, dtype=bool)
-    for axis in (0, 1):
-        along = np.moveaxis(semantic_map, axis, 0)
-        changes = along[1:] != along[:-1]  # a pixel sees another class if the class changes on the way there
-        for is_before in (True, False):
-            marked = np.zeros_like(edge)
-            moved = np.moveaxis(marked, axis, 0)
-            moved[slice(None, -1) if is_before else slice(1, None)] = changes
-            reach = 1
-            while reach < width:  # spread over `width` pixels in steps that double
-                step = min(reach, width - reach)
-                if is_before:
-                    moved[:-step] |= moved[step:].copy()
-                else:
-                    moved[step:] |= moved[:-step].copy()
-                reach += step
-            edge |= marked
+    _mark(edge, semantic_map, width)
+    _mark(edge.T, semantic_map.T, width)
     return edge
+
+
+def _mark(edge: np.ndarray, semantic_map: np.ndarray, width: int) -> None:
+    """Marks what has another class within `width` rows: where the class changes on the way there."""
+    before, after = np.zeros_like(edge), np.zeros_like(edge)
+    before[:-1] = semantic_map[1:] != semantic_map[:-1]
+    after[1:] = before[:-1]
+    reach = 1
+    while reach < width:  # in steps that double
+        step = min(reach, width - reach)
+        before[:-step] |= before[step:]
+        after[step:] |= after[:-step]
+        reach += step
+    edge |= before
+    edge |= after

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from convlora.data.reading.images import read_image, read_known
 from convlora.data.reading.rows import reference_of
-from convlora.devices import default_batch, default_workers
+from convlora.devices import background_threads, default_batch
 from convlora.errors import InputError
 from convlora.inference.bands import Answer, Wanted
 from convlora.inference.files.background import in_background
@@ -29,6 +29,8 @@ from convlora.inference.windows import Tiles
 from convlora.pictures.overlay import picture, save_png
 from convlora.pictures.palette import class_colours, indexed_image
 from convlora.storage import make_folder
+
+_KEPT = 1 << 24  # pixels of an image that waits for its overlay; a larger one is read again
 
 
 def run_jobs(
@@ -105,10 +107,13 @@ def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def _whole(
     segmenter: Segmenter, jobs: Sequence[Job], batch_size: int, plain: bool, extras: Extras
 ) -> Iterator[tuple[Job, Outcome | InputError]]:
-    threads, ahead = default_workers(segmenter.device, len(jobs)), 2 * batch_size
+    on_cpu = segmenter.device.type == "cpu"
+    threads, ahead = background_threads(segmenter.device, len(jobs)), batch_size if on_cpu else 2 * batch_size
     seen = in_background(partial(_see, segmenter), jobs, threads, ahead)
     segmented = _segmented(segmenter, seen, batch_size, extras.wanted)
-    return in_background(partial(_write, segmenter, plain, extras), segmented, threads, ahead)
+    # Probabilities of many classes take gigabytes, of which the memory of a CPU may hold one image's.
+    writers = 0 if on_cpu and any(extras.wanted) else threads
+    return in_background(partial(_write, segmenter, plain, extras), segmented, writers, ahead)
 
 
 def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
@@ -117,25 +122,44 @@ def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
         image = segmenter.see(job.image)
     except InputError as error:
         return job, error
-    return job, image if job.overlay is not None else image._replace(whole=None)  # or the next ones fill the memory
+    is_kept = job.overlay is not None and image.size[0] * image.size[1] <= _KEPT  # or the next ones fill the memory
+    return job, image if is_kept else image._replace(whole=None)
 
 
 def _segmented(
     segmenter: Segmenter, seen: Iterator[tuple[Job, SeenImage | InputError]], batch_size: int, wanted: Wanted
-) -> Iterator[tuple[Job, SeenImage | InputError, Answer | None]]:
+) -> Iterator[tuple[Job, SeenImage | InputError, Callable[[], Answer]]]:
+    on_cpu = segmenter.device.type == "cpu"
     while batch := list(islice(seen, batch_size)):
-        images = [image for _, image in batch if not isinstance(image, InputError)]
-        answers = iter(segmenter.answers_of(images, wanted) if any(wanted) else map(Answer, segmenter.maps_of(images)))
+        outputs = segmenter.outputs([image.pixels for _, image in batch if not isinstance(image, InputError)])
         for job, image in batch:
-            yield job, image, None if isinstance(image, InputError) else next(answers)
+            if isinstance(image, InputError):
+                yield job, image, _no_answer
+                continue
+            output, index = next(outputs)
+            answer = partial(segmenter.answer_of, output, index, image.size, wanted)
+            # Of a small network, enlarging its answer takes a CPU as long as making it: that is done by the writer.
+            yield job, image, answer if on_cpu else partial(_as_it_is, answer())
+
+
+def _as_it_is(answer: Answer) -> Answer:
+    return answer
+
+
+def _no_answer() -> Answer:
+    raise ValueError("an image that cannot be read has no answer")
 
 
 def _write(
-    segmenter: Segmenter, plain: bool, extras: Extras, segmented: tuple[Job, SeenImage | InputError, Answer | None]
+    segmenter: Segmenter,
+    plain: bool,
+    extras: Extras,
+    segmented: tuple[Job, SeenImage | InputError, Callable[[], Answer]],
 ) -> tuple[Job, Outcome | InputError]:
-    job, image, answer = segmented
-    if isinstance(image, InputError) or answer is None:
-        return job, cast("InputError", image)
+    job, image, answer_now = segmented
+    if isinstance(image, InputError):
+        return job, image
+    answer = answer_now()
     classes, nodata = segmenter.classes, segmenter.value_without_class
     try:
         known = read_known(job.image) if nodata is not None else None
