@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,7 +16,9 @@ from convlora.data.readers import shield_readers
 from convlora.data.reading.images import Intensity
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
+from convlora.devices import background_threads
 from convlora.inference.answers import Answers, recorder_for
+from convlora.inference.background import in_background
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.flips import answer_flips
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
@@ -105,20 +107,35 @@ def score_samples(
     was_training = model.training
     model.eval()
     try:
-        names = iter(sample.name for sample in samples)
-        for pixels, labels in loader:
-            outputs = fitting.outputs(forward, pixels.to(device, non_blocking=True))
-            for (output, index), own_labels in zip(outputs, labels):
-                added, name = update_scores(scores, output, index, own_labels), next(names)
-                if images is not None and added is not None:
-                    images.append({"image": name, **added})
-                if trivial is not None:
-                    trivial.update(own_labels)
+        answered = _answered(loader, lambda pixels: fitting.outputs(forward, pixels.to(device, non_blocking=True)))
+        # Beside a CPU's network one thread scores. On other devices the next batch may take the place of an answer.
+        threads = background_threads(device, len(samples)) if device.type == "cpu" else 0
+        results = in_background(lambda item: _score(scores, trivial, *item), answered, threads, ahead=1)
+        for added, sample in zip(results, samples):
+            if images is not None and added is not None:
+                images.append({"image": sample.name, **added})
             if progress is not None:
-                progress(len(labels))
+                progress(1)
     finally:
         model.train(was_training)
     return scores
+
+
+def _answered(
+    loader: Iterable[tuple[torch.Tensor, list[np.ndarray]]], outputs: Callable[[torch.Tensor], Iterable[Any]]
+) -> Iterator[tuple[Any, int, np.ndarray]]:
+    """The output of a batch, the place of an image in it, and its labels, image by image."""
+    for pixels, labels in loader:
+        for (output, index), own_labels in zip(outputs(pixels), labels):
+            yield output, index, own_labels
+
+
+def _score(
+    scores: BinaryScores | MultiClassScores, trivial: Baselines | None, output: Any, index: int, labels: np.ndarray
+) -> dict[str, Any] | None:
+    if trivial is not None:
+        trivial.update(labels)
+    return update_scores(scores, output, index, labels)
 
 
 def _collate(items: Iterable[tuple[torch.Tensor, np.ndarray]]) -> tuple[torch.Tensor, list[np.ndarray]]:

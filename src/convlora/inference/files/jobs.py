@@ -15,8 +15,8 @@ from convlora.data.reading.images import read_image, read_known
 from convlora.data.reading.rows import reference_of
 from convlora.devices import background_threads, default_batch
 from convlora.errors import InputError
+from convlora.inference.background import in_background
 from convlora.inference.bands import Answer, Wanted
-from convlora.inference.files.background import in_background
 from convlora.inference.files.extra_files import open_extras
 from convlora.inference.files.extras import Extras
 from convlora.inference.files.outcome import Outcome
