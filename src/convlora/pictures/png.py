@@ -53,7 +53,7 @@ def _write_rgb(pixels: np.ndarray, stream: BinaryIO) -> None:
         np.subtract(rows[0], above, out=filtered[0, 1:])
         np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
         above = rows[-1]
-        write_chunk(stream, b"IDAT", deflate.compress(filtered))
+        write_chunk(stream, b"IDAT", deflate.compress(filtered.data))
     write_chunk(stream, b"IDAT", deflate.flush())
     write_chunk(stream, b"IEND", b"")
 
