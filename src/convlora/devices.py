@@ -127,7 +127,7 @@ def default_workers(device: torch.device, images: int) -> int:
 
 
 def background_threads(device: torch.device, images: int) -> int:
-    """Threads that read images, and as many that write results, beside the computing thread.
+    """Threads that write or score results beside the computing thread; on other devices than a CPU as many read.
 
     Args:
         device: Where it computes.

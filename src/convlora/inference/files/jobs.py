@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -30,6 +31,7 @@ from convlora.pictures.overlay import picture, save_png
 from convlora.pictures.palette import class_colours, indexed_image
 from convlora.storage import make_folder
 
+_NOTING = threading.Lock()  # of several writers one alone notes what is done
 _KEPT = 1 << 24  # pixels of an image that waits for its overlay; a larger one is read again
 
 
@@ -73,27 +75,18 @@ def run_jobs(
     results: list[dict[str, Any]] = []
     if done is None and jobs:
         check_shares(jobs[0].mask.parent, segmenter.classes, (job.mask.stem for job in jobs))
+    finish = partial(_finish, segmenter, done)
+    described: Iterator[dict[str, Any]]
     if tiles is None:
-        outcomes = _whole(segmenter, jobs, batch_size, plain, extras)
+        described = _whole(segmenter, jobs, batch_size, plain, extras, finish)
     else:
-        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, plain, extras, windows)) for job in jobs)
-    for job, outcome in outcomes:
+        cut = ((job, _in_windows(segmenter, job, tiles, batch_size, plain, extras, windows)) for job in jobs)
+        described = (finish(job, outcome) for job, outcome in cut)
+    for result in described:
         if progress is not None:
             progress(1)
-        if isinstance(outcome, InputError):
-            yield {"image": str(job.image), "error": str(outcome)}
-            continue
-        total = max(1, outcome.counts.sum())
-        result: dict[str, Any] = {
-            "image": str(job.image),
-            **{name: str(path) for name, path in job.results().items()},
-            "size": list(outcome.size),
-            "shares": {name: float(n / total) for name, n in zip(segmenter.classes.names, outcome.counts)},
-            **({"objects": outcome.objects} if outcome.objects is not None else {}),
-        }
-        results.append(result)
-        if done is not None:
-            done.add(job, result)
+        if "error" not in result:
+            results.append(result)
         yield result
     if done is None and jobs:
         add_shares(jobs[0].mask.parent, segmenter.classes, shares_of(results), (job.mask.stem for job in jobs))
@@ -104,16 +97,41 @@ def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return {Path(result["mask"]).stem: result["shares"] for result in results if "shares" in result}
 
 
+def _finish(segmenter: Segmenter, done: DoneList | None, job: Job, outcome: Outcome | InputError) -> dict[str, Any]:
+    """Describes an image, and has it noted at once: the next one may take long, or never come."""
+    if isinstance(outcome, InputError):
+        return {"image": str(job.image), "error": str(outcome)}
+    total = max(1, outcome.counts.sum())
+    result: dict[str, Any] = {
+        "image": str(job.image),
+        **{name: str(path) for name, path in job.results().items()},
+        "size": list(outcome.size),
+        "shares": {name: float(n / total) for name, n in zip(segmenter.classes.names, outcome.counts)},
+        **({"objects": outcome.objects} if outcome.objects is not None else {}),
+    }
+    if done is not None:
+        with _NOTING:
+            done.add(job, result)
+    return result
+
+
 def _whole(
-    segmenter: Segmenter, jobs: Sequence[Job], batch_size: int, plain: bool, extras: Extras
-) -> Iterator[tuple[Job, Outcome | InputError]]:
+    segmenter: Segmenter,
+    jobs: Sequence[Job],
+    batch_size: int,
+    plain: bool,
+    extras: Extras,
+    finish: Callable[[Job, Outcome | InputError], dict[str, Any]],
+) -> Iterator[dict[str, Any]]:
     on_cpu = segmenter.device.type == "cpu"
     threads, ahead = background_threads(segmenter.device, len(jobs)), batch_size if on_cpu else 2 * batch_size
-    seen = in_background(partial(_see, segmenter), jobs, threads, ahead)
+    # Beside a CPU's network one thread writes, and none reads: Ctrl-C would wait for a disk that does not answer.
+    seen = in_background(partial(_see, segmenter), jobs, 0 if on_cpu else threads, ahead)
     segmented = _segmented(segmenter, seen, batch_size, extras.wanted)
     # Probabilities of many classes take gigabytes, of which the memory of a CPU may hold one image's.
     writers = 0 if on_cpu and any(extras.wanted) else threads
-    return in_background(partial(_write, segmenter, plain, extras), segmented, writers, ahead)
+    write = partial(_write, segmenter, plain, extras)
+    return in_background(lambda item: finish(*write(item)), segmented, writers, ahead)
 
 
 def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
