@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from convlora import devices
 from convlora.devices import (
+    background_threads,
     default_batch,
     default_workers,
     resolve_device,
@@ -122,6 +123,9 @@ def test_readers_by_cores(monkeypatch, cores, processes, images, workers):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert default_workers(GPU, images) == workers
     assert default_workers(CPU, images) == 0
+    assert background_threads(GPU, images) == workers
+    assert background_threads(CPU, images) == (cores // processes > 1)
+    assert background_threads(CPU, 1) == 0
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,22 @@ def default_workers(device: torch.device, images: int) -> int:
     return max(0, min(_MOST_READERS, cores - 1, images))
 
 
+def background_threads(device: torch.device, images: int) -> int:
+    """Threads that write or score results beside the computing thread; on other devices than a CPU as many read.
+
+    Args:
+        device: Where it computes.
+        images: How many there are.
+
+    Returns:
+        Of a CPU with several cores one: a network leaves its cores idle now and then, and decoding and compressing take
+        as long as a small network. On other devices as [`default_workers`].
+    """
+    if device.type == "cpu":
+        return int(images > 1 and usable_cores() // _local_processes() > 1)
+    return default_workers(device, images)
+
+
 def default_batch(device: torch.device) -> int:
     """Images at a time for scoring and prediction: 8 on a GPU, 1 on a CPU, which gains nothing from more."""
     return 1 if device.type == "cpu" else _BATCH_ON_GPU

@@ -11,12 +11,13 @@ from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import SegmentationDataset
 from convlora.data.sample import Sample
 from convlora.errors import InputError
+from convlora.inference import scoring as scoring_module
+from convlora.inference.background import in_background
 from convlora.inference.files import jobs as predict_module
-from convlora.inference.files.background import in_background
 from convlora.inference.files.jobs import run_jobs
 from convlora.inference.files.plan import Job
 from convlora.inference.fitting import FittingBatches
-from convlora.inference.scoring import score_samples
+from convlora.inference.scoring import new_baselines, score_samples
 from tests.inference.local_model import local_segmenter, noise
 
 
@@ -113,7 +114,7 @@ def test_predictions_do_not_depend_on_batches_threads_and_memory(jobs, tmp_path,
     torch.manual_seed(0)
     plain = local_segmenter("per-pixel")
     expected = list(run_jobs(plain, jobs("a", overlay=True), batch_size=1))
-    monkeypatch.setattr(predict_module, "default_workers", lambda device, images: threads)
+    monkeypatch.setattr(predict_module, "background_threads", lambda device, images: threads)
     torch.manual_seed(0)
     tight = local_segmenter("per-pixel")
     original = tight.model.forward
@@ -156,6 +157,34 @@ def test_scores_do_not_depend_on_memory(tmp_path, monkeypatch):
     found = score_samples(segmenter.model, samples, segmenter.classes, batch_size=4, images=tight_rows, **how).compute()
     assert found == pytest.approx(expected, abs=1e-6)
     assert [row["image"] for row in tight_rows] == [row["image"] for row in rows] == list("01234")
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_do_not_depend_on_threads(tmp_path, monkeypatch, classes):
+    segmenter = local_segmenter("per-pixel" if classes > 2 else "binary")
+    samples = []
+    for number in range(4):
+        image, mask = tmp_path / f"{number}.png", tmp_path / f"{number}_m.png"
+        Image.fromarray(noise(30 + number, 40, seed=number)).save(image)
+        Image.fromarray((noise(30 + number, 40, seed=9 + number)[..., 0] % classes).astype(np.uint8)).save(mask)
+        samples.append(Sample(image, mask, str(number)))
+    collected = []
+    for threads in (0, 1):
+        monkeypatch.setattr(scoring_module, "background_threads", lambda device, images, threads=threads: threads)
+        rows, trivial, done = [], new_baselines(segmenter.classes), []
+        scores = score_samples(
+            segmenter.model,
+            samples,
+            segmenter.classes,
+            image_size=segmenter.image_size,
+            batch_size=3,
+            images=rows,
+            trivial=trivial,
+            progress=done.append,
+        )
+        collected.append((scores.compute(), scores.state_dict(), rows, trivial.state_dict(), sum(done)))
+    assert collected[0] == collected[1]
+    assert collected[0][-1] == 4
 
 
 def test_training_and_prediction_see_the_same_pixels(tmp_path):

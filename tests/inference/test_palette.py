@@ -1,9 +1,13 @@
+import io
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.pictures.legend import with_legend
 from convlora.pictures.palette import class_colours, default_colours, indexed_image, outline, overlay
+from convlora.pictures.png import write_png
 
 
 def test_indexed_images_keep_the_classes(tmp_path):
@@ -80,3 +84,49 @@ def test_a_picture_is_the_same_in_any_number_of_pieces(monkeypatch):
     whole = np.asarray(overlay(image, classes, default_colours(3), known=known))
     monkeypatch.setattr("convlora.pictures.palette._ROWS", 7)
     assert np.array_equal(np.asarray(overlay(image, classes, default_colours(3), known=known)), whole)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
+def test_outlines_by_their_definition(width):
+    rng = np.random.default_rng(width)
+    for classes in (rng.integers(0, 3, (9, 14)), rng.integers(0, 2, (4, 5)).repeat(5, 0).repeat(4, 1)):
+        expected = np.zeros(classes.shape, bool)
+        for row, column in np.ndindex(classes.shape):
+            above, left = max(0, row - width), max(0, column - width)
+            seen = {*classes[above : row + width + 1, column], *classes[row, left : column + width + 1]}
+            expected[row, column] = len(seen) > 1
+        assert np.array_equal(outline(classes, width), expected)
+
+
+def test_tints_by_their_formula():
+    rng = np.random.default_rng(0)
+    pixels, classes = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8), rng.integers(0, 4, (70, 90)).astype(np.uint8)
+    known, colours = rng.random((70, 90)) > 0.2, default_colours(4)
+    palette = np.asarray(colours, np.float32)
+    expected = ((1 - 0.45) * pixels.astype(np.float32) + 0.45 * palette[classes]).round()
+    rim = outline(classes)
+    expected[rim] = palette[classes[rim]]
+    untouched = ~known | (classes == 1)
+    expected[untouched] = pixels[untouched]
+    found = overlay(Image.fromarray(pixels), classes, colours, background=1, known=known)
+    assert np.array_equal(np.asarray(found), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (900, 500)])
+@pytest.mark.parametrize("mode", ["RGB", "P", "L", "I;16"])
+def test_png_files_hold_every_pixel(size, mode):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (*size, 3) if mode == "RGB" else size).astype(
+        np.uint16 if mode == "I;16" else np.uint8
+    )
+    pixels[: size[0] // 2] = pixels[0, 0]
+    image = indexed_image(pixels, default_colours(256)) if mode == "P" else Image.fromarray(pixels)
+    assert image.mode == mode
+    written = io.BytesIO()
+    write_png(image, written)
+    with Image.open(written) as found:
+        found.verify()
+    with Image.open(written) as found:
+        assert (found.mode, found.size, found.getpalette()) == (mode, image.size, image.getpalette())
+        assert np.array_equal(np.asarray(found), pixels)
+        assert found.text == {"Software": "convlora"}

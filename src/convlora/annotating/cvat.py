@@ -109,10 +109,9 @@ class CvatFunction:
     def _objects(self, image: Any, least: float) -> Iterator[tuple[int, tuple[int, int, int, int], np.ndarray]]:
         """Class, box (top, left, bottom, right) and mask inside the box of each object of some probability."""
         segmenter = self._segmenter
-        seen = segmenter.see(image)
-        (answer,) = segmenter.answers_of([seen], Wanted(of_class=True))
-        collector = ComponentCollector(seen.size, segmenter.classes.background, keep_spans=True)
-        collector.add(answer.semantic_map, None, answer.probability)
+        semantic_map, probability = self._answer(image)
+        collector = ComponentCollector(semantic_map.shape, segmenter.classes.background, keep_spans=True)
+        collector.add(semantic_map, None, probability)
         objects = collector.finish()
         for index, kind in enumerate(objects.classes.tolist()):
             if objects.probabilities is None or objects.probabilities[index] >= least:
@@ -129,3 +128,15 @@ def _one_ring(region: Region, corner: tuple[int, int]) -> Sequence[float]:
     if holes:
         path = [*path, outline[0]]
     return [float(place + shift) for point in path for place, shift in zip(point, corner)]
+
+    def _answer(self, image: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The class of each pixel, and its probability."""
+        segmenter = self._segmenter
+        if segmenter.tiles is not None:
+            found = segmenter.predict(image)
+            own = np.take_along_axis(found.probabilities, found.semantic_map[None].astype(np.intp), axis=0)[0]
+            return found.semantic_map, own
+        seen = segmenter.see(image)
+        ((output, index),) = segmenter.outputs([seen.pixels])
+        answer = segmenter.answer_of(output, index, seen.size, Wanted(of_class=True))
+        return answer.semantic_map, answer.probability

@@ -54,8 +54,8 @@ def check_engine(
     wanted = [option for option, is_given in of_all.items() if is_given]
     if wanted:
         raise InputError(
-            f"{wanted[0]} makes one file of all images, which --engine ray does not write. Leave it out, or use --engine "
-            "local."
+            f"{wanted[0]} makes one file of all images, which --engine ray does not write. Leave it out, or use "
+            "--engine local."
         )
     if device not in _DEVICES:
         raise InputError(

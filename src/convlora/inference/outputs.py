@@ -58,7 +58,7 @@ def is_binary(output: Any) -> bool:
 
 
 def own_map(output: Any, index: int, size: tuple[int, int], threshold: float = HALF) -> torch.Tensor:
-    """Class of each pixel of one image, `(height, width)` int64.
+    """Class of each pixel of one image, `(height, width)` int64, or uint8 for a binary task.
 
     Args:
         output: What the segmenter returned.
@@ -67,7 +67,7 @@ def own_map(output: Any, index: int, size: tuple[int, int], threshold: float = H
         threshold: A pixel is foreground if its probability is above it; for a binary task.
     """
     if is_binary(output):
-        return (foreground_probability(output, index, size) > threshold).long()
+        return (foreground_probability(output, index, size) > threshold).to(torch.uint8)
     return torch.cat([classes_of(scores, threshold) for _, scores in _class_scores(output, index, size)])
 
 

@@ -17,7 +17,9 @@ from convlora.data.reading.bands import Reading
 from convlora.data.reading.rows import size_in_rows
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
+from convlora.devices import background_threads
 from convlora.inference.answers import recorder_for
+from convlora.inference.background import in_background
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.members import Members
 from convlora.inference.outputs import check_finite
@@ -142,9 +144,18 @@ def _score_whole(
         data, batch_size=batch_size, num_workers=workers, collate_fn=_collate, pin_memory=device.type == "cuda"
     )
     shield_readers(loader)  # else validation would also draw from the global generator, and change training
-    for pixels, labels in loader:
-        for (output, index), own_labels in zip(answer(pixels), labels):
-            yield own_labels, update_scores(scores, output, index, own_labels)
+
+    def answered() -> Iterator[tuple[Any, int, np.ndarray]]:
+        for pixels, labels in loader:
+            for (output, index), own_labels in zip(answer(pixels), labels):
+                yield output, index, own_labels
+
+    def score(item: tuple[Any, int, np.ndarray]) -> tuple[np.ndarray, dict[str, Any] | None]:
+        return item[2], update_scores(scores, *item)
+
+    # Beside a CPU's network one thread scores. On other devices the next batch may take the place of an answer.
+    threads = background_threads(device, len(data)) if device.type == "cpu" else 0
+    yield from in_background(score, answered(), threads, ahead=1)
 
 
 def passes_over(

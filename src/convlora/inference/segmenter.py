@@ -262,12 +262,11 @@ class Segmenter:
         found = own_map(output, index, size, self.threshold)
         return found.to(small).cpu().numpy().astype(self.map_type, copy=False)
 
-    def answers_of(self, images: Sequence[SeenImage], wanted: Wanted) -> list[Answer]:
-        """[`Segmenter.maps_of`] with probabilities."""
-        return [
-            own_answer(output, index, image.size, wanted, self.threshold, self.map_type)
-            for (output, index), image in zip(self.outputs([image.pixels for image in images]), images)
-        ]
+    def answer_of(self, output: Any, index: int, size: tuple[int, int], wanted: Wanted) -> Answer:
+        """[`Segmenter.map_of`] with the probabilities that are wanted."""
+        if any(wanted):
+            return own_answer(output, index, size, wanted, self.threshold, self.map_type)
+        return Answer(self.map_of(output, index, size))
 
     @property
     def map_type(self) -> type[np.unsignedinteger]:

@@ -35,10 +35,9 @@ def count_pixels(
         The four counts.
     """
     valid = labels != ignore_index
-    predicted, true = (probabilities > threshold)[valid], (labels == 1)[valid]
-    both = int((predicted & true).sum())
-    predicted_only, true_only = int(predicted.sum()) - both, int(true.sum()) - both
-    return PixelCounts(both, predicted_only, int(valid.sum()) - both - predicted_only - true_only, true_only)
+    predicted, true = (probabilities > threshold) & valid, (labels == 1) & valid
+    both, found, there, counted = (int(torch.count_nonzero(one)) for one in (predicted & true, predicted, true, valid))
+    return PixelCounts(both, found - both, counted - found - there + both, there - both)
 
 
 def add_counts(counts: Iterable[PixelCounts]) -> PixelCounts:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.pictures.legend import with_legend
 from convlora.pictures.palette import class_colours, overlay
-from convlora.storage import SOFTWARE, replacing_file
+from convlora.pictures.png import write_png
+from convlora.storage import replacing_file
 
 
 def picture(image: Image.Image, semantic_map: np.ndarray, classes: ClassTable) -> Image.Image:
@@ -41,10 +40,3 @@ def save_png(image: Image.Image, path: Path) -> None:
     """Writes a PNG file whole or not at all, with a note of what made it."""
     with replacing_file(path) as temporary, temporary.open("wb") as stream:
         write_png(image, stream)
-
-
-def write_png(image: Image.Image, stream: BinaryIO) -> None:
-    """Writes what [`save_png`] puts into a file."""
-    made_by = PngInfo()
-    made_by.add_text("Software", SOFTWARE)
-    image.save(stream, format="PNG", optimize=image.mode == "P", pnginfo=made_by)

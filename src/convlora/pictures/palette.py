@@ -13,7 +13,7 @@ from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.colours import Colour
 
 BLACK: Colour = (0, 0, 0)
-_ROWS = 256  # of a picture drawn at a time
+_ROWS = 32  # of a picture drawn at a time, which fit into the cache of a core
 
 # Okabe and Ito's colours, which people with colour-blindness can tell apart.
 _FIRST = (
@@ -80,10 +80,10 @@ def indexed_image(semantic_map: np.ndarray, colours: Sequence[Colour], plain: bo
     """
     if len(colours) > 256:
         return Image.fromarray(semantic_map.astype(np.uint16))
-    image = Image.fromarray(semantic_map.astype(np.uint8)).convert("L")
+    values = np.ascontiguousarray(semantic_map, dtype=np.uint8)
     if plain:
-        return image
-    indexed = Image.frombytes("P", image.size, image.tobytes())
+        return Image.fromarray(values)
+    indexed = Image.frombytes("P", values.shape[::-1], values.data)
     rest = [(255, 255, 255)] * (256 - len(colours))
     indexed.putpalette([channel for colour in [*colours, *rest] for channel in colour])
     return indexed
@@ -108,31 +108,47 @@ def overlay(
         known: Pixels to draw, `(H, W)` bool; default: all.
     """
     pixels = np.array(image.convert("RGB"))
-    palette = np.asarray(colours, dtype=np.float32)
+    palette, values = np.asarray(colours, dtype=np.float32), np.arange(256, dtype=np.float32)[:, None]
+    untouched = len(palette)  # stands for a class that changes nothing
+    # What each of the 256 values of a channel becomes under each class, so that nothing is computed for each pixel.
+    tinted = np.empty((len(palette) + 1, 256, 3), np.uint8)
+    tinted[:untouched] = ((1 - opacity) * values + opacity * palette[:, None]).round()
+    tinted[untouched] = values
+    channels = [np.ascontiguousarray(tinted[..., channel]).ravel() for channel in range(3)]
+    opaque = palette.astype(np.uint8)
     edge = outline(semantic_map, width=max(1, round(min(semantic_map.shape) / 400)))
-    for top in range(0, len(pixels), _ROWS):  # fractions of a whole picture would take many times its own memory
+    for top in range(0, len(pixels), _ROWS):
         rows = slice(top, top + _ROWS)
         band, classes = pixels[rows], semantic_map[rows]
         inside = np.ones(classes.shape, dtype=bool) if known is None else known[rows].copy()
         if background is not None:
             inside &= classes != background
-        drawn = palette[classes]
-        tinted = ((1 - opacity) * band.astype(np.float32) + opacity * drawn).round()
-        band[inside] = tinted[inside]
-        band[edge[rows] & inside] = drawn[edge[rows] & inside]
+        places = np.where(inside, classes, untouched).astype(np.intp) * 256
+        for channel, table in enumerate(channels):
+            band[..., channel] = table.take(places + band[..., channel], mode="clip")  # none is outside
+        rim = edge[rows] & inside
+        band[rim] = opaque[classes[rim]]
     return Image.fromarray(pixels)
 
 
 def outline(semantic_map: np.ndarray, width: int = 1) -> np.ndarray:
     """Pixels that have a pixel of another class within `width` pixels, `(H, W)` bool."""
     edge = np.zeros(semantic_map.shape, dtype=bool)
-    for shift in range(1, width + 1):
-        for axis in (0, 1):
-            differs = np.zeros_like(edge)
-            ahead = np.moveaxis(semantic_map, axis, 0)
-            moved = np.moveaxis(differs, axis, 0)
-            changes = ahead[shift:] != ahead[:-shift]
-            moved[shift:] |= changes
-            moved[:-shift] |= changes
-            edge |= differs
+    _mark(edge, semantic_map, width)
+    _mark(edge.T, semantic_map.T, width)
     return edge
+
+
+def _mark(edge: np.ndarray, semantic_map: np.ndarray, width: int) -> None:
+    """Marks what has another class within `width` rows: where the class changes on the way there."""
+    before, after = np.zeros_like(edge), np.zeros_like(edge)
+    before[:-1] = semantic_map[1:] != semantic_map[:-1]
+    after[1:] = before[:-1]
+    reach = 1
+    while reach < width:  # in steps that double
+        step = min(reach, width - reach)
+        before[:-step] |= before[step:]
+        after[step:] |= after[:-step]
+        reach += step
+    edge |= before
+    edge |= after

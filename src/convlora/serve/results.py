@@ -14,8 +14,9 @@ from convlora.data.reading.read import read_known, read_picture, read_seen
 from convlora.errors import InputError
 from convlora.inference.polygons import Region, TooManyCornersError, regions
 from convlora.inference.segmenter import Segmenter
-from convlora.pictures.overlay import picture, write_png
+from convlora.pictures.overlay import picture
 from convlora.pictures.palette import class_colours, indexed_image
+from convlora.pictures.png import write_png
 from convlora.serve.engine import Answer
 from convlora.serve.images import Upload
 from convlora.serve.limits import Problem

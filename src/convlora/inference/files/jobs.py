@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from convlora.data.reading.read import read_known, read_picture
 from convlora.data.reading.rows import reference_of
-from convlora.devices import default_batch, default_workers
+from convlora.devices import background_threads, default_batch
 from convlora.errors import InputError
+from convlora.inference.background import in_background
 from convlora.inference.bands import Answer, Wanted
-from convlora.inference.files.background import in_background
 from convlora.inference.files.extra_files import open_extras
 from convlora.inference.files.extras import Extras
 from convlora.inference.files.outcome import Outcome
@@ -28,6 +30,9 @@ from convlora.inference.windows import Tiles
 from convlora.pictures.overlay import picture, save_png
 from convlora.pictures.palette import class_colours, indexed_image
 from convlora.storage import make_folder
+
+_NOTING = threading.Lock()  # of several writers one alone notes what is done
+_KEPT = 1 << 24  # pixels of an image that waits for its overlay; a larger one is read again
 
 
 class Account(Protocol):
@@ -77,28 +82,18 @@ def run_jobs(
     results: list[dict[str, Any]] = []
     if done is None and jobs:
         check_shares(next(iter(jobs)).mask.parent, segmenter.classes, (job.mask.stem for job in jobs))
+    finish = partial(_finish, segmenter, done)
+    described: Iterator[dict[str, Any]]
     if tiles is None:
-        outcomes = _whole(segmenter, jobs, batch_size, plain, extras)
+        described = _whole(segmenter, jobs, batch_size, plain, extras, finish)
     else:
-        outcomes = ((job, _in_windows(segmenter, job, tiles, batch_size, plain, extras, windows)) for job in jobs)
-    for job, outcome in outcomes:
+        cut = ((job, _in_windows(segmenter, job, tiles, batch_size, plain, extras, windows)) for job in jobs)
+        described = (finish(job, outcome) for job, outcome in cut)
+    for result in described:
         if progress is not None:
             progress(1)
-        if isinstance(outcome, InputError):
-            yield {"image": str(job.image), "error": str(outcome)}
-            continue
-        total = max(1, outcome.counts.sum())
-        result: dict[str, Any] = {
-            "image": str(job.image),
-            **{name: str(path) for name, path in job.results().items()},
-            "size": list(outcome.size),
-            "shares": {name: float(n / total) for name, n in zip(segmenter.classes.names, outcome.counts)},
-            **({"objects": outcome.objects} if outcome.objects is not None else {}),
-            **({} if outcome.uncertainty is None else outcome.uncertainty._asdict()),
-        }
-        results.append(result)
-        if done is not None:
-            done.add(job, result)
+        if "error" not in result:
+            results.append(result)
         yield result
     if done is None and jobs:
         add_shares(next(iter(jobs)).mask.parent, segmenter.classes, shares_of(results), (job.mask.stem for job in jobs))
@@ -109,13 +104,42 @@ def shares_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return {Path(result["mask"]).stem: result["shares"] for result in results if "shares" in result}
 
 
+def _finish(segmenter: Segmenter, done: Account | None, job: Job, outcome: Outcome | InputError) -> dict[str, Any]:
+    """Describes an image, and has it noted at once: the next one may take long, or never come."""
+    if isinstance(outcome, InputError):
+        return {"image": str(job.image), "error": str(outcome)}
+    total = max(1, outcome.counts.sum())
+    result: dict[str, Any] = {
+        "image": str(job.image),
+        **{name: str(path) for name, path in job.results().items()},
+        "size": list(outcome.size),
+        "shares": {name: float(n / total) for name, n in zip(segmenter.classes.names, outcome.counts)},
+        **({"objects": outcome.objects} if outcome.objects is not None else {}),
+        **({} if outcome.uncertainty is None else outcome.uncertainty._asdict()),
+    }
+    if done is not None:
+        with _NOTING:
+            done.add(job, result)
+    return result
+
+
 def _whole(
-    segmenter: Segmenter, jobs: Collection[Job], batch_size: int, plain: bool, extras: Extras
-) -> Iterator[tuple[Job, Outcome | InputError]]:
-    threads, ahead = default_workers(segmenter.device, len(jobs)), 2 * batch_size
-    seen = in_background(partial(_see, segmenter), jobs, threads, ahead)
+    segmenter: Segmenter,
+    jobs: Collection[Job],
+    batch_size: int,
+    plain: bool,
+    extras: Extras,
+    finish: Callable[[Job, Outcome | InputError], dict[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    on_cpu = segmenter.device.type == "cpu"
+    threads, ahead = background_threads(segmenter.device, len(jobs)), batch_size if on_cpu else 2 * batch_size
+    # Beside a CPU's network one thread writes, and none reads: Ctrl-C would wait for a disk that does not answer.
+    seen = in_background(partial(_see, segmenter), jobs, 0 if on_cpu else threads, ahead)
     segmented = _segmented(segmenter, seen, batch_size, extras.wanted)
-    return in_background(partial(_write, segmenter, plain, extras), segmented, threads, ahead)
+    # Probabilities of many classes take gigabytes, of which the memory of a CPU may hold one image's.
+    writers = 0 if on_cpu and any(extras.wanted) else threads
+    write = partial(_write, segmenter, plain, extras)
+    return in_background(lambda item: finish(*write(item)), segmented, writers, ahead)
 
 
 def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
@@ -124,25 +148,44 @@ def _see(segmenter: Segmenter, job: Job) -> tuple[Job, SeenImage | InputError]:
         image = segmenter.see(job.image)
     except InputError as error:
         return job, error
-    return job, image if job.overlay is not None else image._replace(whole=None)  # or the next ones fill the memory
+    is_kept = job.overlay is not None and image.size[0] * image.size[1] <= _KEPT  # or the next ones fill the memory
+    return job, image if is_kept else image._replace(whole=None)
 
 
 def _segmented(
     segmenter: Segmenter, seen: Iterator[tuple[Job, SeenImage | InputError]], batch_size: int, wanted: Wanted
-) -> Iterator[tuple[Job, SeenImage | InputError, Answer | None]]:
+) -> Iterator[tuple[Job, SeenImage | InputError, Callable[[], Answer]]]:
+    on_cpu = segmenter.device.type == "cpu"
     while batch := list(islice(seen, batch_size)):
-        images = [image for _, image in batch if not isinstance(image, InputError)]
-        answers = iter(segmenter.answers_of(images, wanted) if any(wanted) else map(Answer, segmenter.maps_of(images)))
+        outputs = segmenter.outputs([image.pixels for _, image in batch if not isinstance(image, InputError)])
         for job, image in batch:
-            yield job, image, None if isinstance(image, InputError) else next(answers)
+            if isinstance(image, InputError):
+                yield job, image, _no_answer
+                continue
+            output, index = next(outputs)
+            answer = partial(segmenter.answer_of, output, index, image.size, wanted)
+            # Of a small network, enlarging its answer takes a CPU as long as making it: that is done by the writer.
+            yield job, image, answer if on_cpu else partial(_as_it_is, answer())
+
+
+def _as_it_is(answer: Answer) -> Answer:
+    return answer
+
+
+def _no_answer() -> Answer:
+    raise ValueError("an image that cannot be read has no answer")
 
 
 def _write(
-    segmenter: Segmenter, plain: bool, extras: Extras, segmented: tuple[Job, SeenImage | InputError, Answer | None]
+    segmenter: Segmenter,
+    plain: bool,
+    extras: Extras,
+    segmented: tuple[Job, SeenImage | InputError, Callable[[], Answer]],
 ) -> tuple[Job, Outcome | InputError]:
-    job, image, answer = segmented
-    if isinstance(image, InputError) or answer is None:
-        return job, cast("InputError", image)
+    job, image, answer_now = segmented
+    if isinstance(image, InputError):
+        return job, image
+    answer = answer_now()
     classes, nodata = segmenter.classes, segmenter.value_without_class
     try:
         known = read_known(job.image, segmenter.intensity) if nodata is not None else None
@@ -152,7 +195,7 @@ def _write(
     except InputError as error:  # the file has changed meanwhile
         return job, error
     semantic_map = answer.semantic_map
-    kept = semantic_map.ravel()
+    kept = semantic_map
     if known is not None and nodata is not None:
         kept = semantic_map[known]
         semantic_map = np.where(known, semantic_map, segmenter.map_type(nodata))
@@ -161,7 +204,14 @@ def _write(
         if known is not None:
             semantic_map = np.where(known, semantic_map, np.uint16(classes.ignore_index))
         save_png(picture(whole, semantic_map, classes), job.overlay)
-    return job, Outcome(image.size, np.bincount(kept, minlength=classes.num_classes), objects, uncertainty)
+    return job, Outcome(image.size, _count(kept, classes.num_classes), objects, uncertainty)
+
+
+def _count(classes: np.ndarray, number: int) -> np.ndarray:
+    """Pixels of each of so many classes."""
+    if classes.dtype == np.uint8:  # which NumPy would copy as eight times as many bytes
+        return np.array(Image.fromarray(np.atleast_2d(classes)).histogram()[:number])
+    return np.bincount(classes.ravel(), minlength=number)
 
 
 def _write_extras(

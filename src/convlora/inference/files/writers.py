@@ -67,7 +67,9 @@ class PngMap:
     def __init__(
         self, stream: IO[bytes], size: tuple[int, int], colours: Sequence[Colour], plain: bool = False
     ) -> None:
-        self._stream, self._deflate = stream, zlib.compressobj(6)
+        self._stream = stream
+        # By the lengths of runs, as `convlora.pictures.png` does it.
+        self._deflate = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
         self._is_deep = len(colours) > 256
         height, width = size
         stream.write(b"\x89PNG\r\n\x1a\n")
