@@ -46,7 +46,8 @@ def inside(points, size):
     for (x, y), (u, v) in zip(corners, np.roll(corners, -1, axis=0)):
         if y != v:
             crosses = (min(y, v) < rows) & (rows < max(y, v))
-            odd ^= crosses & (x + (rows - y) / (v - y) * (u - x) > columns)
+            # Without a division, so that an edge there and back to a hole is the same edge where it meets a middle.
+            odd ^= crosses & (((rows - y) * (u - x) - (columns - x) * (v - y)) * np.sign(v - y) > 0)
     return odd
 
 

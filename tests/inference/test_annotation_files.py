@@ -159,7 +159,7 @@ def test_names_that_no_tool_holds(tmp_path, name):
 )
 def test_refused(options, said):
     with pytest.raises(InputError, match=said):
-        Extras.of(False, False, None, None, *options)
+        Extras.of(False, False, None, None, None, *options)
 
 
 def test_the_command(convlora, trained_run, tmp_path):

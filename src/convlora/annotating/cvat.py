@@ -118,17 +118,6 @@ class CvatFunction:
                 top, left, bottom, right = objects.boxes[index].tolist()
                 yield kind, (top, left, bottom, right), object_mask(objects, index)
 
-
-def _one_ring(region: Region, corner: tuple[int, int]) -> Sequence[float]:
-    """A region as the one ring that CVAT's polygons have: there and back to each hole, which encloses nothing more."""
-    outline, *holes = region.rings
-    path = outline[:-1]
-    for hole in holes:
-        path = [*path, outline[0], *hole]
-    if holes:
-        path = [*path, outline[0]]
-    return [float(place + shift) for point in path for place, shift in zip(point, corner)]
-
     def _answer(self, image: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """The class of each pixel, and its probability."""
         segmenter = self._segmenter
@@ -140,3 +129,14 @@ def _one_ring(region: Region, corner: tuple[int, int]) -> Sequence[float]:
         ((output, index),) = segmenter.outputs([seen.pixels])
         answer = segmenter.answer_of(output, index, seen.size, Wanted(of_class=True))
         return answer.semantic_map, answer.probability
+
+
+def _one_ring(region: Region, corner: tuple[int, int]) -> Sequence[float]:
+    """A region as the one ring that CVAT's polygons have: there and back to each hole, which encloses nothing more."""
+    outline, *holes = region.rings
+    path = outline[:-1]
+    for hole in holes:
+        path = [*path, outline[0], *hole]
+    if holes:
+        path = [*path, outline[0]]
+    return [float(place + shift) for point in path for place, shift in zip(point, corner)]
