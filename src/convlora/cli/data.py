@@ -142,13 +142,13 @@ def convert(
             help="auto (70/15/15 where splits are missing), none, or shares such as 80/10/10.",
         ),
     ] = "auto",
-    seed: Annotated[int, typer.Option(metavar="N", help="Decides which image goes where.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the division into splits.")] = 0,
     json: Json = False,
 ) -> None:
     """Write data of a labelling tool or another trainer as a data folder.
 
-    The format is recognised and said. Images are copied, masks are drawn, and DATA/overlays.html shows some twenty of
-    them, to be checked by eye.
+    The format is recognised and named. Images are copied and masks are drawn. DATA/overlays.html shows some of them,
+    so that you can check them by eye.
     """
     with loading_libraries():
         from convlora.api.convert_data import convert_data

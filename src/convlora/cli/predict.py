@@ -136,7 +136,8 @@ def predict(
     there is --plain, which looks black. With --overlay it also writes STEM_overlay.png, a picture for people.
     shares.json tells the share of each class in each image.
 
-    Of a folder the images in it are segmented, without those in its subfolders; a note tells what was passed over.
+    In a folder, the images directly inside it are segmented, not those in its subfolders. A note says what was passed
+    over.
 
     Images are resized to the model's size. With --tile, large ones are segmented in overlapping windows at their own
     resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif. A run that was trained with --window does
@@ -151,7 +152,8 @@ def predict(
     and train again with them: convlora train DATA --from RUN.
 
     With --engine ray, the processes of a Ray cluster share the images. Images and --output may then be URIs such as
-    s3://bucket/photos. It needs: pip install 'convlora[ray]'
+    s3://bucket/photos. It needs the extra ray, see the page
+    "Many machines" of the documentation.
     """
     with loading_libraries():
         from accelerate import PartialState
