@@ -13,7 +13,7 @@ LEVELS = [
     ["cli"],
     ["quickstart", "api", "serve"],
     ["folds"],
-    ["comparison", "exporting", "importing", "prepare", "sharing"],
+    ["comparison", "exporting", "importing", "inspecting", "prepare", "sharing"],
     ["training"],
     ["report"],
     ["inference"],

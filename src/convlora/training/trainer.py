@@ -27,7 +27,15 @@ from convlora.training.passes import Passes
 from convlora.training.rates import give_rates
 from convlora.training.resumable import ResumableTrainer
 from convlora.training.sharding import is_sharded, trained_weights, whole_number
-from convlora.training.steps import LOSSES, PendingSteps, Step, StepAccount, reading_interval, skip_on_device, tell_by_gradients
+from convlora.training.steps import (
+    LOSSES,
+    PendingSteps,
+    Step,
+    StepAccount,
+    reading_interval,
+    skip_on_device,
+    tell_by_gradients,
+)
 
 
 @torch.no_grad()
