@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from convlora.data.reading.stored import StoredImage
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import ALL, open_data
 from convlora.errors import InputError
+from convlora.inference.inputs import ImageLike
 from convlora.inference.segmenter import Segmenter
 from convlora.inspecting.findings import Findings, measure
 from convlora.inspecting.gate_choices import window_size
@@ -78,11 +80,12 @@ def inspect_run(
             "data to see what the run is made of, or give another run."
         )
     split, samples = _chosen(os.fspath(data), images)
+    pictures: list[tuple[str, ImageLike | StoredImage]] = [(sample.name, sample.image) for sample in samples]
     files = read_run(folder)
     segmenter = Segmenter.load(folder, model=model, device=device, precision="fp32")
     findings = measure(
         segmenter,
-        [(sample.name, sample.image) for sample in samples],
+        pictures,
         fields=has_gradient(method),
         track=lambda items: reporter.track(items, "Looking at images"),
     )
@@ -105,6 +108,7 @@ def inspect_run(
         classes=segmenter.classes,
         log=files.log,
         window=None if cells is None else cells * findings.cell,
+        whole=inner.encoder_facts().get("blocks_with_global_attention", ()),
     )
     return {
         "run": str(run),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from convlora.data.reading.stored import StoredImage
 from convlora.data.transforms import to_pixel_values
 from convlora.inference.inputs import ImageLike
 from convlora.inference.segmenter import Segmenter
@@ -55,7 +56,7 @@ class Findings:
 
 def measure(
     segmenter: Segmenter,
-    images: Sequence[tuple[str, ImageLike]],
+    images: Sequence[tuple[str, ImageLike | StoredImage]],
     *,
     fields: bool = True,
     track: Any = iter,
@@ -78,7 +79,7 @@ def measure(
     distances = AttentionDistances(), AttentionDistances()
     both_fields = ReceptiveField(), ReceptiveField()
     updates, passes = UpdateSizes(), list[dict[str, list[torch.Tensor]]]()
-    tracked: Iterable[tuple[str, ImageLike]] = track(images)
+    tracked: Iterable[tuple[str, ImageLike | StoredImage]] = track(images)
     for _, image in tracked:
         seen = segmenter.see(image)
         found.images.append(Image.fromarray(seen.pixels.permute(1, 2, 0).numpy()))

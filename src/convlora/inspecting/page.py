@@ -34,6 +34,7 @@ def write_inspection(
     classes: ClassTable,
     log: Sequence[dict[str, Any]],
     window: float | None,
+    whole: Sequence[int] = (),
 ) -> Path:
     """Writes the page.
 
@@ -47,6 +48,7 @@ def write_inspection(
         classes: Of the run.
         log: Lines of `log.jsonl`.
         window: Side of a window of the encoder in pixels; None: there are none.
+        whole: Blocks that attend to the whole image, from 0, if others attend within windows.
 
     Returns:
         The file.
@@ -59,6 +61,7 @@ def write_inspection(
         "summary": summary(findings),
         "distances": _inline(distance_plot(findings.base_distances, findings.distances)),
         "window": window,
+        "whole": listed([str(block + 1) for block in whole]),
         **_gates(findings, window),
         "training": [drawing.inline() for drawing in training_plots(log, findings.choices)],
         "updates": _inline(_updates(findings.updates)),
@@ -88,10 +91,12 @@ def summary(findings: Findings) -> list[str]:
             f"The heads attend over {after:.1f} pixels on average; those of the base encoder over {before:.1f} pixels."
         )
     if findings.choices and len({layer.scales for layer in findings.choices}) == 1:
-        counts = np.sum([layer.counts.numpy() for layer in findings.choices], axis=0)
-        shares, scales = counts / counts.sum(), findings.choices[0].scales
-        best = int(shares.argmax())
-        said.append(f"The gates chose scale {scales[best]} most often, in {100 * shares[best]:.0f}% of all choices.")
+        shares, scales = np.mean([layer.shares for layer in findings.choices], axis=0), findings.choices[0].scales
+        best, same = int(shares.argmax()), sum(max(layer.shares) == 1 for layer in findings.choices)
+        said.append(
+            f"The gates chose scale {scales[best]} most often, in {100 * shares[best]:.0f}% of the choices of a layer "
+            f"on average. {same} of {len(findings.choices)} layers always took the same expert."
+        )
     if findings.updates:
         largest = max(findings.updates, key=lambda name: findings.updates[name])
         name = dict(zip(findings.updates, short_names(list(findings.updates))))[largest]
@@ -200,6 +205,11 @@ def _updates(ratios: dict[str, float]) -> Drawing | None:
 def _weights(ratios: dict[str, float]) -> Drawing | None:
     values = dict(zip(short_names(list(ratios)), ratios.values()))
     return bar_plot(values, title="Size of the updates of the weights", x_label="layer", y_label="‖ΔW‖ / ‖W‖ (%)")
+
+
+def listed(words: Sequence[str]) -> str:
+    """`1, 2 and 3`."""
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
 def _inline(drawing: Drawing | None) -> Any:

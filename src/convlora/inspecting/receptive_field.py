@@ -47,6 +47,7 @@ class ReceptiveField:
     def __init__(self) -> None:
         self.squares: torch.Tensor | None = None
         self._centre = (0.0, 0.0)
+        self._generator = torch.Generator().manual_seed(_SEED)
 
     def add(self, model: Any, pixel_values: torch.Tensor, probes: int = 1) -> None:
         """Adds the gradients at one batch of images.
@@ -61,9 +62,8 @@ class ReceptiveField:
             embeddings = segmenter_of(model).get_image_embeddings(pixels)
             height, width = embeddings.shape[-2:]
             centre = embeddings[:, :, height // 2, width // 2]
-            generator = torch.Generator().manual_seed(_SEED)
             for number in range(probes):
-                signs = torch.randint(0, 2, centre.shape, generator=generator).mul_(2).sub_(1).to(centre)
+                signs = torch.randint(0, 2, centre.shape, generator=self._generator).mul_(2).sub_(1).to(centre)
                 (gradient,) = torch.autograd.grad((centre * signs).sum(), pixels, retain_graph=number + 1 < probes)
                 squares = gradient.double().square().sum(dim=(0, 1)).cpu()
                 self.squares = squares if self.squares is None else self.squares + squares

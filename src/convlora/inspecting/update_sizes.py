@@ -63,6 +63,7 @@ def comparing(model: Any, sizes: UpdateSizes) -> Iterator[None]:
             handle.remove()
 
 
+@torch.no_grad()
 def weight_ratios(model: Any) -> dict[str, float]:
     """`||dW||_F / ||W||_F` where the update is a matrix added to a weight.
 
