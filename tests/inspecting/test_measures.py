@@ -1,5 +1,7 @@
 """Gates, updates, receptive fields and detail branches whose answer is known."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.inference.segmenter import Segmenter
-from convlora.inspecting import detail_share
+from convlora.inspecting import detail_share, receptive_field
 from convlora.inspecting.findings import measure
 from convlora.inspecting.gate_choices import gather
 from convlora.inspecting.layers import short_names
@@ -170,3 +172,13 @@ def test_every_method(method):
         assert np.allclose(found.adapted_field.strength, found.base_field.strength)
     if method == "vpt":
         assert all(ratio > 0 for ratio in found.updates.values())
+
+
+def test_blocks_that_are_computed_again_give_the_same_field(monkeypatch):
+    model, pixels, fields = adapted("conv-lora"), torch.randn(1, 3, 64, 64), []
+    for _ in range(2):
+        fields.append(ReceptiveField())
+        fields[-1].add(model, pixels)
+        monkeypatch.setattr(receptive_field, "_little_memory", lambda model: nullcontext())
+    assert torch.equal(fields[0].squares, fields[1].squares)
+    assert not any("forward" in vars(module) for module in model.modules())

@@ -34,6 +34,12 @@ def block_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_block(name: str) -> bool:
+    """Whether a module of this name is a whole block."""
+    found = _BLOCK.search(name)
+    return found is not None and not found[2]
+
+
 def short_names(names: Sequence[str]) -> list[str]:
     """Names for people, such as `1` or `1 q_proj`: the block, from 1, and the layer where a block has several."""
     found = [_BLOCK.search(name) for name in names]

@@ -5,12 +5,16 @@ Source: Luo et al., "Understanding the Effective Receptive Field in Deep Convolu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from convlora.inspecting.layers import segmenter_of
+from convlora.inspecting.layers import is_block, segmenter_of
 
 _SEED = 0
 
@@ -58,7 +62,7 @@ class ReceptiveField:
             probes: Random signs that are tried.
         """
         pixels = pixel_values.detach().clone().requires_grad_()
-        with torch.enable_grad():
+        with torch.enable_grad(), _little_memory(model):
             embeddings = segmenter_of(model).get_image_embeddings(pixels)
             height, width = embeddings.shape[-2:]
             centre = embeddings[:, :, height // 2, width // 2]
@@ -77,3 +81,16 @@ class ReceptiveField:
         strength = self.squares.sqrt().numpy()
         total = float(strength.sum())
         return Field(strength / total, self._centre) if np.isfinite(total) and total > 0 else None
+
+
+@contextmanager
+def _little_memory(model: Any) -> Iterator[None]:
+    """Computes the blocks of an encoder again in the backward pass, so that a large one fits into memory."""
+    blocks = [module for name, module in segmenter_of(model).named_modules() if is_block(name) and "encoder" in name]
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
