@@ -31,7 +31,7 @@ def test_the_expert_that_must_be_chosen_in_each_window():
     """Channel 0 of the input has a sign in each window; the gate sends one sign to scale 2, the other to scale 7."""
     model = adapted("conv-lora", r=1, num_experts=3, expert_scales=[1, 2, 7])
     encoder = model.base_model.model.vision_encoder
-    signs = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    signs = torch.tensor([[1.0, -1.0], [1.0, 1.0]])
     with torch.no_grad():
         encoder.patch_embed.projection.weight.zero_()
         encoder.patch_embed.projection.bias.zero_()
@@ -49,8 +49,8 @@ def test_the_expert_that_must_be_chosen_in_each_window():
     first, second = gather(model, [chosen])
     assert short_names([first.name, second.name]) == ["1", "2"]
     assert first.scales == (1, 2, 7)
-    assert torch.equal(first.images[0], torch.tensor([[1, 2], [2, 1]]))
-    assert first.shares == [0, 0.5, 0.5]
+    assert torch.equal(first.images[0], torch.tensor([[1, 2], [1, 1]]))
+    assert first.shares == [0, 0.75, 0.25]
     assert torch.equal(second.images[0], torch.tensor([[2]]))
     with torch.no_grad():
         model(pixel_values=torch.randn(1, 3, 64, 64))
@@ -172,6 +172,7 @@ def test_every_method(method):
         assert np.allclose(found.adapted_field.strength, found.base_field.strength)
     if method == "vpt":
         assert all(ratio > 0 for ratio in found.updates.values())
+        assert found.distances[1] != found.base_distances[1]
 
 
 def test_blocks_that_are_computed_again_give_the_same_field(monkeypatch):
