@@ -13,7 +13,7 @@ LEVELS = [
     ["cli"],
     ["quickstart", "api", "serve", "annotating"],
     ["folds", "converting"],
-    ["comparison", "exporting", "importing", "prepare", "sharing"],
+    ["comparison", "exporting", "importing", "inspecting", "prepare", "sharing"],
     ["training"],
     ["report"],
     ["inference"],

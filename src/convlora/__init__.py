@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .api.evaluate import evaluate
     from .api.export import export
     from .api.import_run import import_run
+    from .api.inspect_run import inspect_run
     from .api.predict import predict
     from .api.push import push
     from .api.train import train
@@ -54,6 +55,7 @@ _PUBLIC = {
     "evaluate": "api.evaluate",
     "export": "api.export",
     "import_run": "api.import_run",
+    "inspect_run": "api.inspect_run",
     "load_balancing_loss": "methods.conv_lora",
     "measure_objects": "measuring.measure",
     "predict": "api.predict",
@@ -80,6 +82,7 @@ __all__ = [
     "evaluate",
     "export",
     "import_run",
+    "inspect_run",
     "load_balancing_loss",
     "measure_objects",
     "predict",

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from convlora.cli.console import loading_libraries, out, print_json
-from convlora.cli.options import Json
+from convlora.cli.options import Device, Json, MovedModel
+from convlora.errors import InputError
 
 
 def inspect(
@@ -20,9 +21,44 @@ def inspect(
             show_default=False,
         ),
     ],
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="Data set, as for training: write a page about what the adapters of the run do on its test images.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the page. [dim]\\[default: the run folder][/dim]", show_default=False
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Images to look at. [dim]\\[default: 8][/dim]", show_default=False),
+    ] = None,
+    model: MovedModel = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Show what a run or a model is made of."""
+    """Show what a run or a model is made of, or write a page about what the adapters of a run do.
+
+    With DATA it writes inspect.html, which compares the encoder with and without its adapters on a few images: how far
+    its heads look, which scales the gates choose, how large the updates are, which pixels a cell depends on, and what
+    the detail branch adds.
+    """
+    if data is not None:
+        _write_page(what, data, output, images, model, device, json)
+        return
+    given = {"--output": output, "--images": images, "--model": model, "--device": None if device == "auto" else device}
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{option} has an effect only with data, on which a page is made: convlora inspect RUN DATA {option} "
+                f"{value}. Name the data, or leave it out."
+            )
     with loading_libraries():
         from convlora.cli.tables import facts_table, scores_table
         from convlora.runs.hub import is_on_hub, resolve_run
@@ -43,6 +79,29 @@ def inspect(
     out.print(facts_table(rows, title=what))
     if scores:
         out.print(scores_table(scores))
+
+
+def _write_page(
+    run: str, data: str, output: Path | None, images: int | None, model: str | None, device: str, json: bool
+) -> None:
+    with loading_libraries():
+        from convlora.api.inspect_run import IMAGES, inspect_run
+        from convlora.cli.progress import RunProgress
+
+    with RunProgress() as progress:
+        found = inspect_run(
+            run,
+            data,
+            output=output,
+            images=IMAGES if images is None else images,
+            model=model,
+            device=device,
+            reporter=progress,
+        )
+    if json:
+        print_json(found)
+    else:
+        out.print(f"Look at {found['page']}", markup=False, soft_wrap=True)
 
 
 def _run_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -20,6 +20,7 @@ from convlora.errors import RunError
 from convlora.links import open_own
 from convlora.reporting import Reporter
 from convlora.storage import finite, write_text
+from convlora.training.choices import entry_of
 from convlora.untrusted import parse_lines
 
 PATIENCE = 30.0  # seconds that a run which is to end waits for images
@@ -79,6 +80,8 @@ def _moment(device: torch.device) -> Any:
 class LogFile(TrainerCallback):
     """Appends one JSON object per logging step to `log.jsonl`.
 
+    Runs with a gate also have `expert_shares` and `expert_entropy`, see `convlora.training.choices`.
+
     A resumed run drops the lines of steps it is about to repeat, so that no step stands there twice. The seconds of a
     line are those at which its step was launched, however much later it is written.
     """
@@ -120,6 +123,7 @@ class LogFile(TrainerCallback):
             "lr": logs["learning_rate"],
             "grad_norm": logs.get("grad_norm"),
             "seconds": round(seconds, 3),
+            **entry_of(logs),
         }
         with open_own(self.path, "a") as file:
             file.write(json.dumps(finite(entry)) + "\n")

@@ -57,6 +57,7 @@ _OWN = {
     "metrics.json",
     "images.jsonl",
     "report.html",
+    "inspect.html",
     "confusion.csv",
     "confusion.svg",
     "confusion.pdf",

@@ -48,10 +48,11 @@ class Step:
     Attributes:
         number: Which one, from 1.
         passes: Forward passes in it.
-        values: `(4,)`, single precision: 1 if it is skipped, the norm of its gradients, and the sums of [`LOSSES`]
-            over its forward passes.
+        values: Single precision: 1 if it is skipped, the norm of its gradients, the sums of [`LOSSES`] over its forward
+            passes, and the counts of `convlora.methods.conv_lora.balance.layer_usage`, if there are any.
         epoch: At its end.
         line: What else the log says of it; None if no line of the log ends with it.
+        experts: How many a layer has; 0 without counts.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Step:
     values: torch.Tensor
     epoch: float = 0.0
     line: dict[str, float] | None = None
+    experts: int = 0
 
 
 class PendingSteps:

@@ -18,17 +18,26 @@ from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError
 from convlora.inference.scoring import Baselines, new_baselines, new_scores, passes_over, score_samples
 from convlora.inference.windows import Tiles
-from convlora.methods.conv_lora.balance import count_choices, expert_usage
+from convlora.methods.conv_lora.balance import count_choices, expert_usage, layer_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
 from convlora.models.autocast import autocast
 from convlora.reporting import Reporter
 from convlora.training.callbacks import EpochOrder, OnTrainBegin
+from convlora.training.choices import ChoiceAccount
 from convlora.training.health import GIVE_UP_AFTER, Health, likely_cause
 from convlora.training.passes import Passes
 from convlora.training.rates import give_rates
 from convlora.training.resumable import ResumableTrainer
 from convlora.training.sharding import is_sharded, trained_weights, whole_number
-from convlora.training.steps import PendingSteps, Step, StepAccount, reading_interval, skip_on_device, tell_by_gradients
+from convlora.training.steps import (
+    LOSSES,
+    PendingSteps,
+    Step,
+    StepAccount,
+    reading_interval,
+    skip_on_device,
+    tell_by_gradients,
+)
 
 
 @torch.no_grad()
@@ -104,6 +113,7 @@ class SegmentationTrainer(ResumableTrainer):
         self.reporter, self.health, self.passes, self.compile = reporter, health, passes, compile
         self.on_new_best, self.on_checkpoint = on_new_best, on_checkpoint
         count_choices(self.model)
+        self._choices = ChoiceAccount()
         self.history: list[dict[str, Any]] = []
         self.account = StepAccount()
         every = reading_interval(self.args.device) if self.read_every is None else self.read_every
@@ -170,6 +180,9 @@ class SegmentationTrainer(ResumableTrainer):
             for parameter in model.parameters():
                 parameter.grad = None  # an optimizer leaves weights without a gradient as they are
         step = Step(self.state.global_step + 1, self._step_passes, torch.cat([skip.reshape(1), values]))
+        usage = layer_usage(self.model)
+        if usage is not None:
+            step.values, step.experts = torch.cat([step.values, usage.flatten().to(values)]), usage.shape[1]
         self._pending.append(step)
         self._step_sums, self._step_passes = [0.0, 0.0], 0
         self._tr_loss.zero_()  # nan would stay in it; what it is for is added up in `_look_at`
@@ -183,7 +196,10 @@ class SegmentationTrainer(ResumableTrainer):
             self._globalstep_last_logged: int = self.state.global_step
         ends = self.control.should_training_stop or self.control.should_epoch_stop
         now = self.control.should_evaluate or self.control.should_save or ends
-        for step, (skipped, norm, *losses) in self._pending.take(now):
+        for step, (skipped, norm, *rest) in self._pending.take(now):
+            losses, counts = rest[: len(LOSSES)], rest[len(LOSSES) :]
+            if counts and step.line is not None:
+                step.line |= self._choices.line(torch.tensor(counts).view(-1, step.experts))
             self._look_at(step, bool(skipped), norm, losses)
         if now:
             self.store_flos()
@@ -195,7 +211,7 @@ class SegmentationTrainer(ResumableTrainer):
         return rate if first == self.args.learning_rate else rate / first * self.args.learning_rate
 
     def _mean_over_processes(self, table: torch.Tensor) -> torch.Tensor:
-        """The losses of steps averaged over processes, which agree on the rest, `(steps, 4)`."""
+        """The losses of steps averaged over processes, which agree on the rest, `(steps, n)`."""
         if self.args.world_size == 1:
             return table
         return torch.cat([table[:, :2], self.accelerator.reduce(table[:, 2:], "mean")], dim=1)
@@ -261,8 +277,7 @@ class SegmentationTrainer(ResumableTrainer):
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Scores the validation images, each process its share, and merges the scores."""
         if not self.val_samples:
-            self.health.look_at_gate(expert_usage(self.model), self._epoch())
-            count_choices(self.model)
+            self._end_epoch_of_gate(self._epoch())
             self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, {})
             return {}
         needs_structure = self.args.metric_for_best_model in SLOW_SCORES
@@ -272,12 +287,16 @@ class SegmentationTrainer(ResumableTrainer):
         values = scores.compute()
         epoch = self._epoch()
         self.health.look_at_answers(scores, epoch)
-        self.health.look_at_gate(expert_usage(self.model), epoch)
-        count_choices(self.model)
+        self._end_epoch_of_gate(epoch)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items() if name != "per_class"}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _end_epoch_of_gate(self, epoch: int) -> None:
+        self.health.look_at_gate(expert_usage(self.model), epoch)
+        count_choices(self.model)
+        self._choices.restart()
 
     def score(
         self,

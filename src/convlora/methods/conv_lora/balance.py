@@ -29,6 +29,7 @@ class BalanceRecord:
         in_forward: Within a forward pass of the model that holds the layer.
         has_had_graph: Whether a forward pass has ever left shares with a graph behind them.
         usage: `(n,)` choices of each expert, while they are counted.
+        choices: The chosen experts `(B, top_k)` of each run of the layer, while they are watched.
     """
 
     def __init__(self, weight: float) -> None:
@@ -37,6 +38,7 @@ class BalanceRecord:
         self.in_forward = False
         self.has_had_graph = False
         self.usage: torch.Tensor | None = None
+        self.choices: list[torch.Tensor] | None = None
 
     def store(self, gating: Gating, training: bool) -> None:
         """Keeps the shares of a forward pass, except of one that is recomputed during the backward pass.
@@ -57,6 +59,8 @@ class BalanceRecord:
         self.shares = [*self.shares, gating.shares] if self.in_forward else [gating.shares]
         if training and self.usage is not None:
             self._count(gating.counts.detach())
+        if self.choices is not None:
+            self.choices.append(gating.indices.detach())
 
     def _count(self, counts: torch.Tensor) -> None:
         """Counts the experts chosen; nothing waits for the device."""
@@ -82,7 +86,8 @@ class BalanceRecord:
         return BalanceRecord(self.weight)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"weight": self.weight, "shares": [], "in_forward": False, "has_had_graph": False, "usage": None}
+        nothing = {"shares": [], "in_forward": False, "has_had_graph": False, "usage": None, "choices": None}
+        return {"weight": self.weight, **nothing}
 
 
 def load_balancing_loss(model: nn.Module) -> torch.Tensor:
@@ -169,6 +174,45 @@ def expert_usage(model: nn.Module) -> torch.Tensor | None:
     if not counts or len({len(one) for one in counts}) > 1:
         return None
     return torch.stack(counts).sum(dim=0)
+
+
+def layer_usage(model: nn.Module) -> torch.Tensor | None:
+    """How often each layer chose each expert since [`count_choices`], `(layers, n)` where the counters are.
+
+    Nothing waits for the device. None as for [`expert_usage`].
+    """
+    counts = [r.usage for r in _active_records(model) if r.usage is not None and r.usage.numel()]
+    if not counts or len({len(one) for one in counts}) > 1:
+        return None
+    return torch.stack([one.to(counts[0].device) for one in counts])
+
+
+@contextmanager
+def watch_choices(model: nn.Module) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """Keeps what the gates choose in forward passes within the block.
+
+    Args:
+        model: Any module that holds Conv-LoRA layers.
+
+    Yields:
+        For each layer with a gate, by its name, the chosen experts `(B, top_k)` of each pass, best first; `B` counts
+        feature maps, which are windows in layers with window attention. Empty if no layer has a gate.
+    """
+    watched: dict[str, list[torch.Tensor]] = {}
+    records: list[BalanceRecord] = []
+    for name, module in model.named_modules():
+        if not hasattr(module, "conv_lora_balance"):
+            continue
+        for adapter in module.active_adapters:
+            if adapter in module.lora_gate:
+                record = module.conv_lora_balance[adapter]
+                record.choices = watched.setdefault(name, [])
+                records.append(record)
+    try:
+        yield watched
+    finally:
+        for record in records:
+            record.choices = None
 
 
 def begin_forward(module: nn.Module, args: Any) -> None:
