@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -115,4 +115,7 @@ def _where(model: SegmentationModel, method: str, adapt_last: int | None) -> dic
     where = {"targets": sam_layers, "modules_to_save": saved, "blocks": blocks, "encoder": ENCODER}
     if isinstance(model, SemanticSegmenter):
         where |= {"targets": model.layer_names, "num_prefix_tokens": model.num_prefix_tokens}
+    if trained_inputs(model):  # what is trained as a whole cannot lie inside of a layer that is adapted
+        names = cast("Callable[..., str]", where["targets"])
+        where["targets"] = lambda kind, numbers: r"(?!.*\.patch_embed\w*\.projection$)" + names(kind, numbers)
     return where
