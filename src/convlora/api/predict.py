@@ -12,6 +12,8 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from convlora.api.predict_volumes import predict_volumes, refuse_for_volumes
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.errors import InputError
 from convlora.inference.files.extras import Extras
 from convlora.inference.files.jobs import run_jobs, shares_of
@@ -22,12 +24,14 @@ from convlora.inference.files.pieces import forget_pieces
 from convlora.inference.files.plan import Job, collect_images, coordinates_lost, plan
 from convlora.inference.files.resuming import PRESENCE, DoneList, fingerprint
 from convlora.inference.files.shares import add_shares, check_shares
+from convlora.inference.files.volumes import collect_volumes
 from convlora.inference.segmenter import Segmenter
 from convlora.inference.windows import OVERLAP, Tiles
 from convlora.locking import among_others
 from convlora.models.bundled import absolute
 from convlora.reporting import Logged, Reporter
 from convlora.runs.hub import resolve_run
+from convlora.runs.reading import read_settings
 from convlora.storage import sweep
 
 # The first process to finish waits for the others, however long their images take.
@@ -65,7 +69,8 @@ def predict(
 
     Args:
         run: The run folder that training wrote, or `hf:USER/NAME[@REVISION]` on the Hugging Face Hub.
-        images: Image files, folders, or patterns such as `"photos/*.jpg"`; one or several.
+        images: Image files, folders, or patterns such as `"photos/*.jpg"`; one or several. Or volumes: NIfTI files,
+            folders of DICOM series.
         output: Folder for the results.
         overlay: Also write pictures of image and result.
         plain: Write grey images instead of palette images.
@@ -99,6 +104,26 @@ def predict(
     reporter = Logged() if reporter is None else reporter
     folder, output = resolve_run(run), Path(output)
     given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
+    slicing = Slicing.of(read_settings(folder)["data"])
+    volumes = collect_volumes(given, slicing)
+    if volumes:
+        refuse_for_volumes(
+            {
+                "--overlay": overlay,
+                "--plain": plain,
+                "--tile": tile,
+                "--tile-size": tile_size,
+                "--tile-overlap": tile_overlap,
+                "--resume": resume,
+                "--probabilities": probabilities,
+                "--objects": objects,
+                "--polygons": polygons,
+                "--pixel-size": pixel_size,
+                "--rank": rank,
+            }
+        )
+        chosen = Segmenter.load(folder, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
+        return predict_volumes(str(run), volumes, output, slicing, batch_size, reporter, chosen)
     tiles = tiles_of(tile, tile_size, tile_overlap)
     extras = Extras.of(probabilities, objects, polygons, pixel_size, rank)
     found = collect_images(given)

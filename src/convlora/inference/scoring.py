@@ -13,12 +13,14 @@ from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import read_sample
 from convlora.data.readers import shield_readers
 from convlora.data.reading.images import Intensity
+from convlora.data.reading.stored import volume_of
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.inference.answers import recorder_for
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.members import Members
 from convlora.inference.outputs import check_finite, own_map, own_probabilities
+from convlora.inference.volume_scores import VolumeScores
 from convlora.metrics import BinaryScores, CommonClassBaseline, MultiClassScores, TrivialBaselines
 from convlora.models.autocast import autocast
 
@@ -55,6 +57,7 @@ def score_samples(
     structure: bool = True,
     trivial: Baselines | None = None,
     images: list[dict[str, Any]] | None = None,
+    volumes: VolumeScores | None = None,
     progress: Any = None,
 ) -> BinaryScores | MultiClassScores:
     """Scores a model's predictions. Only one batch of logits is ever in memory.
@@ -74,6 +77,7 @@ def score_samples(
         trivial: Collects the scores of trivial answers along the way.
         images: Receives the name of each image and what it adds to the scores, see
             `convlora.inference.scoring.update_scores`.
+        volumes: Receives the slices of volumes.
         progress: Called with the number of images just done.
 
     Returns:
@@ -107,13 +111,16 @@ def score_samples(
     was_training = model.training
     model.eval()
     try:
-        names = iter(sample.name for sample in samples)
+        scored = iter(samples)
         for pixels, labels in loader:
             outputs = fitting.outputs(forward, pixels.to(device, non_blocking=True))
             for (output, index), own_labels in zip(outputs, labels):
-                added, name = update_scores(scores, output, index, own_labels), next(names)
+                added, sample = update_scores(scores, output, index, own_labels), next(scored)
                 if images is not None and added is not None:
-                    images.append({"image": name, **added})
+                    images.append({"image": sample.name, **added})
+                if volumes is not None and volume_of(sample.image) is not None:
+                    found = own_map(output, index, (own_labels.shape[0], own_labels.shape[1])).cpu().numpy()
+                    volumes.update(sample, found, own_labels)
                 if trivial is not None:
                     trivial.update(own_labels)
             if progress is not None:

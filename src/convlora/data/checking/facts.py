@@ -30,7 +30,7 @@ from convlora.data.reading.images import (
     read_mask,
 )
 from convlora.data.reading.mask_values import count_values
-from convlora.data.reading.stored import ImageSource, LoadedOnce, content_of
+from convlora.data.reading.stored import ImageSource, LoadedOnce, content_of, is_first_part
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.errors import InputError
 
@@ -137,7 +137,8 @@ def _read_whole(fact: Facts, most_values: int, intensity: Intensity | None) -> N
     fact.image_size = _decoded_size(fact, intensity)
     if fact.image_size is not None:
         fact.image_header = _reading(fact, read_header, sample.image)
-        fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
+        if is_first_part(sample.image):  # once for a volume
+            fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
         # Of values whose range is unknown there is more to say than that they are dark.
         if intensity != "image" and not fact.problems and is_deep(sample.image):
             fact.brightest = brightest_of_sixteen_bits(sample.image)
