@@ -32,7 +32,8 @@ def _pages(noun: str, files: Sequence[tuple[ImageSource | None, Header | None]])
     left_out = sum(header.pages - 1 for _, header in found)
     message = (
         f"{len(found)} of {len(files)} {noun} have several pages or frames (the first is {file} with {header.pages}), "
-        f"and only the first is read; {left_out:,} are left out. Save those you need as images of their own."
+        f"and only the first is read; {left_out:,} are left out. Save those you need as images of their own, or train "
+        "with --set data.pages=slices if pages are the slices of a volume."
     )
     return Problem("unused-pages", str(file), message, "warning")
 
