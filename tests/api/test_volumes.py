@@ -1,6 +1,7 @@
 """Volumes from training to results: what is predicted slice by slice lies where the volume does."""
 
 import json
+from shutil import copytree
 
 import nibabel
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image
 from convlora import Segmenter, evaluate, predict
 from convlora.errors import InputError
 from convlora.training.config import RunConfig
+from convlora.training.folding import fold_images
 from convlora.training.run import train
+from convlora.training.usable_data import load_data
 from tests.data import volumes_on_disk as on_disk
 
 SHAPE = (30, 34, 5)
@@ -34,7 +37,7 @@ def volumes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, make_config, volumes):
-    config: RunConfig = make_config(epochs=3)
+    config: RunConfig = make_config(epochs=2)
     config.update({"data": {"path": str(volumes), "value_range": [LOW, HIGH], "neighbours": True}}, origin="the test")
     folder = tmp_path_factory.mktemp("run") / "run"
     train(config, folder)
@@ -104,14 +107,10 @@ def test_a_dicom_series_becomes_a_nifti_file(run, tmp_path):
 
 
 def test_pages_in_pages_out(run, tmp_path):
-    config = RunConfig.load(run / "config.yaml")
-    from shutil import copytree
-
     own = copytree(run, tmp_path / "run")
     text = (own / "config.yaml").read_text()
     assert "pages: first" in text
     (own / "config.yaml").write_text(text.replace("pages: first", "pages: slices"))
-    assert config.data.neighbours
     values = (on_disk.spheres(SHAPE, 3)[0][::-1, ::-1].transpose(2, 1, 0) + 500).clip(0).astype(np.uint16)
     tifffile.imwrite(tmp_path / "stack.tif", values, photometric="minisblack")
     predict(own, tmp_path / "stack.tif", tmp_path / "out")
@@ -121,6 +120,29 @@ def test_pages_in_pages_out(run, tmp_path):
     with Image.open(tmp_path / "out/stack.tif") as image:
         assert (image.n_frames, image.mode) == (5, "P")
     predict(own, tmp_path / "stack.tif", tmp_path / "out")  # a result of ours may be replaced
+
+
+def test_the_commands_tell_of_volumes(convlora, run, volumes, tmp_path):
+    code, out, _ = convlora("data", "check", volumes)
+    assert "Volumes in train: 2 with 5 slices, spacing 3 x 1.1 x 0.8 mm" in out
+    assert code == 0
+    code, out, _ = convlora("evaluate", run, volumes, "--json")
+    assert code == 0
+    assert json.loads(out)["volumes"]["num_volumes"] == 1
+    code, out, _ = convlora("predict", run, volumes / "test/images/a.nii.gz", "-o", tmp_path / "out")
+    assert code == 0
+    assert "Segmented 1 volume" in out
+
+
+def test_folds_part_no_volume(make_config, volumes):
+    config = make_config()
+    config.update({"data": {"path": str(volumes), "value_range": [LOW, HIGH], "folds": 3}}, origin="the test")
+    folding = fold_images(config, load_data(config, lambda text: None), lambda text: None)
+    folds = {}
+    for one in folding.images:
+        folds.setdefault((one.split, one.sample.image.volume), set()).add(one.fold)
+    assert len(folds) == 3
+    assert sorted(folds.values(), key=min) == [{0}, {1}, {2}]
 
 
 @pytest.mark.parametrize("option", [{"overlay": True}, {"tile": True}, {"resume": True}, {"polygons": "geojson"}])

@@ -253,6 +253,19 @@ def test_a_dicom_series_lies_where_its_files_say(tmp_path):
     assert b"Nobody" not in gzip.decompress((tmp_path / "b.nii.gz").read_bytes())
 
 
+def test_a_series_and_its_mask_in_another_orientation(tmp_path):
+    values = np.random.default_rng(0).integers(0, 3000, (4, 5, 6))
+    folder = on_disk.write_dicom(tmp_path / "train/images/scan.1", values)
+    placement = Stored(folder, "dicom", "axial").facts().placement
+    mask = nibabel.Nifti1Image((values > 1500).astype(np.uint8).transpose(2, 1, 0), placement.affine)
+    (tmp_path / "train/masks").mkdir()
+    nibabel.as_closest_canonical(mask).to_filename(tmp_path / "train/masks/scan.1.nii.gz")
+    source = open_data(tmp_path)
+    assert source.problems == []
+    for index, sample in enumerate(source.splits["train"]):
+        assert np.array_equal(read_mask(sample.mask), values[index] > 1500)
+
+
 def mixed(folder):
     on_disk.write_dicom(folder, np.zeros((3, 4, 4)))
     other = on_disk.write_dicom(folder.parent / "other", np.zeros((1, 4, 4)), series=generate_uid())

@@ -124,6 +124,11 @@ def predict(
         )
         chosen = Segmenter.load(folder, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
         return predict_volumes(str(run), volumes, output, slicing, batch_size, reporter, chosen)
+    if slicing.value_range is not None or slicing.neighbours:
+        reporter.message(
+            "Note: The run was trained on volumes with data.value_range or data.neighbours, which images do not have. "
+            "Its results are good for volumes alone."
+        )
     tiles = tiles_of(tile, tile_size, tile_overlap)
     extras = Extras.of(probabilities, objects, polygons, pixel_size, rank)
     found = collect_images(given)

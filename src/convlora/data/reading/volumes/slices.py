@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,6 @@ from convlora.errors import InputError
 from convlora.ordinary import open_ordinary
 
 _ranges: dict[tuple[Stored, object], Range] = {}
-_ranges_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -137,12 +135,13 @@ class VolumeSlice:
 
     def _range(self, volume: Volume, name: str) -> Range:
         """The range of all slices, found once in a process."""
-        with _ranges_lock:
-            path = self.stored.path.stat()
-            key = (self.stored, (path.st_size, path.st_mtime_ns))
-            if key not in _ranges:
-                _ranges[key] = find_range((volume.read(index) for index in range(volume.shape[0])), name)
-            return _ranges[key]
+        path = self.stored.path.stat()
+        key = (self.stored, (path.st_size, path.st_mtime_ns))
+        found = _ranges.get(key)
+        if found is None:
+            found = find_range((volume.read(index) for index in range(volume.shape[0])), name)
+            _ranges[key] = found
+        return found
 
 
 @lru_cache(256)

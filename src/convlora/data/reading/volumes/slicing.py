@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,7 +54,7 @@ class Slicing:
             raise InputError(f"data.value_range must be two numbers, got {given!r:.50}.") from error
         if axis not in DIRECTIONS or pages not in ("first", "slices") or not isinstance(neighbours, bool):
             raise InputError("data.axis, data.pages or data.neighbours has a value that cannot be.")
-        if value_range is not None and not value_range[0] < value_range[1]:
+        if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
             raise InputError(
                 f"data.value_range is [{value_range[0]:g},{value_range[1]:g}], but the first value must be below the "
                 "second."
