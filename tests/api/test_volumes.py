@@ -11,8 +11,10 @@ import torch
 from monai.metrics import compute_hausdorff_distance
 from PIL import Image
 
-from convlora import Segmenter, evaluate, predict
+from convlora import Segmenter, predict
+from convlora.data.reading.volumes.kept import Stored
 from convlora.errors import InputError
+from convlora.inference.files.volumes import plan_volumes
 from convlora.training.config import RunConfig
 from convlora.training.folding import fold_images
 from convlora.training.run import train
@@ -44,6 +46,11 @@ def run(tmp_path_factory, make_config, volumes):
     return folder
 
 
+@pytest.fixture(scope="module")
+def segmenter(run):
+    return Segmenter.from_run(run)
+
+
 def shown(values):
     """Slices (slices, height, width, 3) as the model is to see them, made here from the values right, front, up."""
     eight = np.rint((values.clip(LOW, HIGH) - LOW) * (255 / (HIGH - LOW))).astype(np.uint8)
@@ -52,14 +59,13 @@ def shown(values):
     return np.stack([padded[:-2], padded[1:-1], padded[2:]], -1)
 
 
-def test_a_volume_is_predicted_as_its_slices_one_by_one(run, volumes, tmp_path):
+def test_a_volume_is_predicted_as_its_slices_one_by_one(run, segmenter, volumes, tmp_path):
     path = volumes / "test/images/a.nii.gz"
     result = predict(run, path, tmp_path)
     made, own = nibabel.load(tmp_path / "a.nii.gz"), nibabel.load(path)
     assert np.array_equal(made.affine, own.affine)
     assert made.shape == own.shape
     values = on_disk.spheres(SHAPE, 3)[0]
-    segmenter = Segmenter.from_run(run)
     one_by_one = np.stack([segmenter.predict(Image.fromarray(one)).semantic_map for one in shown(values)])
     upright = np.asarray(nibabel.as_closest_canonical(made).dataobj)
     assert np.array_equal(upright[::-1, ::-1].transpose(2, 1, 0), one_by_one)
@@ -68,15 +74,20 @@ def test_a_volume_is_predicted_as_its_slices_one_by_one(run, volumes, tmp_path):
     assert image["size"] == [5, 34, 30]
     assert image["shares"]["foreground"] == pytest.approx(one_by_one.mean())
     assert json.loads((tmp_path / "shares.json").read_text())
-    predict(run, path, tmp_path)  # a result of ours may be replaced
+    plan_volumes([Stored(path, "nifti", "axial")], tmp_path)  # a result of ours may be replaced
     nibabel.save(own, tmp_path / "a.nii.gz")
     with pytest.raises(InputError, match="was not made by convlora"):
-        predict(run, path, tmp_path)
+        plan_volumes([Stored(path, "nifti", "axial")], tmp_path)
 
 
-def test_volumes_are_scored_as_wholes(run, volumes, tmp_path):
-    scores = evaluate(run, volumes, output=tmp_path / "scores")["volumes"]
-    predict(run, volumes / "test/images", tmp_path / "out")
+def test_volumes_are_scored_as_wholes(convlora, run, volumes, tmp_path):
+    code, out, _ = convlora("evaluate", run, volumes, "--output", tmp_path / "scores")
+    assert code == 0
+    assert "Volumes: 1" in out
+    scores = json.loads((tmp_path / "scores/scores.json").read_text())["volumes"]
+    code, out, _ = convlora("predict", run, volumes / "test/images", "-o", tmp_path / "out")
+    assert code == 0
+    assert "Segmented 1 volume" in out
     made = np.asarray(nibabel.load(tmp_path / "out/a.nii.gz").dataobj)
     image = nibabel.load(volumes / "test/masks/a.nii.gz")
     mask = np.asarray(image.dataobj)
@@ -90,10 +101,9 @@ def test_volumes_are_scored_as_wholes(run, volumes, tmp_path):
     distance = compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=zooms)
     assert found["hd95"] == pytest.approx(float(distance), rel=1e-5)
     assert scores["dice"] == found["dice"]
-    assert json.loads((tmp_path / "scores/scores.json").read_text())["volumes"]["num_volumes"] == 1
 
 
-def test_a_dicom_series_becomes_a_nifti_file(run, tmp_path):
+def test_a_dicom_series_becomes_a_nifti_file(run, segmenter, tmp_path):
     values = on_disk.spheres(SHAPE, 3)[0]
     slices = values[::-1, ::-1].transpose(2, 1, 0)  # rows to the back, columns to the left
     folder = on_disk.write_dicom(tmp_path / "scan", slices.astype(int) + 1024)
@@ -101,7 +111,6 @@ def test_a_dicom_series_becomes_a_nifti_file(run, tmp_path):
     made = nibabel.load(tmp_path / "out/scan.nii.gz")
     assert nibabel.aff2axcodes(made.affine) == ("L", "P", "S")
     assert made.header.get_zooms() == pytest.approx((0.75, 1.5, 2.5))
-    segmenter = Segmenter.from_run(run)
     one_by_one = np.stack([segmenter.predict(Image.fromarray(one)).semantic_map for one in shown(values)])
     assert np.array_equal(np.asarray(made.dataobj).T, one_by_one)
 
@@ -119,19 +128,13 @@ def test_pages_in_pages_out(run, tmp_path):
     assert made.max() <= 1
     with Image.open(tmp_path / "out/stack.tif") as image:
         assert (image.n_frames, image.mode) == (5, "P")
-    predict(own, tmp_path / "stack.tif", tmp_path / "out")  # a result of ours may be replaced
+    plan_volumes([Stored(tmp_path / "stack.tif", "stack", "axial")], tmp_path / "out")  # it may be replaced
 
 
-def test_the_commands_tell_of_volumes(convlora, run, volumes, tmp_path):
+def test_the_check_tells_of_volumes(convlora, volumes):
     code, out, _ = convlora("data", "check", volumes)
     assert "Volumes in train: 2 with 5 slices, spacing 3 x 1.1 x 0.8 mm" in out
     assert code == 0
-    code, out, _ = convlora("evaluate", run, volumes, "--json")
-    assert code == 0
-    assert json.loads(out)["volumes"]["num_volumes"] == 1
-    code, out, _ = convlora("predict", run, volumes / "test/images/a.nii.gz", "-o", tmp_path / "out")
-    assert code == 0
-    assert "Segmented 1 volume" in out
 
 
 def test_folds_part_no_volume(make_config, volumes):

@@ -58,7 +58,7 @@ def volumes_table(volumes: dict[str, Any]) -> Table:
     Args:
         volumes: As `VolumeScores.compute` returns them.
     """
-    table = Table(title=f"Each of {volumes['num_volumes']} volumes", title_justify="left")
+    table = Table(title=f"Volumes: {volumes['num_volumes']}", title_justify="left")
     for name in ("volume", "class"):
         table.add_column(name, overflow="fold")
     table.add_column("Dice", justify="right")
