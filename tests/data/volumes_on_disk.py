@@ -36,7 +36,7 @@ def write_dicom(
     """Writes a series of axial slices, values (slices, rows, columns) of uint16, in a shuffled order of names."""
     folder.mkdir(parents=True, exist_ok=True)
     series = generate_uid() if series is None else series
-    names = np.random.default_rng(1).permutation(len(values))
+    names = np.random.default_rng(2).permutation(len(values))
     for index, plane in enumerate(values):
         if index in skip:
             continue
