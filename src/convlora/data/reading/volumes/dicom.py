@@ -144,19 +144,20 @@ def _placement(folder: Path, headers: Sequence[tuple[Path, Any]], axis: Axis) ->
         from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
     except ImportError as error:
         raise InputError(f"DICOM series need the package nibabel. Install what reads volumes: {EXTRA}.") from error
-    first = headers[0][1]
-    shape = (int(first.Columns), int(first.Rows), len(headers))
-    check_shape(str(folder), shape, 4 * shape[0] * shape[1] * shape[2])
-    rows_apart, columns_apart = (float(one) for one in first.PixelSpacing)
-    along_row, along_column = _directions(first)
-    affine = np.eye(4)
-    affine[:3, 0] = along_row * columns_apart
-    affine[:3, 1] = along_column * rows_apart
-    affine[:3, 2] = (_position(headers[-1][1]) - _position(first)) / (len(headers) - 1)
-    affine[:3, 3] = _position(first)
-    affine[:2] *= -1  # DICOM counts to the left and to the back, NIfTI to the right and to the front
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise InputError(f"{folder} states directions or spacings of its slices that cannot be.")
+    with _reading(headers[0][0]):
+        first = headers[0][1]
+        shape = (int(first.Columns), int(first.Rows), len(headers))
+        check_shape(str(folder), shape, 4 * shape[0] * shape[1] * shape[2])
+        rows_apart, columns_apart = (float(one) for one in first.PixelSpacing)
+        along_row, along_column = _directions(first)
+        affine = np.eye(4)
+        affine[:3, 0] = along_row * columns_apart
+        affine[:3, 1] = along_column * rows_apart
+        affine[:3, 2] = (_position(headers[-1][1]) - _position(first)) / (len(headers) - 1)
+        affine[:3, 3] = _position(first)
+        affine[:2] *= -1  # DICOM counts to the left and to the back, NIfTI to the right and to the front
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise InputError(f"{folder} states directions or spacings of its slices that cannot be.")
     orientation = ornt_transform(io_orientation(affine), axcodes2ornt(DIRECTIONS[axis]))
     return Placement(shape, affine, orientation)
 
@@ -177,6 +178,8 @@ def _header(path: Path) -> Any:
             if syntax == _DEFLATED:
                 raise InputError(f"{path} is a deflated DICOM file, which is not read. Save it uncompressed.")
             header = _pydicom().dcmread(file, stop_before_pixels=True, specific_tags=_FIELDS)
+        for field in _FIELDS:
+            header.get(field)  # values are only now made of their bytes, and what is wrong with them is found
         if int(header.get("NumberOfFrames") or 1) > 1:
             raise InputError(
                 f"{path} is a DICOM file of several frames, which is not read. Convert it to NIfTI, as dcm2niix does."
