@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
-from convlora.data.reading import images
+from convlora.data.reading import eight_bits
 from convlora.data.reading.colours import describe_value, grey_of, without_grey
 from convlora.data.reading.images import (
     IMAGE_SUFFIXES,
@@ -237,7 +237,7 @@ def test_several_pictures_in_a_jpeg_as_phones_write_them(tmp_path):
 @pytest.mark.parametrize("kind", [np.float32, np.uint16, np.uint8])
 def test_intensities_are_those_of_the_whole_image(tmp_path, monkeypatch, kind, intensity):
     """The rule written out for all values at once; the reader goes a few rows at a time."""
-    monkeypatch.setattr(images, "PIECE", 70)
+    monkeypatch.setattr(eight_bits, "PIECE", 70)
     values = (COLOUR if kind == np.uint8 else GREY.astype(kind) * 200)[:11]
     if kind == np.float32:
         values[0, :2] = np.nan, np.inf

@@ -35,8 +35,8 @@ def check_data(
     Returns:
         `ok`: whether you can train on it; `problems`, each with `severity` ("error" or "warning"), `kind`, `message`
         and the file; `classes`; the images (`counts`) and pixels (`class_pixels`) of each split; `bands`: the
-        numbers of bands that images have; `reachable`: the IoU
-        that image sizes can reach at best, and `advice`, the same as a sentence.
+        numbers of bands that images have; `reachable`: the IoU that image sizes can reach at best, and `advice`, the
+        same as a sentence; and the `volumes` of each split.
 
     Raises:
         InputError: If there are no data, or no such size. Problems of single files raise nothing.

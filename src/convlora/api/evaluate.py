@@ -10,11 +10,13 @@ from typing import Any
 from convlora.data.checking.check import check_data
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.bands import BandReading
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.data.sources.opening import ALL, open_data
 from convlora.devices import default_batch, default_workers
 from convlora.errors import InputError
 from convlora.inference.scoring import new_baselines, score_samples
 from convlora.inference.segmenter import Segmenter
+from convlora.inference.volume_scores import VolumeScores
 from convlora.metrics import MultiClassScores
 from convlora.report.confusion import write_confusion
 from convlora.reporting import Logged, Reporter
@@ -53,19 +55,21 @@ def evaluate(
         reporter: Receives progress and messages; default: they are logged.
 
     Returns:
-        The scores by name, with `run`, `data`, `split`, `tta`, and the scores of `trivial` answers.
+        The scores by name, with `run`, `data`, `split`, `tta`, and the scores of `trivial` answers. Of volumes also
+        `volumes`, see [`VolumeScores.compute`][convlora.inference.volume_scores.VolumeScores.compute].
 
     Raises:
         InputError: If the run or the data cannot be read, or their classes differ.
     """
     reporter = Logged() if reporter is None else reporter
     folder, data = resolve_run(run), os.fspath(data)
-    source = open_data(data)
+    settings = read_settings(folder)
+    source = open_data(data, slicing=Slicing.of(settings["data"]))
     undivided = split not in source.splits
     source = source.only(split)
     samples = source.split(split)
     segmenter = Segmenter.load(folder, model=model, device=device, precision=precision)
-    trained_on = read_settings(folder)["data"]["path"]
+    trained_on = settings["data"]["path"]
     same = bool(trained_on) and Path(data).resolve() == Path(trained_on).resolve()
     report = check_data(
         source,
@@ -88,6 +92,7 @@ def evaluate(
     classes = _matched(report.classes, segmenter.classes, str(run), data, reporter)
     trivial = new_baselines(classes)
     reporter.validate_begin(len(samples), split)
+    volumes = VolumeScores(classes)
     collected = score_samples(
         segmenter.model,
         samples,
@@ -100,10 +105,14 @@ def evaluate(
         tiles=segmenter.tiles,
         tta=tta,
         trivial=trivial,
+        volumes=volumes,
         progress=reporter.validate_step,
     )
     given = {"run": str(run), "data": str(Path(data)), "split": split, "tta": tta}
     result: dict[str, Any] = {**given, **collected.compute(), "trivial": trivial.compute()}
+    of_volumes = volumes.compute()
+    if of_volumes is not None:
+        result["volumes"] = of_volumes
     if output is not None:
         folder = make_folder(Path(output))
         write_json(folder / "scores.json", result)

@@ -13,7 +13,9 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from convlora.api.predict_on_ray import check_engine, predict_on_ray
+from convlora.api.predict_volumes import predict_volumes, refuse_for_volumes
 from convlora.data.reading.bands import BandReading
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.errors import InputError
 from convlora.inference.files.extras import Extras
 from convlora.inference.files.jobs import run_jobs, shares_of
@@ -24,6 +26,7 @@ from convlora.inference.files.pieces import forget_pieces
 from convlora.inference.files.plan import Job, collect_images, coordinates_lost, plan
 from convlora.inference.files.resuming import PRESENCE, DoneList, fingerprint
 from convlora.inference.files.shares import add_shares, check_shares
+from convlora.inference.files.volumes import collect_volumes
 from convlora.inference.fleet.work import Task
 from convlora.inference.segmenter import Segmenter
 from convlora.inference.windows import OVERLAP, Tiles
@@ -73,7 +76,8 @@ def predict(
 
     Args:
         run: The run folder that training wrote, or `hf:USER/NAME[@REVISION]` on the Hugging Face Hub.
-        images: Image files, folders, or patterns such as `"photos/*.jpg"`; one or several.
+        images: Image files, folders, or patterns such as `"photos/*.jpg"`; one or several. Or volumes: NIfTI files,
+            folders of DICOM series.
         output: Folder for the results.
         overlay: Also write pictures of image and result.
         plain: Write grey images instead of palette images.
@@ -116,6 +120,33 @@ def predict(
     engine_extras = {"--polygons coco": polygons == "coco", "--labels": labels is not None, "--rank": rank is not None}
     check_engine(engine, workers, [*given, os.fspath(output)], engine_extras, device)
     folder = resolve_run(run)
+    slicing = Slicing.of(read_settings(folder)["data"])
+    volumes = collect_volumes(given, slicing)
+    if volumes:
+        refuse_for_volumes(
+            {
+                "--overlay": overlay,
+                "--plain": plain,
+                "--tile": tile,
+                "--tile-size": tile_size,
+                "--tile-overlap": tile_overlap,
+                "--resume": resume,
+                "--probabilities": probabilities,
+                "--objects": objects,
+                "--polygons": polygons,
+                "--pixel-size": pixel_size,
+                "--rank": rank,
+                "--labels": labels,
+                "--engine ray": engine == "ray",
+            }
+        )
+        chosen = Segmenter.load(folder, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
+        return predict_volumes(str(run), volumes, Path(output), slicing, batch_size, reporter, chosen)
+    if slicing.value_range is not None or slicing.neighbours:
+        reporter.message(
+            "Note: The run was trained on volumes with data.value_range or data.neighbours, which images do not have. "
+            "Its results are good for volumes alone."
+        )
     tiles = tiles_of(tile, tile_size, tile_overlap, read_settings(folder)["data"].get("window"))
     extras = Extras.of(probabilities, objects, polygons, pixel_size, rank, labels, image_url)
     how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model))]

@@ -74,6 +74,8 @@ def _show(report: dict[str, Any]) -> None:
         out.print(f"Image size (width x height): {small}" + (f" to {large}" if small != large else ""), markup=False)
     if report["bands"] and report["bands"] not in ([1], [3], [1, 3]):
         out.print(f"Bands of an image: {', '.join(map(str, report['bands']))}", markup=False)
+    for split, volumes in report["volumes"].items():
+        out.print(_volumes(split, volumes), markup=False, soft_wrap=True)
     if report["advice"] is not None:
         out.print(report["advice"], markup=False, soft_wrap=True)
     errors = sum(problem["severity"] == "error" for problem in report["problems"])
@@ -98,6 +100,16 @@ def _show_problems(problems: list[dict[str, Any]]) -> None:
     for (severity, kind), count in told.items():
         if count > _MOST_OF_A_KIND:
             out.print(f"{count - _MOST_OF_A_KIND:,} more of this kind ({severity} {kind}), see --json", style="dim")
+
+
+def _volumes(split: str, volumes: list[dict[str, Any]]) -> str:
+    """One line on the volumes of a split."""
+    slices = [one["shape"][0] for one in volumes]
+    number = f"{min(slices)}" if min(slices) == max(slices) else f"{min(slices)} to {max(slices)}"
+    spacings = sorted({" x ".join(f"{side:.3g}" for side in one["spacing"]) for one in volumes if one["spacing"]})
+    known = "spacing unknown" if not spacings else f"spacing {spacings[0]} mm (slices x rows x columns)"
+    others = f" and {len(spacings) - 1} other spacings" if len(spacings) > 1 else ""
+    return f"Volumes in {split}: {len(volumes)} with {number} slices, {known}{others}"
 
 
 @app.command("convert")

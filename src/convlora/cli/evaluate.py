@@ -40,7 +40,7 @@ def evaluate(
     with loading_libraries():
         from convlora.api.evaluate import evaluate as evaluate_run
         from convlora.cli.progress import RunProgress
-        from convlora.cli.tables import classes_table, scores_table
+        from convlora.cli.tables import classes_table, scores_table, volumes_table
 
     with RunProgress() as progress:
         result = evaluate_run(
@@ -61,3 +61,5 @@ def evaluate(
     out.print(scores_table({result["split"]: result}, title=f"{run} on {data}"))
     if "per_class" in result:
         out.print(classes_table(result["per_class"]))
+    if "volumes" in result:
+        out.print(volumes_table(result["volumes"]))

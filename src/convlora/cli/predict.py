@@ -26,7 +26,9 @@ def predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE_OR_FOLDER...", help="Image files, folders, or quoted patterns.", show_default=False
+            metavar="IMAGE_OR_FOLDER...",
+            help="Image files, folders, or quoted patterns; or volumes.",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -143,6 +145,8 @@ def predict(
     resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif. A run that was trained with --window does
     so by itself, in windows of that size.
 
+    Of a volume, a NIfTI file or the folder of a DICOM series, it writes NAME.nii.gz, which lies where the volume does.
+
     With --objects, objects.csv lists the connected objects of all images: class, area, centre, box, perimeter and mean
     probability. With --polygons it also writes STEM.geojson for each image, or coco.json. With --probabilities it also
     writes STEM_probabilities.tif. With --labels cvat it also writes cvat.xml and cvat_labels.json, and with --labels
@@ -210,13 +214,17 @@ def predict(
 def _show(results: list[dict[str, Any]], background: int | None, output: str) -> None:
     if not results:
         return
-    noun = "image" if len(results) == 1 else "images"
-    out.print(f"Segmented {len(results)} {noun} into {output}", markup=False, soft_wrap=True)
+    noun = "volume" if len(results[0]["size"]) == 3 else "image"
+    what = noun if len(results) == 1 else f"{noun}s"
+    out.print(f"Segmented {len(results)} {what} into {output}", markup=False, soft_wrap=True)
     for index, name in enumerate(results[0]["shares"]):
         if index == background:
             continue
         share = sum(result["shares"][name] for result in results) / len(results)
-        out.print(f"  value {index}: {name}, {100 * share:.2f}% of an image on average", markup=False)
+        out.print(
+            f"  value {index}: {name}, {100 * share:.2f}% of {'a' if noun == 'volume' else 'an'} {noun} on average",
+            markup=False,
+        )
 
 
 def _show_ranking(result: dict[str, Any]) -> None:

@@ -52,6 +52,30 @@ def classes_table(per_class: dict[str, dict[str, float | None]]) -> Table:
     return table
 
 
+def volumes_table(volumes: dict[str, Any]) -> Table:
+    """Scores of each volume and class, and their means; empty where there is no score.
+
+    Args:
+        volumes: As `VolumeScores.compute` returns them.
+    """
+    table = Table(title=f"Volumes: {volumes['num_volumes']}", title_justify="left")
+    for name in ("volume", "class"):
+        table.add_column(name, overflow="fold")
+    table.add_column("Dice", justify="right")
+    table.add_column("95% Hausdorff distance", justify="right")
+    for one in volumes["each"]:
+        for name, scores in one["classes"].items():
+            table.add_row(escape(one["volume"]), escape(name), _number(scores["dice"]), _distance(scores, one["unit"]))
+    table.add_section()
+    for name, scores in volumes["classes"].items():
+        table.add_row("mean", escape(name), _number(scores["dice"]), _distance(scores, volumes["unit"]))
+    return table
+
+
+def _distance(scores: dict[str, float | None], unit: str) -> str:
+    return "" if scores["hd95"] is None or unit == "mixed" else f"{scores['hd95']:.2f} {unit}"
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 

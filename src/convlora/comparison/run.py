@@ -57,7 +57,12 @@ def run_plan(
     data = load_data(plan.base, tell=lambda _: None)
     for variant in plan.variants:
         planned = PlannedRun(variant, 1.0, None, 0).config(plan.base)
-        check_effects(planned, num_classes=data.classes.num_classes, has_val=bool(data.source.splits.get("val")))
+        check_effects(
+            planned,
+            num_classes=data.classes.num_classes,
+            has_val=bool(data.source.splits.get("val")),
+            volumes=data.source.volume_kinds(),
+        )
     _check_folder(plan, output)
     runner = runner or OwnProcesses()
     chosen: dict[str, list[PlannedRun]] = {}

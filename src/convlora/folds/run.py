@@ -76,7 +76,12 @@ def cross_validate(
         _check_folder(config, output, resume, reporter)
         data = load_data(config, reporter.message, reporter.track)
         asked = copy.deepcopy(config)
-        check_effects(asked, num_classes=data.classes.num_classes, has_val=bool(data.source.splits.get("val")))
+        check_effects(
+            asked,
+            num_classes=data.classes.num_classes,
+            has_val=bool(data.source.splits.get("val")),
+            volumes=data.source.volume_kinds(),
+        )
         folding = fold_images(config, data, reporter.message)
         _write_splits(folding, output)
         write_json(output / "classes.json", data.classes.to_dict())

@@ -15,6 +15,7 @@ from convlora.data.dataset import read_sample
 from convlora.data.readers import shield_readers
 from convlora.data.reading.bands import Reading
 from convlora.data.reading.rows import size_in_rows
+from convlora.data.reading.stored import volume_of
 from convlora.data.sample import Sample
 from convlora.data.transforms import resize_image, to_pixel_values
 from convlora.devices import background_threads
@@ -22,9 +23,10 @@ from convlora.inference.answers import recorder_for
 from convlora.inference.background import in_background
 from convlora.inference.fitting import FittingBatches
 from convlora.inference.members import Members
-from convlora.inference.outputs import check_finite
+from convlora.inference.outputs import check_finite, own_map
 from convlora.inference.score_keeping import Baselines, new_baselines, new_scores, update_scores
 from convlora.inference.tiled_scoring import Asked, score_in_windows
+from convlora.inference.volume_scores import VolumeScores
 from convlora.inference.windows import Grid, Tiles
 from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.models.autocast import autocast
@@ -65,6 +67,7 @@ def score_samples(
     structure: bool = True,
     trivial: Baselines | None = None,
     images: list[dict[str, Any]] | None = None,
+    volumes: VolumeScores | None = None,
     progress: Any = None,
 ) -> BinaryScores | MultiClassScores:
     """Scores a model's predictions. Only one batch of logits is ever in memory.
@@ -85,6 +88,7 @@ def score_samples(
         trivial: Collects the scores of trivial answers along the way.
         images: Receives the name of each image and what it adds to the scores, see
             `convlora.inference.scoring.update_scores`.
+        volumes: Receives the slices of volumes.
         progress: Called with the number of images just done.
 
     Returns:
@@ -115,7 +119,7 @@ def score_samples(
     try:
         if tiles is None:
             data = _OwnSize(samples, classes, image_size, intensity)
-            added = _score_whole(scores, data, answer, batch_size, min(workers, len(samples)), device)
+            added = _score_whole(scores, data, answer, batch_size, min(workers, len(samples)), device, volumes)
         else:
             asked = Asked(classes, image_size, lambda pixels: answer(torch.stack(list(pixels))))
             added = score_in_windows(scores, samples, asked, tiles, intensity, batch_size)
@@ -138,6 +142,7 @@ def _score_whole(
     batch_size: int,
     workers: int,
     device: torch.device,
+    volumes: VolumeScores | None,
 ) -> Iterator[tuple[np.ndarray, dict[str, Any] | None]]:
     """Scores images that are seen whole; yields the labels of each, and what it added."""
     loader = DataLoader(
@@ -145,13 +150,18 @@ def _score_whole(
     )
     shield_readers(loader)  # else validation would also draw from the global generator, and change training
 
-    def answered() -> Iterator[tuple[Any, int, np.ndarray]]:
+    def answered() -> Iterator[tuple[Sample, Any, int, np.ndarray]]:
+        given = iter(data.samples)
         for pixels, labels in loader:
             for (output, index), own_labels in zip(answer(pixels), labels):
-                yield output, index, own_labels
+                yield next(given), output, index, own_labels
 
-    def score(item: tuple[Any, int, np.ndarray]) -> tuple[np.ndarray, dict[str, Any] | None]:
-        return item[2], update_scores(scores, *item)
+    def score(item: tuple[Sample, Any, int, np.ndarray]) -> tuple[np.ndarray, dict[str, Any] | None]:
+        sample, output, index, labels = item
+        if volumes is not None and volume_of(sample.image) is not None:
+            found = own_map(output, index, (labels.shape[0], labels.shape[1])).cpu().numpy()
+            volumes.update(sample, found, labels)
+        return labels, update_scores(scores, output, index, labels)
 
     # Beside a CPU's network one thread scores. On other devices the next batch may take the place of an answer.
     threads = background_threads(device, len(data)) if device.type == "cpu" else 0

@@ -109,6 +109,34 @@ class DataSettings:
             default="that of the training pixels",
         ),
     ] = None
+    axis: Annotated[
+        Literal["axial", "coronal", "sagittal"],
+        About("Which slices volumes are cut into.", more="See [volumes.md](volumes.md)."),
+    ] = "axial"
+    neighbours: Annotated[
+        bool,
+        About(
+            "Whether the model also sees the slices of a volume before and after each slice.",
+            more="They become red and blue, and the slice itself green. See [volumes.md](volumes.md).",
+        ),
+    ] = False
+    value_range: Annotated[
+        Annotated[list[Number], Len(2, 2)] | None,
+        About(
+            "The values of volumes that become black and white, as `[low, high]`.",
+            more="What lies outside is clipped. A CT window of centre 40 and width 400 is `[-160, 240]`. See "
+            "[volumes.md](volumes.md).",
+            default="what `data.intensity` makes of each volume",
+            must_be="two numbers, such as [-160, 240]",
+        ),
+    ] = None
+    pages: Annotated[
+        Literal["first", "slices"],
+        About(
+            "What the pages of a TIFF file are: only the first one is read, or each is a slice of a volume.",
+            more="See [volumes.md](volumes.md).",
+        ),
+    ] = "first"
     val_fraction: Annotated[
         Number,
         Interval(ge=0, lt=1),

@@ -32,6 +32,10 @@ INHERITED = (
     "model.detail",
     "training.adapt_last",
     "data.intensity",
+    "data.axis",
+    "data.neighbours",
+    "data.value_range",
+    "data.pages",
 )
 """Settings that are those of the earlier run unless others are given, beside the options of its method."""
 

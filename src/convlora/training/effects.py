@@ -28,11 +28,13 @@ class Situation:
         config: The settings.
         num_classes: Of the data; None: not known yet.
         has_val: Whether the data have a validation split; None: not known yet.
+        volumes: The kinds of volumes in the data; None: not known yet.
     """
 
     config: RunConfig
     num_classes: int | None = None
     has_val: bool | None = None
+    volumes: frozenset[str] | None = None
 
     @property
     def method(self) -> Method:
@@ -116,6 +118,25 @@ _FOLD = Condition(
         else f"with --folds {now.config.data.folds}, whose folds are 0 to {now.config.data.folds - 1}"
     ),
 )
+_VOLUMES = Condition(
+    lambda now: None if now.volumes is None else bool(now.volumes), lambda now: "on data without volumes"
+)
+_NO_VOLUMES = Condition(
+    lambda now: None if now.volumes is None else not now.volumes,
+    lambda now: "on volumes, whose slices are seen whole and have one channel",
+)
+_PLACED = Condition(
+    lambda now: None if now.volumes is None else bool(now.volumes - {"stack"}),
+    lambda now: "on data without NIfTI files or DICOM series",
+)
+_STACKS = Condition(
+    lambda now: None if now.volumes is None else "stack" in now.volumes,
+    lambda now: "on data folders without TIFF files of several pages",
+)
+_OWN_RANGE = Condition(
+    lambda now: now.config.data.value_range is None or now.volumes is None or not now.volumes,
+    lambda now: "with data.value_range, which says what is black and white",
+)
 _NO_BUDGET = Condition(
     lambda now: now.config.training.budget_seconds is None,
     lambda now: "with --budget-seconds, which says how long to train",
@@ -147,13 +168,17 @@ _WHOLE_IMAGES = Condition(
 
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "data.path": (),
-    "data.window": (),
+    "data.window": (_NO_VOLUMES,),
     "data.augmentation": (),
-    "data.intensity": (_NO_BANDS,),  # images that are predicted later may have 16 bits
-    "data.bands": (),
+    "data.intensity": (_NO_BANDS, _OWN_RANGE),  # else images that are predicted later may have 16 bits
+    "data.bands": (_NO_VOLUMES,),
     "data.band_range": (_BANDS,),
     "data.band_mean": (_MODEL_BANDS,),
     "data.band_std": (_MODEL_BANDS,),
+    "data.axis": (_PLACED,),
+    "data.neighbours": (_VOLUMES,),
+    "data.value_range": (_VOLUMES,),
+    "data.pages": (_STACKS,),
     "data.val_fraction": (_NOT_FOLDED, _HELD_OUT),
     "data.train_fraction": (),
     "data.split_seed": (_HELD_OUT, _VALIDATED),
@@ -165,7 +190,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "model.image_size": (),
     "model.head": (_SAM_HEAD,),
     "model.num_mask_tokens": (_SAM, _MASK_TOKENS),
-    "model.bands": (),
+    "model.bands": (_NO_VOLUMES,),
     "model.attention": (_SAM,),
     "model.detail": (_SAM,),
     "model.from_run": (),
@@ -214,7 +239,13 @@ _ASK_FOR_NOTHING: dict[str, tuple[Any, ...]] = {
 }
 
 
-def check_effects(config: RunConfig, *, num_classes: int | None = None, has_val: bool | None = None) -> None:
+def check_effects(
+    config: RunConfig,
+    *,
+    num_classes: int | None = None,
+    has_val: bool | None = None,
+    volumes: frozenset[str] | None = None,
+) -> None:
     """Refuses settings that were asked for and have no effect.
 
     What is not known yet is not decided on: call it again when it is.
@@ -223,11 +254,12 @@ def check_effects(config: RunConfig, *, num_classes: int | None = None, has_val:
         config: The settings, before what they leave open is filled in.
         num_classes: Of the data.
         has_val: Whether the data have a validation split.
+        volumes: The kinds of volumes in the data.
 
     Raises:
         InputError: With every such setting.
     """
-    problems = without_effect(Situation(config, num_classes, has_val))
+    problems = without_effect(Situation(config, num_classes, has_val, volumes))
     if problems:
         raise InputError(" ".join(problems))
 

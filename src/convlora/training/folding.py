@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convlora.data.reading.stored import content_of
+from convlora.data.reading.stored import content_of, volume_of
 from convlora.data.sample import Sample
 from convlora.errors import InputError, shown
 from convlora.training.config import RunConfig
@@ -85,7 +85,9 @@ def fold_images(config: RunConfig, data: UsableData, tell: Callable[[str], None]
     originals = [sample for split in dict.fromkeys(split for split, _ in pooled) for sample in data.source.split(split)]
     left_out = [entry["path"] for entry in data.skipped or ()]
     groups = read_groups(data.source, data.listed or data.source.splits, left_out)
-    named = [groups.get(id(one), "") for one in originals]
+    places = [(split, one, volume_of(one.image)) for (split, _), one in zip(pooled, originals, strict=True)]
+    # Slices of a volume are alike; volumes of two splits may have the same name.
+    named = [groups.get(id(one)) or (f"{split}/{volume}" if volume else "") for split, one, volume in places]
     units = _units(originals, named, tell)
     labels = _labels(originals, data)
     count, seed = config.data.folds, config.training.seed if config.data.split_seed is None else config.data.split_seed

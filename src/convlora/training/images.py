@@ -69,7 +69,12 @@ def choose_images(run: Context) -> Images:
     config, tell = run.config, run.reporter.message
     data = load_data(config, tell, run.reporter.track)
     source, classes = data.source, data.classes
-    check_effects(config, num_classes=classes.num_classes, has_val=bool(source.splits.get("val")))
+    check_effects(
+        config,
+        num_classes=classes.num_classes,
+        has_val=bool(source.splits.get("val")),
+        volumes=data.source.volume_kinds(),
+    )
     if run.checkpoint is not None:
         _check_classes(run, classes)
         check_skipped(run.output, data)

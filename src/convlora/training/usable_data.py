@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from convlora.data.checking.check import MASKS_SAMPLED, check_data
 from convlora.data.checking.facts import Progress
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import DataSource, open_data
 from convlora.errors import InputError
@@ -54,7 +55,7 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
     Raises:
         InputError: If the data cannot be trained on.
     """
-    source = open_data(str(config.data.path))
+    source = open_data(str(config.data.path), slicing=Slicing.of(asdict(config.data)))
     leave_out = config.data.on_bad_image == "skip"
     count = sum(map(len, source.splits.values()))
     full = leave_out or count <= READ_WHOLE_UP_TO

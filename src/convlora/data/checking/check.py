@@ -19,6 +19,7 @@ from convlora.data.checking.facts import (
 from convlora.data.checking.header_warnings import arrays_of_bands, inverted_storage, turned_images, unused_parts
 from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks
 from convlora.data.checking.report import CheckReport, ImageSizes
+from convlora.data.checking.volumes import volumes_of
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.classes.classes_json import NamedClasses, read_classes_json
 from convlora.data.classes.meaning import resolve_classes, table_for
@@ -95,7 +96,8 @@ def check_data(
 
     of_files = [*source.problems, *(problem for fact in facts for problem in fact.problems)]
     skipped = [problem for problem in of_files if leave_out and _can_be_left_out(problem)]
-    problems = [problem for problem in of_files if not (leave_out and _can_be_left_out(problem))]
+    told = {(one.kind, one.message, one.split): one for one in reversed(of_files)}  # once for all slices of a volume
+    problems = [one for one in reversed(told.values()) if not (leave_out and _can_be_left_out(one))]
     splits = {split: [fact.sample for fact in used if fact.split == split] for split in source.splits}
     problems += _empty_splits(source, splits, skipped)
     problems += unexplained
@@ -109,6 +111,7 @@ def check_data(
         bands=sorted({fact.bands for fact in used if fact.bands is not None}),
         splits=splits,
         values={id(fact.sample): fact.values for fact in used if fact.values is not None},
+        volumes=volumes_of(splits),
     )
     if classes is not None:
         problems += _mixed_masks(classes, used, source)

@@ -34,7 +34,7 @@ from convlora.data.reading.images import (
 from convlora.data.reading.mask_values import count_values
 from convlora.data.reading.read import read_seen, read_size
 from convlora.data.reading.rows import is_huge
-from convlora.data.reading.stored import ImageSource, LoadedOnce, content_of
+from convlora.data.reading.stored import ImageSource, LoadedOnce, content_of, is_first_part
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.errors import InputError
 
@@ -192,7 +192,8 @@ def _read_whole(fact: Facts, most_values: int, intensity: Reading | None) -> Non
     fact.image_size = _decoded_size(fact, intensity)
     if fact.image_size is not None:
         _read_image_header(fact, intensity)
-        fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
+        if is_first_part(sample.image):  # once for a volume
+            fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
         # Of values whose range is unknown there is more to say than that they are dark.
         by_type = intensity != "image" and not isinstance(intensity, BandReading) and not is_array(sample.image)
         if by_type and not fact.problems and is_deep(sample.image):

@@ -34,7 +34,10 @@ def _pages(noun: str, files: Sequence[tuple[ImageSource | None, Header | None]])
     left_out = sum(header.pages - 1 for _, header in found)
     advice = ""
     if noun == "images":
-        advice = f", or train on the pages as bands of one image: --set model.bands={header.pages}"
+        advice = (
+            ", or train with --set data.pages=slices if pages are the slices of a volume, or with --set "
+            f"model.bands={header.pages} if they are bands of one image"
+        )
     message = (
         f"{len(found)} of {len(files)} {noun} have several pages or frames (the first is {file} with {header.pages}), "
         f"and only the first is read; {left_out:,} are left out. Save those you need as images of their own{advice}."

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from convlora.data.checking.volumes import VolumeFacts
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.problem import Problem
 from convlora.data.sample import Sample
@@ -47,6 +48,7 @@ class CheckReport:
         skipped: Files left out, each with its split and the reason, if that was asked for.
         splits: The samples that the report is about.
         values: Pixels per value on disk of the mask of each sample that was read, by the `id` of the sample.
+        volumes: The volumes of each split whose slices are samples.
     """
 
     problems: list[Problem]
@@ -59,6 +61,7 @@ class CheckReport:
     skipped: list[Problem] = field(default_factory=list)
     splits: dict[str, list[Sample]] = field(default_factory=dict)
     values: dict[int, Counter[int]] = field(default_factory=dict)
+    volumes: dict[str, list[VolumeFacts]] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Problem]:
@@ -105,4 +108,5 @@ class CheckReport:
             }
             if sizes
             else None,
+            "volumes": {split: [one.to_dict() for one in some] for split, some in self.volumes.items()},
         }

@@ -13,11 +13,12 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from convlora.data.reading.depth import depth_of
-from convlora.data.reading.intensities import PIECE, Intensity, find_range, scale_by_type, scale_of, scaled
+from convlora.data.reading.eight_bits import blackened, to_eight_bits
+from convlora.data.reading.intensities import Intensity, find_range, scale_by_type
 from convlora.data.reading.mask_values import values_of
 from convlora.data.reading.no_data import known_of, turned
 from convlora.data.reading.signatures import HEAD_LENGTH, damaged, why_no_image
-from convlora.data.reading.stored import StoredImage
+from convlora.data.reading.stored import ScaledImage, StoredImage
 from convlora.data.reading.tiff.decoding import file_of, mask_of_image
 from convlora.data.reading.tiff.header import number_of_pages
 from convlora.data.reading.tiff.layout import TiffLayout
@@ -103,6 +104,8 @@ def _read(
     """An image of mode RGB, and its own (height, width) before it was shrunk towards a size."""
     if intensity not in ("type", "image"):
         raise InputError(f"data.intensity is {intensity!r}; it must be 'type' or 'image'.")
+    if isinstance(source, ScaledImage):
+        return source.rgb(intensity), source.size
     name = _name(source)
     with open_image(source) as opened, decoding(name):
         if isinstance(opened, OtherTiff):
@@ -118,9 +121,9 @@ def _read(
         is_deep = upright.mode in _DEEP_MODES
         pixels = upright if is_deep else _to_rgb(upright)
         if is_deep or intensity == "image":
-            eight = _to_eight_bits(np.asarray(pixels), intensity, name, known, is_deep and is_inverted)
+            eight = to_eight_bits(np.asarray(pixels), intensity, name, known, is_deep and is_inverted)
             return Image.fromarray(eight).convert("RGB"), own
-        return (pixels if known is None else _blackened(pixels, known)), own
+        return (pixels if known is None else blackened(pixels, known)), own
 
 
 def _shrink(opened: Image.Image, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -169,6 +172,8 @@ def read_header(source: Source) -> Header:
     Raises:
         InputError: The file is missing or not an image.
     """
+    if isinstance(source, ScaledImage):
+        return Header(source.size)
     with open_image(source) as opened, decoding(_name(source)):
         if isinstance(opened, OtherTiff):
             own, pages = opened.layout, number_of_pages(opened.content)
@@ -232,6 +237,8 @@ def read_known(source: Source | Image.Image) -> np.ndarray | None:
     Raises:
         InputError: As [`read_image`].
     """
+    if isinstance(source, ScaledImage):
+        return None
     with open_image(source) as opened, decoding(name := _name(source)):
         if isinstance(opened, OtherTiff):
             return opened.known()
@@ -254,6 +261,8 @@ def is_deep(source: Source) -> bool:
 
 def brightest_of_sixteen_bits(source: Source) -> int | None:
     """Returns the largest value of an integer image deeper than 8 bits; `None` for others, and without data."""
+    if isinstance(source, ScaledImage):
+        return source.brightest()
     with open_image(source) as opened, decoding(name := _name(source)):
         if isinstance(opened, OtherTiff):
             return opened.brightest()
@@ -266,6 +275,8 @@ def brightest_of_sixteen_bits(source: Source) -> int | None:
 
 def full_scale_of_fractions(source: Source) -> int | None:
     """Returns by what `read_image` divides the values of a float image; `None` for any other, or one that is black."""
+    if isinstance(source, ScaledImage):
+        return source.full_scale()
     with open_image(source) as opened, decoding(name := _name(source)):
         if isinstance(opened, OtherTiff):
             return opened.full_scale()
@@ -370,30 +381,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LA":
         image = image.getchannel("L")
     return image.convert("RGB")
-
-
-def _blackened(image: Image.Image, known: np.ndarray) -> Image.Image:
-    """The image with black in place of pixels without data."""
-    pixels = np.array(image)
-    pixels[~known] = 0
-    return Image.fromarray(pixels)
-
-
-def _to_eight_bits(
-    values: np.ndarray, intensity: Intensity, name: str, known: np.ndarray | None, is_inverted: bool
-) -> np.ndarray:
-    """Values (H, W) or (H, W, C) as 8 bits, some rows at a time: all at once would take many times the image."""
-    step = max(1, PIECE // values[:1].size)
-    pieces = [slice(top, top + step) for top in range(0, len(values), step)]
-    decisive = (values[rows] if known is None else values[rows][known[rows]] for rows in pieces)
-    scale = scale_of(decisive, values.dtype, intensity, name)
-    result = np.empty(values.shape, np.uint8)
-    for rows in pieces:
-        piece = values[rows]
-        if known is not None:
-            piece = piece.copy()
-            piece[~known[rows]] = scale.low  # they may lie far outside the range
-        result[rows] = 255 - scaled(piece, scale) if is_inverted else scaled(piece, scale)
-        if known is not None:
-            result[rows][~known[rows]] = 0
-    return result

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
+from convlora.data.reading.intensities import Intensity
 from convlora.untrusted import read_bytes
 
 
@@ -17,6 +18,35 @@ class StoredImage(Protocol):
 
     def load(self) -> bytes | Image.Image:
         """The bytes of an image file, or the image itself."""
+
+
+@runtime_checkable
+class ScaledImage(StoredImage, Protocol):
+    """A stored image that says how its values become intensities, such as a slice of a volume that has one range."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+
+    @property
+    def volume(self) -> str:
+        """What it is a part of: such parts stay together when images are divided."""
+
+    @property
+    def index(self) -> int:
+        """Its place in that, from 0."""
+
+    def rgb(self, intensity: Intensity) -> Image.Image:
+        """The image as 8-bit RGB."""
+
+    def brightest(self) -> int | None:
+        """The largest value of the whole, if it is an integer deeper than 8 bits and the type alone scales it."""
+
+    def full_scale(self) -> int | None:
+        """By what the values of the whole are divided, if they are fractions and the type alone scales them."""
+
+    def identity(self) -> bytes:
+        """Bytes that are equal for equal images."""
 
 
 ImageSource = Path | StoredImage
@@ -44,9 +74,21 @@ def content_of(source: ImageSource) -> bytes:
     """Bytes that are equal for equal images of the same source."""
     if isinstance(source, Path):
         return read_bytes(source)
+    if isinstance(source, ScaledImage):
+        return source.identity()
     loaded = source.load()
     if isinstance(loaded, bytes):
         return loaded
     stream = io.BytesIO()
     loaded.save(stream, format="PNG", compress_level=0)
     return stream.getvalue()
+
+
+def volume_of(source: ImageSource | None) -> str | None:
+    """The volume that an image is a slice of, by its name; None: it is an image of its own."""
+    return source.volume if isinstance(source, ScaledImage) else None
+
+
+def is_first_part(source: ImageSource) -> bool:
+    """Whether an image is the first slice of its volume, or stands alone."""
+    return not isinstance(source, ScaledImage) or source.index == 0

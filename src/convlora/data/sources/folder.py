@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convlora.data.problem import Problem
+from convlora.data.reading.volumes.kept import Stored
+from convlora.data.reading.volumes.slicing import DEFAULT, Slicing
 from convlora.data.sample import Sample
 from convlora.data.sources.listing import entries, list_images
+from convlora.data.sources.volumes import pair_volumes, volumes_in
 from convlora.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -29,12 +32,15 @@ def is_single_layout(root: Path) -> bool:
     return (root / "images").is_dir()
 
 
-def read_splits(root: Path, need_masks: bool) -> tuple[dict[str, list[Sample]], list[Problem]]:
+def read_splits(
+    root: Path, need_masks: bool, slicing: Slicing = DEFAULT
+) -> tuple[dict[str, list[Sample]], list[Problem]]:
     """Pairs images with masks in every split there is.
 
     Args:
         root: The folder that holds train, val and test.
         need_masks: Whether an image without a mask is a problem.
+        slicing: How volumes are cut into slices.
 
     Returns:
         The samples per split, sorted by name, and what is wrong with the pairing.
@@ -55,7 +61,7 @@ def read_splits(root: Path, need_masks: bool) -> tuple[dict[str, list[Sample]], 
             problems.append(Problem("empty-split", str(folder), message, split=split))
             continue
         try:
-            samples, found = read_pairs(folder, need_masks)
+            samples, found = read_pairs(folder, need_masks, slicing)
         except InputError as error:
             if split != "test" or not splits:
                 raise
@@ -66,12 +72,13 @@ def read_splits(root: Path, need_masks: bool) -> tuple[dict[str, list[Sample]], 
     return splits, problems
 
 
-def read_pairs(folder: Path, need_masks: bool) -> tuple[list[Sample], list[Problem]]:
+def read_pairs(folder: Path, need_masks: bool, slicing: Slicing = DEFAULT) -> tuple[list[Sample], list[Problem]]:
     """Pairs `images/STEM.*` with `masks/STEM.*`.
 
     Args:
         folder: The folder that holds `images` and `masks`.
         need_masks: Whether an image without a mask is a problem.
+        slicing: How volumes are cut into slices.
 
     Returns:
         The pairs, sorted by name, and a problem for each image or mask that has no partner or shares its stem, and for
@@ -83,15 +90,20 @@ def read_pairs(folder: Path, need_masks: bool) -> tuple[list[Sample], list[Probl
     masks_folder = folder / "masks"
     if need_masks and not masks_folder.is_dir():
         raise InputError(f"{folder} has no folder called masks. {_masks_remedy(folder)}")
-    images, problems = list_images(folder / "images")
+    volumes, problems = volumes_in(folder / "images", entries(folder / "images"), slicing)
+    images, found = list_images(folder / "images", {one.path for one in volumes.values()})
+    problems += found
     masks: dict[str, Path] = {}
+    mask_volumes: dict[str, Stored] = {}
     if masks_folder.is_dir():
-        masks, found = list_images(masks_folder)
-        problems += found
+        mask_volumes, of_volumes = volumes_in(masks_folder, entries(masks_folder), slicing)
+        masks, found = list_images(masks_folder, {one.path for one in mask_volumes.values()})
+        problems += of_volumes + found
     lonely = {stem: path for stem, path in masks.items() if stem not in images}
     alike = {_likeness(stem): path for stem, path in lonely.items()}
     explained = set()
-    samples = []
+    samples, found = pair_volumes(volumes, mask_volumes, need_masks, slicing)
+    problems += found
     for stem, image in images.items():
         mask = masks.get(stem)
         if mask is None and need_masks:

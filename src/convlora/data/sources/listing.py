@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 
 from convlora.data.problem import Problem, Severity
@@ -19,13 +20,14 @@ _OTHER_SUFFIXES = (
 _NO_IMAGES = ("thumbs.db", "desktop.ini", "readme", "license", "licence", "makefile", "md5sums", "sha256sums")
 
 
-def list_images(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
+def list_images(folder: Path, skip: Collection[Path] = ()) -> tuple[dict[str, Path], list[Problem]]:
     """Lists the image files of a folder by stem; nothing is read.
 
     Letters with accents are written in two ways (macOS takes them apart), which are the same stem here.
 
     Args:
         folder: The folder.
+        skip: What in it is used otherwise.
 
     Returns:
         The files, sorted by name, and a problem for each that cannot be used.
@@ -41,7 +43,7 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     # Arrays beside images are something else, such as features of them.
     takes_arrays = not any(map(is_image_file, found))
     for path in found:
-        if path.name.startswith(".") or path.name.lower() in _NO_IMAGES:
+        if path in skip or path.name.startswith(".") or path.name.lower() in _NO_IMAGES:
             continue
         if path.is_dir():
             message = f"{path} is a folder and is not used. Move its files into {folder}, or list them in a CSV file."

@@ -9,6 +9,9 @@ import numpy as np
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.problem import Problem
+from convlora.data.reading.stored import volume_of
+from convlora.data.reading.volumes.slices import VolumeSlice
+from convlora.data.reading.volumes.slicing import DEFAULT, Slicing
 from convlora.data.sample import Sample
 from convlora.data.sources.coco_files import any_annotations, find_annotations, is_coco
 from convlora.data.sources.folder import (
@@ -109,6 +112,9 @@ class DataSource:
         if val_fraction == 0:
             self._note(f"All {len(samples)} samples are trained on, and none is held out to tell the best epoch.")
             return samples, []
+        volumes = self._volumes(samples)
+        if len(volumes) < len(samples):
+            return self._hold_out_volumes(samples, volumes, seed, val_fraction)
         if len(samples) < 2:
             raise InputError(
                 f"{self.root} has {len(samples)} sample to train on and no val split. "
@@ -122,6 +128,40 @@ class DataSource:
         )
         train = [sample for index, sample in enumerate(samples) if index not in held_out]
         return train, [samples[index] for index in sorted(held_out)]
+
+    def volume_kinds(self) -> frozenset[str]:
+        """The kinds of volumes whose slices are samples: `"nifti"`, `"dicom"`, `"stack"`."""
+        images = (sample.image for samples in self.splits.values() for sample in samples)
+        return frozenset(image.stored.kind for image in images if isinstance(image, VolumeSlice))
+
+    @staticmethod
+    def _volumes(samples: list[Sample]) -> dict[str | int, list[Sample]]:
+        """Samples by what they are slices of; an image of its own stands alone."""
+        volumes: dict[str | int, list[Sample]] = {}
+        for place, sample in enumerate(samples):
+            name = volume_of(sample.image)
+            volumes.setdefault(place if name is None else name, []).append(sample)
+        return volumes
+
+    def _hold_out_volumes(
+        self, samples: list[Sample], volumes: dict[str | int, list[Sample]], seed: int, val_fraction: float
+    ) -> tuple[list[Sample], list[Sample]]:
+        """[`train_val`] of volumes, whose slices are alike and must not be parted."""
+        if len(volumes) < 2:
+            raise InputError(
+                f"{self.root} has one volume to train on and no val split, and its slices are too alike to be held out "
+                "from each other. Add a val split, or another volume."
+            )
+        count = min(len(volumes) - 1, max(1, round(len(volumes) * val_fraction)))
+        chosen = np.random.default_rng(seed).permutation(len(volumes))[:count].tolist()
+        groups = list(volumes.values())
+        held_out = {id(sample) for index in chosen for sample in groups[index]}
+        self._note(
+            f"{self.root} has no val split, so {count} of its {len(volumes)} volumes "
+            f"{'is' if count == 1 else 'are'} held out for validation (seed {seed})."
+        )
+        train = [sample for sample in samples if id(sample) not in held_out]
+        return train, [sample for sample in samples if id(sample) in held_out]
 
     def pooled(self) -> list[tuple[str, Sample]]:
         """Returns what may be trained on or validated with, in one list, for folds.
@@ -152,7 +192,9 @@ class DataSource:
             self.notes.append(note)
 
 
-def open_data(path: Path | str, *, need_masks: bool = True, reading: Reading | None = None) -> DataSource:
+def open_data(
+    path: Path | str, *, need_masks: bool = True, reading: Reading | None = None, slicing: Slicing = DEFAULT
+) -> DataSource:
     """Finds out which form a data set has and lists its samples; no image is read.
 
     The forms are a folder `{train,val,test}/{images,masks}/STEM.*`; a folder with train.csv, val.csv and test.csv of
@@ -165,6 +207,7 @@ def open_data(path: Path | str, *, need_masks: bool = True, reading: Reading | N
         path: The folder or file, or the id of a data set on the Hub.
         need_masks: Whether images without masks are problems; if not, their `mask` is `None`.
         reading: What the user says about data of other tools.
+        slicing: How volumes are cut into slices; other forms than folders hold none.
 
     Returns:
         The samples, with every problem of pairing collected in `problems`.
@@ -185,7 +228,7 @@ def open_data(path: Path | str, *, need_masks: bool = True, reading: Reading | N
     tables = {split: root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()}
     if any(has_columns(table, need_masks) for table in tables.values()):
         return _with_unused(_from_tables(root, tables, need_masks), root, need_masks)
-    source = _open_folder(root, need_masks, reading)
+    source = _open_folder(root, need_masks, reading, slicing)
     if source is not None:
         source.problems += [_unused_table(table) for table in tables.values()]
         return source
@@ -196,7 +239,7 @@ def open_data(path: Path | str, *, need_masks: bool = True, reading: Reading | N
     raise InputError(f"{root} has no data set layout that is known. {remedy}")
 
 
-def _open_folder(root: Path, need_masks: bool, reading: Reading | None) -> DataSource | None:
+def _open_folder(root: Path, need_masks: bool, reading: Reading | None, slicing: Slicing) -> DataSource | None:
     """The data set of a folder without tables, if its layout is known."""
     annotations = find_annotations(root)
     if annotations and not any((root / split / "masks").is_dir() for split in SPLITS):
@@ -206,14 +249,14 @@ def _open_folder(root: Path, need_masks: bool, reading: Reading | None) -> DataS
         if form is not None:
             return open_as(root, form, reading)
     if is_split_layout(root):
-        splits, problems = read_splits(root, need_masks)
+        splits, problems = read_splits(root, need_masks, slicing)
         return _with_unused(_source(root, "folder", splits, problems, root), root, need_masks)
     if need_masks and not (root / "masks").is_dir():  # nothing else could be meant
         annotations = any_annotations(root)
         if annotations:
             return _from_coco(root, annotations)
     if is_single_layout(root) and images_above_splits(root) is None:
-        samples, found = read_pairs(root, need_masks)
+        samples, found = read_pairs(root, need_masks, slicing)
         source = _source(root, "images", {ALL: samples}, [problem.of(ALL) for problem in found], root)
         return _with_unused(source, root, need_masks)
     return None

@@ -1,0 +1,1 @@
+"""Volumes as stacks of slices: NIfTI files, DICOM series and TIFF files of several pages."""
