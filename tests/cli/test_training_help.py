@@ -9,7 +9,7 @@ import pytest
 from convlora.settings import SETTINGS
 from convlora.settings.declaration import GROUPS
 
-NOT_IN_COMPARE = {"method.name", "training.seed", "training.cache", "data.folds"}
+NOT_IN_COMPARE = {"method.name", "training.seed", "training.cache", "data.folds", "model.from_run"}
 
 
 def panels(text):

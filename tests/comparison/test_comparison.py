@@ -383,7 +383,9 @@ def test_what_a_size_can_reach_is_said_once_for_each_kind_of_run(base, tmp_path,
     monkeypatch.setattr(
         comparison_run,
         "_train_in_own_process",
-        lambda config, folder, environment: silent.append(environment is not None and environment[SIZE_IS_TOLD] == "1"),
+        lambda config, folder, environment, again: silent.append(
+            environment is not None and environment[SIZE_IS_TOLD] == "1"
+        ),
     )
     runner, runs = OwnProcesses(), plan(base, ("unet", "lora", "decoder"), seeds=2)
     for variant in runs.variants:
