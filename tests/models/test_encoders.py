@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import pytest
@@ -24,7 +25,7 @@ from convlora.models.sam3_segmenter import Sam3ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.training.config import RunConfig
 from convlora.training.defaults import settle_rates
-from tests.helpers.models import tiny_sam
+from tests.helpers.models import names_of_linear_layers, tiny_sam
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 MODELS = {
@@ -110,6 +111,14 @@ def test_every_adapted_layer_of_conv_lora_sees_the_map(folders, name):
     assert len(seen) == len(layers)
     assert {tuple(one.grid) for one in seen.values()} == {(2, 6)}
     assert all(one.agrees for one in seen.values())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_linear_layers_of_the_blocks_are_known(folders, name):
+    model = small(folders / name)
+    expected = names_of_linear_layers(model)
+    assert len(expected) >= 2 * 6
+    assert {n for n, _ in model.named_modules() if re.fullmatch(model.layer_names(Layers.LINEAR), n)} == expected
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.network is None])

@@ -29,6 +29,8 @@ class Layers(enum.Enum):
     PROJECTIONS = enum.auto()
     ATTENTION = enum.auto()
     BLOCK_OUTPUTS = enum.auto()
+    LINEAR = enum.auto()
+    """All linear layers of the blocks."""
     ALL = enum.auto()
     ENCODER = enum.auto()
     """The encoder as a whole."""
@@ -163,6 +165,20 @@ METHODS: dict[str, Method] = {
             LoraConfig,
             defaults=_LORA,
             fixed={"use_dora": True},
+        ),
+        Method(
+            "rslora",
+            "LoRA scaled by alpha over the root of the rank (Kalajdzievski, 2023)",
+            LoraConfig,
+            defaults=_LORA,
+            fixed={"use_rslora": True},
+        ),
+        Method(
+            "lora-all-linear",
+            "LoRA in all linear layers of every block, as in QLoRA (Dettmers et al., 2023)",
+            LoraConfig,
+            defaults=_LORA,
+            layers=Layers.LINEAR,
         ),
         Method("late-lora", "LoRA in the last half of the blocks", LoraConfig, defaults=_LORA, late=True),
         Method(
