@@ -80,7 +80,8 @@ def test_it_trains_what_it_should_and_nothing_else(name, pixels):
     model = adapted(name).train()
     method = METHODS[name]
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    parts = ["mask_decoder.modules_to_save"] + ["vision_encoder.modules_to_save"] * method.trains_encoder
+    in_full = "mask_decoder" if method.adapts_decoder else "mask_decoder.modules_to_save"
+    parts = [in_full] + ["vision_encoder.modules_to_save"] * method.trains_encoder
     if method.network is not None:
         parts = ["network.modules_to_save"]
         assert len(trained) == len(list(base(name).parameters()))

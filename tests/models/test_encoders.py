@@ -128,6 +128,10 @@ def test_methods_train_or_say_that_they_need_a_sam(folders, method):
         with pytest.raises(InputError, match="only the vision encoder of the first SAM and SAM-HQ"):
             adapt(model, method, {})
         return
+    if METHODS[method].adapts_decoder:
+        with pytest.raises(InputError, match="the one of this encoder is new"):
+            adapt(model, method, {})
+        return
     adapted = adapt(model, method, {}).train()
     frozen = {n: p.clone() for n, p in adapted.named_parameters() if not p.requires_grad}
     trained = {n: p.clone() for n, p in adapted.named_parameters() if p.requires_grad}

@@ -16,6 +16,7 @@ from torch import nn
 from convlora.errors import InputError
 from convlora.methods.conv_lora import ConvLoraConfig
 from convlora.methods.feature_tuning import FeatureTuningConfig
+from convlora.methods.low_rank_decoder import adapt_decoder
 from convlora.methods.side_networks import SideNetworkConfig
 from convlora.methods.visual_prompts import VisualPromptConfig
 
@@ -48,6 +49,7 @@ class Method:
         fixed: Options of the configuration class that make the method what it is.
         layers: Which layers of the frozen model it changes; None: none.
         late: Whether it changes only the last half of the blocks unless told which.
+        adapts_decoder: Whether the mask decoder is adapted too, instead of trained in full.
         trains_encoder: Whether the encoder itself is trained.
         from_scratch: Whether training starts from random weights.
         network: The network that is trained in place of a SAM, for the code that builds models; None: it is a SAM. The
@@ -63,6 +65,7 @@ class Method:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     layers: Layers | None = Layers.PROJECTIONS
     late: bool = False
+    adapts_decoder: bool = False
     trains_encoder: bool = False
     from_scratch: bool = False
     network: str | None = None
@@ -179,6 +182,13 @@ METHODS: dict[str, Method] = {
             LoraConfig,
             defaults=_LORA,
             layers=Layers.LINEAR,
+        ),
+        Method(
+            "lora-decoder",
+            "LoRA in the encoder's attention projections and in the mask decoder's transformer",
+            LoraConfig,
+            defaults=_LORA,
+            adapts_decoder=True,
         ),
         Method("late-lora", "LoRA in the last half of the blocks", LoraConfig, defaults=_LORA, late=True),
         Method(
@@ -332,6 +342,10 @@ def method_config(
                 f"The method {name} changes what only the vision encoder of the first SAM and SAM-HQ has. Take another "
                 "method, such as lora."
             ) from error
+    if method.adapts_decoder:
+        settings["target_modules"], modules_to_save = adapt_decoder(
+            model, str(settings["target_modules"]), modules_to_save
+        )
     if method.config_class is ConvLoraConfig and num_prefix_tokens:
         settings["num_prefix_tokens"] = num_prefix_tokens
     if method.trains_encoder:
