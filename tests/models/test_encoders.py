@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from convlora.errors import InputError
 from convlora.methods.conv_lora import check_grid
-from convlora.methods.registry import METHODS, Layers
+from convlora.methods.layers import Layers
+from convlora.methods.registry import METHODS
 from convlora.models.build import adapt
 from convlora.models.detail import DetailBranch
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation, sine_positions
@@ -124,8 +125,12 @@ def test_all_linear_layers_of_the_blocks_are_known(folders, name):
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.network is None])
 def test_methods_train_or_say_that_they_need_a_sam(folders, method):
     model = small(folders / "dinov2-registers", image_size=56)
-    if METHODS[method].layers in (Layers.ATTENTION, Layers.ENCODER):
+    if METHODS[method].layers in (Layers.ATTENTION, Layers.SUBLAYERS, Layers.ENCODER):
         with pytest.raises(InputError, match="only the vision encoder of the first SAM and SAM-HQ"):
+            adapt(model, method, {})
+        return
+    if METHODS[method].layers is Layers.MLP_MAPS:
+        with pytest.raises(InputError, match="only the vision encoders of the SAMs have: feature maps"):
             adapt(model, method, {})
         return
     if METHODS[method].adapts_decoder:

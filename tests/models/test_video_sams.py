@@ -7,7 +7,8 @@ import torch
 from transformers import AutoModelForSemanticSegmentation
 
 from convlora.errors import InputError
-from convlora.methods.registry import METHODS, Layers
+from convlora.methods.layers import Layers
+from convlora.methods.registry import METHODS
 from convlora.models.build import adapt
 from convlora.models.loading import load_segmenter
 from tests.helpers.models import names_of_linear_layers
@@ -42,7 +43,7 @@ def test_all_linear_layers_of_the_blocks_are_known(folder, kind):
 def test_methods_train_or_say_that_they_need_a_sam(folder, kind, method):
     side = SIZE[kind]
     model = load_segmenter(folder, image_size=side)
-    if METHODS[method].layers in (Layers.ATTENTION, Layers.ENCODER):
+    if METHODS[method].layers in (Layers.ATTENTION, Layers.SUBLAYERS, Layers.ENCODER):
         with pytest.raises(InputError, match="only the vision encoder of the first SAM and SAM-HQ"):
             adapt(model, method, {})
         return

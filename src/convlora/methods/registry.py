@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,26 +14,15 @@ from torch import nn
 
 from convlora.errors import InputError
 from convlora.methods.conv_lora import ConvLoraConfig
+from convlora.methods.convolution_adapters import ConvolutionAdapterConfig
 from convlora.methods.feature_tuning import FeatureTuningConfig
+from convlora.methods.layers import Layers
 from convlora.methods.low_rank_decoder import adapt_decoder
 from convlora.methods.side_networks import SideNetworkConfig
 from convlora.methods.visual_prompts import VisualPromptConfig
 
 LARGEST_OPTION = 4096  # what is above is a mistake, or meant to exhaust the memory
 NETWORK = "network"  # the module that a model with no pretrained part consists of
-
-
-class Layers(enum.Enum):
-    """Which layers of a vision encoder a method changes. The module of the model knows their names."""
-
-    PROJECTIONS = enum.auto()
-    ATTENTION = enum.auto()
-    BLOCK_OUTPUTS = enum.auto()
-    LINEAR = enum.auto()
-    """All linear layers of the blocks."""
-    ALL = enum.auto()
-    ENCODER = enum.auto()
-    """The encoder as a whole."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +119,21 @@ METHODS: dict[str, Method] = {
             defaults={"bottleneck": 2},
             fixed={"kind": "bottleneck"},
             layers=Layers.BLOCK_OUTPUTS,
+        ),
+        Method(
+            "convpass",
+            "Convolutions of 3 x 3 cells in bottlenecks beside attention and MLP of every block (Jie and Deng, 2022)",
+            ConvolutionAdapterConfig,
+            defaults={"bottleneck": 8, "scale": 1.0},
+            fixed={"kind": "bypass"},
+            layers=Layers.SUBLAYERS,
+        ),
+        Method(
+            "depthwise-adapter",
+            "A depthwise convolution of 3 x 3 cells inside the MLP of every block",
+            ConvolutionAdapterConfig,
+            fixed={"kind": "depthwise"},
+            layers=Layers.MLP_MAPS,
         ),
         Method(
             "vpt",
@@ -338,9 +341,11 @@ def method_config(
         try:
             settings["target_modules"] = targets(method.layers, blocks)
         except LookupError as error:
+            which = "encoders of the SAMs have: feature maps"
+            if method.layers != Layers.MLP_MAPS:
+                which = "encoder of the first SAM and SAM-HQ has"
             raise InputError(
-                f"The method {name} changes what only the vision encoder of the first SAM and SAM-HQ has. Take another "
-                "method, such as lora."
+                f"The method {name} changes what only the vision {which}. Take another method, such as lora."
             ) from error
     if method.adapts_decoder:
         settings["target_modules"], modules_to_save = adapt_decoder(

@@ -25,8 +25,8 @@ class MethodSettings:
                 BASICS,
                 metavar="NAME",
                 help="The way of fine-tuning: conv-lora, lora, dora, rslora, lora-all-linear, lora-decoder, late-lora, "
-                "late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, vpt, lst, sam-adapter, ssf, "
-                "decoder, full or scratch. unet trains a U-Net without SAM.",
+                "late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, convpass, depthwise-adapter, vpt, "
+                "lst, sam-adapter, ssf, decoder, full or scratch. unet trains a U-Net without SAM.",
             ),
         ),
     ] = "conv-lora"
@@ -45,6 +45,7 @@ METHOD_OPTIONS: dict[str, str] = {
     "gate_noise": "Whether learned noise is added to the gate while training.",
     "load_balancing_weight": "Weight of the load-balancing loss of each layer.",
     "bottleneck": "Channels of the bottleneck.",
+    "scale": "What each bottleneck adds is multiplied by this.",
     "num_tokens": "Number of trained tokens in each attention layer.",
     "reduction": "By how much the blocks beside the encoder are narrower than it.",
     "width": "Channels at full resolution: 8, 16, 32, 64 or 128.",
