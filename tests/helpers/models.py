@@ -1,5 +1,7 @@
 """Tiny models for tests."""
 
+import re
+
 import torch
 from torch import nn
 from transformers import SamConfig, SamModel
@@ -38,6 +40,15 @@ def tiny_segmenter(method: str, image_size: int | tuple[int, int] = 64, **kwargs
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return UNetForSemanticSegmentation(UNetSegmentationConfig(width=8, image_size=image_size, **own))
+
+
+def names_of_linear_layers(model: SegmentationModel) -> set[str]:
+    """Of all linear layers within the blocks of the vision encoder."""
+    return {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and re.match(r"vision_encoder\.(.*\.)?(layers?|blocks)\.\d+\.", name)
+    }
 
 
 class TwoLinears(nn.Module):

@@ -10,7 +10,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from convlora import load_balancing_loss
-from convlora.methods.registry import METHODS, Layers, apply_method, number_of_blocks
+from convlora.methods.layers import Layers
+from convlora.methods.registry import METHODS, apply_method, number_of_blocks
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import halve_frozen_weights
 from tests.helpers.models import tiny_segmenter
@@ -18,7 +19,7 @@ from tests.helpers.no_sync import no_sync
 from tests.helpers.tolerances import BY_DTYPE
 
 ADAPTING = [name for name, method in METHODS.items() if method.layers is not None]
-OWN = ("lora_", "tuned_", "visual_prompts", "side_networks")
+OWN = ("lora_", "tuned_", "conv_adapters", "visual_prompts", "side_networks")
 NOT_NEUTRAL = ["vpt"]  # its paper's tokens change the model from the start
 LATE = [name for name, method in METHODS.items() if method.late]
 
@@ -80,7 +81,8 @@ def test_it_trains_what_it_should_and_nothing_else(name, pixels):
     model = adapted(name).train()
     method = METHODS[name]
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    parts = ["mask_decoder.modules_to_save"] + ["vision_encoder.modules_to_save"] * method.trains_encoder
+    in_full = "mask_decoder" if method.adapts_decoder else "mask_decoder.modules_to_save"
+    parts = [in_full] + ["vision_encoder.modules_to_save"] * method.trains_encoder
     if method.network is not None:
         parts = ["network.modules_to_save"]
         assert len(trained) == len(list(base(name).parameters()))

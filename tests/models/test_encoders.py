@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import pytest
@@ -11,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from convlora.errors import InputError
 from convlora.methods.conv_lora import check_grid
-from convlora.methods.registry import METHODS, Layers
+from convlora.methods.layers import Layers
+from convlora.methods.registry import METHODS
 from convlora.models.build import adapt
 from convlora.models.detail import DetailBranch
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation, sine_positions
@@ -24,7 +26,7 @@ from convlora.models.sam3_segmenter import Sam3ForSemanticSegmentation
 from convlora.models.segmenter import SamForSemanticSegmentation
 from convlora.training.config import RunConfig
 from convlora.training.defaults import settle_rates
-from tests.helpers.models import tiny_sam
+from tests.helpers.models import names_of_linear_layers, tiny_sam
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 MODELS = {
@@ -112,11 +114,27 @@ def test_every_adapted_layer_of_conv_lora_sees_the_map(folders, name):
     assert all(one.agrees for one in seen.values())
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_all_linear_layers_of_the_blocks_are_known(folders, name):
+    model = small(folders / name)
+    expected = names_of_linear_layers(model)
+    assert len(expected) >= 2 * 6
+    assert {n for n, _ in model.named_modules() if re.fullmatch(model.layer_names(Layers.LINEAR), n)} == expected
+
+
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.network is None])
 def test_methods_train_or_say_that_they_need_a_sam(folders, method):
     model = small(folders / "dinov2-registers", image_size=56)
-    if METHODS[method].layers in (Layers.ATTENTION, Layers.ENCODER):
+    if METHODS[method].layers in (Layers.ATTENTION, Layers.SUBLAYERS, Layers.ENCODER):
         with pytest.raises(InputError, match="only the vision encoder of the first SAM and SAM-HQ"):
+            adapt(model, method, {})
+        return
+    if METHODS[method].layers is Layers.MLP_MAPS:
+        with pytest.raises(InputError, match="only the vision encoders of the SAMs have: feature maps"):
+            adapt(model, method, {})
+        return
+    if METHODS[method].adapts_decoder:
+        with pytest.raises(InputError, match="the one of this encoder is new"):
             adapt(model, method, {})
         return
     adapted = adapt(model, method, {}).train()

@@ -1,13 +1,17 @@
 """Everything SAM can do, with SAM 2 and SAM 3."""
 
+import re
+
 import pytest
 import torch
 from transformers import AutoModelForSemanticSegmentation
 
 from convlora.errors import InputError
-from convlora.methods.registry import METHODS, Layers
+from convlora.methods.layers import Layers
+from convlora.methods.registry import METHODS
 from convlora.models.build import adapt
 from convlora.models.loading import load_segmenter
+from tests.helpers.models import names_of_linear_layers
 from tests.helpers.video_sams import small_sam2, small_sam3
 
 MADE = {"sam2": small_sam2, "sam3": small_sam3}
@@ -28,11 +32,18 @@ def folder(kind, tmp_path_factory):
     return place
 
 
+def test_all_linear_layers_of_the_blocks_are_known(folder, kind):
+    model = load_segmenter(folder, image_size=SIZE[kind])
+    expected = names_of_linear_layers(model)
+    assert len(expected) == {"sam2": 5 * 4 + 3, "sam3": 3 * 6}[kind]
+    assert {n for n, _ in model.named_modules() if re.fullmatch(model.layer_names(Layers.LINEAR), n)} == expected
+
+
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.network is None])
 def test_methods_train_or_say_that_they_need_a_sam(folder, kind, method):
     side = SIZE[kind]
     model = load_segmenter(folder, image_size=side)
-    if METHODS[method].layers in (Layers.ATTENTION, Layers.ENCODER):
+    if METHODS[method].layers in (Layers.ATTENTION, Layers.SUBLAYERS, Layers.ENCODER):
         with pytest.raises(InputError, match="only the vision encoder of the first SAM and SAM-HQ"):
             adapt(model, method, {})
         return

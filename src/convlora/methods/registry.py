@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +14,15 @@ from torch import nn
 
 from convlora.errors import InputError
 from convlora.methods.conv_lora import ConvLoraConfig
+from convlora.methods.convolution_adapters import ConvolutionAdapterConfig
 from convlora.methods.feature_tuning import FeatureTuningConfig
+from convlora.methods.layers import Layers
+from convlora.methods.low_rank_decoder import adapt_decoder
 from convlora.methods.side_networks import SideNetworkConfig
 from convlora.methods.visual_prompts import VisualPromptConfig
 
 LARGEST_OPTION = 4096  # what is above is a mistake, or meant to exhaust the memory
 NETWORK = "network"  # the module that a model with no pretrained part consists of
-
-
-class Layers(enum.Enum):
-    """Which layers of a vision encoder a method changes. The module of the model knows their names."""
-
-    PROJECTIONS = enum.auto()
-    ATTENTION = enum.auto()
-    BLOCK_OUTPUTS = enum.auto()
-    ALL = enum.auto()
-    ENCODER = enum.auto()
-    """The encoder as a whole."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +37,7 @@ class Method:
         fixed: Options of the configuration class that make the method what it is.
         layers: Which layers of the frozen model it changes; None: none.
         late: Whether it changes only the last half of the blocks unless told which.
+        adapts_decoder: Whether the mask decoder is adapted too, instead of trained in full.
         trains_encoder: Whether the encoder itself is trained.
         from_scratch: Whether training starts from random weights.
         network: The network that is trained in place of a SAM, for the code that builds models; None: it is a SAM. The
@@ -61,6 +53,7 @@ class Method:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     layers: Layers | None = Layers.PROJECTIONS
     late: bool = False
+    adapts_decoder: bool = False
     trains_encoder: bool = False
     from_scratch: bool = False
     network: str | None = None
@@ -128,6 +121,21 @@ METHODS: dict[str, Method] = {
             layers=Layers.BLOCK_OUTPUTS,
         ),
         Method(
+            "convpass",
+            "Convolutions of 3 x 3 cells in bottlenecks beside attention and MLP of every block (Jie and Deng, 2022)",
+            ConvolutionAdapterConfig,
+            defaults={"bottleneck": 8, "scale": 1.0},
+            fixed={"kind": "bypass"},
+            layers=Layers.SUBLAYERS,
+        ),
+        Method(
+            "depthwise-adapter",
+            "A depthwise convolution of 3 x 3 cells inside the MLP of every block",
+            ConvolutionAdapterConfig,
+            fixed={"kind": "depthwise"},
+            layers=Layers.MLP_MAPS,
+        ),
+        Method(
             "vpt",
             "Trained tokens beside the input of every attention layer (Jia et al., 2022)",
             VisualPromptConfig,
@@ -163,6 +171,27 @@ METHODS: dict[str, Method] = {
             LoraConfig,
             defaults=_LORA,
             fixed={"use_dora": True},
+        ),
+        Method(
+            "rslora",
+            "LoRA scaled by alpha over the root of the rank (Kalajdzievski, 2023)",
+            LoraConfig,
+            defaults=_LORA,
+            fixed={"use_rslora": True},
+        ),
+        Method(
+            "lora-all-linear",
+            "LoRA in all linear layers of every block, as in QLoRA (Dettmers et al., 2023)",
+            LoraConfig,
+            defaults=_LORA,
+            layers=Layers.LINEAR,
+        ),
+        Method(
+            "lora-decoder",
+            "LoRA in the encoder's attention projections and in the mask decoder's transformer",
+            LoraConfig,
+            defaults=_LORA,
+            adapts_decoder=True,
         ),
         Method("late-lora", "LoRA in the last half of the blocks", LoraConfig, defaults=_LORA, late=True),
         Method(
@@ -312,10 +341,16 @@ def method_config(
         try:
             settings["target_modules"] = targets(method.layers, blocks)
         except LookupError as error:
+            which = "encoders of the SAMs have: feature maps"
+            if method.layers != Layers.MLP_MAPS:
+                which = "encoder of the first SAM and SAM-HQ has"
             raise InputError(
-                f"The method {name} changes what only the vision encoder of the first SAM and SAM-HQ has. Take another "
-                "method, such as lora."
+                f"The method {name} changes what only the vision {which}. Take another method, such as lora."
             ) from error
+    if method.adapts_decoder:
+        settings["target_modules"], modules_to_save = adapt_decoder(
+            model, str(settings["target_modules"]), modules_to_save
+        )
     if method.config_class is ConvLoraConfig and num_prefix_tokens:
         settings["num_prefix_tokens"] = num_prefix_tokens
     if method.trains_encoder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from convlora.methods.registry import Layers
+from convlora.methods.layers import Layers
 
 MODULES_TO_SAVE = ["mask_decoder"]  # trained in full by every method
 ENCODER = "vision_encoder"
@@ -51,6 +51,9 @@ sam_layers = LayerNames(
         Layers.PROJECTIONS: r"attn\.qkv",  # the fused projection of query, key and value
         Layers.ATTENTION: r"attn",
         Layers.BLOCK_OUTPUTS: r"(attn\.proj|mlp\.lin2)",
+        Layers.SUBLAYERS: r"(attn|mlp)",
+        Layers.MLP_MAPS: r"mlp\.lin2",
+        Layers.LINEAR: r"(attn\.qkv|attn\.proj|mlp\.lin1|mlp\.lin2)",
         Layers.ALL: r"(layer_norm1|layer_norm2|attn\.qkv|attn\.proj|mlp\.lin1|mlp\.lin2)",
     },
     {Layers.ALL: r"patch_embed\.projection|neck\.(conv1|conv2|layer_norm1|layer_norm2)"},
@@ -68,6 +71,7 @@ vit_layers = LayerNames(
     {
         Layers.PROJECTIONS: _PROJECTIONS,
         Layers.BLOCK_OUTPUTS: f"({_OUTPUT}|{_LAST})",
+        Layers.LINEAR: f"({_PROJECTIONS}|{_OUTPUT}|{_FIRST}|{_LAST})",
         Layers.ALL: f"({_NORMS}|{_PROJECTIONS}|{_OUTPUT}|{_FIRST}|{_LAST})",
     },
     block=r"model\.(.*\.)?layers?\.",
@@ -79,6 +83,8 @@ hiera_layers = LayerNames(
     {
         Layers.PROJECTIONS: _HIERA[0],
         Layers.BLOCK_OUTPUTS: f"({_HIERA[1]}|{_HIERA[2]})",
+        Layers.MLP_MAPS: _HIERA[2],
+        Layers.LINEAR: rf"({_HIERA[0]}|{_HIERA[1]}|mlp\.proj_in|{_HIERA[2]}|proj)",  # between two stages is a `proj`
         Layers.ALL: rf"(layer_norm[12]|{_HIERA[0]}|{_HIERA[1]}|mlp\.proj_in|{_HIERA[2]}|proj)",
     },
     {Layers.ALL: r"backbone\.patch_embed\.projection|neck\.convs\.\d+"},
@@ -91,6 +97,8 @@ sam3_layers = LayerNames(
     {
         Layers.PROJECTIONS: _OF_SAM3[0],
         Layers.BLOCK_OUTPUTS: f"({_OF_SAM3[1]}|{_OF_SAM3[2]})",
+        Layers.MLP_MAPS: _OF_SAM3[2],
+        Layers.LINEAR: rf"({_OF_SAM3[0]}|{_OF_SAM3[1]}|mlp\.fc1|{_OF_SAM3[2]})",
         Layers.ALL: rf"(layer_norm[12]|{_OF_SAM3[0]}|{_OF_SAM3[1]}|mlp\.fc1|{_OF_SAM3[2]})",
     },
     {

@@ -24,9 +24,9 @@ class MethodSettings:
                 "--method",
                 BASICS,
                 metavar="NAME",
-                help="The way of fine-tuning: conv-lora, lora, dora, late-lora, late-conv-lora, multi-scale-lora, "
-                "depthwise-lora, bitfit, adapter, vpt, lst, sam-adapter, ssf, decoder, full or scratch. unet trains a "
-                "U-Net without SAM.",
+                help="The way of fine-tuning: conv-lora, lora, dora, rslora, lora-all-linear, lora-decoder, late-lora, "
+                "late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, convpass, depthwise-adapter, vpt, "
+                "lst, sam-adapter, ssf, decoder, full or scratch. unet trains a U-Net without SAM.",
             ),
         ),
     ] = "conv-lora"
@@ -35,7 +35,7 @@ class MethodSettings:
 
 METHOD_OPTIONS: dict[str, str] = {
     "r": "Rank of the update.",
-    "lora_alpha": "The update is scaled by alpha over rank.",
+    "lora_alpha": "The update is scaled by alpha over rank; by alpha over the root of the rank in `rslora`.",
     "lora_dropout": "Share of the inputs of an adapter that are dropped while training.",
     "num_experts": "Number of experts in each layer.",
     "top_k": "Number of experts that each feature map uses.",
@@ -45,6 +45,7 @@ METHOD_OPTIONS: dict[str, str] = {
     "gate_noise": "Whether learned noise is added to the gate while training.",
     "load_balancing_weight": "Weight of the load-balancing loss of each layer.",
     "bottleneck": "Channels of the bottleneck.",
+    "scale": "What each bottleneck adds is multiplied by this.",
     "num_tokens": "Number of trained tokens in each attention layer.",
     "reduction": "By how much the blocks beside the encoder are narrower than it.",
     "width": "Channels at full resolution: 8, 16, 32, 64 or 128.",
