@@ -134,15 +134,15 @@ def test_tiff_files_are_read_window_by_window_and_give_the_same(tmp_path, sample
     def refuse(*_):
         raise AssertionError("an image is decoded whole")
 
-    monkeypatch.setattr("convlora.data.reading.rows.read_image", refuse)
+    monkeypatch.setattr("convlora.data.reading.rows.read_as", refuse)
     monkeypatch.setattr("convlora.data.reading.mask_rows.read_mask", refuse)
-    read, native = [], rows.TiffRows._native
+    read, native = [], rows.TiffPieces.native
 
-    def note(self, top, bottom, left=0, right=None):
+    def note(self, bands, top, bottom, left=0, right=None):
         read.append((bottom - top, (self.width if right is None else right) - left))
-        return native(self, top, bottom, left, right)
+        return native(self, bands, top, bottom, left, right)
 
-    monkeypatch.setattr(rows.TiffRows, "_native", note)
+    monkeypatch.setattr(rows.TiffPieces, "native", note)
     dataset = dataset_of(tiffs)
     assert all(equal(dataset[key], one) for key, one in enumerate(expected))
     assert len(read) == 26
