@@ -92,7 +92,7 @@ def test_nothing_is_computed_for_clients_that_have_left(live, served, cells, mon
         assert clients[0].recv(65536).startswith(b"HTTP/1.1 200")
         clients[0].close()
         assert seen == [1]
-        assert segmenting._bytes.taken == 0
+        assert segmenting.room.taken == 0
 
 
 def until(holds, seconds=20):

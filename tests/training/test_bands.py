@@ -296,3 +296,25 @@ def test_a_check_tells_the_bands(data, tmp_path):
     report = check_data(data[4])
     assert (report["ok"], report["bands"]) == (True, [4])
     assert any("model.bands=4" in problem["message"] for problem in report["problems"])
+
+
+def test_ranges_of_files_too_large_to_be_decoded_whole(tmp_path, monkeypatch):
+    """Their pixels are sampled by rasterio, and their windows are read."""
+    pytest.importorskip("rasterio")
+    from convlora.data.checking.check import check_data as check
+    from convlora.data.reading.bands import BandReading
+    from convlora.data.sample import Sample
+    from convlora.data.sources.opening import open_data
+
+    values = np.random.default_rng(0).integers(0, 4000, (64, 80, 5)).astype(np.uint16)
+    for kind in ("images", "masks"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+    image = tmp_path / "train" / "images" / "a.tif"
+    tifffile.imwrite(image, values, planarconfig="contig", photometric="minisblack", tile=(16, 16))
+    tifffile.imwrite(tmp_path / "train" / "masks" / "a.tif", (values[..., 4] > 2000).astype(np.uint8))
+    reading = BandReading(None, 5)
+    expected = measure_bands([Sample(image, None, "a")], reading)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert measure_bands([Sample(image, None, "a")], reading) == expected
+    report = check(open_data(tmp_path), full=True, intensity=reading, in_windows=True)
+    assert not report.errors

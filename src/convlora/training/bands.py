@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from convlora.data.dataset import SampleInputError
 from convlora.data.reading.band_files import EIGHT_BITS, name_of, read_stored
 from convlora.data.reading.bands import BandReading, Range, Reading, check_count, reading_of
+from convlora.data.reading.rows import is_huge
 from convlora.data.sample import Sample
 from convlora.errors import InputError
 from convlora.training.config import RunConfig
@@ -120,6 +122,8 @@ def _spread(count: int) -> list[int]:
 
 def _values(sample: Sample, reading: BandReading, most: int) -> list[np.ndarray]:
     """Values of each band of an image that hold data."""
+    if isinstance(sample.image, Path) and is_huge(sample.image):
+        return _values_of_huge(sample.image, reading, most)
     stored = read_stored(sample.image)
     has_alpha = stored.alpha is not None
     check_count(name_of(sample.image), len(stored.values) - has_alpha, has_alpha, reading)
@@ -131,6 +135,20 @@ def _values(sample: Sample, reading: BandReading, most: int) -> list[np.ndarray]
     for band in bands:
         missing, values = stored.missing(band, bands), stored.values[band][grid]
         taken.append(values.ravel() if missing is None else values[~missing[grid]])
+    return taken
+
+
+def _values_of_huge(path: Path, reading: BandReading, most: int) -> list[np.ndarray]:
+    """The same of a TIFF file that is too large to be decoded whole."""
+    from convlora.data.reading.tiff.band_rows import open_band_rows
+
+    with open_band_rows(path, reading) as rows:
+        stored = rows.sampled(max(1, math.ceil(math.sqrt(rows.height * rows.width / most))))
+    bands = list(range(reading.count))
+    taken = []
+    for band in bands:
+        missing, values = stored.missing(band, bands), stored.values[band]
+        taken.append(values.ravel() if missing is None else values[~missing])
     return taken
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from convlora.data.reading.bands import Reading
+from convlora.data.reading.bands import BandReading, Reading
 from convlora.data.reading.mask_rows import open_mask
 from convlora.data.reading.mask_values import count_values
 from convlora.data.reading.rows import open_rows
@@ -45,6 +46,8 @@ def read_by_pieces(sample: Sample, most_values: int, intensity: Reading) -> Read
     Raises:
         InputError: If one cannot be read.
     """
+    if isinstance(intensity, BandReading) and intensity.ranges is None:  # only whether it can be read is of interest
+        intensity = replace(intensity, ranges=((0.0, 1.0),) * intensity.count)
     with open_rows(sample.image, intensity) as image:
         size = (image.height, image.width)
         for top, bottom in _bands(size):

@@ -70,7 +70,14 @@ class BandRows:
         """See `convlora.data.reading.rows.Rows`: pixels with data in at least one band."""
         return self._stored(top, bottom).known(list(range(len(self._wanted))))
 
+    def sampled(self, step: int) -> Stored:
+        """Every so many pixels of the bands that are read, in both directions, as they are stored."""
+        return self._meant(*self._pieces.sampled([band + 1 for band in self._read], step))
+
     def _stored(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Stored:
         native, mask = self._pieces.native([band + 1 for band in self._read], top, bottom, left, right)
+        return self._meant(native, mask)
+
+    def _meant(self, native: np.ndarray, mask: np.ndarray | None) -> Stored:
         values, no_data = with_meaning(native, self._pieces.layout, self._pieces.no_data)
         return Stored(values, self._alpha, no_data, mask, hides=True)

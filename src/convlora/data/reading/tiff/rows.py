@@ -119,6 +119,13 @@ class TiffPieces:
             values = self._dataset.read(bands, window=window)
             return values, self._dataset.dataset_mask(window=window) != 0 if self.has_mask else None
 
+    def sampled(self, bands: list[int], step: int) -> Native:
+        """Every so many pixels of some bands, in both directions, and the file's own mask there."""
+        size = (-(-self.height // step), -(-self.width // step))
+        with reading_rows(self.path):
+            values = self._dataset.read(bands, out_shape=(len(bands), *size))
+            return values, self._dataset.dataset_mask(out_shape=size) != 0 if self.has_mask else None
+
     def all_native(self, bands: list[int]) -> Iterator[Native]:
         """All rows, as many at a time as lie together in the file, unless that is much."""
         together = min(max(self._dataset.block_shapes[0][0], 64), 1024)
