@@ -157,6 +157,11 @@ ALLOWED = (
     "read_text(",  # ours
     "read_bytes(",
     "memory.open(",
+    "Image.open(io.BytesIO(",
+    "stored.open(",  # of a volume, whose readers open files by `ordinary`
+    "job.stored.open(",
+    "self.stored.open(",
+    "first.stored.open(",
     "open(path, mode, encoding=None if 'b' in mode else 'utf-8', opener=_opener)",  # of `convlora.links`, stricter
     "self._archive.open(",
     "zipfile.ZipFile(file)",  # of an export, opened by `open_ordinary`

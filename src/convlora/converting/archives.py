@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from convlora.errors import InputError, shown
+from convlora.ordinary import open_ordinary
 from convlora.paths import expanded
 from convlora.prepare.bundles import ZipBundle
 from convlora.storage import make_folder
@@ -63,7 +64,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         target = folder.joinpath(*parts)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as file:
+            with open_ordinary(target, "xb") as file:
                 file.write(bundle.read(name))
         except OSError as error:  # two files of one name, or a file where a folder has to be
             raise InputError(f"{shown(name)} of {archive} cannot be unpacked ({error.strerror or error}).") from error

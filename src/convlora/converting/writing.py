@@ -20,7 +20,7 @@ from convlora.data.reading.stored import ImageSource
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import ALL
 from convlora.errors import InputError
-from convlora.ordinary import ordinary
+from convlora.ordinary import open_ordinary, ordinary
 from convlora.pictures.overlay import write_png
 from convlora.pictures.palette import class_colours, indexed_image
 from convlora.prepare.names import Names, safe_stem
@@ -113,7 +113,7 @@ def _copy(source: ImageSource, folder: Path, stem: str) -> Path:
     if isinstance(source, Path):
         target = folder / f"{stem}{source.suffix.lower()}"
         try:
-            with ordinary(source).open("rb") as stream, target.open("xb") as copy:
+            with ordinary(source).open("rb") as stream, open_ordinary(target, "xb") as copy:
                 shutil.copyfileobj(stream, copy, 1 << 20)
         except OSError as error:
             target.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def _write_mask(labels: np.ndarray, classes: ClassTable, colours: Sequence[Colou
     path.parent.mkdir(parents=True, exist_ok=True)
     is_deep = classes.ignore_index > 255 or classes.num_classes > 256
     picture = Image.fromarray(labels.astype(np.uint16)) if is_deep else indexed_image(labels, colours)
-    with path.open("wb") as stream:
+    with open_ordinary(path, "wb") as stream:
         write_png(picture, stream)
 
 

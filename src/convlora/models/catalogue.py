@@ -42,7 +42,7 @@ CATALOGUE = (
     KnownModel("facebook/sam2.1-hiera-small", "SAM 2", "Apache-2.0", False, 1024, 34.3, 3.5),
     KnownModel("facebook/sam2.1-hiera-base-plus", "SAM 2", "Apache-2.0", False, 1024, 69.1, 5.1),
     KnownModel("facebook/sam2.1-hiera-large", "SAM 2", "Apache-2.0", False, 1024, 212.7, 10.3),
-    KnownModel("facebook/sam3", "SAM 3", "SAM License", True, 1008, 453.2, None),
+    KnownModel("facebook/sam3", "SAM 3", "SAM License", True, 1008, 453.2, 14.8),
     KnownModel("facebook/dinov2-small", "DINOv2", "Apache-2.0", False, 518, 22.1, 2.8),
     KnownModel("facebook/dinov2-base", "DINOv2", "Apache-2.0", False, 518, 86.6, 4.4),
     KnownModel("facebook/dinov2-large", "DINOv2", "Apache-2.0", False, 518, 304.4, 10.0),

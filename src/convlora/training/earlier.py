@@ -140,7 +140,7 @@ def copy_own_sam(earlier: Earlier, output: Path) -> None:
             if not is_run_file(f"{OWN_SAM}/{path.name}"):
                 continue
             try:
-                with open_ordinary(path) as file, (folder / path.name).open("wb") as copy:
+                with open_ordinary(path) as file, open_ordinary(folder / path.name, "wb") as copy:
                     shutil.copyfileobj(file, copy, 1 << 20)
             except OSError as error:
                 raise InputError(f"{path} cannot be copied ({error.strerror}). Restore it, or free space.") from error

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convlora.errors import InputError
-from convlora.inference.files.background import in_background
+from convlora.inference.background import in_background
 from convlora.inference.files.left_out import parts_left_out
 from convlora.inference.files.plan import Job, coordinates_lost, plan
 from convlora.inference.files.resuming import state_of
 from convlora.inference.fleet.account import Account
 from convlora.inference.fleet.places import is_remote, join, read_file, reason, write_file
 from convlora.inference.fleet.work import Task
+from convlora.untrusted import read_text
 
 _THREADS, _AHEAD = 8, 16  # an object store answers late, and many at a time
 RESULTS = ("mask", "overlay", "probabilities", "polygons")
@@ -149,7 +150,7 @@ class Batch(Collection[Job]):
         else:
             made = {one.name: state_of_result(one, self._is_remote) for one in job.results().values()}
             named = result | named_results(self._task.output, image.name, result)
-            piece = None if job.piece is None else job.piece.read_text(encoding="utf-8")
+            piece = None if job.piece is None else read_text(job.piece, 1 << 32)
             if piece is not None:
                 self.pieces[image.name] = piece
             self.results.append(named)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from convlora.errors import InputError, RunError, shown
+from convlora.ordinary import open_ordinary
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -65,7 +66,7 @@ def read_file(uri: str, path: Path) -> None:
         OSError: If it is not there, or the store does not answer.
     """
     system, key = _opened(uri)
-    with system.open_input_stream(key) as stream, path.open("wb") as file:
+    with system.open_input_stream(key) as stream, open_ordinary(path, "wb") as file:
         shutil.copyfileobj(stream, file, _PIECE)
 
 
@@ -93,7 +94,7 @@ def write_file(path: Path, uri: str) -> None:
         OSError: If that is refused, or the store does not answer.
     """
     system, key = _opened(uri)
-    with path.open("rb") as file, system.open_output_stream(key) as stream:
+    with open_ordinary(path) as file, system.open_output_stream(key) as stream:
         shutil.copyfileobj(file, stream, _PIECE)
 
 
