@@ -52,7 +52,7 @@ def test_no_module_needs_what_only_unix_has():
     code = """
 import contextlib, importlib, os, pkgutil, signal, sys
 for name in ("accelerate", "datasets", "filelock", "kornia", "peft", "pooch", "psutil", "pycocotools.mask", "rasterio",
-             "requests", "rich.progress", "safetensors.torch", "torch.utils.data",
+             "ray.data", "requests", "rich.progress", "safetensors.torch", "torch.utils.data",
              "transformers.models.sam.modeling_sam", "typer"):
     with contextlib.suppress(ImportError):
         importlib.import_module(name)

@@ -41,7 +41,7 @@ def count(monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
 
-    for name in ("read_header", "read_mask", "read_for_size", "read_image"):
+    for name in ("read_header", "read_mask", "read_seen", "read_image"):
         watch(facts, name)
     watch(Image, "open")
     return calls
@@ -52,7 +52,7 @@ def test_before_training_headers_are_read_and_few_masks(data, count):
     report = check_data(open_data(data), full=False)
     assert report.errors == []
     assert report.counts == {"train": MANY}
-    assert (count["read_mask"], count["read_for_size"], count["read_image"]) == (MASKS_SAMPLED, 0, 0)
+    assert (count["read_mask"], count["read_seen"], count["read_image"]) == (MASKS_SAMPLED, 0, 0)
     assert count["read_header"] <= 2 * MANY + MASKS_SAMPLED
     assert count["open"] <= 2 * MANY + 4 * MASKS_SAMPLED
     assert count["most open"] <= before + 20
@@ -62,7 +62,7 @@ def test_a_full_check_decodes_each_file_once(data, count, monkeypatch):
     before = psutil.Process().num_fds()
     report = check_data(open_data(data), full=True)
     assert report.errors == []
-    assert (count["read_mask"], count["read_for_size"], count["read_image"]) == (MANY, MANY, 0)
+    assert (count["read_mask"], count["read_seen"], count["read_image"]) == (MANY, MANY, 0)
     assert report.class_pixels["train"][0] > 0
     assert len(report.problems) <= MANY, "each copy is said once, not with every other copy"
     assert count["most open"] <= before + 20

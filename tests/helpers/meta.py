@@ -25,6 +25,9 @@ def _placeholders() -> dict[str, ModuleType]:
     return modules
 
 
+# MONAI tries to import the package, which fails for lack of torchvision and leaves a part of it behind.
+for _name in [name for name in sys.modules if name.split(".")[0] == "segment_anything"]:
+    del sys.modules[_name]
 with mock.patch.dict(sys.modules, _placeholders()):
     import segment_anything
     import segment_anything.modeling

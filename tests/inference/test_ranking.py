@@ -88,7 +88,9 @@ def test_each_pixel_has_the_entropy_of_its_probabilities(kind, tta):
     segmenter.model.requires_grad_(False)
     segmenter.tta = tta
     image = Image.fromarray(noise(40, 50))
-    (answer,) = segmenter.answers_of([segmenter.see(image)], Wanted(uncertainty=True))
+    seen = segmenter.see(image)
+    ((output, index),) = segmenter.outputs([seen.pixels])
+    answer = segmenter.answer_of(output, index, seen.size, Wanted(uncertainty=True))
     probabilities = segmenter.predict(image).probabilities
     expected = entropy(probabilities, base=len(probabilities), axis=0)
     assert np.abs(answer.uncertainty / MOST - expected).max() < 1e-4

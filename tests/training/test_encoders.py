@@ -125,5 +125,5 @@ def test_what_a_size_can_reach_is_told_by_the_cells_of_the_model(detail, patch, 
     config.model.detail = detail
     run = SimpleNamespace(checkpoint=None, is_main=True, config=config)
     model = SimpleNamespace(image_size=[patch * grid] * 2, grid_size=(grid, grid), patch_size=patch)
-    training_model._tell_reach(run, SimpleNamespace(train=[], classes=None), model)
+    training_model._tell_reach(run, SimpleNamespace(train=[], classes=None, windows=None), model)
     assert asked == [expected]

@@ -111,10 +111,12 @@ def read_headers(fact: Facts, intensity: Reading | None = None) -> None:
 def _read_image_header(fact: Facts, intensity: Reading | None) -> None:
     """What the header of the image says, and how many bands it has."""
     image = fact.sample.image if isinstance(fact.sample.image, Path) else LoadedOnce(fact.sample.image)
-    counted = _reading(fact, count_bands, image)
-    if counted is None:
-        return
-    fact.bands, has_alpha = counted
+    has_alpha = False
+    if isinstance(intensity, BandReading) or _may_have_bands(image):
+        counted = _reading(fact, count_bands, image)
+        if counted is None:
+            return
+        fact.bands, has_alpha = counted
     if isinstance(intensity, BandReading):
         _reading(fact, lambda path: check_count(str(path), fact.bands or 0, has_alpha, intensity), image)
     if isinstance(intensity, BandReading) or (intensity is None and is_array(image)):
@@ -122,6 +124,11 @@ def _read_image_header(fact: Facts, intensity: Reading | None) -> None:
         fact.image_header = None if size is None else Header(size)
     else:
         fact.image_header = _reading(fact, read_header, image)
+
+
+def _may_have_bands(image: ImageSource) -> bool:
+    """Whether an image is a file of a kind that holds any number of bands; opening all others for it takes long."""
+    return isinstance(image, Path) and image.suffix.lower() in (".tif", ".tiff", ".npy")
 
 
 def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Reading | None = None) -> None:
