@@ -24,8 +24,8 @@ Source: Isensee et al., "nnU-Net: a self-configuring method for deep learning-ba
 (Nature Methods 2021): a third of its patches are certain to hold foreground, so that rare classes are seen.
 """
 
-_MOST_PLACES = 1024  # of each class of a mask that are kept
-_MOST_MASKS = 4096  # of which they are kept
+_MOST_PLACES = 1024  # pixels kept for each class of a mask
+_MOST_MASKS = 4096  # masks whose pixels are kept
 _DRAWS = 4  # of a window, until one has a pixel that counts
 _BAND = 1 << 22  # pixels of a mask that are looked at together
 

@@ -51,7 +51,7 @@ def _seen(earlier: Earlier) -> set[tuple[Any, ...]]:
     name, places = earlier.config.model.from_run, {os.path.realpath(earlier.folder)}
     while name is not None and not is_on_hub(name) and len(places) < _MOST_LINKS:
         folder = Path(name)
-        if not folder.is_absolute():  # it lies on the disk of somebody else
+        if not folder.is_absolute():  # the run was made on another machine
             break
         if os.path.realpath(folder) in places or not (folder / "config.yaml").is_file():
             break

@@ -136,7 +136,7 @@ def _whole(
     # Beside a CPU's network one thread writes, and none reads: Ctrl-C would wait for a disk that does not answer.
     seen = in_background(partial(_see, segmenter), jobs, 0 if on_cpu else threads, ahead)
     segmented = _segmented(segmenter, seen, batch_size, extras.wanted)
-    # Probabilities of many classes take gigabytes, of which the memory of a CPU may hold one image's.
+    # Probabilities of many classes take gigabytes. Memory may hold those of one image only.
     writers = 0 if on_cpu and any(extras.wanted) else threads
     write = partial(_write, segmenter, plain, extras)
     return in_background(lambda item: finish(*write(item)), segmented, writers, ahead)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from convlora.data.reading.volumes.damage import reading
 from convlora.data.reading.volumes.slicing import DIRECTIONS, Axis
 from convlora.data.reading.volumes.volume import (
     EXTRA,
@@ -116,7 +116,7 @@ def _headers(folder: Path) -> list[tuple[Path, Any]]:
         )
     if len(found) < 2:
         raise InputError(f"{folder} holds one DICOM file, and a series has several. Save it as PNG or TIFF instead.")
-    with _reading(found[0][0]):
+    with reading(found[0][0], "DICOM"):
         across = _directions(found[0][1])
         normal = np.cross(across[0], across[1])
         for path, header in found:
@@ -144,7 +144,7 @@ def _placement(folder: Path, headers: Sequence[tuple[Path, Any]], axis: Axis) ->
         from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
     except ImportError as error:
         raise InputError(f"DICOM series need the package nibabel. Install what reads volumes: {EXTRA}.") from error
-    with _reading(headers[0][0]):
+    with reading(headers[0][0], "DICOM"):
         first = headers[0][1]
         shape = (int(first.Columns), int(first.Rows), len(headers))
         check_shape(str(folder), shape, 4 * shape[0] * shape[1] * shape[2])
@@ -171,7 +171,7 @@ def _directions(header: Any) -> np.ndarray:
 
 
 def _header(path: Path) -> Any:
-    with _reading(path):
+    with reading(path, "DICOM"):
         with open_ordinary(path) as file:
             meta = _pydicom().filereader.read_file_meta_info(path)
             syntax = meta.get("TransferSyntaxUID", "")
@@ -197,7 +197,7 @@ def _pixels(path: Path, size: Sequence[int]) -> np.ndarray:
     pydicom = _pydicom()
     from pydicom.pixels import apply_rescale, get_decoder
 
-    with _reading(path), open_ordinary(path) as file:
+    with reading(path, "DICOM"), open_ordinary(path) as file:
         slice_ = pydicom.dcmread(file)
         syntax = slice_.file_meta.TransferSyntaxUID
         if syntax.is_compressed:
@@ -225,18 +225,3 @@ def _pydicom() -> Any:
     except ImportError as error:
         raise InputError(f"DICOM files need the package pydicom. Install what reads volumes: {EXTRA}.") from error
     return pydicom
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns whatever pydicom raises into a sentence that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory. Cut the series into parts.") from error
-    except Exception as error:  # damaged files make pydicom raise nearly anything
-        if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(f"{path} cannot be read ({error.strerror}). Check the path and the disk.") from error
-        raise InputError(f"{path} is a DICOM file that is damaged or cut short. Replace the file.") from error

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from convlora.data.reading.volumes.damage import reading
 from convlora.data.reading.volumes.slicing import DIRECTIONS, Axis
 from convlora.data.reading.volumes.volume import (
     EXTRA,
@@ -44,7 +42,7 @@ def open_nifti(path: Path, axis: Axis) -> Volume:
     Raises:
         InputError: It cannot be read, is no volume, or nibabel is missing.
     """
-    with _reading(path):
+    with reading(path, "NIfTI"):
         image = _checked(path)
         proxy: Any = image.dataobj
         placement = _placement(path, image, axis)
@@ -61,7 +59,7 @@ def open_nifti(path: Path, axis: Axis) -> Volume:
 
         where: list[Any] = [slice(None)] * 3
         where[axis] = index
-        with _reading(path):
+        with reading(path, "NIfTI"):
             if raw is not None:
                 found = raw[tuple(where)]
                 found = apply_read_scaling(found, proxy.slope, proxy.inter) if is_scaled else found
@@ -85,7 +83,7 @@ def nifti_facts(path: Path, axis: Axis) -> Volume:
     Raises:
         InputError: As [`open_nifti`].
     """
-    with _reading(path):
+    with reading(path, "NIfTI"):
         image = _checked(path)
         placement = _placement(path, image, axis)
         millimetres = _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
@@ -97,7 +95,7 @@ def nifti_facts(path: Path, axis: Axis) -> Volume:
 def is_own_nifti(path: Path) -> bool:
     """Whether a file is a result of ours, which may be replaced."""
     try:
-        with _reading(path):
+        with reading(path, "NIfTI"):
             return _checked(path).header["descrip"].item().startswith(SOFTWARE.encode())
     except InputError:
         return False
@@ -199,24 +197,3 @@ def _nibabel() -> Any:
     except ImportError as error:
         raise InputError(f"NIfTI files need the package nibabel. Install what reads volumes: {EXTRA}.") from error
     return nibabel
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns whatever nibabel raises into a sentence that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist. Check the path.") from error
-    except PermissionError as error:
-        raise InputError(f"{path} may not be read. Check its permissions.") from error
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory. Cut it into parts.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is a gzip file that is damaged or cut short. Replace the file.") from error
-    except Exception as error:  # damaged headers make nibabel raise nearly anything
-        if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(f"{path} cannot be read ({error.strerror}). Check the path and the disk.") from error
-        raise InputError(f"{path} is a NIfTI file that is damaged or cut short. Replace the file.") from error

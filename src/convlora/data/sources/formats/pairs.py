@@ -101,7 +101,7 @@ def find_pairs(
 
 
 def read_pairs_beside(root: Path, reading: Reading) -> Found:
-    """Reads pairs; what the values mean is told by them, or by classes.json."""
+    """Reads pairs. The values of the masks, or classes.json, say what the classes are."""
     pairs, problems, suffix = find_pairs(root, reading.suffix)
     splits = {split: named_samples(some, root) for split, some in pairs.items()}
     return Found(splits, None, problems, [f"The masks are the files called NAME{suffix}."])
