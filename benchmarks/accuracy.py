@@ -109,7 +109,8 @@ def main() -> None:
                 continue
             record = {"row": row.name, "contender": contender.name, "seed": seed, "settings": settings}
             try:
-                record |= one_run(row.data, contender.method, settings, seed, options.data)
+                kept = options.keep and options.keep / _folder(row, contender, seed)
+                record |= one_run(row.data, contender.method, settings, seed, options.data, kept)
             except Interrupted:
                 raise SystemExit("Interrupted. The same command makes this run anew and goes on.") from None
             record["conditions"] = conditions()
@@ -124,8 +125,10 @@ def settings_of(row: Row, contender: Contender, more: Sequence[str]) -> list[str
     return [*COMMON, *row.settings, *contender.settings, *more]
 
 
-def one_run(data: str, method: str, settings: Sequence[str], seed: int, folder: Path | None) -> dict[str, Any]:
-    """Trains once and says what came of it."""
+def one_run(
+    data: str, method: str, settings: Sequence[str], seed: int, folder: Path | None, kept: Path | None = None
+) -> dict[str, Any]:
+    """Trains once, in a folder that is kept if `kept` names it, and says what came of it."""
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         if data in DRAWN:
@@ -142,7 +145,7 @@ def one_run(data: str, method: str, settings: Sequence[str], seed: int, folder: 
         config = RunConfig()
         config.override([f"method={method}", f"data.path={path}", f"training.seed={seed}", *settings])
         start = time.perf_counter()
-        metrics = train(config, work / "run")
+        metrics = train(config, kept or work / "run")
         score = next(name for name in SCORES if name in metrics["test"])
         return {
             "score": score,
@@ -195,6 +198,10 @@ def read_records(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
 
 
+def _folder(row: Row, contender: Contender, seed: int) -> str:
+    return "-".join(f"{row.name}-{contender.name}-{seed}".replace("/", " ").replace(",", "").split())
+
+
 def _key(record: dict[str, Any]) -> tuple[str, str, int, tuple[str, ...]]:
     return record["row"], record["contender"], record["seed"], tuple(record["settings"])
 
@@ -211,6 +218,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="*", default=[], help="only rows whose name holds one of these")
     parser.add_argument("--contenders", nargs="*", default=[], help="only these contenders")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the run folders here, for pictures")
     parser.add_argument("--table", action="store_true", help="print what there is, and train nothing")
     return parser.parse_args()
 
