@@ -69,7 +69,8 @@ def _undivided(
     parts = " / ".join(f"{100 * share / total:.3g}" for share in shares)
     numbers = ", ".join(f"{len(cut[split])} {split}" for split in SPLITS if cut[split])
     note = (
-        f"The data come undivided. They are divided {parts} (percent of train / val / test) by seed {seed}: {numbers}."
+        "The data have no train, val and test split. "
+        f"They are split {parts} percent at random, with seed {seed}: {numbers}."
     )
     return {split: cut[split] for split in SPLITS if cut[split]}, [note]
 

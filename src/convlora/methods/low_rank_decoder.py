@@ -31,8 +31,8 @@ def adapt_decoder(model: nn.Module, target_modules: str, modules_to_save: Sequen
     decoder = model.get_submodule(DECODER)
     if getattr(decoder, "neck", None) is not None:
         raise InputError(
-            "The method lora-decoder adapts a mask decoder that was pretrained, and the one of this encoder is new. "
-            "Take lora, which trains all of it, or a SAM."
+            "The method lora-decoder adapts a pretrained mask decoder. This encoder has none: its decoder is new. "
+            "Use the method lora, which trains the whole decoder, or a SAM."
         )
     parts: list[str] = []
     for name, part in decoder.named_children():

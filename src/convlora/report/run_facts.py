@@ -56,8 +56,8 @@ def _headline_of_folds(run: RunFiles, name: str) -> list[str]:
     of_all, scores = _with_interval(run, "val", name), run.metrics["val"]
     sentences = [
         f"{label[0].upper()}{label[1:]} {of_all} on {_images(scores['num_images'], 'held-out')}, each segmented by the "
-        f"one of {folds} folds that did not see it.",
-        "The held-out images also picked the best epoch of their fold, so the score is a little too good.",
+        f"fold that was not trained on it ({folds} folds).",
+        "The held-out images were also used to choose the best epoch of their fold, so the score is a little too good.",
     ]
     if run.metrics.get("test"):
         count = run.metrics["test"]["num_images"]

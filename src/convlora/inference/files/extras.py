@@ -67,9 +67,7 @@ class Extras:
         if polygons == "geojson" and not has_rasterio():
             raise InputError(f"--polygons geojson needs rasterio. Install it: {INSTALL}.")
         if labels == "coco":
-            raise InputError(
-                "--labels has no format coco, because it is the one of --polygons coco. Give that instead."
-            )
+            raise InputError("--labels does not write coco. Use --polygons coco instead.")
         if labels not in (None, *LABELS):
             raise InputError(f"--labels must be cvat or labelstudio, got '{shown(labels, 40)}'.")
         if image_url is not None and labels != "labelstudio":
