@@ -56,7 +56,11 @@ def test_it_is_saved_and_loaded(tmp_path):
     for tokens in ({}, {"num_mask_tokens": "auto"}, {"num_mask_tokens": None}, {"num_mask_tokens": 1}):
         again = SamForSemanticSegmentation.from_pretrained(tmp_path, **tokens)
         assert again.mask_decoder.mask_tokens.weight.shape == (1, 32)
-        assert torch.equal(again(pixels).logits, model(pixels).logits)
+        saved, loaded = model.state_dict(), again.state_dict()
+        assert loaded.keys() == saved.keys()
+        assert all(torch.equal(loaded[name], saved[name]) for name in saved)
+        # Some CPUs add up in another order where the loaded weights lie at another address.
+        torch.testing.assert_close(again(pixels).logits, model(pixels).logits, rtol=1e-6, atol=1e-6)
     again.resize((32, 64))
     assert again(torch.randn(1, 3, 32, 64)).logits.shape == (1, 2, 32, 64)
 
