@@ -29,7 +29,7 @@ def adapt_decoder(model: nn.Module, target_modules: str, modules_to_save: Sequen
         InputError: If the decoder is new.
     """
     decoder = model.get_submodule(DECODER)
-    if getattr(decoder, "neck", None) is not None:
+    if getattr(decoder, "is_new", False):
         raise InputError(
             "The method lora-decoder adapts a mask decoder that was pretrained, and the one of this encoder is new. "
             "Take lora, which trains all of it, or a SAM."
