@@ -8,6 +8,7 @@ import torch
 import transformers as hf
 
 from convlora.errors import InputError
+from convlora.exporting.program import network_of, program_of
 from convlora.inspecting.attention_distance import AttentionDistances, listening
 from convlora.losses import SetLossSettings
 from convlora.methods.conv_lora import check_grid
@@ -246,6 +247,22 @@ def test_a_copy_has_queries_of_its_own():
         other.base_model.model.mask_decoder.mask_tokens.weight.mul_(2).add_(torch.randn(24))
         assert not torch.allclose(other(pixels).logits, expected)
         assert torch.equal(model(pixels).logits, expected)
+
+
+@pytest.mark.parametrize("name", ["dinov2", "siglip"])
+def test_masks_of_transformers_do_not_stop_queries(name, tmp_path):
+    """It makes them before the queries come in: with eager attention, and while a model is exported."""
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = segmenter(name, **SEVERAL)(pixels).mask_logits
+        eager = segmenter(name, **SEVERAL, attention="eager")
+        torch.testing.assert_close(eager(pixels).mask_logits, expected, rtol=1e-4, atol=1e-4)
+    program = program_of(network_of(segmenter(name, **SEVERAL), (64, 64), "fp32"), None)
+    for number in (1, 3):
+        images = torch.rand(number, 3, 64, 64)
+        with torch.no_grad():
+            wanted = network_of(segmenter(name, **SEVERAL), (64, 64), "fp32")(images)
+            torch.testing.assert_close(program.module()(images), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_frozen_weights_in_half_precision():

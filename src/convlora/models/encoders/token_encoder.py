@@ -59,15 +59,15 @@ class TokenEncoder(nn.Module):
         self._patch = int(model.config.patch_size)
         self._normalised = OwnNormalisation(mean, std)
         self._entry = QueryEntry()
-        self._handle: Any = None
+        self._handles: list[Any] = []
 
     def let_queries_in(self, last_blocks: int) -> None:
         """Says how many of the last blocks see queries; 0: none are given."""
-        if self._handle is not None:
-            self._handle.remove()
-        self._handle = None
-        if last_blocks:
-            self._handle = blocks_of(self.model)[-last_blocks].register_forward_pre_hook(self._entry)
+        for handle in self._handles:
+            handle.remove()
+        blocks = list(blocks_of(self.model))[-last_blocks:] if last_blocks else []
+        self._handles = [block.register_forward_pre_hook(self._entry) for block in blocks[:1]]
+        self._handles += [block.register_forward_pre_hook(_without_mask, with_kwargs=True) for block in blocks]
 
     def forward(
         self, pixel_values: torch.Tensor, queries: torch.Tensor | None = None
@@ -92,6 +92,18 @@ class TokenEncoder(nn.Module):
     def pixel_facts(self) -> dict[str, float]:
         """See [`OwnNormalisation`]."""
         return self._normalised.facts
+
+
+def _without_mask(
+    block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Hook: leaves out a mask of attention.
+
+    While a model is exported, or with eager attention, transformers makes one that lets each token see every other. It
+    is made before queries come in.
+    """
+    rest = tuple(None if isinstance(one, torch.Tensor) else one for one in args[1:])
+    return (args[0], *rest), {key: value for key, value in kwargs.items() if key != "attention_mask"}
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList:
