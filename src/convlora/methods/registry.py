@@ -18,6 +18,7 @@ from convlora.methods.convolution_adapters import ConvolutionAdapterConfig
 from convlora.methods.feature_tuning import FeatureTuningConfig
 from convlora.methods.layers import Layers
 from convlora.methods.low_rank_decoder import adapt_decoder
+from convlora.methods.pissa import PissaConfig
 from convlora.methods.side_networks import SideNetworkConfig
 from convlora.methods.visual_prompts import VisualPromptConfig
 
@@ -178,6 +179,12 @@ METHODS: dict[str, Method] = {
             LoraConfig,
             defaults=_LORA,
             fixed={"use_rslora": True},
+        ),
+        Method(
+            "pissa",
+            "LoRA that starts with the largest singular values of the weights (Meng et al., 2024)",
+            PissaConfig,
+            defaults={**_LORA, "lora_alpha": 3},  # as published: the rank
         ),
         Method(
             "lora-all-linear",
