@@ -177,19 +177,20 @@ class SemanticSegmenter(PreTrainedModel):
     def _use_head(self) -> None:
         """Gives the mask decoder the head that the configuration names, a new one unless it is SAM's own."""
         config = self.config
+        decoder: Any = self.mask_decoder
         if config.head_in_use != "binary":
             self.mask_decoder = MultiClassMaskDecoder.from_binary(
-                self.mask_decoder,
+                decoder,
                 num_classes=config.num_classes,
                 num_mask_tokens=config.mask_tokens_in_use,
                 head=config.head_in_use,
             )
-        elif isinstance(self.mask_decoder, MultiClassMaskDecoder):
+        elif isinstance(decoder, MultiClassMaskDecoder):
             raise ValueError(
                 "a head for several classes cannot be made into a binary one; give the model it was made from instead"
             )
         elif config.has_one_token:
-            self.mask_decoder.keep_first_token()
+            decoder.keep_first_token()
             config.mask_decoder_config.num_multimask_outputs = 0  # so that it is loaded as it was saved
         self._use_detail()
 
