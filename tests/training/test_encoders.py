@@ -86,6 +86,10 @@ def test_the_card_calls_a_sam_one_and_nothing_else(run):
     assert ("segment-anything" in card) == (kind_of(run) in SMALL_SAMS)
 
 
+def test_the_report_names_queries(run):
+    assert ("queries in the encoder" in (run / "report.html").read_text()) == (kind_of(run) == "eomt")
+
+
 def test_cached_blocks_change_nothing(sources, blobs, tmp_path):
     """With the early map of SAM-HQ among what is kept."""
     config = settings(sources / "sam_hq", blobs, max_steps=3, epochs=None, adapt_last=1)
