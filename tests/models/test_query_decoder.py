@@ -250,8 +250,7 @@ def test_a_copy_has_queries_of_its_own():
 
 
 @pytest.mark.parametrize("name", ["dinov2", "siglip"])
-def test_a_mask_of_eager_attention_does_not_stop_queries(name):
-    """transformers makes it before the queries come in."""
+def test_eager_attention_sees_the_queries(name):
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = segmenter(name, **SEVERAL)(pixels).mask_logits
@@ -260,7 +259,7 @@ def test_a_mask_of_eager_attention_does_not_stop_queries(name):
 
 
 def test_an_exported_program_has_the_queries_in_it():
-    """While a model is exported, transformers makes a mask too."""
+    """While a model is exported, transformers makes a mask of attention, before they come in."""
     program = program_of(network_of(segmenter(**SEVERAL), (64, 64), "fp32"), None)
     network = network_of(segmenter(**SEVERAL), (64, 64), "fp32")
     for number in (1, 3):

@@ -99,8 +99,8 @@ def _without_mask(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Hook: leaves out a mask of attention.
 
-    While a model is exported, or with eager attention, transformers makes one that lets each token see every other. It
-    is made before queries come in.
+    While a model is exported, transformers makes one that lets each token see every other. It does so before queries
+    come in, so their rows would be missing.
     """
     rest = tuple(None if isinstance(one, torch.Tensor) else one for one in args[1:])
     return (args[0], *rest), {key: value for key, value in kwargs.items() if key != "attention_mask"}
