@@ -25,7 +25,7 @@ def register_with_peft() -> None:
 
 
 def _register() -> None:
-    for method in ("conv_lora", "convolution_adapters", "feature_tuning", "side_networks", "visual_prompts"):
+    for method in ("conv_lora", "convolution_adapters", "feature_tuning", "pissa", "side_networks", "visual_prompts"):
         importlib.import_module(f"convlora.methods.{method}")
 
 

@@ -10,8 +10,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from convlora import load_balancing_loss
+from convlora.methods.blocks import number_of_blocks
 from convlora.methods.layers import Layers
-from convlora.methods.registry import METHODS, apply_method, number_of_blocks
+from convlora.methods.registry import METHODS, apply_method
 from convlora.models.layer_names import MODULES_TO_SAVE, sam_layers
 from convlora.models.parameters import halve_frozen_weights
 from tests.helpers.models import tiny_segmenter

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from convlora.errors import InputError
+from convlora.methods.blocks import number_of_blocks
 from convlora.methods.conv_lora import check_grid
-from convlora.methods.registry import number_of_blocks
 from convlora.models.build import adapt
 from convlora.models.checkpoints import native_size
 from convlora.models.loading import load_segmenter

@@ -15,8 +15,8 @@ from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import S
 from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoModel
 
 from convlora.errors import InputError
+from convlora.methods.blocks import number_of_blocks
 from convlora.methods.conv_lora import check_grid
-from convlora.methods.registry import number_of_blocks
 from convlora.models.build import adapt
 from convlora.models.checkpoints import native_size
 from convlora.models.fingerprint import sample_weights

@@ -20,7 +20,7 @@ from tests.helpers.interrupt_at import InterruptAt
 from tests.helpers.video_sams import small_sam2, small_sam3
 from tests.models.test_sam_hq import small_sam_hq
 
-SIZES = {"dinov2": 56, "sam2": 64, "sam3": 56, "sam_hq": 64}
+SIZES = {"dinov2": 56, "eomt": 56, "sam2": 64, "sam3": 56, "sam_hq": 64}
 SMALL_SAMS = {"sam2": small_sam2, "sam3": small_sam3, "sam_hq": small_sam_hq}
 
 
@@ -29,7 +29,8 @@ def sources(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     vit = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-    hf.Dinov2Model(hf.Dinov2Config(**vit, image_size=56, patch_size=14)).save_pretrained(root / "dinov2")
+    for name in ("dinov2", "eomt"):
+        hf.Dinov2Model(hf.Dinov2Config(**vit, image_size=56, patch_size=14)).save_pretrained(root / name)
     for name, small in SMALL_SAMS.items():
         small().save_pretrained(root / name)
     return root
@@ -40,7 +41,11 @@ def settings(source, data, **training):
     training = {"epochs": 2, "batch_size": 2, "grad_accum": 1, "device": "cpu"} | training
     sections = {
         "data": {"path": str(data)},
-        "model": {"source": str(source), "image_size": SIZES[source.name]},
+        "model": {
+            "source": str(source),
+            "image_size": SIZES[source.name],
+            "decoder": "eomt" if source.name == "eomt" else "sam",
+        },
         "training": training,
     }
     config.update(sections, origin="the test")
@@ -79,6 +84,10 @@ def test_scored_again_and_tiled(run, blobs, tmp_path):
 def test_the_card_calls_a_sam_one_and_nothing_else(run):
     card = (run / "adapter" / "README.md").read_text()
     assert ("segment-anything" in card) == (kind_of(run) in SMALL_SAMS)
+
+
+def test_the_report_names_queries(run):
+    assert ("queries in the encoder" in (run / "report.html").read_text()) == (kind_of(run) == "eomt")
 
 
 def test_cached_blocks_change_nothing(sources, blobs, tmp_path):

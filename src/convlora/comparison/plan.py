@@ -31,6 +31,7 @@ _OWN_SETTINGS = (
     "set_loss_weights",
     "head",
     "num_mask_tokens",
+    "decoder",
     "adapt_last",
 )
 

@@ -19,7 +19,8 @@ from convlora.importing.classes import class_table
 from convlora.importing.predictor import Predictor, read_predictor, read_weights
 from convlora.importing.settings import Training, read_training
 from convlora.importing.weights import Converted, convert
-from convlora.methods.registry import number_of_blocks, resolve_options
+from convlora.methods.blocks import number_of_blocks
+from convlora.methods.registry import resolve_options
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.build import adapt
 from convlora.models.configuration import as_size

@@ -110,7 +110,8 @@ def _load_one(run: Path, device: torch.device, precision: str, model: str | None
             id2label=dict(enumerate(classes.names)),
             head=settings["model"].get("head", "auto"),
             num_mask_tokens=settings["model"].get("num_mask_tokens"),
-            detail=settings["model"].get("detail", "none"),  # runs of older versions have none
+            decoder=settings["model"].get("decoder", "sam"),  # runs of older versions have no other
+            detail=settings["model"].get("detail", "none"),  # nor this branch
             bands=settings["model"].get("bands"),
         )
     except InputError as error:

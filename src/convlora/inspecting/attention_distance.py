@@ -107,7 +107,7 @@ def listening(model: Any, distances: AttentionDistances) -> Iterator[None]:
     """Measures the attention of all forward passes within the block.
 
     With SAM, attention within windows counts cells of the same window. In plain ViTs attention to and of tokens that
-    are no cells (class and register tokens) is left out.
+    are no cells (class and register tokens, queries) is left out.
 
     Args:
         model: A segmenter, with or without adapters.
@@ -124,7 +124,7 @@ def listening(model: Any, distances: AttentionDistances) -> Iterator[None]:
             if block is not None:
                 names[id(module)] = block
         segmenter = segmenter_of(model)
-        token = _receiver.set((names, segmenter.num_prefix_tokens, segmenter.config, distances))
+        token = _receiver.set((names, segmenter.prefix_tokens_of, segmenter.config, distances))
         stack.callback(_receiver.reset, token)
         yield
 
@@ -186,8 +186,9 @@ def _attend(
 ) -> Any:
     received = _receiver.get()
     if received is not None:
-        names, prefix, config, distances = received
+        names, prefix_of, config, distances = received
         height, width = config.grid_size
+        prefix = prefix_of(names[id(module)]) if id(module) in names else 0
         if id(module) in names and query.shape == key.shape and query.shape[2] == prefix + height * width:
             scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
             with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from convlora.inspecting.layers import segmenter_of
-from convlora.models.mask_decoder import Masks, SemanticMaskDecoder
+from convlora.models.drawing import MaskDecoder, Masks
 from convlora.models.semantic_maps import class_scores
 
 
@@ -86,5 +86,5 @@ def _of_image(masks: Masks, class_logits: torch.Tensor | None, index: int, is_bi
     return DetailShare(*arrays, share, float(changed.float().mean()), is_binary)
 
 
-def _decoders(model: Any) -> list[SemanticMaskDecoder]:
-    return [part for part in segmenter_of(model).modules() if isinstance(part, SemanticMaskDecoder)]
+def _decoders(model: Any) -> list[MaskDecoder]:
+    return [part for part in segmenter_of(model).modules() if isinstance(part, MaskDecoder)]

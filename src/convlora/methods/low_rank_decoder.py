@@ -29,7 +29,7 @@ def adapt_decoder(model: nn.Module, target_modules: str, modules_to_save: Sequen
         InputError: If the decoder is new.
     """
     decoder = model.get_submodule(DECODER)
-    if getattr(decoder, "neck", None) is not None:
+    if getattr(decoder, "is_new", False):
         raise InputError(
             "The method lora-decoder adapts a pretrained mask decoder. This encoder has none: its decoder is new. "
             "Use the method lora, which trains the whole decoder, or a SAM."

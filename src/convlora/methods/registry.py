@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +12,13 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 
 from convlora.errors import InputError
+from convlora.methods.blocks import number_of_blocks, other_prefixes
 from convlora.methods.conv_lora import ConvLoraConfig
 from convlora.methods.convolution_adapters import ConvolutionAdapterConfig
 from convlora.methods.feature_tuning import FeatureTuningConfig
 from convlora.methods.layers import Layers
 from convlora.methods.low_rank_decoder import adapt_decoder
+from convlora.methods.pissa import PissaConfig
 from convlora.methods.side_networks import SideNetworkConfig
 from convlora.methods.visual_prompts import VisualPromptConfig
 
@@ -180,6 +181,12 @@ METHODS: dict[str, Method] = {
             fixed={"use_rslora": True},
         ),
         Method(
+            "pissa",
+            "LoRA that starts with the largest singular values of the weights (Meng et al., 2024)",
+            PissaConfig,
+            defaults={**_LORA, "lora_alpha": 3},  # as published: the rank
+        ),
+        Method(
             "lora-all-linear",
             "LoRA in all linear layers of every block, as in QLoRA (Dettmers et al., 2023)",
             LoraConfig,
@@ -309,6 +316,7 @@ def method_config(
     modules_to_save: Sequence[str],
     blocks: Sequence[int] | None = None,
     num_prefix_tokens: int = 0,
+    prefix_tokens_of: Mapping[int, int] = {},
     encoder: str = "vision_encoder",
 ) -> PeftConfig:
     """What PEFT needs to know to put a method's adapters into a model.
@@ -322,6 +330,7 @@ def method_config(
         modules_to_save: Modules trained in full and saved with the adapters.
         blocks: Numbers of the blocks to adapt; None: all of them, or the last half for a method that is late.
         num_prefix_tokens: Tokens of the encoder that come before those of the image.
+        prefix_tokens_of: The same by block, where some blocks have others.
         encoder: Name of the encoder.
 
     Raises:
@@ -353,6 +362,8 @@ def method_config(
         )
     if method.config_class is ConvLoraConfig and num_prefix_tokens:
         settings["num_prefix_tokens"] = num_prefix_tokens
+    if method.config_class is ConvLoraConfig:
+        settings |= other_prefixes(num_prefix_tokens, prefix_tokens_of, encoder)
     if method.trains_encoder:
         modules_to_save = [*modules_to_save, encoder]
     try:
@@ -381,13 +392,3 @@ def apply_method(model: nn.Module, name: str, options: Mapping[str, Any], **wher
         return get_peft_model(model, config)
     except (TypeError, ValueError) as error:
         raise InputError(f"The options of the method {name} do not work: {error}") from error
-
-
-def number_of_blocks(model: nn.Module) -> int:
-    """Length of the longest list of blocks called `layers`, `layer` or `blocks`."""
-    numbers = [
-        int(found[1])
-        for name, _ in model.named_modules()
-        if (found := re.search(r"\b(?:layers?|blocks)\.(\d+)$", name))
-    ]
-    return max(numbers, default=-1) + 1

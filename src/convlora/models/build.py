@@ -9,7 +9,8 @@ import torch
 from peft import PeftConfig, PeftModel
 
 from convlora.errors import InputError
-from convlora.methods.registry import apply_method, check_method, find_method, method_config, number_of_blocks
+from convlora.methods.blocks import number_of_blocks
+from convlora.methods.registry import apply_method, check_method, find_method, method_config
 from convlora.models import SegmentationModel
 from convlora.models.bands import trained_inputs
 from convlora.models.configuration import as_size
@@ -29,6 +30,7 @@ def load_model(
     attention: str,
     num_mask_tokens: int | str | None,
     detail: str,
+    decoder: str = "sam",
     bands: int | None = None,
     **task: Any,
 ) -> SegmentationModel:
@@ -42,6 +44,7 @@ def load_model(
         attention: Of a SAM, see `SamForSemanticSegmentation.from_pretrained`, as for `num_mask_tokens`.
         num_mask_tokens: Of a SAM.
         detail: Of a SAM.
+        decoder: `"sam"`, or `"eomt"` for an encoder that is no SAM.
         bands: Channels of the input; None: red, green and blue.
         **task: `num_classes`, `id2label`, `head`, `loss` and `ignore_index`.
 
@@ -61,6 +64,7 @@ def load_model(
         attention=attention,
         num_mask_tokens=num_mask_tokens,
         detail=detail,
+        decoder=decoder,
         bands=bands,
         dtype=torch.float32,
         **task,
@@ -112,9 +116,10 @@ def _where(model: SegmentationModel, method: str, adapt_last: int | None) -> dic
     blocks = None if adapt_last is None else range(max(0, count - adapt_last), count)
     # Inputs for more bands are a part of an encoder that is trained as a whole.
     saved = [*MODULES_TO_SAVE, *([] if find_method(method).trains_encoder else trained_inputs(model))]
-    where = {"targets": sam_layers, "modules_to_save": saved, "blocks": blocks, "encoder": ENCODER}
+    where: dict[str, Any] = {"targets": sam_layers, "modules_to_save": saved, "blocks": blocks, "encoder": ENCODER}
     if isinstance(model, SemanticSegmenter):
         where |= {"targets": model.layer_names, "num_prefix_tokens": model.num_prefix_tokens}
+        where["prefix_tokens_of"] = {number: model.prefix_tokens_of(number) for number in range(count)}
     if trained_inputs(model):  # what is trained as a whole cannot lie inside of a layer that is adapted
         names = cast("Callable[..., str]", where["targets"])
         where["targets"] = lambda kind, numbers: r"(?!.*\.patch_embed\w*\.projection$)" + names(kind, numbers)

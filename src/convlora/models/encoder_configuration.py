@@ -9,7 +9,10 @@ from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
 from convlora.errors import InputError
 from convlora.models.configuration import as_size, checked_size, settle_names
 from convlora.models.encoders.family import FAMILIES, Family, find_family
+from convlora.models.query_decoder import usual_query_blocks
 from convlora.models.task_settings import TaskSettings
+
+DECODERS = ("sam", "eomt")
 
 
 @strict
@@ -30,6 +33,9 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
         attention: How the encoder computes its attention: `"auto"`, or `"sdpa"` or `"eager"` of transformers.
         detail: As of [`SamSegmentationConfig`].
         bands: Likewise.
+        decoder: What draws the masks: `"sam"`, a mask decoder of SAM's shape, or `"eomt"`, queries in the encoder's
+            last blocks, see `convlora.models.query_decoder`.
+        query_blocks: How many of the last blocks see the queries. Default: see [`usual_query_blocks`].
     """
 
     model_type = "convlora_encoder"
@@ -49,6 +55,8 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
     attention: str = "auto"
     detail: str = "none"
     bands: int | None = None
+    decoder: str = "sam"
+    query_blocks: int | None = None
 
     if TYPE_CHECKING:
         num_classes: int
@@ -85,6 +93,31 @@ class EncoderSegmentationConfig(TaskSettings, PreTrainedConfig):
                 f"attention '{self.attention}' is for SAM's vision encoder; this one takes auto, sdpa or eager"
             )
         self.check_task()
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got '{self.decoder}'")
+        if self.query_blocks is not None and not 1 <= self.query_blocks <= given.num_hidden_layers:
+            raise ValueError(
+                f"query_blocks must be from 1 to the {given.num_hidden_layers} blocks of the encoder, got "
+                f"{self.query_blocks}"
+            )
+
+    @property
+    def query_blocks_in_use(self) -> int:
+        """How many of the last blocks see queries."""
+        if self.decoder != "eomt":
+            return 0
+        blocks = int(self.encoder_config.num_hidden_layers)  # type: ignore[union-attr]
+        return self.query_blocks or usual_query_blocks(blocks)
+
+    @property
+    def queries(self) -> int:
+        """Number of queries of the decoder `"eomt"`."""
+        return 1 if self.head_in_use == "binary" else self.mask_tokens_in_use
+
+    @property
+    def mask_channels(self) -> int:
+        """Channels of the features that masks are drawn on."""
+        return self.encoder_width if self.decoder == "eomt" else self.mask_decoder_config.hidden_size // 8  # type: ignore[union-attr]
 
     @property
     def family(self) -> Family:

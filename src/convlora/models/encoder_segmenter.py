@@ -20,6 +20,7 @@ from convlora.models.encoders.source import read_normalisation
 from convlora.models.encoders.token_encoder import TokenEncoder
 from convlora.models.layer_names import vit_layers
 from convlora.models.mask_decoder import SemanticMaskDecoder
+from convlora.models.query_decoder import QueryMaskDecoder
 from convlora.models.quiet import quietly
 from convlora.models.random_sam import randomize
 from convlora.models.semantic_segmenter import SemanticSegmenter, take_task
@@ -30,7 +31,8 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
     """DINOv2, DINOv3, ViT, CLIP's or SigLIP's vision tower, and a mask decoder that starts at random.
 
     The encoder is transformers' own. A neck of SAM's shape brings its last hidden state to the width of the decoder; it
-    is a part of the decoder and trained with it.
+    is a part of the decoder and trained with it. With `decoder="eomt"` there is no decoder of SAM's shape: queries go
+    through the encoder's last blocks, see `convlora.models.query_decoder`.
 
     Example:
         >>> model = EncoderForSemanticSegmentation.from_pretrained("facebook/dinov2-base")  # doctest: +SKIP
@@ -57,11 +59,33 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
         self.vision_encoder = TokenEncoder(encoder, config.family, config.image_mean or (), config.image_std or ())
 
     def _use_fresh_decoder(self) -> None:
-        decoder: Any = self.config.mask_decoder_config
-        self.mask_decoder = SemanticMaskDecoder(decoder)
-        self.mask_decoder.neck = make_neck(self.config.encoder_width, decoder.hidden_size)
-        randomize(self.mask_decoder)
+        self._modules.pop("mask_decoder", None)
         self._use_head()
+
+    def _use_head(self) -> None:
+        """Gives the model the decoder and the head that the configuration names, see [`SemanticSegmenter`]."""
+        config, before = self.config, self._modules.get("mask_decoder")
+        self.vision_encoder.let_queries_in(config.query_blocks_in_use)  # type: ignore[operator]
+        if config.decoder == "sam":
+            if not isinstance(before, SemanticMaskDecoder):
+                self.mask_decoder = fresh_decoder(config)
+            super()._use_head()
+            return
+        self.mask_decoder = QueryMaskDecoder(
+            config.encoder_width,
+            config.patch_size,
+            num_classes=config.num_classes,
+            num_queries=config.queries,
+            head=config.head_in_use,
+            normalize=not config.family.ends_with_norm,
+        )
+        if isinstance(before, QueryMaskDecoder):
+            self.mask_decoder.take_from(before)
+        self._use_detail()
+
+    def _head(self) -> dict[str, Any]:
+        """See [`SemanticSegmenter`]."""
+        return {"decoder": self.config.decoder, "query_blocks": self.config.query_blocks_in_use, **super()._head()}
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the decoder has been initialised when it is here, and the encoder does it by itself."""
@@ -82,8 +106,8 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
             num_classes: Number of classes, background included. Default: 2, or as saved.
             image_size: (height, width) or one side of a square in pixels, divisible by the patch size. Default: the
                 encoder's.
-            **kwargs: `loss`, `ignore_index`, `head`, `num_mask_tokens`, `detail` and `attention` of the configuration;
-                everything else goes to transformers.
+            **kwargs: `loss`, `ignore_index`, `head`, `num_mask_tokens`, `decoder`, `query_blocks`, `detail` and
+                `attention` of the configuration; everything else goes to transformers.
 
         Returns:
             The model in evaluation mode.
@@ -93,7 +117,7 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
             ValueError: If the settings do not fit each other.
         """
         source, place = pretrained_model_name_or_path, kwargs.get("subfolder", "")
-        task = take_task(kwargs, num_classes)
+        task = take_task(kwargs, num_classes, ("decoder", "query_blocks"))
         kind = read_model_type(source, kwargs)
         if kind == EncoderSegmentationConfig.model_type:
             check_claims(cls, source, (), place)
@@ -163,8 +187,25 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
 
     def get_image_embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Image embeddings `(B, C, h, w)` of images `(B, 3, H, W)`, as wide as the encoder."""
+        if self.config.decoder == "eomt":  # the cells attend to the queries
+            return self._with_queries(pixel_values)[0]
         embeddings: torch.Tensor = self.vision_encoder(pixel_values)
         return embeddings
+
+    def _with_queries(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        cells, queries = self.vision_encoder(pixel_values, self.mask_decoder.mask_tokens.weight)
+        return cells, queries
+
+    def draw_masks(self, pixel_values: torch.Tensor) -> Any:
+        """See [`SemanticSegmenter`]."""
+        if self.config.decoder == "eomt":
+            return self.mask_decoder(*self._with_queries(pixel_values), pixel_values)
+        return super().draw_masks(pixel_values)
+
+    def prefix_tokens_of(self, block: int) -> int:
+        """See [`SemanticSegmenter`]; queries are among them."""
+        first = self.config.encoder_config.num_hidden_layers - self.config.query_blocks_in_use  # type: ignore[union-attr]
+        return self.num_prefix_tokens + (self.config.queries if block >= first else 0)
 
     def image_positional_embeddings(self) -> torch.Tensor:
         """Position code of every cell of the image embedding, `(1, C, h, w)`."""
@@ -174,6 +215,15 @@ class EncoderForSemanticSegmentation(SemanticSegmenter):
     def no_mask_embedding(self) -> torch.Tensor:
         """Nothing: this decoder never saw a prompt."""
         return self.mask_decoder.mask_tokens.weight.new_zeros(1, 1, 1, 1)
+
+
+def fresh_decoder(config: EncoderSegmentationConfig) -> SemanticMaskDecoder:
+    """A random mask decoder of SAM's shape, with a neck that brings the encoder's output to its width."""
+    of_sam: Any = config.mask_decoder_config
+    decoder = SemanticMaskDecoder(of_sam)
+    decoder.neck = make_neck(config.encoder_width, of_sam.hidden_size)
+    randomize(decoder)
+    return decoder
 
 
 def make_neck(width: int, output: int) -> nn.Sequential:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from convlora.errors import InputError
 from convlora.models.bundled import resolve_bundled
 from convlora.models.checkpoints import is_meta_checkpoint, read_model_type
 from convlora.models.configuration import SamSegmentationConfig
@@ -32,6 +33,11 @@ def load_segmenter(source: str | os.PathLike[str], **settings: Any) -> SemanticS
     """
     place = resolve_bundled(source)
     kind = "sam" if is_meta_checkpoint(place) else read_model_type(place, settings)
+    if not _is_plain_encoder(kind) and settings.pop("decoder", "sam") != "sam":
+        raise InputError(
+            f"'{source}' is a SAM, which has a mask decoder of its own. Leave model.decoder at sam, or take a plain "
+            "encoder such as facebook/dinov2-base."
+        )
     if kind in (*SAM2S, Sam2SegmentationConfig.model_type):
         return Sam2ForSemanticSegmentation.from_pretrained(source, **settings)
     if kind in (*SAM3S, Sam3SegmentationConfig.model_type):
@@ -41,3 +47,9 @@ def load_segmenter(source: str | os.PathLike[str], **settings: Any) -> SemanticS
     if kind in (*SAM_HQS, SamHQSegmentationConfig.model_type):
         return SamHQForSemanticSegmentation.from_pretrained(source, **settings)
     return EncoderForSemanticSegmentation.from_pretrained(source, **settings)
+
+
+def _is_plain_encoder(kind: str | None) -> bool:
+    """Whether a model of this type is a vision encoder without a mask decoder, or unknown."""
+    sams = [one.model_type for one in (Sam2SegmentationConfig, Sam3SegmentationConfig, SamSegmentationConfig)]
+    return kind not in (*SAM2S, *SAM3S, *SAMS, *SAM_HQS, *sams, SamHQSegmentationConfig.model_type)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamFeedForward, SamLayerNorm, SamMaskDecoder, SamTwoWayTransformer
@@ -22,7 +21,7 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMa
 from transformers.models.sam_hq.configuration_sam_hq import SamHQMaskDecoderConfig
 from transformers.models.sam_hq.modeling_sam_hq import SamHQMaskDecoder
 
-from convlora.models.detail import DetailBranch
+from convlora.models.drawing import MaskDecoder, Masks
 from convlora.models.high_quality import HighQualityFeatures
 
 DecoderConfig: TypeAlias = (
@@ -30,29 +29,7 @@ DecoderConfig: TypeAlias = (
 )
 
 
-class Masks(NamedTuple):
-    """Logits of masks in two parts, which are summed at the size that is wanted.
-
-    Attributes:
-        coarse: `(B, N, H / 4, W / 4)`, SAM's.
-        fine: The correction of the detail branch, `(B, N, H / 2, W / 2)` or `(B, N, H, W)`; None without one.
-    """
-
-    coarse: torch.Tensor
-    fine: torch.Tensor | None
-
-    def at(self, size: tuple[int, int] | torch.Size) -> torch.Tensor:
-        """The sum at a size, by bilinear interpolation, in single precision: `(B, N, *size)`."""
-        parts = [part.float() for part in self if part is not None]
-        resized = [F.interpolate(p, size=size, mode="bilinear", align_corners=False) for p in parts]
-        return resized[0] if len(resized) == 1 else resized[0] + resized[1]
-
-    def finest(self) -> torch.Tensor:
-        """The sum at the size of the finer part, in single precision."""
-        return self.coarse.float() if self.fine is None else self.at(self.fine.shape[-2:])
-
-
-class SemanticMaskDecoder(nn.Module):
+class SemanticMaskDecoder(MaskDecoder):
     """The mask decoder for a binary task, with the parameter names of transformers' decoders of SAM, SAM-HQ or SAM 2.
 
     SAM 2's decoder has a token more, which tells whether there is an object, and adds the encoder's finer maps to its
@@ -93,22 +70,28 @@ class SemanticMaskDecoder(nn.Module):
         is_high_quality = isinstance(config, SamHQMaskDecoderConfig)
         self.hq_token = nn.Embedding(1, width) if is_high_quality else None
         self.hq = HighQualityFeatures(config) if isinstance(config, SamHQMaskDecoderConfig) else None
-        self.detail: DetailBranch | None = None
+        self.detail = None
         self.neck: nn.Module | None = None  # for an encoder that was not made for this decoder
 
-    def add_detail(self, finest: int, channels: int = 3) -> None:
-        """Adds a fresh detail branch, see `convlora.models.detail`; the masks stay as they are for now."""
-        width = self.config.hidden_size
-        branch = DetailBranch(width, width // 8, finest=finest, tokens=self._tokens_of_classes(), channels=channels)
-        self.detail = branch.to(self.mask_tokens.weight)
+    @property
+    def embedding_channels(self) -> int:
+        """Those of the decoder, to which a neck brings other encoders."""
+        return int(self.config.hidden_size)
+
+    @property
+    def mask_channels(self) -> int:
+        """An eighth of them."""
+        return int(self.config.hidden_size) // 8
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has a neck."""
+        return self.neck is not None
 
     def keep_first_token(self) -> None:
         """Leaves out all mask tokens but the first. The others attend to it, so the mask changes."""
         first = self.mask_tokens.weight[:1].detach().clone()
         self.mask_tokens = nn.Embedding.from_pretrained(first, freeze=False)
-
-    def _tokens_of_classes(self) -> int:
-        return 0
 
     @property
     def read_token(self) -> str:
@@ -157,20 +140,6 @@ class SemanticMaskDecoder(nn.Module):
         image_embeddings = image_embeddings if self.neck is None else self.neck(image_embeddings)
         tokens, features = self.decode(image_embeddings, image_positional_embeddings, dense_embedding, finer)
         return self.draw(self.output_hypernetworks_mlps[0](tokens[:, :1]), features, image_embeddings, pixel_values)
-
-    def draw(
-        self,
-        kernels: torch.Tensor,
-        features: torch.Tensor,
-        image_embeddings: torch.Tensor,
-        pixel_values: torch.Tensor,
-    ) -> Masks:
-        """The masks of kernels `(B, N, C / 8)` on mask features `(B, C / 8, 4h, 4w)`."""
-        coarse = torch.einsum("bnc,bchw->bnhw", kernels, features)
-        if self.detail is None:
-            return Masks(coarse, None)
-        fine = self.detail(pixel_values, image_embeddings, features)
-        return Masks(coarse, torch.einsum("bnc,bchw->bnhw", self.detail.kernels(kernels), fine))
 
     def decode(
         self,

@@ -19,10 +19,10 @@ def least_memory(config: Any) -> int:
     """Bytes that the answer to one image takes at the least: pixels, one block, features of masks, and masks."""
     (height, width), (rows, columns) = as_size(config.image_size), config.grid_size
     cells, fine = rows * columns, 16 * rows * columns
-    decoder = config.mask_decoder_config.hidden_size
+    channels = getattr(config, "mask_channels", config.mask_decoder_config.hidden_size // 8)
     masks = 1 if config.head_in_use == "binary" else config.mask_tokens_in_use + config.num_classes
     values = 2 * 3 * height * width + _WIDE * cells * config.encoder_width
-    return _FLOAT * (values + 2 * fine * decoder // 8 + fine * masks)
+    return _FLOAT * (values + 2 * fine * channels + fine * masks)
 
 
 def check_room(config: object, device: torch.device) -> None:

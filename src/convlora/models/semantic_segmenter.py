@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,23 +13,25 @@ from convlora.losses import SetLossSettings, check_labels, per_pixel_loss, segme
 from convlora.models.bands import encoder_bands, spread, take_bands
 from convlora.models.configuration import as_size
 from convlora.models.detail import FINEST
+from convlora.models.drawing import MaskDecoder, Masks
 from convlora.models.labels import KEYS, take_names
 from convlora.models.layer_names import LayerNames
-from convlora.models.mask_decoder import Masks, MultiClassMaskDecoder, SemanticMaskDecoder
+from convlora.models.mask_decoder import MultiClassMaskDecoder
 from convlora.models.outputs import BinaryOutput, MultiClassOutput
 from convlora.models.semantic_maps import class_scores
 
 _TASK = ("loss", "ignore_index", "head", "num_mask_tokens", "detail", "bands", "attention", *KEYS)
 
 
-def take_task(settings: dict[str, Any], num_classes: int | None) -> dict[str, Any]:
+def take_task(settings: dict[str, Any], num_classes: int | None, more: Sequence[str] = ()) -> dict[str, Any]:
     """Takes the settings of the task out of the arguments of `from_pretrained`.
 
     Args:
         settings: The arguments by name. What is left is for transformers.
         num_classes: Number of classes, if it was given.
+        more: Settings that only this model has.
     """
-    task = {key: settings.pop(key) for key in _TASK if key in settings}
+    task = {key: settings.pop(key) for key in (*_TASK, *more) if key in settings}
     if num_classes is not None:
         task["num_classes"] = num_classes
     if settings.get("attn_implementation") in ("sdpa", "eager"):
@@ -57,7 +59,7 @@ class SemanticSegmenter(PreTrainedModel):
     frozen_block_cache: Any = None  # of a training run, see `convlora.models.frozen_blocks`
     class_weights: torch.Tensor | None
     vision_encoder: nn.Module
-    mask_decoder: SemanticMaskDecoder
+    mask_decoder: MaskDecoder
     layer_names: LayerNames
     num_prefix_tokens = 0
 
@@ -91,6 +93,21 @@ class SemanticSegmenter(PreTrainedModel):
     def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Image embeddings, and finer maps for a decoder that takes them, the finest first."""
         return self.get_image_embeddings(pixel_values), ()
+
+    def draw_masks(self, pixel_values: torch.Tensor) -> Any:
+        """What the mask decoder says of images `(B, 3, H, W)`: masks, and with several classes their class logits."""
+        embeddings, finer = self.encode(pixel_values)
+        return self.mask_decoder(
+            embeddings,
+            self.image_positional_embeddings().to(embeddings.dtype),
+            self.no_mask_embedding(),
+            pixel_values,
+            finer,
+        )
+
+    def prefix_tokens_of(self, block: int) -> int:
+        """Tokens that come before those of the image in a block of the encoder, which are numbered from 0."""
+        return self.num_prefix_tokens
 
     def image_positional_embeddings(self) -> torch.Tensor:
         """Position code of every cell of the image embedding, `(1, C, h, w)`."""
@@ -160,19 +177,20 @@ class SemanticSegmenter(PreTrainedModel):
     def _use_head(self) -> None:
         """Gives the mask decoder the head that the configuration names, a new one unless it is SAM's own."""
         config = self.config
+        decoder: Any = self.mask_decoder
         if config.head_in_use != "binary":
             self.mask_decoder = MultiClassMaskDecoder.from_binary(
-                self.mask_decoder,
+                decoder,
                 num_classes=config.num_classes,
                 num_mask_tokens=config.mask_tokens_in_use,
                 head=config.head_in_use,
             )
-        elif isinstance(self.mask_decoder, MultiClassMaskDecoder):
+        elif isinstance(decoder, MultiClassMaskDecoder):
             raise ValueError(
                 "a head for several classes cannot be made into a binary one; give the model it was made from instead"
             )
         elif config.has_one_token:
-            self.mask_decoder.keep_first_token()
+            decoder.keep_first_token()
             config.mask_decoder_config.num_multimask_outputs = 0  # so that it is loaded as it was saved
         self._use_detail()
 
@@ -219,14 +237,7 @@ class SemanticSegmenter(PreTrainedModel):
             check_labels(labels, self.config.num_classes, self.config.ignore_index)
         output: BinaryOutput | MultiClassOutput
         pixel_values = spread(pixel_values, self.config.bands)
-        embeddings, finer = self.encode(pixel_values)
-        masks = self.mask_decoder(
-            embeddings,
-            self.image_positional_embeddings().to(embeddings.dtype),
-            self.no_mask_embedding(),
-            pixel_values,
-            finer,
-        )
+        masks = self.draw_masks(pixel_values)
         if self.config.head_in_use != "binary":
             output = self._several_classes(*masks)
         else:

@@ -121,6 +121,7 @@ def settings_rows(run: RunFiles) -> list[tuple[str, str]]:
         "begun from": run.setting("model", "from_run"),
         "image size": " x ".join(map(str, size)) if isinstance(size, list) else size,
         "windows": _windows(run.setting("data", "window")),
+        "mask decoder": {"eomt": "queries in the encoder (EoMT)"}.get(str(run.setting("model", "decoder"))),
         "detail branch": run.setting("model", "detail"),
         "method": method["name"],
         "method options": ", ".join(f"{key} {value}" for key, value in options.items()),

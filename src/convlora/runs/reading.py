@@ -69,6 +69,7 @@ def _check(model: dict[str, Any], training: dict[str, Any], data: dict[str, Any]
         f"model.source={quoted(model['source'])}": isinstance(model["source"], str),
         f"model.attention={quoted(model['attention'])}": isinstance(model["attention"], str),
         f"model.head={quoted(model.get('head'))}": isinstance(model.get("head", "auto"), str),
+        f"model.decoder={quoted(model.get('decoder'))}": isinstance(model.get("decoder", "sam"), str),
         f"training.adapt_last={quoted(last)}": last is None or _is_count(last, _MOST_BLOCKS),
         f"data.window={quoted(window)}": window is None
         or (_is_count(window, LARGEST_WINDOW) and window >= SMALLEST_WINDOW),

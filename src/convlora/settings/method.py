@@ -24,9 +24,10 @@ class MethodSettings:
                 "--method",
                 BASICS,
                 metavar="NAME",
-                help="The way of fine-tuning: conv-lora, lora, dora, rslora, lora-all-linear, lora-decoder, late-lora, "
-                "late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, convpass, depthwise-adapter, vpt, "
-                "lst, sam-adapter, ssf, decoder, full or scratch. unet trains a U-Net without SAM.",
+                help="The way of fine-tuning: conv-lora, lora, dora, rslora, pissa, lora-all-linear, lora-decoder, "
+                "late-lora, late-conv-lora, multi-scale-lora, depthwise-lora, bitfit, adapter, convpass, "
+                "depthwise-adapter, vpt, lst, sam-adapter, ssf, decoder, full or scratch. unet trains a U-Net without "
+                "SAM.",
             ),
         ),
     ] = "conv-lora"

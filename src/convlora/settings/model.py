@@ -66,6 +66,15 @@ class ModelSettings:
             default="`auto`, from the data",
         ),
     ] = "auto"
+    decoder: Annotated[
+        Literal["sam", "eomt"],
+        About(
+            "What draws the masks on a vision encoder that is no SAM.",
+            more="`sam` is a new mask decoder of SAM's shape. `eomt` has none: its queries go through the "
+            "last blocks of the encoder. See [models.md](models.md#queries-instead-of-a-decoder). A SAM has its own "
+            "decoder.",
+        ),
+    ] = "sam"
     bands: Annotated[
         Whole | None,
         Interval(ge=1, le=MOST_BANDS),

@@ -89,7 +89,7 @@ def settle_rates(config: RunConfig, model: Any, *, fresh_detail: bool = True) ->
         detail = detail if detail is None or fresh_detail else fresh
     if t.lr is None:
         t.lr = rate
-    is_fresh = getattr(getattr(model, "mask_decoder", None), "neck", None) is not None  # not the branch alone
+    is_fresh = getattr(getattr(model, "mask_decoder", None), "is_new", False)  # not the branch alone
     if t.lr_decoder is None and is_fresh and t.lr < fresh:
         t.lr_decoder = fresh
     if t.lr_detail is None and detail is not None and detail > t.lr:

@@ -28,6 +28,7 @@ INHERITED = (
     "model.image_size",
     "model.head",
     "model.num_mask_tokens",
+    "model.decoder",
     "model.attention",
     "model.detail",
     "training.adapt_last",
@@ -208,6 +209,8 @@ def _check_agreement(config: RunConfig, earlier: Earlier) -> None:
     last = config.training.adapt_last
     if config.is_asked("training.adapt_last") and last is not None and last != saved.training.adapt_last:
         refuse("training.adapt_last", last, saved.training.adapt_last or "all blocks adapted")
+    if config.is_asked("model.decoder") and config.model.decoder != saved.model.decoder:
+        refuse("model.decoder", config.model.decoder, saved.model.decoder)
     detail = config.model.detail if _is_chosen(config, "model.detail") else saved.model.detail
     if saved.model.detail not in ("none", detail):  # to a run without the branch, one can be added
         refuse("model.detail", detail, saved.model.detail)

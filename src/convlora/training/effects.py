@@ -93,9 +93,20 @@ _MASK_CLASSIFICATION = Condition(
     lambda now: f"on {now}: it is for mask classification (--set head=mask-classification)",
 )
 _MASK_TOKENS = Condition(
-    lambda now: True if now.config.model.num_mask_tokens == 1 and now.head == "binary" else now.head_is(_MASKS),
-    lambda now: f"on {now}: it is for mask classification (--set head=mask-classification), or 1 for a binary task",
+    lambda now: True if _has_one_token(now) else now.head_is(_MASKS),
+    lambda now: (
+        f"on {now}: it is for mask classification (--set head=mask-classification)"
+        + (", or 1 for a binary task" if now.config.model.decoder == "sam" else "")
+    ),
 )
+
+
+def _has_one_token(now: Situation) -> bool:
+    """Whether SAM's other three tokens are left out in a binary task."""
+    model = now.config.model
+    return model.num_mask_tokens == 1 and now.head == "binary" and model.decoder == "sam"
+
+
 _NOT_BALANCED = Condition(
     lambda now: None if now.head is None else now.head != "binary" or now.config.training.loss not in BALANCED_LOSSES,
     lambda now: f"with the loss {now.config.training.loss}, which weighs both classes alike already",
@@ -190,6 +201,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "model.image_size": (),
     "model.head": (_SAM_HEAD,),
     "model.num_mask_tokens": (_SAM, _MASK_TOKENS),
+    "model.decoder": (_SAM,),
     "model.bands": (_NO_VOLUMES,),
     "model.attention": (_SAM,),
     "model.detail": (_SAM,),

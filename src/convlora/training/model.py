@@ -116,6 +116,7 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
             attention=config.model.attention,
             head=config.model.head,
             num_mask_tokens=config.model.num_mask_tokens,
+            decoder=config.model.decoder,
             detail=AUTO if config.model.detail == "auto" else config.model.detail,
             bands=config.model.bands,
         )

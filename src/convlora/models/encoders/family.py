@@ -45,6 +45,7 @@ class Family:
         build: Arguments of the class, for what is not needed to be left out.
         settings: Settings of the configuration, likewise.
         call: Arguments of the forward pass, for sizes other than the one of the pretraining.
+        ends_with_norm: Whether its last hidden state is normalised.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Family:
     build: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
+    ends_with_norm: bool = True
 
     @property
     def model_type(self) -> str:
@@ -113,6 +115,7 @@ FAMILIES = (
         "clip",
         unused=("post_layernorm.weight", "post_layernorm.bias"),
         call=_ANY_SIZE,
+        ends_with_norm=False,
     ),
     Family(
         "SigLIP",
