@@ -4,6 +4,7 @@ import base64
 import json
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,69 @@ def test_yolo_of_boxes_is_refused(tmp_path):
     with pytest.raises(InputError, match="boxes only"):
         convert_data(root, tmp_path / "d")
     assert [path.name for path in tmp_path.iterdir()] == ["y"]
+
+
+@pytest.mark.parametrize("folder", [".", "images", "{split}", "images/{split}"])
+@pytest.mark.parametrize("described", [True, False])
+def test_yolo_beside_images(tmp_path, folder, described):
+    root = tmp_path / "y"
+    corners = " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in CORNERS)
+    for place, split in enumerate(("train", "valid")):
+        for one in range(2):
+            name = folder.format(split=split)
+            sources.image(root / name / f"{split}{one}.jpg", place)
+            sources.text(root / name / f"{split}{one}.txt", f"1 {corners}\n" if one else "")
+    name = folder.format(split="train")
+    if described:
+        places = f"train: {name}\nval: {folder.format(split='valid')}\n" if "{" in folder else ""
+        sources.text(root / "data.yaml", f"{places}names: [crack, hole]\n")
+    else:
+        sources.text(root / name / "classes.txt", "crack\nhole\n")  # where labelImg writes it
+    sources.text(root / name / "read me.txt", "Leaves, seen from above.\n")
+    sources.text(root / name / "gone.txt", f"1 {corners}\n")
+    read = direct(root)
+    splits = ("train", "val") if "{" in folder else ("all", "all")
+    expected = {f"{splits[place]}/{split}{one}": 2 * one * INSIDE
+                for place, split in enumerate(("train", "valid")) for one in range(2)}  # fmt: skip
+    assert {Path(name).parts[0] + "/" + Path(name).name for name in read} == set(expected)
+    assert all(np.array_equal(values, expected[f"{Path(name).parts[0]}/{Path(name).name}"])
+               for name, values in read.items())  # fmt: skip
+    opened = open_data(root)
+    assert opened.classes.names == ("background", "crack", "hole")
+    assert [problem.path for problem in opened.problems] == [str(root / name / "gone.txt")]
+
+
+def test_yolo_beside_images_is_converted(tmp_path):
+    root = tmp_path / "images" / "y"  # a folder above that is called images means nothing
+    corners = " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in CORNERS)
+    for one in range(4):
+        sources.image(root / f"{one}.jpg", one)
+        sources.text(root / f"{one}.txt", f"0 {corners}\n")
+    made, masks = convert(root, tmp_path / "d", split="none")
+    assert made["format"] == "yolo"
+    assert made["classes"]["classes"] == ["background", "class 0"]
+    assert len(masks) == 4
+    assert all(np.array_equal(one, INSIDE) for one in masks.values())
+
+
+def test_boxes_beside_images_are_refused_unless_there_are_masks(tmp_path):
+    for one in range(2):
+        sources.image(tmp_path / "y" / f"{one}.jpg", one)
+        sources.text(tmp_path / "y" / f"{one}.txt", "0 .5 .5 .2 .2\n")
+    with pytest.raises(InputError, match="boxes only"):
+        open_data(tmp_path / "y")
+    for one in range(2):
+        sources.mask(tmp_path / "y" / f"{one}_mask.png", INSIDE)
+    assert open_data(tmp_path / "y").kind == "pairs"
+
+
+def test_two_lists_of_yolo_classes_must_agree(tmp_path):
+    root = sources.yolo(tmp_path / "y")
+    (root / "data.yaml").unlink()
+    sources.text(root / "train/labels/classes.txt", "crack\nhole\n")
+    sources.text(root / "test/labels/classes.txt", "hole\ncrack\n")
+    with pytest.raises(InputError, match="list different classes"):
+        open_data(root)
 
 
 def test_coco(tmp_path):
