@@ -62,11 +62,16 @@ def read_yolo(root: Path, reading: Reading) -> Found:
             else:
                 unlabelled.setdefault(split, []).append(image)
     used = {number for outlines in lines.values() for number, _, _ in outlines}
+    for split, files in unlabelled.items():
+        if len(files) == len(images[split]):
+            raise InputError(f"No image of {files[0].parent} has a label file, such as {labels[files[0]]}. Add them.")
     if boxes and not used:
         raise InputError(
             f"The label files of {folder} hold boxes only (the first is {boxes[0]}), and no outlines. Export "
             "polygons: YOLO segmentation."
         )
+    if not used:
+        raise InputError(f"No label file of {folder} holds an outline, so there is nothing to learn. Export polygons.")
     names, notes = _names(folder, labels.values(), fields, description, used)
     unlisted = sorted(number for number in used if number not in names)
     if unlisted:
@@ -77,15 +82,13 @@ def read_yolo(root: Path, reading: Reading) -> Found:
         pairs: list[tuple[ImageSource, ImageSource]] = []
         for image in files:
             shapes = tuple(
-                Shape(index[names[number]], Polygons((points,), relative=True), f"line {line}")
+                Shape(index[names[number]], Polygons((points,), relative=True, traced=True), f"line {line}")
                 for number, points, line in lines.get(image, ())
                 if number in names
             )
             pairs.append((image, ShapesMask(labels[image], image, shapes, smaller_on_top=True)))
         splits[split] = named_samples(pairs, folder)
     for split, files in unlabelled.items():
-        if len(files) == len(images[split]):
-            raise InputError(f"No image of {files[0].parent} has a label file, such as {labels[files[0]]}. Add them.")
         remedy = "They count as background. Label them if they show something, or remove them."
         text = ("has no label file", "images have no label file")
         problems += counted("no-annotation", files, *text, remedy, split=split)
@@ -142,8 +145,6 @@ def _names(
         if other is not None:
             raise InputError(f"{first} and {other} list different classes. Correct or remove one of them.")
         return names, []
-    if not used:
-        raise InputError(f"No label file of {folder} holds an outline, so there is nothing to learn.")
     if max(used) > 4095:
         raise InputError(f"A label file of {folder} has the class {max(used)}. Add a data.yaml that names the classes.")
     numbers = {number: f"class {number}" for number in sorted(used)}

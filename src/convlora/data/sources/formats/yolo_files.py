@@ -42,6 +42,8 @@ def is_yolo(root: Path) -> bool:
     """Whether label files lie in `labels`, or those of polygons beside images; of a file, whether it is YAML."""
     if root.is_file():
         return root.suffix.lower() in (".yaml", ".yml")
+    if any(True for _ in _in_labels(root)) and find_yaml(root) is not None:
+        return True
     return _any_label(_in_labels(root), _BOX) or _any_label(_beside(root), _TRIANGLE)
 
 
