@@ -1,5 +1,7 @@
 """Windows that training cuts out of images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -226,6 +228,11 @@ def test_what_is_wrong_with_a_file_is_said_of_it(tmp_path):
         dataset_of([saved(tmp_path, "seven", pixels, mask)])[0]
 
 
+def _with_mask(source, mask):
+    first, second = source.splits["train"]
+    return replace(source, splits={"train": [first, replace(second, mask=mask)]})
+
+
 def test_images_that_cannot_be_decoded_whole_pass_the_check_and_are_cut(tmp_path, monkeypatch):
     """With a smaller limit in place of Pillow's, which no test could reach."""
     pytest.importorskip("rasterio")
@@ -239,7 +246,22 @@ def test_images_that_cannot_be_decoded_whole_pass_the_check_and_are_cut(tmp_path
     source = open_data(str(tmp_path))
     expected = check_data(source, full=True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert any("too large" in problem.message for problem in check_data(source, full=True).errors)
+    for full in (True, False):
+        refused = check_data(source, full=full).errors
+        assert [problem.kind for problem in refused if "--window" in problem.message] == ["unreadable"] * 2
+    found = check_data(source, full=True, in_windows=None)
+    assert found.errors == []
+    (told,) = (problem for problem in found.warnings if problem.kind == "only-windows")
+    first = source.splits["train"][0].image
+    assert f"2 of 2 images are too large to be decoded whole (the first is {first} with 90x70 pixels)" in told.message
+    assert "--window" in told.message
+    mask = source.splits["train"][1].mask
+    png = mask.with_suffix(".png")
+    Image.fromarray(pair(1)[1]).save(png)  # which no window can be read of
+    (problem,) = check_data(_with_mask(source, png), full=True, in_windows=None).errors
+    assert (problem.kind, problem.path) == ("unreadable", str(source.splits["train"][1].image))
+    assert png.name in problem.message
+    png.unlink()
     for full in (True, False):
         found = check_data(source, full=full, in_windows=True)
         assert found.errors == []

@@ -45,7 +45,7 @@ def check_data(
     reporter = Logged() if reporter is None else reporter
     size, cell = _size(image_size), _cell(detail)
     source = open_data(os.fspath(data))
-    report = check_source(source, full=True, progress=reporter.track)
+    report = check_source(source, full=True, progress=reporter.track, in_windows=None)
     report.problems += unfit_for_training(source, report)
     report.problems += group_problems(source)
     sentence, reached = (None, []) if report.errors else _reach(report, size, cell)

@@ -78,6 +78,20 @@ def arrays_of_bands(facts: Sequence[Facts], intensity: Reading | None) -> list[P
     return [Problem("numpy-bands", str(first.sample.image), message, "warning")]
 
 
+def only_in_windows(facts: Sequence[Facts]) -> list[Problem]:
+    """Warns once of images that are too large to be trained on as a whole."""
+    found = [fact for fact in facts if fact.is_huge and fact.image_size is not None]
+    if not found:
+        return []
+    first = found[0]
+    height, width = first.image_size or (0, 0)
+    message = (
+        f"{len(found)} of {len(facts)} images are too large to be decoded whole (the first is {first.sample.image} "
+        f"with {width}x{height} pixels). Train on windows of them: convlora train DATA --window 512."
+    )
+    return [Problem("only-windows", str(first.sample.image), message, "warning")]
+
+
 def inverted_storage(facts: Sequence[Facts]) -> list[Problem]:
     """Warns once of masks that viewers show inverted: their stored values count."""
     masks = [fact for fact in facts if fact.mask_header is not None]
