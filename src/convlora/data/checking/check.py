@@ -16,13 +16,7 @@ from convlora.data.checking.facts import (
     read_values,
     read_whole,
 )
-from convlora.data.checking.header_warnings import (
-    arrays_of_bands,
-    inverted_storage,
-    only_in_windows,
-    turned_images,
-    unused_parts,
-)
+from convlora.data.checking.header_warnings import warnings_of_headers
 from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks
 from convlora.data.checking.report import CheckReport, ImageSizes
 from convlora.data.checking.volumes import volumes_of
@@ -120,10 +114,8 @@ def check_data(
     )
     if classes is not None:
         problems += _mixed_masks(classes, used, source)
-    problems += lossy_masks(used) + different_palettes(used) + inverted_storage(used)
-    problems += unused_parts(used) + arrays_of_bands(used, intensity) + turned_images(used)
-    if in_windows is None:
-        problems += only_in_windows(used)
+    problems += lossy_masks(used) + different_palettes(used)
+    problems += warnings_of_headers(used, intensity, only_windows=in_windows is None)
     if classes is not None and classes.num_classes == 2 and _is_told_by_values(source, known):
         problems += inverted_masks(classes, used)
     if full:

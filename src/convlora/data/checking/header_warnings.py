@@ -14,6 +14,18 @@ from convlora.data.reading.stored import ImageSource
 _QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF orientations
 
 
+def warnings_of_headers(facts: Sequence[Facts], intensity: Reading | None, only_windows: bool) -> list[Problem]:
+    """All warnings of this module.
+
+    Args:
+        facts: What was read.
+        intensity: How images will be read; None: not decided yet.
+        only_windows: Whether to warn of images of which windows alone can be read.
+    """
+    found = inverted_storage(facts) + unused_parts(facts) + arrays_of_bands(facts, intensity) + turned_images(facts)
+    return found + (only_in_windows(facts) if only_windows else [])
+
+
 def unused_parts(facts: Sequence[Facts]) -> list[Problem]:
     """Warns once of images, and once of masks, if only their first page or first channels are read."""
     images = [(fact.sample.image, fact.image_header) for fact in facts]
