@@ -230,7 +230,9 @@ def _drawings(
             height, width = int(region["original_height"]), int(region["original_width"])
             if int(region.get("image_rotation") or 0) % 360:
                 raise ValueError("turned in the tool")
-            labels = value.get(kind) or value.get("labels") or chosen.get(str(region.get("id"))) or ()
+            labels = value.get(kind) or value.get("labels") or chosen.get(str(region.get("id")))
+            if not labels:
+                raise ValueError("without a label")
             drawing = _drawing(kind, value, height, width)
             label = str(labels[0])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
