@@ -8,6 +8,7 @@ from PIL import Image
 
 SIZE = (30, 40)  # (height, width)
 CORNERS = [(5.0, 4.0), (25.0, 4.0), (25.0, 20.0), (5.0, 20.0)]
+DRAWN = [(x + 0.25, y + 0.25) for x, y in CORNERS]  # by hand: those of tools that take whole numbers for pixels
 INSIDE = np.zeros(SIZE, bool)
 INSIDE[4:20, 5:25] = True
 
@@ -39,7 +40,7 @@ def yolo(root, splits=("train", "valid", "test"), number=2):
     names = "\n".join(f"  {place}: {name}" for place, name in enumerate(("crack", "hole")))
     paths = "".join(f"{'val' if split == 'valid' else split}: ../{split}/images\n" for split in splits)
     text(root / "data.yaml", f"{paths}nc: 2\nnames:\n{names}\n")
-    points = " ".join(f"{x / SIZE[1]:.6f} {y / SIZE[0]:.6f}" for x, y in CORNERS)
+    points = " ".join(f"{x / SIZE[1]:.6f} {y / SIZE[0]:.6f}" for x, y in DRAWN)
     for place, split in enumerate(splits):
         for one in range(number):
             image(root / split / "images" / f"{one}.jpg", place)

@@ -4,6 +4,7 @@ import base64
 import json
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +19,9 @@ from convlora.data.dataset import read_sample
 from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from tests.converting import sources
-from tests.converting.sources import CORNERS, INSIDE, SIZE
+from tests.converting.sources import CORNERS, DRAWN, INSIDE, SIZE
 
-TRIANGLE = [(3.0, 2.0), (33.0, 6.0), (12.0, 27.0)]
+TRIANGLE = [(3.25, 2.0), (33.0, 6.0), (12.0, 27.0)]
 
 
 def agrees_with_scikit_image(values):
@@ -75,10 +76,32 @@ def test_yolo(tmp_path):
     assert "data:image/jpeg" in (tmp_path / "d/overlays.html").read_text()
 
 
+THIN = np.zeros(SIZE, bool)
+THIN[4:12, 5:17] = THIN[6, 17:30] = THIN[7, 29:33] = THIN[12:20, 9] = True
+# What cv2.findContours finds of it.
+TRACED = [
+    [5, 4], [5, 11], [8, 11], [9, 12], [9, 19], [9, 12], [10, 11], [16, 11], [16, 7], [17, 6], [28, 6], [29, 7],
+    [32, 7], [30, 7], [29, 6], [17, 6], [16, 5], [16, 4],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("digits", [5, 6, 16])
+def test_outlines_traced_from_masks_give_them_back(tmp_path, digits):
+    corners = " ".join(f"{x / SIZE[1]:.{digits}f} {y / SIZE[0]:.{digits}f}" for x, y in TRACED)
+    sources.image(tmp_path / "y/a.jpg")
+    sources.text(tmp_path / "y/a.txt", f"0 {corners}\n")
+    assert np.array_equal(direct(tmp_path / "y")["all/a"], THIN)
+    if digits == 5:
+        sources.image(tmp_path / "l/a.jpg")
+        points = [[float(x), float(y)] for x, y in TRACED]
+        sources.labelme_file(tmp_path / "l/a.json", [{"label": "crack", "points": points}])
+        assert np.array_equal(direct(tmp_path / "l")["all/a"], THIN)
+
+
 def test_smaller_objects_of_yolo_are_on_top(tmp_path):
     root = sources.yolo(tmp_path / "y", splits=("train",), number=1)
     large = (root / "train/labels/0.txt").read_text()
-    small = " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in ((10, 10), (15, 10), (15, 14), (10, 14)))
+    small = " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in ((10.2, 10), (15, 10), (15, 14), (10, 14)))
     sources.text(root / "train/labels/0.txt", f"0 {small}\n{large}")
     _, masks = convert(root, tmp_path / "d", split="none")
     expected = 2 * INSIDE.astype(int)
@@ -92,6 +115,77 @@ def test_yolo_of_boxes_is_refused(tmp_path):
     with pytest.raises(InputError, match="boxes only"):
         convert_data(root, tmp_path / "d")
     assert [path.name for path in tmp_path.iterdir()] == ["y"]
+
+
+@pytest.mark.parametrize("folder", [".", "images", "{split}", "images/{split}"])
+@pytest.mark.parametrize("described", [True, False])
+def test_yolo_beside_images(tmp_path, folder, described):
+    root = tmp_path / "y"
+    corners = " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in DRAWN)
+    for place, split in enumerate(("train", "valid")):
+        for one in range(2):
+            name = folder.format(split=split)
+            sources.image(root / name / f"{split}{one}.jpg", place)
+            sources.text(root / name / f"{split}{one}.txt", f"1 {corners}\n" if one else "")
+    name = folder.format(split="train")
+    if described:
+        places = f"train: {name}\nval: {folder.format(split='valid')}\n" if "{" in folder else ""
+        sources.text(root / "data.yaml", f"{places}names: [crack, hole]\n")
+    else:
+        sources.text(root / name / "classes.txt", "crack\nhole\n")  # where labelImg writes it
+    sources.text(root / name / "read me.txt", "Leaves, seen from above.\n")
+    sources.text(root / name / "gone.txt", f"1 {corners}\n")
+    read = direct(root)
+    splits = ("train", "val") if "{" in folder else ("all", "all")
+    expected = {f"{splits[place]}/{split}{one}": 2 * one * INSIDE
+                for place, split in enumerate(("train", "valid")) for one in range(2)}  # fmt: skip
+    assert {Path(name).parts[0] + "/" + Path(name).name for name in read} == set(expected)
+    assert all(np.array_equal(values, expected[f"{Path(name).parts[0]}/{Path(name).name}"])
+               for name, values in read.items())  # fmt: skip
+    opened = open_data(root)
+    assert opened.classes.names == ("background", "crack", "hole")
+    assert [problem.path for problem in opened.problems] == [str(root / name / "gone.txt")]
+
+
+def test_yolo_beside_images_is_converted(tmp_path):
+    root = tmp_path / "images" / "y"  # a folder above that is called images means nothing
+    corners = " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in DRAWN)
+    for one in range(4):
+        sources.image(root / f"{one}.jpg", one)
+        sources.text(root / f"{one}.txt", f"0 {corners}\n")
+    made, masks = convert(root, tmp_path / "d", split="none")
+    assert made["format"] == "yolo"
+    assert made["classes"]["classes"] == ["background", "class 0"]
+    assert len(masks) == 4
+    assert all(np.array_equal(one, INSIDE) for one in masks.values())
+
+
+def test_boxes_beside_images_are_refused_unless_there_are_masks(tmp_path):
+    for one in range(2):
+        sources.image(tmp_path / "y" / f"{one}.jpg", one)
+        sources.text(tmp_path / "y" / f"{one}.txt", "0 .5 .5 .2 .2\n")
+    with pytest.raises(InputError, match="boxes only"):
+        open_data(tmp_path / "y")
+    for one in range(2):
+        sources.mask(tmp_path / "y" / f"{one}_mask.png", INSIDE)
+    assert open_data(tmp_path / "y").kind == "pairs"
+
+
+def test_yolo_without_any_outline_is_refused(tmp_path):
+    root = sources.yolo(tmp_path / "y", splits=("train",))  # as datumaro writes polygons: it leaves them out
+    for path in (root / "train/labels").iterdir():
+        path.write_text("")
+    with pytest.raises(InputError, match="No label file"):
+        open_data(root)
+
+
+def test_two_lists_of_yolo_classes_must_agree(tmp_path):
+    root = sources.yolo(tmp_path / "y")
+    (root / "data.yaml").unlink()
+    sources.text(root / "train/labels/classes.txt", "crack\nhole\n")
+    sources.text(root / "test/labels/classes.txt", "hole\ncrack\n")
+    with pytest.raises(InputError, match="list different classes"):
+        open_data(root)
 
 
 def test_coco(tmp_path):
@@ -115,6 +209,37 @@ def test_coco(tmp_path):
     assert set(masks) == {"masks/a.png", "masks/b.png"}
 
 
+def test_coco_names_images_by_paths_of_another_machine(tmp_path):
+    for name in "ab":
+        sources.image(tmp_path / "c/images" / f"{name}.jpg")
+    box = [[5, 4, 25, 4, 25, 20, 5, 20]]
+    written = ["/data/upload/3/a.jpg", "C:\\photos\\b.jpg"]
+    sources.text(tmp_path / "c/result.json", {
+        "images": [{"id": place, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
+                   for place, name in enumerate(written)],
+        "categories": [{"id": 0, "name": "crack"}],
+        "annotations": [{"id": place, "image_id": place, "category_id": 0, "segmentation": box} for place in (0, 1)],
+    })  # fmt: skip
+    read = direct(tmp_path / "c")
+    assert len(read) == 2
+    assert all(np.array_equal(one, INSIDE) for one in read.values())
+
+
+def test_coco_of_stuff_has_its_splits(tmp_path):
+    counts = [int(n) for n in sources.runs(INSIDE.T.ravel())]
+    for split in ("train", "val"):
+        sources.image(tmp_path / "c/images" / split / f"{split}.jpg")
+        sources.text(tmp_path / f"c/annotations/stuff_{split}.json", {
+            "images": [{"id": 1, "file_name": f"{split}.jpg", "height": SIZE[0], "width": SIZE[1]}],
+            "categories": [{"id": 1, "name": "sky"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1,
+                             "segmentation": {"size": SIZE, "counts": counts}}],
+        })  # fmt: skip
+    read = direct(tmp_path / "c")
+    assert set(read) == {"train/train", "val/val"}
+    assert all(np.array_equal(one, INSIDE) for one in read.values())
+
+
 def test_labelme(tmp_path):
     root = tmp_path / "l"
     for name in "abcd":
@@ -122,7 +247,7 @@ def test_labelme(tmp_path):
     stamp = np.zeros((16, 20), np.uint8)
     stamp[2:9, 3:14] = 1
     sources.labelme_file(root / "a.json", [
-        {"label": "crack", "points": CORNERS},
+        {"label": "crack", "points": DRAWN},
         {"label": "hole", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"},
         {"label": "crack", "points": [[3, 3], [9, 9]], "shape_type": "line"},
     ])  # fmt: skip
@@ -131,7 +256,7 @@ def test_labelme(tmp_path):
         {"label": "__ignore__", "points": [[0, 0], [2, 2]], "shape_type": "rectangle"},
     ])  # fmt: skip
     mask = base64.b64encode(sources.base64_png(stamp)).decode()
-    shape = {"label": "crack", "points": [[5, 4], [24, 19]], "shape_type": "mask", "mask": mask}
+    shape = {"label": "crack", "points": [[5.75, 4.5], [24.75, 19.5]], "shape_type": "mask", "mask": mask}  # moved
     sources.labelme_file(root / "c.json", [shape], imagePath="..\\photos\\c.jpg")
     content = base64.b64encode((root / "d.jpg").read_bytes()).decode()
     (root / "d.jpg").unlink()
@@ -209,7 +334,7 @@ def test_cvat_with_entities_is_refused(tmp_path):
 
 def test_label_studio(tmp_path):
     root = tmp_path / "s"
-    for name in ("0123abcd-a.jpg", "b.jpg"):
+    for name in ("0123abcd-a.jpg", "b.jpg", "c.jpg"):
         sources.image(root / name)
     rgba = np.zeros((*SIZE, 4), np.uint8)
     rgba[INSIDE] = (1, 2, 3, 255)
@@ -225,6 +350,9 @@ def test_label_studio(tmp_path):
          "annotations": [{"result": [], "was_cancelled": True},
                          {"result": [{"type": "brushlabels", "value": brush, **size}]}]},
         {"id": 3, "data": {"image": "/data/upload/1/c.jpg"}, "annotations": []},
+        {"id": 5, "data": {"image": "/data/upload/1/c.jpg"}, "annotations": [{"result": [
+            {"id": "r", "type": "polygon", "value": {"points": points}, **size},
+            {"id": "r", "type": "labels", "value": {"points": points, "labels": ["hole"]}, **size}]}]},
         {"id": 4, "data": {"image": "/data/upload/1/gone.jpg"}, "annotations": [{"result": []}]},
     ])  # fmt: skip
     made, masks = convert(root, tmp_path / "d", split="none")
@@ -232,6 +360,7 @@ def test_label_studio(tmp_path):
     expected[15:21, 20:30] = 2
     assert np.array_equal(masks["masks/0123abcd-a.png"], expected)
     assert np.array_equal(masks["masks/b.png"], 2 * INSIDE)
+    assert np.array_equal(masks["masks/c.png"], 2 * INSIDE)
     assert kinds(made) == {"no-annotation", "missing-pair"}
 
 
@@ -254,8 +383,9 @@ def test_supervisely(tmp_path):
         size = {"height": SIZE[0], "width": SIZE[1]}
         sources.text(root / folder / "ann/1.jpg.json", {"size": size, "objects": drawn, "tags": []})
     made, masks = convert(root, tmp_path / "d")
-    expected = 2 * INSIDE.astype(int)
-    expected[8:12, 10:15] = 0
+    expected = np.zeros(SIZE, int)
+    expected[4:21, 5:26] = 2
+    expected[8:13, 10:16] = 0
     expected[20:25, 30:36] = stamp
     assert np.array_equal(masks["train/masks/1.png"], expected)
     assert kinds(made) == {"no-area", "no-annotation"}
@@ -303,6 +433,23 @@ def test_mmsegmentation(tmp_path, images, masks, end):
     assert made["format"] == "mmseg"
     assert made["counts"] == {"train": 1, "val": 1, "test": 1}
     assert all(np.array_equal(one, INSIDE) for one in read.values())
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_cityscapes(tmp_path, prepared):
+    for split in ("train", "val"):
+        sources.image(tmp_path / "c/leftImg8bit" / split / "ulm/ulm_0_leftImg8bit.png")
+        masks = tmp_path / "c/gtFine" / split / "ulm"
+        sources.mask(masks / "ulm_0_gtFine_labelIds.png", INSIDE + 1)
+        sources.mask(masks / "ulm_0_gtFine_instanceIds.png", 9 * INSIDE)
+        sources.image(masks / "ulm_0_gtFine_color.png")
+        if prepared:
+            sources.mask(masks / "ulm_0_gtFine_labelTrainIds.png", INSIDE)
+    opened = open_data(tmp_path / "c")
+    assert opened.kind == "mmseg"
+    assert [len(some) for some in opened.splits.values()] == [1, 1]
+    for samples in opened.splits.values():
+        assert np.array_equal(np.asarray(Image.open(samples[0].mask)), INSIDE if prepared else INSIDE + 1)
 
 
 @pytest.mark.parametrize("border", [False, True])

@@ -1,5 +1,8 @@
 """Windows that training cuts out of images."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ from convlora.data import windows as windows_module
 from convlora.data.checking.check import check_data
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
+from convlora.data.reading import rows
+from convlora.data.reading.decoded import Decoded
 from convlora.data.reading.mask_rows import WholeMask, open_mask
 from convlora.data.reading.tiff.values import TiffValues
 from convlora.data.sample import Sample
@@ -226,6 +231,11 @@ def test_what_is_wrong_with_a_file_is_said_of_it(tmp_path):
         dataset_of([saved(tmp_path, "seven", pixels, mask)])[0]
 
 
+def _with_mask(source, mask):
+    first, second = source.splits["train"]
+    return replace(source, splits={"train": [first, replace(second, mask=mask)]})
+
+
 def test_images_that_cannot_be_decoded_whole_pass_the_check_and_are_cut(tmp_path, monkeypatch):
     """With a smaller limit in place of Pillow's, which no test could reach."""
     pytest.importorskip("rasterio")
@@ -239,7 +249,22 @@ def test_images_that_cannot_be_decoded_whole_pass_the_check_and_are_cut(tmp_path
     source = open_data(str(tmp_path))
     expected = check_data(source, full=True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert any("too large" in problem.message for problem in check_data(source, full=True).errors)
+    for full in (True, False):
+        refused = check_data(source, full=full).errors
+        assert [problem.kind for problem in refused if "--window" in problem.message] == ["unreadable"] * 2
+    found = check_data(source, full=True, in_windows=None)
+    assert found.errors == []
+    (told,) = (problem for problem in found.warnings if problem.kind == "only-windows")
+    first = source.splits["train"][0].image
+    assert f"2 of 2 images are too large to be decoded whole (the first is {first} with 90x70 pixels)" in told.message
+    assert "--window" in told.message
+    mask = source.splits["train"][1].mask
+    png = mask.with_suffix(".png")
+    Image.fromarray(pair(1)[1]).save(png)  # which no window can be read of
+    (problem,) = check_data(_with_mask(source, png), full=True, in_windows=None).errors
+    assert (problem.kind, problem.path) == ("unreadable", str(source.splits["train"][1].image))
+    assert png.name in problem.message
+    png.unlink()
     for full in (True, False):
         found = check_data(source, full=full, in_windows=True)
         assert found.errors == []
@@ -249,3 +274,62 @@ def test_images_that_cannot_be_decoded_whole_pass_the_check_and_are_cut(tmp_path
     windows = Windows.over(samples, (32, 32))
     assert windows.counts == (9, 9)
     assert len(list(SegmentationDataset(samples, found.classes, (32, 32), windows=windows))) == 18
+
+
+def test_images_stay_decoded_between_windows(samples, monkeypatch):
+    windows = Windows.over(samples, (32, 32))
+    alone = (SegmentationDataset(samples, BINARY, (32, 32), windows=windows) for _ in range(18))
+    expected = [dataset[key] for key, dataset in enumerate(alone)]
+    counted = []
+    decode = rows.read_as
+    monkeypatch.setattr(rows, "read_as", lambda *given: counted.append(given) or decode(*given))
+    dataset = SegmentationDataset(samples, BINARY, (32, 32), windows=windows)
+    found = [dataset[key] for key in range(18)]
+    assert len(counted) == len(samples)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one["pixel_values"], other["pixel_values"])
+        assert torch.equal(one["labels"], other["labels"])
+        one["pixel_values"].zero_()  # which must not reach what is kept
+        one["labels"].zero_()
+    assert all(torch.equal(dataset[key]["labels"], expected[key]["labels"]) for key in range(3))
+
+
+def test_what_is_kept_decoded_is_bounded():
+    masks = {key: WholeMask(np.full((10, 10), key, np.int64)) for key in range(4)}
+    kept, opened = Decoded(most=250), []
+
+    @contextmanager
+    def opening(key):
+        opened.append(key)
+        yield masks[key]
+
+    for key in (0, 1, 0, 2, 0, 1):  # a hundred bytes each once their values are packed; 1 is used least when 2 comes
+        with kept.opened(key, opening(key)) as mask:
+            assert (mask.read(0, 10) == key).all()
+    assert opened == [0, 1, 2, 1]
+    none = Decoded(most=99)
+    for _ in range(2):
+        with none.opened(3, opening(3)):
+            pass
+    assert opened[4:] == [3, 3]
+
+
+def test_windows_of_images_that_cannot_all_be_kept_come_in_pools():
+    windows = Windows((8, 8), counts=(3,) * 20, decoded=(10,) * 20)
+    order = windows.order(np.random.default_rng(0), most=60)
+    assert sorted(order.tolist()) == list(range(60))
+    images = np.array([windows.image_of(int(index)) for index in order])
+    spans = [np.flatnonzero(images == image) for image in range(20)]
+    pools = np.array([place for place in range(1, 60) if not set(images[:place]) & set(images[place:])])
+    assert np.diff([0, *pools, 60]).max() <= 6 * 3, "the images of a pool can be kept"
+    assert np.diff([0, *pools, 60]).min() >= 4 * 3
+    assert max(np.ptp(span) for span in spans) > 2, "in a pool windows of images are mixed"
+    again = windows.order(np.random.default_rng(1), most=60)
+    assert [windows.image_of(int(index)) for index in again] != images.tolist()
+    at_random = np.random.default_rng(0).permutation(60)
+    for most in (200, 30):
+        whole = windows.order(np.random.default_rng(0), most)
+        assert np.array_equal(whole, at_random), "all fit, or too few to mix"
+    from_tiff = Windows((8, 8), counts=(3,) * 20, decoded=(0,) * 20)
+    assert np.array_equal(from_tiff.order(np.random.default_rng(0), most=1), at_random)
+    assert len(Windows((8, 8), counts=()).order(np.random.default_rng(0))) == 0

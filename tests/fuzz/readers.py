@@ -10,7 +10,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -33,23 +32,11 @@ from convlora.runs.reading import read_classes, read_metrics, read_settings
 from convlora.training.checkpoint import load_state, save_state
 from convlora.training.config import RunConfig
 from convlora.training.resumable import reading
+from tests.fuzz.formats import FORMATS
+from tests.fuzz.reader import Reader
 
 _QKV = r"(.*\.)?vision_encoder\.layers\.\d+\.attn\.qkv"
 SAVED = Path(__file__).parents[1] / "saved_runs" / "0.1.0" / "conv-lora"
-
-
-class Reader(NamedTuple):
-    """Something that reads a file.
-
-    Attributes:
-        name: What the file is called.
-        seeds: Contents that are right.
-        read: Reads the file.
-    """
-
-    name: str
-    seeds: list[bytes]
-    read: Callable[[Path], object]
 
 
 def encoded(form: str, mode: str = "RGB", **options) -> bytes:
@@ -218,4 +205,5 @@ READERS = {
     "predictor": Reader("model.ckpt", [_predictor()], _predictor_weights),
     "predictor-settings": Reader("config.yaml", [PREDICTOR], _predictor_settings),
     "archive": Reader("x.zip", [_zip(), _zip(zipfile.ZIP_LZMA), _zip(zipfile.ZIP_BZIP2)], _archive),
+    **{f"format-{name}": reader for name, reader in FORMATS.items()},
 }  # fmt: skip

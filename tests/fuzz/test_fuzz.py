@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from convlora.cli.main import run
 from convlora.errors import InputError
 from tests.fuzz.fuzzing import fuzz, read
-from tests.fuzz.readers import READERS, Reader
+from tests.fuzz.reader import Reader
+from tests.fuzz.readers import READERS
 
 CORPUS = sorted(path for path in (Path(__file__).parent / "corpus").glob("*/*") if path.is_file())
 
@@ -21,7 +23,8 @@ def test_what_is_right_is_read(name, tmp_path):
 
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_refused_in_words(name):
-    files, found = fuzz(name, files=25 if name in ("csv", "coco", "archive") else 80, seed=0)
+    takes_long = name in ("csv", "coco", "archive") or name.startswith("format-")
+    files, found = fuzz(name, files=25 if takes_long else 80, seed=0)
     assert files
     assert found == []
 
@@ -55,3 +58,21 @@ def test_the_search_can_find(monkeypatch, tmp_path, fault, said):
 def test_memory_is_bounded(monkeypatch, tmp_path):
     monkeypatch.setitem(READERS, "greedy", Reader("x", [b"abc"], lambda path: bytearray(8 << 30)))
     assert "MemoryError" in read("greedy", b"", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cvat", "labelme", "supervisely-meta", "export"])
+def test_the_command_ends_with_2_and_names_the_file(tmp_path, capsys, name):
+    """What the search sees as an InputError is what users see as a sentence."""
+    reader = READERS[f"format-{name}"]
+    damaged = tmp_path / ("export.zip" if name == "export" else f"data/{reader.name}")
+    damaged.parent.mkdir(exist_ok=True)
+    damaged.write_bytes(reader.seeds[0][:60])
+    form = "auto" if name == "export" else name.partition("-")[0]
+    source = damaged if name == "export" else damaged.parent
+    with pytest.raises(SystemExit) as ended:
+        run(["data", "convert", str(source), "--output", str(tmp_path / "made"), "--format", form])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said.replace("\n", "")
+    assert "Traceback" not in said
+    assert not (tmp_path / "made").exists()

@@ -15,6 +15,7 @@ from convlora.errors import InputError
 from convlora.models.configuration import IMAGE_MULTIPLE, checked_size
 from convlora.models.detail import AUTO
 from convlora.reporting import Logged, Reporter
+from convlora.training.group_problems import group_problems
 
 
 def check_data(
@@ -44,8 +45,9 @@ def check_data(
     reporter = Logged() if reporter is None else reporter
     size, cell = _size(image_size), _cell(detail)
     source = open_data(os.fspath(data))
-    report = check_source(source, full=True, progress=reporter.track)
+    report = check_source(source, full=True, progress=reporter.track, in_windows=None)
     report.problems += unfit_for_training(source, report)
+    report.problems += group_problems(source)
     sentence, reached = (None, []) if report.errors else _reach(report, size, cell)
     reachable = [{"image_size": list(one.size), "iou": one.iou} for one in reached]
     return {"data": os.fspath(data), **report.to_dict(), "reachable": reachable, "advice": sentence}

@@ -183,10 +183,12 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         length: Number of samples.
         seed: Decides the order; each epoch has its own.
         shuffle: Whether the order is random.
+        windows: What the samples are, if they are windows of images: those of an image come close to each other where
+            that saves decoding it again.
     """
 
-    def __init__(self, length: int, seed: int, shuffle: bool = True) -> None:
-        self.length = length
+    def __init__(self, length: int, seed: int, shuffle: bool = True, windows: Windows | None = None) -> None:
+        self.length, self.windows = length, windows
         self.seed = seed
         self.shuffle = shuffle
         self.epoch = 0
@@ -201,7 +203,8 @@ class EpochSampler(torch.utils.data.Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         order = np.arange(self.length)
         if self.shuffle:
-            order = np.random.default_rng(_mixed_seed(self.seed, self.epoch)).permutation(self.length)
+            rng = np.random.default_rng(_mixed_seed(self.seed, self.epoch))
+            order = rng.permutation(self.length) if self.windows is None else self.windows.order(rng)
         yield from (self.epoch * self.length + order).tolist()
 
 

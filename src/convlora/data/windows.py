@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.reading.bands import Reading
+from convlora.data.reading.decoded import MOST_BYTES, PIXEL_BYTES, Decoded, pools
 from convlora.data.reading.mask_rows import MaskRows, open_mask
-from convlora.data.reading.rows import open_rows, size_in_rows
+from convlora.data.reading.rows import is_read_by_rows, open_rows, size_in_rows
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.errors import InputError
 
@@ -27,6 +29,7 @@ Source: Isensee et al., "nnU-Net: a self-configuring method for deep learning-ba
 _MOST_PLACES = 1024  # pixels kept for each class of a mask
 _MOST_MASKS = 4096  # masks whose pixels are kept
 _DRAWS = 4  # of a window, until one has a pixel that counts
+_FEWEST = 4  # images that windows are mixed of
 _BAND = 1 << 22  # pixels of a mask that are looked at together
 
 Places = tuple[np.ndarray, ...]
@@ -40,10 +43,12 @@ class Windows:
     Attributes:
         size: (height, width) of a window in pixels of the images.
         counts: Of each image.
+        decoded: Bytes that each image takes that is decoded whole, 0 for those that are read by windows; empty: of all.
     """
 
     size: tuple[int, int]
     counts: tuple[int, ...]
+    decoded: tuple[int, ...] = ()
 
     @classmethod
     def over(cls, samples: Sequence[Sample], size: tuple[int, int], reading: Reading = "type") -> Windows:
@@ -57,7 +62,12 @@ class Windows:
         Raises:
             InputError: If a header cannot be read.
         """
-        return cls(size, tuple(number_of_windows(size_in_rows(sample.image, reading), size) for sample in samples))
+        sizes = [size_in_rows(sample.image, reading) for sample in samples]
+        decoded = tuple(
+            0 if isinstance(sample.image, Path) and is_read_by_rows(sample.image) else PIXEL_BYTES * height * width
+            for sample, (height, width) in zip(samples, sizes, strict=True)
+        )
+        return cls(size, tuple(number_of_windows(one, size) for one in sizes), decoded)
 
     def __len__(self) -> int:
         return self._ends[-1] if self.counts else 0
@@ -65,6 +75,25 @@ class Windows:
     @cached_property
     def _ends(self) -> list[int]:
         return list(accumulate(self.counts))
+
+    def order(self, rng: np.random.Generator, most: int = MOST_BYTES) -> np.ndarray:
+        """The windows of an epoch in a random order.
+
+        Where not all images can be kept decoded, windows of some images come first, in a random order among
+        themselves, then those of some others, so that an image is not decoded for each window again.
+
+        Args:
+            rng: Decides the order.
+            most: Bytes that can be kept decoded.
+        """
+        windows = rng.permutation(len(self))
+        fits, mixes = sum(self.decoded) <= most, _FEWEST * max(self.decoded, default=0) <= most
+        if fits or not mixes or len(self) < 2 * len(self.counts):
+            return windows
+        images = rng.permutation(len(self.counts))
+        pool_of = np.empty(len(images), int)
+        pool_of[images] = pools(np.array(self.decoded)[images], most)
+        return windows[np.argsort(np.repeat(pool_of, self.counts)[windows], kind="stable")]
 
     def image_of(self, index: int) -> int:
         """Which image a window of an epoch is cut from."""
@@ -79,7 +108,7 @@ def number_of_windows(size: tuple[int, int], window: tuple[int, int]) -> int:
 class WindowReader:
     """Cuts windows out of images with their labels.
 
-    TIFF files are read window by window if rasterio is installed, everything else is decoded whole.
+    TIFF files are read window by window if rasterio is installed. Others are decoded whole, and kept for a while.
 
     Args:
         classes: What the values in the masks mean.
@@ -90,6 +119,7 @@ class WindowReader:
     def __init__(self, classes: ClassTable, size: tuple[int, int], intensity: Reading = "type") -> None:
         self.classes, self.size, self.intensity = classes, size, intensity
         self._places: dict[int, Places] = {}  # by the number of the sample
+        self._decoded = Decoded()
 
     def read(self, sample: Sample, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draws a window and reads it.
@@ -107,7 +137,7 @@ class WindowReader:
             InputError: A file cannot be read, the sizes differ, or the mask holds values that are no class.
         """
         assert sample.mask is not None  # noqa: S101 - of training images
-        with open_mask(sample.mask) as mask:
+        with self._decoded.opened(("mask", number), open_mask(sample.mask)) as mask:
             size = (mask.height, mask.width)
             if number not in self._places:
                 if len(self._places) >= _MOST_MASKS:
@@ -119,11 +149,11 @@ class WindowReader:
                 labels = self.classes.encode(mask.read(top, bottom, left, right), sample.mask)
                 if (labels != self.classes.ignore_index).any():
                     break
-        with open_rows(sample.image, self.intensity) as image:
+        with self._decoded.opened(("image", number), open_rows(sample.image, self.intensity)) as image:
             if (image.height, image.width) != size:
                 raise InputError(size_mismatch_message(sample, (image.height, image.width), size))
-            pixels = image.read(top, bottom, left, right)
-        return mirrored(pixels, self.size), mirrored(labels, self.size)
+            pixels = np.array(image.read(top, bottom, left, right))  # not a view of what is kept
+        return mirrored(pixels, self.size), mirrored(np.array(labels), self.size)
 
 
 def draw_window(

@@ -99,7 +99,7 @@ class SegmentationTrainer(ResumableTrainer):
         on_checkpoint: Callable[[], None],
         **kwargs: Any,
     ) -> None:
-        self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed)
+        self._sampler = EpochSampler(len(train_dataset), seed=train_dataset.seed, windows=train_dataset.windows)
         self.ema, self.patience, self.rates = ema, patience, rates or {}
         super().__init__(train_dataset=train_dataset, eval_dataset=train_dataset, **kwargs)
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)

@@ -16,7 +16,7 @@ from convlora.data.checking.facts import (
     read_values,
     read_whole,
 )
-from convlora.data.checking.header_warnings import arrays_of_bands, inverted_storage, turned_images, unused_parts
+from convlora.data.checking.header_warnings import warnings_of_headers
 from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks
 from convlora.data.checking.report import CheckReport, ImageSizes
 from convlora.data.checking.volumes import volumes_of
@@ -48,7 +48,7 @@ def check_data(
     is_known: bool = False,
     intensity: Reading | None = None,
     leave_out: bool = False,
-    in_windows: bool = False,
+    in_windows: bool | None = False,
 ) -> CheckReport:
     """Checks that a data set can be trained on, and finds out its classes.
 
@@ -64,7 +64,7 @@ def check_data(
         leave_out: Whether to go on without the files that cannot be used. The report is then about the others, and
             lists the ones left out in `skipped`.
         in_windows: Whether only windows of the images will be read, so that TIFF files may be too large to be decoded
-            whole.
+            whole. None: not decided yet; then it is a warning that they are.
 
     Returns:
         The findings, in an order that does not depend on the number of threads.
@@ -80,8 +80,7 @@ def check_data(
         if full
         else partial(read_headers, intensity=intensity)
     )
-    if in_windows:
-        read = partial(or_by_pieces, read=read, most_values=most_values, intensity=intensity)
+    read = partial(or_by_pieces, read=read, most_values=most_values, intensity=intensity, in_windows=in_windows)
     in_threads(read, facts, track, "Reading images and masks")
     if not full:
         _read_some_values(source, facts, track, named, most_values)
@@ -115,8 +114,8 @@ def check_data(
     )
     if classes is not None:
         problems += _mixed_masks(classes, used, source)
-    problems += lossy_masks(used) + different_palettes(used) + inverted_storage(used)
-    problems += unused_parts(used) + arrays_of_bands(used, intensity) + turned_images(used)
+    problems += lossy_masks(used) + different_palettes(used)
+    problems += warnings_of_headers(used, intensity, only_windows=in_windows is None)
     if classes is not None and classes.num_classes == 2 and _is_told_by_values(source, known):
         problems += inverted_masks(classes, used)
     if full:

@@ -62,6 +62,7 @@ class Facts:
     brightest: int | None = None  # of a 16-bit image
     full_scale: int | None = None  # of a float image
     mask_file: MaskFile | None = None
+    is_huge: bool = False  # too large to be decoded whole
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, kind: str, path: object, message: str, **more: Any) -> None:
@@ -147,7 +148,11 @@ def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Reading |
 
 
 def or_by_pieces(
-    fact: Facts, read: Callable[[Facts], None], most_values: int = MOST_VALUES, intensity: Reading | None = None
+    fact: Facts,
+    read: Callable[[Facts], None],
+    most_values: int = MOST_VALUES,
+    intensity: Reading | None = None,
+    in_windows: bool | None = True,
 ) -> None:
     """Reads what cannot be decoded whole by pieces, for those who only want windows of it.
 
@@ -156,9 +161,17 @@ def or_by_pieces(
         read: Reads everything else.
         most_values: As of [`read_whole`].
         intensity: As there.
+        in_windows: Whether only windows will be read; None: perhaps. If not, what is too large is an error.
     """
-    if not is_huge(fact.sample.image):
+    image = fact.sample.image
+    # Opening every photo to see whether it is a TIFF file takes long.
+    fact.is_huge = (bool(in_windows) or _may_have_bands(image)) and is_huge(image)
+    if not fact.is_huge:
         read(fact)
+        return
+    if in_windows is False:
+        advice = "A model that is trained with --window 512 reads windows of it"
+        fact.add("unreadable", image, f"{image} is too large to be decoded whole. {advice}.")
         return
     with _one_large:
         found = _reading(

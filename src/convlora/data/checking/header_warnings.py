@@ -14,6 +14,18 @@ from convlora.data.reading.stored import ImageSource
 _QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF orientations
 
 
+def warnings_of_headers(facts: Sequence[Facts], intensity: Reading | None, only_windows: bool) -> list[Problem]:
+    """All warnings of this module.
+
+    Args:
+        facts: What was read.
+        intensity: How images will be read; None: not decided yet.
+        only_windows: Whether to warn of images of which windows alone can be read.
+    """
+    found = inverted_storage(facts) + unused_parts(facts) + arrays_of_bands(facts, intensity) + turned_images(facts)
+    return found + (only_in_windows(facts) if only_windows else [])
+
+
 def unused_parts(facts: Sequence[Facts]) -> list[Problem]:
     """Warns once of images, and once of masks, if only their first page or first channels are read."""
     images = [(fact.sample.image, fact.image_header) for fact in facts]
@@ -76,6 +88,20 @@ def arrays_of_bands(facts: Sequence[Facts], intensity: Reading | None) -> list[P
         f"train on them: --set model.bands={first.bands}; data.bands picks some of several."
     )
     return [Problem("numpy-bands", str(first.sample.image), message, "warning")]
+
+
+def only_in_windows(facts: Sequence[Facts]) -> list[Problem]:
+    """Warns once of images that are too large to be trained on as a whole."""
+    found = [fact for fact in facts if fact.is_huge and fact.image_size is not None]
+    if not found:
+        return []
+    first = found[0]
+    height, width = first.image_size or (0, 0)
+    message = (
+        f"{len(found)} of {len(facts)} images are too large to be decoded whole (the first is {first.sample.image} "
+        f"with {width}x{height} pixels). Train on windows of them: convlora train DATA --window 512."
+    )
+    return [Problem("only-windows", str(first.sample.image), message, "warning")]
 
 
 def inverted_storage(facts: Sequence[Facts]) -> list[Problem]:

@@ -44,6 +44,16 @@ class WholeMask:
         """See [`MaskRows`]."""
         return self._values[top:bottom, left:right]
 
+    def packed(self) -> WholeMask:
+        """The same in as few bytes as its values need."""
+        least, most = int(self._values.min(initial=0)), int(self._values.max(initial=0))
+        return WholeMask(self._values.astype(np.result_type(np.min_scalar_type(least), np.min_scalar_type(most))))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self._values.nbytes
+
 
 @contextmanager
 def open_mask(source: ImageSource) -> Iterator[MaskRows]:

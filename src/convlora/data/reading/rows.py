@@ -70,6 +70,11 @@ class WholeImage:
             return self._image.pixels[top:bottom, left:end]
         return np.asarray(self._image.crop((left, top, end, bottom)))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes; Pillow stores RGB with four for each pixel."""
+        return self._image.pixels.nbytes if isinstance(self._image, BandImage) else 4 * self.height * self.width
+
     def known(self, top: int, bottom: int) -> np.ndarray | None:
         """See [`Rows`]."""
         known = self._find_known()

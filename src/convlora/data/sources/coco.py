@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from convlora.data.classes.class_table import ClassTable
@@ -225,8 +225,12 @@ def read_coco(
         severity: Literal["error", "warning"] = "error" if none_fits else "warning"
         problems.append(Problem("wrong-ids", str(annotations.path), message, severity))
     ids: dict[Path, str] = {}
+    plain = Counter(PureWindowsPath(entry["file_name"]).name for entry in annotations.images)
     for entry in annotations.images:
-        found_in = (find_written(folder, entry["file_name"]) for folder in folders)
+        names = [entry["file_name"], PureWindowsPath(entry["file_name"]).name]
+        if plain[names[1]] > 1:
+            names.pop()  # where names are paths on another machine, the last part must tell images apart
+        found_in = (find_written(folder, name) for name in names for folder in folders)
         image = next((path for path in found_in if path is not None), None)
         if image is None:
             message = (
@@ -305,7 +309,7 @@ def _png_folders(path: Path) -> list[Path]:
 def _image_folders(path: Path) -> list[Path]:
     """Where the images of `path` may be, in the order of COCO's, CVAT's and Roboflow's habits."""
     stem = path.stem
-    for start in ("instances_", "panoptic_"):
+    for start in ("instances_", "panoptic_", "stuff_"):
         stem = stem.removeprefix(start)
     parents = [path.parent, path.parent.parent] if path.parent.name == "annotations" else [path.parent]
     folders = [

@@ -15,7 +15,7 @@ LARGEST_COCO = 4 << 30  # bytes; the largest in use has half a gigabyte
 
 _MOST_FILES = 20  # that are opened to find one
 _OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-_KINDS = ("panoptic", "instances")  # panoptic files label more
+_KINDS = ("panoptic", "instances", "stuff")  # panoptic files label more
 
 
 def is_coco(path: Path) -> bool:

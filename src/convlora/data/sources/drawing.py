@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from convlora.data.sources.polygons import clip_polygon
 
@@ -49,3 +50,21 @@ def outline_runs(polygons: Iterable[Any], height: int, width: int) -> tuple[Any,
     if not seen:
         return coco_mask.encode(np.zeros((height, width), dtype=np.uint8, order="F")), lines
     return coco_mask.merge(coco_mask.frPyObjects(seen, height, width)), lines
+
+
+def traced_pixels(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The pixels inside an outline and on it, `(H, W)` bool.
+
+    Outlines traced from masks name the pixels that they run through. Drawn so, they give the mask back, as OpenCV's
+    `fillPoly` does for its `findContours`.
+
+    Args:
+        points: Columns and rows of pixels, `(N, 2)`.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+    """
+    inside = clip_polygon(points, (-width, -height), (2 * width, 2 * height)).round().astype(int)
+    drawn = Image.new("L", (width, height))
+    if len(inside) >= 3:
+        ImageDraw.Draw(drawn).polygon([(x, y) for x, y in inside.tolist()], fill=1, outline=1)
+    return np.asarray(drawn) > 0

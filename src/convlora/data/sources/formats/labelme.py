@@ -202,7 +202,7 @@ def _drawings(path: Path, shapes: list[Any], skipped: list[str]) -> Iterator[tup
 
 def _drawing(kind: str, points: list[tuple[float, float]], shape: dict[str, Any]) -> Drawing | None:
     if kind in ("polygon", "oriented_rectangle"):
-        return Polygons((flat(points),)) if len(points) >= 3 else None
+        return Polygons((flat(points),), traced=True) if len(points) >= 3 else None
     if kind == "rectangle" and len(points) in (2, 4):
         xs, ys = zip(*points, strict=True)
         return box(min(xs), min(ys), max(xs), max(ys))
@@ -210,7 +210,8 @@ def _drawing(kind: str, points: list[tuple[float, float]], shape: dict[str, Any]
         radius = math.dist(*points)
         return Ellipse(points[0], (radius, radius))
     if kind == "mask" and isinstance(shape.get("mask"), str) and points:
-        return Bitmap(shape["mask"], points[0])
+        left, top = points[0]
+        return Bitmap(shape["mask"], (float(int(left)), float(int(top))))  # cut off, as LabelMe does
     return None
 
 

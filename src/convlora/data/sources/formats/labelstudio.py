@@ -35,6 +35,7 @@ from convlora.untrusted import read_text
 _LARGEST = 1 << 30  # bytes
 _LOOKED_AT = 20  # files
 _MOST_PIXELS = 1 << 27
+_NO_REGIONS = ("relation", "choices", "textarea", "rating", "labels")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what it puts before names of uploaded files
 
 
@@ -218,16 +219,20 @@ def _image_of(task: dict[str, Any], folder: Path, by_name: dict[str, list[Path]]
 def _drawings(
     result: list[Any], name: str, skipped: list[str], size: list[tuple[int, int]]
 ) -> Iterator[tuple[str, Drawing, str]]:
+    chosen = _labels_by_region(result)
     for number, region in enumerate(result, start=1):
         what = f"region {number}"
         try:
-            value, kind = region["value"], str(region["type"])
-            if kind in ("relation", "choices", "textarea", "rating", "labels") and "points" not in value:
+            kind = str(region["type"])
+            if kind in _NO_REGIONS:
                 continue
+            value = region["value"]
             height, width = int(region["original_height"]), int(region["original_width"])
             if int(region.get("image_rotation") or 0) % 360:
                 raise ValueError("turned in the tool")
-            labels = value.get(kind) or value.get("labels")
+            labels = value.get(kind) or value.get("labels") or chosen.get(str(region.get("id")))
+            if not labels:
+                raise ValueError("without a label")
             drawing = _drawing(kind, value, height, width)
             label = str(labels[0])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
@@ -238,6 +243,15 @@ def _drawings(
             continue
         size.append((height, width))
         yield label, drawing, f"{what} ({label})"
+
+
+def _labels_by_region(result: list[Any]) -> dict[str, Any]:
+    """What a tag Labels says of regions that a tag such as Polygon drew: both have the same id."""
+    found = {}
+    for region in result:
+        if isinstance(region, dict) and region.get("type") == "labels" and isinstance(region.get("value"), dict):
+            found[str(region.get("id"))] = region["value"].get("labels")
+    return found
 
 
 def _drawing(kind: str, value: dict[str, Any], height: int, width: int) -> Drawing | None:

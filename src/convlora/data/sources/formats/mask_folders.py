@@ -31,7 +31,6 @@ from convlora.untrusted import read_text
 
 _LAYOUTS = (("img_dir", "ann_dir"), ("images", "annotations"), ("images", "labels"), ("leftImg8bit", "gtFine"))
 _ENDS = re.compile(r"(_labelTrainIds|_labelIds|_gtFine_labelTrainIds|_leftImg8bit|_gtFine|_instance_color_RGB)+$")
-_OTHER_CITYSCAPES = ("_color", "_instanceIds", "_labelIds", "_polygons")
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
@@ -148,7 +147,7 @@ def read_mmseg(root: Path, reading: Reading) -> Found:
     splits = {}
     problems: list[Problem] = []
     for split, (images, masks) in folders.items():
-        of_image = {_key(path, masks): path for path in images_below(masks) if not _is_other(path)}
+        of_image = _masks(masks)
         found = {_key(path, images): path for path in images_below(images)}
         pairs: list[tuple[ImageSource, ImageSource]] = [
             (path, of_image[key]) for key, path in found.items() if key in of_image
@@ -176,9 +175,12 @@ def _key(path: Path, folder: Path) -> str:
     return (path.relative_to(folder).parent / _ENDS.sub("", path.stem)).as_posix()
 
 
-def _is_other(path: Path) -> bool:
-    """Whether a file of Cityscapes is another picture of the same mask."""
-    return path.stem.endswith(_OTHER_CITYSCAPES) and "_gtFine_" in path.stem
+def _masks(folder: Path) -> dict[str, Path]:
+    """The masks by their keys; of the several pictures that Cityscapes has of each, one."""
+    found = images_below(folder)
+    is_prepared = any(path.stem.endswith("_gtFine_labelTrainIds") for path in found)
+    others = ("_color", "_instanceIds", "_polygons", "_labelIds" if is_prepared else "_labelTrainIds")
+    return {_key(path, folder): path for path in found if not ("_gtFine_" in path.stem and path.stem.endswith(others))}
 
 
 def _ade_names(path: Path) -> tuple[str, ...] | None:

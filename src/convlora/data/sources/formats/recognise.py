@@ -62,7 +62,7 @@ FORMATS = (
     Format("roboflow", "Roboflow's semantic masks", "_classes.csv lies beside images and masks", "pairs",
            "is_roboflow", "read_roboflow"),
     Format("voc", "Pascal VOC", "there is a folder SegmentationClass", "voc", "is_voc", "read_voc"),
-    Format("yolo", "YOLO segmentation", "there are label files of polygons in labels", "yolo", "is_yolo", "read_yolo"),
+    Format("yolo", "YOLO segmentation", "there are label files of polygons", "yolo", "is_yolo", "read_yolo"),
     Format("mmseg", "MMSegmentation's folders", "images and masks lie in two folders with the same splits",
            "mask_folders", "is_mmseg", "read_mmseg"),
     Format("labelme", "LabelMe", "JSON files hold shapes of images", "labelme", "is_labelme", "read_labelme"),
@@ -70,8 +70,10 @@ FORMATS = (
            "Cellpose does", "instances", "is_instances", "read_instances"),
     Format("pairs", "pairs of image and mask side by side", "masks are called like their images, with an end such as "
            "_mask", "pairs", "is_pairs", "read_pairs_beside"),
+    # Boxes may lie beside images that have masks, so they count only where nothing else fits.
+    Format("yolo", "YOLO segmentation", "label files lie beside images", "yolo", "is_beside", "read_yolo"),
 )  # fmt: skip
-BY_NAME = {one.name: one for one in FORMATS}
+BY_NAME = {one.name: one for one in reversed(FORMATS)}
 
 
 def recognise(root: Path) -> Format | None:

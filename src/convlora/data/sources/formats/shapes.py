@@ -16,11 +16,15 @@ from PIL import Image
 from convlora.data.reading.images import read_image_size
 from convlora.data.reading.stored import ImageSource
 from convlora.data.sample import Sample, size_mismatch_message
-from convlora.data.sources.drawing import outline_runs
+from convlora.data.sources.drawing import outline_runs, traced_pixels
 from convlora.errors import InputError, shown
 
 _MOST_PIXELS = 1 << 27
 _LARGEST_PNG = 1 << 27  # bytes of one drawn bitmap, unpacked
+_FAR = 1e9  # pixels
+_MOST_STEPS = 1 << 31
+_WHOLE = 0.01  # pixels that a whole number may be off
+_ROUNDED = 6e-6  # what fractions of five digits are off
 
 
 class Drawing(Protocol):
@@ -42,11 +46,14 @@ class Polygons:
         parts: Corners x, y, x, y, ... of each, in pixels.
         holes: Likewise.
         relative: Whether coordinates are fractions of the image's width and height.
+        traced: Whether corners that are all whole numbers are pixels, which belong to the area. Tools that trace masks
+            write such, and take them so when they draw them.
     """
 
     parts: tuple[tuple[float, ...], ...]
     holes: tuple[tuple[float, ...], ...] = ()
     relative: bool = False
+    traced: bool = False
 
     def pixels(self, height: int, width: int) -> np.ndarray:
         """See [`Drawing`]."""
@@ -59,13 +66,20 @@ class Polygons:
         from pycocotools import mask as coco_mask
 
         scale = np.array([width, height], np.float64) if self.relative else np.ones(2)
-        drawn = []
+        rounding = _WHOLE + (_ROUNDED * scale if self.relative else 0)
+        drawn, found = [], np.zeros((height, width), bool)
         for part in parts:
             if len(part) % 2:
                 raise ValueError("a polygon has an odd number of coordinates")
-            drawn.append((np.asarray(part, np.float64).reshape(-1, 2) * scale).ravel())
+            points = np.asarray(part, np.float64).reshape(-1, 2) * scale
+            # Drawing takes time by corners and rows.
+            is_usual = len(points) >= 3 and np.abs(points).max() < _FAR and len(points) * height < _MOST_STEPS
+            if self.traced and is_usual and (np.abs(points - points.round()) <= rounding).all():
+                found |= traced_pixels(points, height, width)
+            else:
+                drawn.append(points.ravel())
         runs, _ = outline_runs(drawn, height, width)
-        return np.array(coco_mask.decode(runs), dtype=bool)
+        return found | np.array(coco_mask.decode(runs), dtype=bool)
 
 
 @dataclass(frozen=True)

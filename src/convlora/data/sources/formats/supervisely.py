@@ -124,7 +124,7 @@ def _drawings(objects: list[Any], path: Path, skipped: list[str]) -> Iterator[tu
                     # Both corners are pixels that belong to it.
                     drawing = box(min(left, right), min(top, bottom), max(left, right) + 1, max(top, bottom) + 1)
                 else:
-                    drawing = Polygons((flat(outside),), tuple(map(flat, holes)))
+                    drawing = Polygons((flat(outside),), tuple(map(flat, holes)), traced=True)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             drawing = None
             name = kind = "damaged"
