@@ -71,10 +71,9 @@ def _no_waiting_for_the_disk():
 @pytest.fixture(autouse=True, scope="session")
 def _figures_stay_empty():
     """But for tests that look at them, which ask for `drawn_figures`."""
-    from tests.helpers.figures import empty
+    from tests.helpers.figures import leave_empty
 
-    with empty():
-        yield
+    leave_empty()
 
 
 @pytest.fixture

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
-
-import pytest
 
 from convlora.report.figures import Drawing
 
@@ -14,22 +11,17 @@ _LAY_OUT = Drawing._saved
 _EMPTY = {"svg": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"></svg>', "pdf": b"%PDF-1.4"}
 
 
-@contextlib.contextmanager
-def empty() -> Iterator[None]:
-    """Within the block figures get all that is drawn into them, and their files nothing of it."""
-    with _files_by(lambda drawing, kind, metadata: _EMPTY[kind]):
-        yield
+def leave_empty() -> None:
+    """From here on figures get all that is drawn into them, and their files nothing of it."""
+    Drawing._saved = lambda drawing, kind, metadata: _EMPTY[kind]
 
 
 @contextlib.contextmanager
 def drawn() -> Iterator[None]:
     """Within the block figures are what they are for users."""
-    with _files_by(_LAY_OUT):
+    before = Drawing._saved
+    Drawing._saved = _LAY_OUT
+    try:
         yield
-
-
-@contextlib.contextmanager
-def _files_by(function: Any) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Drawing, "_saved", function)
-        yield
+    finally:
+        Drawing._saved = before
