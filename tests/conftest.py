@@ -68,6 +68,23 @@ def _no_waiting_for_the_disk():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _figures_stay_empty():
+    """But for tests that look at them, which ask for `drawn_figures`."""
+    from tests.helpers.figures import leave_empty
+
+    leave_empty()
+
+
+@pytest.fixture
+def drawn_figures():
+    """Figures are what they are for users."""
+    from tests.helpers.figures import drawn
+
+    with drawn():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     import torch  # here, since the process that only hands out tests needs none
@@ -115,11 +132,13 @@ def make_config(tiny_sam_folder, blobs):
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory, make_config):
-    """A finished run."""
+    """A finished run, with a whole report."""
     from convlora.training.run import train
+    from tests.helpers.figures import drawn
 
     folder = tmp_path_factory.mktemp("runs") / "run"
-    train(make_config(), folder)
+    with drawn():
+        train(make_config(), folder)
     return folder
 
 

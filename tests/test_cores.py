@@ -15,22 +15,26 @@ from convlora import cores
 _COMMAND = [sys.executable, "-m", "convlora.cli.main", "inspect", "tiny"]
 
 
-def spins_in_use(**variables):
+# What it does first, without what else it loads.
+_ITS_START = [sys.executable, "-c", "from convlora.cores import wait_asleep; wait_asleep(); import torch"]
+
+
+def spins_in_use(command, **variables):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     environment = {**kept, "OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1", **variables}
-    done = subprocess.run(_COMMAND, capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return int(re.search(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)[1])
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only there PyTorch brings GNU's OpenMP")
 def test_the_command_has_threads_sleep_that_wait():
-    assert spins_in_use() == cores.SPINS
+    assert spins_in_use(_COMMAND) == cores.SPINS
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only there PyTorch brings GNU's OpenMP")
 @pytest.mark.parametrize(("variables", "spins"), [({"OMP_WAIT_POLICY": "PASSIVE"}, 0), ({"GOMP_SPINCOUNT": "77"}, 77)])
 def test_what_the_user_set_wins(variables, spins):
-    assert spins_in_use(**variables) == spins
+    assert spins_in_use(_ITS_START, **variables) == spins
 
 
 def test_the_peak_of_memory_without_the_module_resource(monkeypatch):

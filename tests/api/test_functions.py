@@ -9,7 +9,9 @@ import shutil
 import pytest
 
 import convlora as package
+from convlora.comparison import run as comparison_run
 from convlora.errors import InputError
+from convlora.training import run as training_run
 
 
 @pytest.fixture
@@ -116,7 +118,16 @@ def test_errors_name_arguments(blobs, tmp_path, settings, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_compare_does_what_the_command_does(convlora_json, blobs, tmp_path):
+def test_compare_does_what_the_command_does(convlora_json, blobs, tmp_path, monkeypatch):
+    """One of its runs is trained in a process of its own, as for users; the other one here, which is quicker."""
+
+    def train(config, folder, *more, in_own_process=comparison_run._train_in_own_process):
+        if "decoder" in folder.parts:
+            in_own_process(config, folder, *more)
+        else:
+            training_run.train(config, folder)
+
+    monkeypatch.setattr(comparison_run, "_train_in_own_process", train)
     found = package.compare(blobs, tmp_path / "a", methods=["decoder", "lora:r=2"], seeds=1, **FAST)
     printed = convlora_json(
         "compare", blobs, "--methods", "decoder,lora:r=2", "--seeds", "1", "--output", tmp_path / "a", *OPTIONS

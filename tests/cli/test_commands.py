@@ -128,6 +128,7 @@ def test_data_check(convlora, blobs, tmp_path):
     assert "missing-pair" in out
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_quickstart_on_ones_own_data(convlora, blobs, tmp_path, monkeypatch):
     from convlora import quickstart
 

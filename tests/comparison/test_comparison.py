@@ -86,6 +86,7 @@ def test_a_comparison_of_before_a_setting_was_there_goes_on(base, finished, tmp_
     assert not runner.trained
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_summary_and_the_page(base, finished):
     output, runs, _ = finished
     summary = sum_up(plan(base), runs, output)
@@ -231,6 +232,7 @@ def test_learning_rates_are_searched_on_validation_images(base, tmp_path):
     assert [row["lr"] for row in summary["rows"]] == [runs["decoder"][0].lr, 1e-3]
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_fewer_images(base, tmp_path):
     asked = plan(base, ("lora",), 1, fractions=(0.5, 1.0))
     runner = Runner()

@@ -16,6 +16,7 @@ import typer
 from PIL import Image
 
 from convlora.cli import main
+from convlora.data.checking import reach
 from convlora.data.checking.check import check_data
 from convlora.data.reading.images import read_image, read_image_size, read_mask
 from convlora.data.sources.opening import open_data
@@ -40,8 +41,12 @@ def program():
 
 @pytest.fixture
 def call(capsys, monkeypatch, program):
-    """Runs a command; returns its exit code, stdout and stderr."""
+    """Runs a command; returns its exit code, stdout and stderr.
+
+    What image sizes can reach is told for sizes near those of these images; for others it takes most of the time.
+    """
     monkeypatch.setattr(main, "app", program)
+    monkeypatch.setattr(reach, "SIZES", (16, 32, 64))
 
     def command(*arguments: object) -> tuple[object, str, str]:
         with pytest.raises(SystemExit) as caught:

@@ -99,14 +99,14 @@ def test_geodeep_reads_it(folder, tmp_path):
     assert (found == expected.argmax(axis=1)).all()
 
 
-def exported_answers(method, options, size, precision="fp32", kind="torch", batch=None, path=None, **model):
+def exported_answers(method, options, size, precision="fp32", kind="torch", batch=None, path=None, blocks=4, **model):
     """What `compare` says of a tiny model whose trained weights have been moved."""
     import torch
 
     from convlora.exporting.files import OnnxFile, TorchFile, write_onnx, write_torch
     from convlora.exporting.program import network_of, program_of
 
-    adapted = adapt(tiny_segmenter(method, size, **model), method, options)
+    adapted = adapt(tiny_segmenter(method, size, blocks=blocks, **model), method, options)
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
@@ -133,7 +133,7 @@ SEVERAL = {"num_classes": 3, "head": "mask-classification", "num_mask_tokens": 5
     ],
 )
 def test_programs_of_torch(tmp_path, method, options, size, how):
-    found = exported_answers(method, options, size, path=tmp_path / "model.pt2", **how)
+    found = exported_answers(method, options, size, path=tmp_path / "model.pt2", blocks=2, **how)
     with zipfile.ZipFile(tmp_path / "model.pt2") as archive:
         told = [archive.read(name) for name in archive.namelist() if name.endswith("_config.json")]
         assert len(told) == 2

@@ -32,10 +32,12 @@ def tiny_sam(image_size: int = 64, seed: int = 0, **kwargs) -> SamModel:
     return random_sam(tiny_config(image_size, **kwargs), seed)
 
 
-def tiny_segmenter(method: str, image_size: int | tuple[int, int] = 64, **kwargs) -> SegmentationModel:
-    """What a method starts from: a SAM of four blocks, or a narrow network in its place."""
+def tiny_segmenter(
+    method: str, image_size: int | tuple[int, int] = 64, *, blocks: int = 4, **kwargs
+) -> SegmentationModel:
+    """What a method starts from: a SAM of so many blocks, or a narrow network in its place."""
     if find_method(method).network is None:
-        return SamForSemanticSegmentation.from_sam(tiny_sam(num_hidden_layers=4), image_size=image_size, **kwargs)
+        return SamForSemanticSegmentation.from_sam(tiny_sam(num_hidden_layers=blocks), image_size=image_size, **kwargs)
     own = {key: value for key, value in kwargs.items() if key not in ("attention", "num_mask_tokens")}
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -9,12 +9,14 @@ import yaml
 
 import convlora as package
 from convlora.errors import InputError
+from tests.helpers.figures import drawn
 
 
 @pytest.fixture(scope="module")
 def inspected(trained_run, blobs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("inspected") / "out"
-    return package.inspect_run(trained_run, blobs, output=folder, images=2), folder
+    with drawn():
+        return package.inspect_run(trained_run, blobs, output=folder, images=2), folder
 
 
 def test_the_page_has_every_section(inspected, trained_run):

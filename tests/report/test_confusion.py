@@ -48,6 +48,6 @@ def test_damaged_tables_are_left_aside(tmp_path):
 
 def test_very_many_classes():
     count = 120
-    assert "<image" in confusion_plot([str(n) for n in range(count)], np.eye(count, dtype=int)).svg()
+    assert "<image" in confusion_plot([str(n) for n in range(count)], np.eye(count, dtype=int)).svg
     count = MOST_DRAWN + 1
     assert confusion_plot([str(n) for n in range(count)], np.eye(count, dtype=int)) is None

@@ -78,8 +78,8 @@ def test_many_points_are_numbered():
 
 def test_long_lines_are_thinned_out():
     few, many = (line_plot({"a": [(n, n % 7) for n in range(size)]}, title="t", x_label="x") for size in (400, 90_000))
-    assert len(many.svg()) < 2 * len(few.svg())
-    assert len(few.svg()) > 10 * MOST_POINTS
+    assert len(many.svg) < 2 * len(few.svg)
+    assert len(few.svg) > 10 * MOST_POINTS
 
 
 @pytest.mark.parametrize("name", ["<b>", "$x_1$ $\\frac$", "a\ufffeb\x0c", "\udcff", "道路", "\u202egnp", "x" * 500])
@@ -113,9 +113,9 @@ def test_figures_of_one_page_share_no_name():
 def test_the_settings_of_the_user_do_not_matter(tmp_path):
     import matplotlib
 
-    drawing = line_plot({"a": [(0, 1), (1, 2)]}, title="t", x_label="x").svg()
+    drawing = line_plot({"a": [(0, 1), (1, 2)]}, title="t", x_label="x").svg
     with matplotlib.rc_context({"font.size": 40, "svg.fonttype": "path", "axes.facecolor": "black"}):
-        assert line_plot({"a": [(0, 1), (1, 2)]}, title="t", x_label="x").svg() == drawing
+        assert line_plot({"a": [(0, 1), (1, 2)]}, title="t", x_label="x").svg == drawing
         assert matplotlib.rcParams["font.size"] == 40
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from convlora.api.compare import compare
 from convlora.api.evaluate import evaluate
 from convlora.api.predict import predict
+from convlora.comparison import run as comparison_run
 from convlora.errors import InputError
 from convlora.inference.segmenter import Segmenter
 from convlora.training import model as training_model
@@ -114,8 +115,9 @@ def test_another_model_of_the_same_shape_is_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize("given", [None, 56])
-def test_compared_with_a_u_net_at_a_size_for_both(given, sources, blobs, tmp_path):
+def test_compared_with_a_u_net_at_a_size_for_both(given, sources, blobs, tmp_path, monkeypatch):
     """The model's own size, 56 pixels, is none of a U-Net, which takes the nearest."""
+    monkeypatch.setattr(comparison_run, "OwnProcesses", lambda: train)  # tests/api has one with processes
     config = settings(sources / "dinov2", blobs, max_steps=1, epochs=None)
     config.model.image_size = given
     compare(blobs, tmp_path / "c", methods=["unet:width=8", "conv-lora"], seeds=1, config=config)

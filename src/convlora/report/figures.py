@@ -8,9 +8,10 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -46,8 +47,9 @@ _RC: dict[str, Any] = {
 _UNUSED_ID = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 
 
-class Drawing(NamedTuple):
-    """A figure with its title.
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its title; nothing is added to it any more.
 
     Attributes:
         title: Shown above it, and read out to those who cannot see it.
@@ -59,21 +61,22 @@ class Drawing(NamedTuple):
 
     def inline(self) -> Markup:
         """The SVG element for a page."""
-        svg = self.svg()
+        svg = self.svg
         label = escape(without_forbidden(printable(self.title)))
         # Several figures share a page, where the same name may stand once only.
         svg = _UNUSED_ID.sub("", svg[svg.index("<svg") :])
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
         return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))  # noqa: S704 - escaped
 
+    @cached_property
     def svg(self) -> str:
-        """The content of an SVG file."""
+        """The content of an SVG file, which is laid out once for a file and a page."""
         return without_forbidden(self._saved("svg", {"Date": None}).decode("utf-8"))
 
     def save(self, stem: Path) -> None:
         """Writes `stem.svg` for the screen and `stem.pdf` for papers."""
         with replacing_file(stem.with_suffix(".svg")) as temporary:
-            temporary.write_text(self.svg(), encoding="utf-8")
+            temporary.write_text(self.svg, encoding="utf-8")
         with replacing_file(stem.with_suffix(".pdf")) as temporary:
             temporary.write_bytes(self._saved("pdf", {"CreationDate": None}))
 

@@ -127,7 +127,7 @@ def there_and_back(
     seen = prepare_mask(labels, size)
     is_binary = classes.num_classes == 2
     kinds = [0, 1] if is_binary else [one for one in torch.unique(seen).tolist() if one != classes.ignore_index] or [0]
-    cells = torch.stack([F.avg_pool2d((seen == kind).float()[None], cell)[0] for kind in kinds])
+    cells = _shares_of_cells(seen, kinds, cell)
     is_larger = size[0] * size[1] < labels.size
     for top, bottom in row_bands(len(kinds), own_size):
         if is_larger:
@@ -139,6 +139,21 @@ def there_and_back(
             yield slice(top, bottom), [(here[1] > share * known).numpy().astype(np.uint8) for share in _SHARES]
         else:
             yield slice(top, bottom), [np.array(kinds)[here.argmax(dim=0).numpy()]]
+
+
+def _shares_of_cells(seen: torch.Tensor, kinds: Sequence[int], cell: int) -> torch.Tensor:
+    """The share that each of some classes has of each cell, `(kinds, H / cell, W / cell)`; what is left over is cut."""
+    if len(kinds) == 2:
+        return torch.stack([F.avg_pool2d((seen == kind).float()[None], cell)[0] for kind in kinds])
+    # Of many classes each pixel is looked at once, and not once for each class.
+    rows, columns = seen.shape[0] // cell, seen.shape[1] // cell
+    seen = seen[: rows * cell, : columns * cell].long()
+    place = torch.full((int(seen.max()) + 1,), len(kinds))
+    place[torch.tensor(kinds)] = torch.arange(len(kinds))
+    y, x = torch.arange(rows * cell) // cell, torch.arange(columns * cell) // cell
+    counts = torch.zeros((len(kinds) + 1) * rows * columns)
+    counts.index_add_(0, ((place[seen] * rows + y[:, None]) * columns + x).flatten(), torch.ones(seen.numel()))
+    return counts.unflatten(0, (len(kinds) + 1, rows, columns))[:-1] / cell**2
 
 
 def lost_regions(labels: Sequence[np.ndarray], classes: ClassTable, reach: Reach, cell: int) -> tuple[int, int]:
