@@ -15,6 +15,8 @@ from convlora import Segmenter, predict
 from convlora.data.reading.volumes.kept import Stored
 from convlora.errors import InputError
 from convlora.inference.files.volumes import plan_volumes
+from convlora.reporting import Silent
+from convlora.sharing.files import shared_files
 from convlora.training.config import RunConfig
 from convlora.training.folding import fold_images
 from convlora.training.run import train
@@ -85,6 +87,14 @@ def test_volumes_are_scored_as_wholes(convlora, run, volumes, tmp_path):
     assert code == 0
     assert "Volumes: 1" in out
     scores = json.loads((tmp_path / "scores/scores.json").read_text())["volumes"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["test"]["volumes"] == scores  # as after training
+    assert metrics["val"]["volumes"]["num_volumes"] == 1
+    page = (run / "report.html").read_text()
+    assert "<h2>Volumes</h2>" in page
+    assert f"{scores['classes']['foreground']['hd95']:.2f} mm" in page
+    shared = json.loads(shared_files(run, "me/run")["metrics.json"])
+    assert shared["test"]["volumes"] == {name: value for name, value in scores.items() if name != "each"}
     code, out, _ = convlora("predict", run, volumes / "test/images", "-o", tmp_path / "out")
     assert code == 0
     assert "Segmented 1 volume" in out
@@ -101,6 +111,53 @@ def test_volumes_are_scored_as_wholes(convlora, run, volumes, tmp_path):
     distance = compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=zooms)
     assert found["hd95"] == pytest.approx(float(distance), rel=1e-5)
     assert scores["dice"] == found["dice"]
+
+
+@pytest.fixture(scope="module")
+def channels(tmp_path_factory):
+    """Volumes of three channels, the second of which shows the foreground."""
+    root = tmp_path_factory.mktemp("channels")
+    for seed, name in enumerate(("train/{}/a.nii", "val/{}/a.nii", "test/{}/a.nii.gz")):
+        values, mask = on_disk.spheres(SHAPE, seed)
+        noise = np.random.default_rng(seed).normal(0, 30, SHAPE).astype(np.int16)
+        on_disk.write_nifti(root / name.format("images"), np.stack([noise, values, noise[::-1]], -1), "PIR")
+        on_disk.write_nifti(root / name.format("masks"), mask, "PIR")
+    return root
+
+
+def test_channels_in_windows(make_config, channels, tmp_path):
+    """Of volumes whose slices are larger than the windows, without most of those that have no foreground."""
+    config, told = make_config(max_steps=2), []
+    asked = {"path": str(channels), "window": 24, "bands": [2, 1], "foreground_share": 1.0}
+    config.update({"data": asked, "model": {"bands": 2, "image_size": 64}}, origin="the test")
+    reporter = Silent()
+    reporter.message = told.append
+    metrics = train(config, tmp_path / "run", reporter=reporter)
+    shown = int(on_disk.spheres(SHAPE, 0)[1].any(axis=(0, 1)).sum())
+    assert 0 < shown < SHAPE[2]
+    assert any(text.startswith(f"{SHAPE[2] - shown} of {SHAPE[2]} training slices are left out") for text in told)
+    assert any(text.startswith(f"An epoch is {4 * shown} windows") for text in told)
+    path = channels / "test/images/a.nii.gz"
+    predict(tmp_path / "run", path, tmp_path / "out")
+    made = nibabel.load(tmp_path / "out/a.nii.gz")
+    assert (made.shape, made.header["dim"][0]) == (nibabel.load(path).shape[:3], 3)
+    assert np.array_equal(made.affine, nibabel.load(path).affine)
+    mask = np.asarray(nibabel.load(channels / "test/masks/a.nii.gz").dataobj)
+    own = np.asarray(made.dataobj)
+    dice = 2 * (own & mask).sum() / (own.sum() + mask.sum())
+    assert metrics["test"]["volumes"]["dice"] == pytest.approx(dice)
+    segmenter = Segmenter.from_run(tmp_path / "run")
+    values = np.asarray(nibabel.as_closest_canonical(nibabel.load(path)).dataobj)[::-1, ::-1, 2].swapaxes(0, 1)
+    upright = np.asarray(nibabel.as_closest_canonical(made).dataobj)[::-1, ::-1, 2].T
+    assert np.array_equal(segmenter.predict(values).semantic_map, upright)
+
+
+@pytest.mark.parametrize("setting", [{"neighbours": True}, {"value_range": [0.0, 1.0]}])
+def test_settings_of_single_values_have_no_effect_on_bands(make_config, channels, tmp_path, setting):
+    config = make_config()
+    config.update({"data": {"path": str(channels), **setting}, "model": {"bands": 3}}, origin="the test")
+    with pytest.raises(InputError, match="has no effect on bands"):
+        train(config, tmp_path / "run")
 
 
 def test_a_dicom_series_becomes_a_nifti_file(run, segmenter, tmp_path):
@@ -173,7 +230,14 @@ def test_a_bad_volume_does_not_stop_the_others(run, volumes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"neighbours": True}, {"value_range": [0.0, 1.0]}, {"axis": "coronal"}, {"pages": "slices"}]
+    "setting",
+    [
+        {"neighbours": True},
+        {"value_range": [0.0, 1.0]},
+        {"axis": "coronal"},
+        {"pages": "slices"},
+        {"foreground_share": 0.5},
+    ],
 )
 def test_settings_of_volumes_have_no_effect_on_images(make_config, tmp_path, setting):
     config = make_config()

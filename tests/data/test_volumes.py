@@ -13,6 +13,8 @@ from pydicom.uid import JPEG2000Lossless, generate_uid
 
 from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
+from convlora.data.reading.band_files import read_bands
+from convlora.data.reading.bands import BandReading
 from convlora.data.reading.images import read_image, read_mask
 from convlora.data.reading.volumes import kept
 from convlora.data.reading.volumes.kept import Stored
@@ -101,25 +103,52 @@ def test_values_become_intensities_by_the_range_of_the_volume(tmp_path):
     values = numbered()
     stored = Stored(on_disk.write_nifti(tmp_path / "a.nii", values), "nifti", "axial")
     as_seen = expected(values, "axial")
-    one = slices_of(stored, as_seen.shape, Slicing(), "a")[1]
+    one = slices_of(stored, stored.facts(), Slicing(), "a")[1]
     stretched = np.rint(as_seen[1] * (255 / values.max()))
     assert np.array_equal(np.asarray(read_image(one, "image"))[..., 0], stretched)
-    windowed = slices_of(stored, as_seen.shape, Slicing(value_range=(20.0, 60.0)), "a")[1]
+    windowed = slices_of(stored, stored.facts(), Slicing(value_range=(20.0, 60.0)), "a")[1]
     assert np.array_equal(
         np.asarray(read_image(windowed))[..., 2], np.rint((as_seen[1].clip(20, 60) - 20.0) * (255 / 40))
     )
     negative = Stored(on_disk.write_nifti(tmp_path / "b.nii", values - 9), "nifti", "axial")
     with pytest.raises(InputError, match="value_range"):
-        read_image(slices_of(negative, as_seen.shape, Slicing(), "b")[0])
+        read_image(slices_of(negative, negative.facts(), Slicing(), "b")[0])
 
 
 def test_neighbours_are_channels(tmp_path):
     values = numbered(np.uint8)
     stored = Stored(on_disk.write_nifti(tmp_path / "a.nii.gz", values), "nifti", "axial")
     as_seen = expected(values, "axial")
-    found = [np.asarray(read_image(one)) for one in slices_of(stored, as_seen.shape, Slicing(neighbours=True), "a")]
+    found = [np.asarray(read_image(one)) for one in slices_of(stored, stored.facts(), Slicing(neighbours=True), "a")]
     for index, around in enumerate([(0, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 3)]):
         assert np.array_equal(found[index], np.stack([as_seen[place] for place in around], -1))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_channels_are_bands(tmp_path, name):
+    """Those of the fourth dimension; each lies as the volume does."""
+    values = np.stack([numbered(), 2 * numbered() + 7, 900 - numbered()], -1)
+    stored = Stored(on_disk.write_nifti(tmp_path / "train/images" / name, values, "PIR"), "nifti", "coronal")
+    each = [expected(values[..., band], "coronal") for band in range(3)]
+    one = slices_of(stored, stored.facts(), Slicing("coronal"), "a")[2]
+    full = (0.0, 255.0)
+    assert np.array_equal(one.values(), np.stack([band[2] for band in each], -1))
+    picked = read_bands(one, BandReading((3, 1), 2, ((800.0, 900.0), full), ((0.0, 0.0), (1.0, 1.0))))
+    assert np.array_equal(picked.pixels[..., 1], each[0][2])
+    assert np.array_equal(picked.pixels[..., 0], np.rint((each[2][2].clip(800, 900) - 800.0) * 2.55))
+    for read in (read_image, read_mask):
+        with pytest.raises(InputError, match=r"3 channels.*model\.bands=3"):
+            read(one)
+    with pytest.raises(InputError, match="has 3 bands, but 4"):
+        read_bands(one, BandReading(None, 4))
+    on_disk.write_nifti(tmp_path / "train/masks" / name, (numbered() > 50).astype(np.uint8))
+    for full_check in (True, False):
+        report = check_data(open_data(tmp_path), full=full_check)
+        assert [problem.kind for problem in report.problems] == ["numpy-bands"]
+        assert "model.bands=3" in report.problems[0].message
+        assert report.bands == [3]
+    own = BandReading(None, 3)
+    assert check_data(open_data(tmp_path), full=True, intensity=own).problems == []
 
 
 def test_a_data_set_of_volumes(tmp_path):
@@ -179,7 +208,7 @@ def problem_of(tmp_path, image, mask, **slicing):
         (lambda path: nibabel.Nifti1Image(np.zeros((6, 7, 3), np.uint8), np.eye(4)).to_filename(path), "elsewhere"),
         (
             lambda path: nibabel.Nifti1Image(np.zeros((6, 7, 3, 2), np.uint8), on_disk.affine()).to_filename(path),
-            "4 dim",
+            "2 channels, but a mask",
         ),
         (lambda path: path.write_bytes(b"no volume"), "no NIfTI"),
         (lambda path: path.write_bytes(b""), "no NIfTI"),
@@ -210,6 +239,9 @@ def patched(content, offset, kind, *values):
         (lambda raw: gzip.compress(patched(raw, 40, "<8h", 3, 3000, 3000, 100, 1, 1, 1, 1)), "promises"),
         (lambda raw: gzip.compress(patched(raw, 40, "<8h", 3, 0, 5, 5, 1, 1, 1, 1)), "no volume"),
         (lambda raw: gzip.compress(patched(raw, 40, "<8h", 3, -5, 5, 5, 1, 1, 1, 1)), "no volume|damaged"),
+        (lambda raw: gzip.compress(patched(raw, 40, "<8h", 5, 3, 3, 3, 1, 3, 1, 1)), "5 dimensions"),
+        (lambda raw: gzip.compress(patched(raw, 40, "<8h", 4, 3, 3, 3, 2000, 1, 1, 1)), "at most 1024 channels"),
+        (lambda raw: gzip.compress(patched(raw, 40, "<8h", 4, 900, 900, 1, 1000, 1, 1, 1)), "promises"),
         (lambda raw: gzip.compress(patched(raw, 108, "<f", 1e9)), "damaged"),
         (lambda raw: gzip.compress(patched(raw, 70, "<h", 128)), "colours"),
         (lambda raw: gzip.compress(patched(raw, 70, "<h", 77)), "damaged"),

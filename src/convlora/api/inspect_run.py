@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from convlora.data.reading.stored import StoredImage
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import ALL, open_data
 from convlora.errors import InputError
@@ -73,13 +74,14 @@ def inspect_run(
         raise InputError("A run on the Hugging Face Hub has no folder for the page. Say with --output where it goes.")
     folder = resolve_run(run)
     refuse_folds(folder, "convlora inspect")
-    method = str(read_settings(folder)["method"]["name"])
+    settings = read_settings(folder)
+    method = str(settings["method"]["name"])
     if find_method(method).network is not None:
         raise InputError(
             f"The run {run} trained a U-Net, which has no pretrained encoder and no adapters to look at. Leave out the "
             "data to see what the run is made of, or give another run."
         )
-    split, samples = _chosen(os.fspath(data), images)
+    split, samples = _chosen(os.fspath(data), images, Slicing.of(settings["data"]))
     pictures: list[tuple[str, ImageLike | StoredImage]] = [(sample.name, sample.image) for sample in samples]
     files = read_run(folder)
     segmenter = Segmenter.load(folder, model=model, device=device, precision="fp32")
@@ -120,9 +122,9 @@ def inspect_run(
     }
 
 
-def _chosen(data: str, images: int) -> tuple[str, list[Sample]]:
+def _chosen(data: str, images: int, slicing: Slicing) -> tuple[str, list[Sample]]:
     """The split to look at, and samples spread evenly over it."""
-    source = open_data(data)
+    source = open_data(data, slicing=slicing)
     split = next((name for name in ("test", "val", ALL, "train") if source.splits.get(name)), "test")
     samples = source.split(split)
     places = np.linspace(0, len(samples) - 1, min(images, len(samples))).round().astype(int)

@@ -56,7 +56,7 @@ def train(
 
 
 def _show(metrics: dict[str, Any], output: Path) -> None:
-    from convlora.cli.tables import classes_table, facts_table, scores_table
+    from convlora.cli.tables import classes_table, facts_table, scores_table, volumes_table
 
     params = metrics["params"]
     seconds = metrics["seconds_per_step"]
@@ -77,6 +77,8 @@ def _show(metrics: dict[str, Any], output: Path) -> None:
     last: dict[str, Any] = next(reversed(splits.values()), {})
     if "per_class" in last:
         out.print(classes_table(last["per_class"]))
+    if "volumes" in last:
+        out.print(volumes_table(last["volumes"]))
     out.print(
         facts_table(
             {

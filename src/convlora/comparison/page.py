@@ -16,6 +16,7 @@ from convlora.comparison.verdict import digits_for, verdict
 from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
 from convlora.data.reading.bands import picture_of
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.data.sources.opening import open_data
 from convlora.inference.files.jobs import picture
 from convlora.inference.segmenter import Segmenter
@@ -134,7 +135,7 @@ def _pictures(
     summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], output: Path, fraction: float
 ) -> tuple[list[str], list[list[str]]]:
     settings = summary["settings"]["data"]
-    source = open_data(str(summary["data"]))
+    source = open_data(str(summary["data"]), slicing=Slicing.of(settings))
     first = next(iter(runs.values()))[0].folder(output)
     segmenter = Segmenter.from_run(first)
     skip = settings["on_bad_image"] == "skip"

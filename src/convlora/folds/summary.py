@@ -16,6 +16,7 @@ from convlora.devices import default_batch, default_workers, device_name
 from convlora.errors import InputError
 from convlora.inference.scoring import new_baselines, new_scores, score_samples
 from convlora.inference.segmenter import Segmenter
+from convlora.inference.volume_scores import VolumeScores
 from convlora.methods.registry import find_method
 from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.report.run_page import report_after_training
@@ -49,11 +50,12 @@ def sum_up(config: RunConfig, data: UsableData, folding: Folding, output: Path, 
     model = config.model.source if find_method(config.method.name).network is None else None  # it may have moved
     segmenter = Segmenter.load(output, model=model, device=config.training.device, precision=config.training.precision)
     records: list[dict[str, Any]] = []
-    collected, trivial = new_scores(data.classes), new_baselines(data.classes)
+    collected, trivial, volumes = new_scores(data.classes), new_baselines(data.classes), VolumeScores(data.classes)
     for fold, member in enumerate(segmenter.folds):
         own: list[dict[str, Any]] = []
         what = f"fold {fold + 1} of {folds}"
-        collected.merge(_score(member, folding.train_val(fold)[1], data, reporter, what, trivial, own).state_dict())
+        held_out = folding.train_val(fold)[1]
+        collected.merge(_score(member, held_out, data, reporter, what, trivial, own, volumes).state_dict())
         records += [{"split": "val", "fold": fold, **one} for one in own]
     name = score_name(collected.compute())
     units = {one.sample.name: one.unit for one in folding.images}
@@ -62,16 +64,16 @@ def sum_up(config: RunConfig, data: UsableData, folding: Folding, output: Path, 
         "folds": folds,
         "best_epoch": None,  # each fold has its own
         "steps": sum(one["steps"] for one in singles),
-        "val": {**collected.compute(), "trivial": trivial.compute()},
+        "val": {**collected.compute(), "trivial": trivial.compute(), **_of_volumes(volumes)},
         "interval": {"val": {"score": name, **score_interval(records, name, drawn)._asdict()}},
     }
     if isinstance(collected, BinaryScores) and collected.thresholds is not None:
         metrics["threshold"] = collected.thresholds.compute()
     last = collected
     if tested := list(data.source.splits.get("test", ())):
-        answers, own = new_baselines(data.classes), []
-        last = _score(segmenter, tested, data, reporter, "test", answers, own)
-        metrics["test"] = {**last.compute(), "trivial": answers.compute()}
+        answers, own, volumes = new_baselines(data.classes), [], VolumeScores(data.classes)
+        last = _score(segmenter, tested, data, reporter, "test", answers, own, volumes)
+        metrics["test"] = {**last.compute(), "trivial": answers.compute(), **_of_volumes(volumes)}
         interval = score_interval(own, name, _test_units(own, folding))
         metrics["interval"]["test"] = {"score": name, **interval._asdict()}
         records += [{"split": "test", **one} for one in own]
@@ -109,6 +111,7 @@ def _score(
     what: str,
     trivial: Any,
     images: list[dict[str, Any]],
+    volumes: VolumeScores,
 ) -> BinaryScores | MultiClassScores:
     reporter.validate_begin(len(samples), what)
     scores = score_samples(
@@ -123,10 +126,16 @@ def _score(
         intensity=segmenter.intensity,
         trivial=trivial,
         images=images,
+        volumes=volumes,
         progress=reporter.validate_step,
     )
     reporter.validate_end(None, {}, "", False)
     return scores
+
+
+def _of_volumes(volumes: VolumeScores) -> dict[str, Any]:
+    found = volumes.compute()
+    return {} if found is None else {"volumes": found}
 
 
 def _test_units(records: Sequence[dict[str, Any]], folding: Folding) -> list[int] | None:
@@ -141,7 +150,7 @@ def _test_units(records: Sequence[dict[str, Any]], folding: Folding) -> list[int
 def _of_fold(fold: int, metrics: dict[str, Any]) -> dict[str, Any]:
     kept = {name: metrics.get(name) for name in ("best_epoch", "epochs", "steps")}
     scores = {
-        split: {key: value for key, value in metrics[split].items() if key not in ("trivial", "per_class")}
+        split: {key: value for key, value in metrics[split].items() if key not in ("trivial", "per_class", "volumes")}
         for split in ("val", "test")
         if metrics.get(split)
     }

@@ -122,7 +122,7 @@ def score_samples(
             added = _score_whole(scores, data, answer, batch_size, min(workers, len(samples)), device, volumes)
         else:
             asked = Asked(classes, image_size, lambda pixels: answer(torch.stack(list(pixels))))
-            added = score_in_windows(scores, samples, asked, tiles, intensity, batch_size)
+            added = score_in_windows(scores, samples, asked, tiles, intensity, batch_size, volumes)
         for sample, (labels, own) in zip(samples, added):
             if images is not None and own is not None:
                 images.append({"image": sample.name, **own})

@@ -19,6 +19,7 @@ from convlora.errors import InputError
 from convlora.inference.outputs import HALF, classes_of, probabilities_of
 from convlora.inference.score_keeping import update_by_map
 from convlora.inference.tiles import score_pieces
+from convlora.inference.volume_scores import VolumeScores
 from convlora.inference.windows import Tiles
 from convlora.metrics import BinaryScores, MultiClassScores
 
@@ -47,6 +48,7 @@ def score_in_windows(
     tiles: Tiles,
     intensity: Reading = "type",
     batch_size: int = 1,
+    volumes: VolumeScores | None = None,
 ) -> Iterator[tuple[np.ndarray, dict[str, Any] | None]]:
     """Scores images one after the other; of each, its windows go together.
 
@@ -60,6 +62,7 @@ def score_in_windows(
         tiles: How images are cut.
         intensity: How values become 8 bits, or which bands are read.
         batch_size: Windows at a time.
+        volumes: Receives the slices of volumes.
 
     Yields:
         The labels of each image, `(H, W)`, and what it added, see `convlora.inference.score_keeping.update_scores`.
@@ -82,6 +85,8 @@ def score_in_windows(
             raise SampleInputError(str(error)) from error
         except MemoryError as error:
             raise SampleInputError(f"{sample.image} is too large for the memory. Cut it into pieces.") from error
+        if volumes is not None:
+            volumes.update(sample, answer > asked.threshold if isinstance(scores, BinaryScores) else answer, labels)
         if isinstance(scores, BinaryScores):
             yield labels, scores.update(answer, labels)
         else:

@@ -39,6 +39,16 @@ class VolumeScores:
             small = np.uint8 if max(self._classes.num_classes - 1, self._classes.ignore_index) < 256 else np.int32
             self._slices.append((image, predicted.astype(small), labels.astype(small)))
 
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The scores of the volumes that were collected."""
+        self._finish()
+        return list(self._each)
+
+    def merge(self, other_state: list[dict[str, Any]]) -> None:
+        """Adds the volumes that another one collected."""
+        self._finish()
+        self._each += other_state
+
     def compute(self) -> dict[str, Any] | None:
         """The scores; None if there were no volumes.
 

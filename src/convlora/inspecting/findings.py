@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from convlora.data.reading.bands import shown_bands
 from convlora.data.reading.stored import StoredImage
 from convlora.data.transforms import to_pixel_values
 from convlora.inference.inputs import ImageLike
@@ -82,8 +83,8 @@ def measure(
     tracked: Iterable[tuple[str, ImageLike | StoredImage]] = track(images)
     for _, image in tracked:
         seen = segmenter.see(image)
-        found.images.append(Image.fromarray(seen.pixels.permute(1, 2, 0).numpy()))
-        pixels = to_pixel_values(seen.pixels[None].to(segmenter.device))
+        found.images.append(Image.fromarray(shown_bands(seen.pixels.permute(1, 2, 0).numpy())))
+        pixels = to_pixel_values(seen.pixels[None].to(segmenter.device), segmenter.intensity)
         with torch.no_grad():
             with watch_choices(model) as chosen, detail_share.catching(model) as details:
                 if listens:

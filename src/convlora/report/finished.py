@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import open_data
 from convlora.errors import InputError, RunError
@@ -64,7 +65,7 @@ def scored_samples(run: RunFiles, data: str | None = None) -> dict[str, Sample]:
     path = str(run.setting("data", "path")) if data is None else data
     if data is None and not Path(path).exists() and Path(path).is_absolute():
         raise InputError(f"The data are no longer in {path}.")
-    source = open_data(path)
+    source = open_data(path, slicing=Slicing.of(run.settings.get("data", {})))
     if run.split == "test" and source.splits.get("test"):
         samples = source.splits["test"]
     elif run.setting("data", "folds") is not None:  # train and val were divided anew

@@ -17,6 +17,7 @@ from convlora.runs.reading import imported_from
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 _MAIN_SCORES = ("miou", "iou")
+_MOST_VOLUMES = 30  # of those shown one by one
 
 
 def headline(run: RunFiles) -> list[str]:
@@ -213,6 +214,33 @@ def class_table(run: RunFiles) -> tuple[list[str], list[list[str]]] | None:
         for number, ((name, scores), precision) in enumerate(zip(per_class.items(), precisions, strict=True), start=1)
     ]
     return ["", "class", "IoU", "Dice", "precision", "recall", "boundary F", "share of pixels"], rows
+
+
+def volume_table(run: RunFiles) -> tuple[list[str], list[list[str]], int] | None:
+    """Header and rows of the scores of volumes, the means first and then the worst; and how many volumes there are.
+
+    None: the run was scored on no volumes, or by an older version.
+    """
+    found = run.metrics[run.split].get("volumes") if run.split else None
+    if not found:
+        return None
+    each = sorted(found.get("each") or [], key=_dice_of)[:_MOST_VOLUMES]
+    named = [("mean", found), *((one["volume"], one) for one in each)]
+    rows = [
+        [volume, name, score_text(scores.get("dice")), _distance(scores.get("hd95"), one["unit"])]
+        for volume, one in named
+        for name, scores in one["classes"].items()
+    ]
+    return ["volume", "class", "Dice", "95% Hausdorff distance"], rows, int(found["num_volumes"])
+
+
+def _dice_of(volume: Mapping[str, Any]) -> float:
+    known = [scores["dice"] for scores in volume["classes"].values() if scores["dice"] is not None]
+    return sum(known) / len(known) if known else 1.0
+
+
+def _distance(value: float | None, unit: str) -> str:
+    return score_text(None) if value is None or unit == "mixed" else f"{value:.2f} {unit}"
 
 
 def duration(seconds: float) -> str:

@@ -85,6 +85,7 @@ def write_report(
         "scores": scores,
         "folds": run_facts.fold_table(run),
         "threshold": run_facts.threshold_sentence(run),
+        "volumes": run_facts.volume_table(run),
         "classes": run_facts.class_table(run),
         "confusion": _confusion(run),
         "split": run_facts.SPLIT_NAMES.get(run.split or ""),

@@ -153,6 +153,16 @@ class DataSettings:
             more="With the same seed, a smaller share is part of a larger one.",
         ),
     ] = 1.0
+    foreground_share: Annotated[
+        Number | None,
+        Interval(gt=0, le=1),
+        About(
+            "Share of the training slices of volumes that have foreground.",
+            more="Slices without any are left out at random until it is reached; 1 leaves out all of them. See "
+            "[volumes.md](volumes.md).",
+            default="all slices are trained on",
+        ),
+    ] = None
     split_seed: Annotated[
         Whole | None,
         About(

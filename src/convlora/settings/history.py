@@ -20,7 +20,7 @@ class _Anything:
 
 
 ANYTHING = _Anything()
-_OF_BANDS = ("data.band_range", "data.band_mean", "data.band_std")
+OF_BANDS = ("data.band_range", "data.band_mean", "data.band_std")
 
 FILLED_IN: dict[str, Container[Any]] = {
     "model.head": ("auto", "per-pixel", "mask-classification"),
@@ -30,7 +30,7 @@ FILLED_IN: dict[str, Container[Any]] = {
     "training.lr": (1e-4, 1e-3),
     "training.lr_detail": (1e-3,),
     "data.split_seed": (0,),
-    **dict.fromkeys(_OF_BANDS, ANYTHING),
+    **dict.fromkeys(OF_BANDS, ANYTHING),
 }
 """What runs write into their `config.yaml` by themselves.
 
@@ -42,9 +42,9 @@ CHOSEN_BY: dict[str, tuple[str, ...]] = {
     "training.epochs": ("training.warmup_steps",),
     "training.max_steps": ("training.warmup_steps",),
     "training.budget_seconds": ("training.warmup_steps",),
-    "data.path": _OF_BANDS,
-    "data.bands": _OF_BANDS,
-    "model.bands": _OF_BANDS,
+    "data.path": OF_BANDS,
+    "data.bands": OF_BANDS,
+    "model.bands": OF_BANDS,
     "model.source": ("training.lr", "training.lr_detail"),
     "model.detail": ("training.lr_detail", "model.head"),
     "model.num_mask_tokens": ("model.head",),

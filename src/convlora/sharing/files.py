@@ -72,6 +72,8 @@ def shared_files(
     configuration = _json(adapter / "adapter_config.json")
     if configuration.get("base_model_name_or_path") is not None:
         configuration["base_model_name_or_path"] = public
+    for split in ("val", "test"):  # the names of single volumes may be those of patients
+        ((metrics.get(split) or {}).get("volumes") or {}).pop("each", None)
     if metrics.get("imported"):
         metrics["imported"]["model"] = public_name(str(metrics["imported"].get("model", "")))
     files: dict[str, Content] = {

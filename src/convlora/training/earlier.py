@@ -18,6 +18,7 @@ from convlora.paths import expanded
 from convlora.runs.hub import hub_run, is_on_hub, is_run_file, resolve_run
 from convlora.runs.reading import OWN_SAM, adapter_folder, read_classes, read_settings, sam_of
 from convlora.settings import SETTINGS
+from convlora.settings.history import OF_BANDS
 from convlora.storage import replacing_folder
 from convlora.training.config import RunConfig
 from convlora.training.folder import last_checkpoint
@@ -37,6 +38,9 @@ INHERITED = (
     "data.neighbours",
     "data.value_range",
     "data.pages",
+    "data.bands",
+    "model.bands",
+    *OF_BANDS,
 )
 """Settings that are those of the earlier run unless others are given, beside the options of its method."""
 
@@ -218,6 +222,9 @@ def _check_agreement(config: RunConfig, earlier: Earlier) -> None:
     trains_sizes = find_method(saved.method.name).trains_encoder  # whose position tables are as large as the images
     if trains_sizes and size is not None and had is not None and as_size(size) != as_size(had):
         refuse("model.image_size", size, had)
+    bands, inputs = config.model.bands, saved.model.bands
+    if bands is not None and bands != inputs:
+        refuse("model.bands", bands, "red, green and blue" if inputs is None else inputs)
     if problems:
         them = "Leave it out" if len(problems) == 1 else "Leave these out"
         raise InputError(
@@ -233,7 +240,8 @@ def _written(value: Any) -> str:
 def _inherit(config: RunConfig, saved: RunConfig, source: str) -> None:
     """Takes over from another run what the settings leave open."""
     for key in INHERITED:
-        if _is_chosen(config, key):
+        others = key in OF_BANDS and (config.data.bands, config.model.bands) != (saved.data.bands, saved.model.bands)
+        if _is_chosen(config, key) or others:  # ranges are those of certain bands
             continue
         section, _, name = key.partition(".")
         value = source if key == "model.source" else saved.get(key)

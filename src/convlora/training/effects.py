@@ -132,10 +132,6 @@ _FOLD = Condition(
 _VOLUMES = Condition(
     lambda now: None if now.volumes is None else bool(now.volumes), lambda now: "on data without volumes"
 )
-_NO_VOLUMES = Condition(
-    lambda now: None if now.volumes is None else not now.volumes,
-    lambda now: "on volumes, whose slices are seen whole and have one channel",
-)
 _PLACED = Condition(
     lambda now: None if now.volumes is None else bool(now.volumes - {"stack"}),
     lambda now: "on data without NIfTI files or DICOM series",
@@ -160,6 +156,9 @@ _NO_BANDS = Condition(
     lambda now: now.config.data.bands is None and now.config.model.bands is None,
     lambda now: "on bands, each of which has a range of its own (data.band_range)",
 )
+_NO_OTHER_BANDS = Condition(
+    _NO_BANDS.holds, lambda now: "on bands, which leave the model no inputs for the slices beside"
+)
 _MODEL_BANDS = Condition(
     lambda now: now.config.model.bands is not None,
     lambda now: "without model.bands: red, green and blue are normalised as in the pretraining",
@@ -179,19 +178,20 @@ _WHOLE_IMAGES = Condition(
 
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "data.path": (),
-    "data.window": (_NO_VOLUMES,),
+    "data.window": (),
     "data.augmentation": (),
     "data.intensity": (_NO_BANDS, _OWN_RANGE),  # else images that are predicted later may have 16 bits
-    "data.bands": (_NO_VOLUMES,),
+    "data.bands": (),
     "data.band_range": (_BANDS,),
     "data.band_mean": (_MODEL_BANDS,),
     "data.band_std": (_MODEL_BANDS,),
     "data.axis": (_PLACED,),
-    "data.neighbours": (_VOLUMES,),
-    "data.value_range": (_VOLUMES,),
+    "data.neighbours": (_VOLUMES, _NO_OTHER_BANDS),
+    "data.value_range": (_VOLUMES, _NO_BANDS),
     "data.pages": (_STACKS,),
     "data.val_fraction": (_NOT_FOLDED, _HELD_OUT),
     "data.train_fraction": (),
+    "data.foreground_share": (_VOLUMES,),
     "data.split_seed": (_HELD_OUT, _VALIDATED),
     "data.folds": (),
     "data.fold": (_FOLD,),
@@ -202,7 +202,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "model.head": (_SAM_HEAD,),
     "model.num_mask_tokens": (_SAM, _MASK_TOKENS),
     "model.decoder": (_SAM,),
-    "model.bands": (_NO_VOLUMES,),
+    "model.bands": (),
     "model.attention": (_SAM,),
     "model.detail": (_SAM,),
     "model.from_run": (),

@@ -16,6 +16,7 @@ from convlora.devices import device_name, peak_memory_mb
 from convlora.errors import InputError
 from convlora.inference.scoring import new_baselines
 from convlora.inference.segmenter import Segmenter
+from convlora.inference.volume_scores import VolumeScores
 from convlora.metrics import BinaryScores, MultiClassScores
 from convlora.models.configuration import as_size
 from convlora.models.parameters import count_parameters, halve_frozen_weights
@@ -66,8 +67,12 @@ def _finish(run: Context, fit: Fit, images: Images) -> dict[str, Any]:
         run.reporter.validate_begin(len(samples), split)
         trivial = new_baselines(images.classes)
         single: list[dict[str, Any]] = []
-        scores = trainer.score(samples, structure=True, trivial=trivial, images=single, model=model)
+        volumes = VolumeScores(images.classes)
+        scores = trainer.score(samples, structure=True, trivial=trivial, images=single, volumes=volumes, model=model)
         metrics[split] = {**scores.compute(), "trivial": trivial.compute()}
+        of_volumes = volumes.compute()
+        if of_volumes is not None:
+            metrics[split]["volumes"] = of_volumes
         if run.is_main:
             write_text(output / "images.jsonl", "".join(json.dumps({"split": split, **one}) + "\n" for one in single))
         confusion = scores.confusion if isinstance(scores, MultiClassScores) else None

@@ -17,6 +17,7 @@ from convlora.training.context import Context
 from convlora.training.effects import check_effects
 from convlora.training.folding import fold_images
 from convlora.training.origin import check_samples
+from convlora.training.slices import leave_out_empty
 from convlora.training.usable_data import SKIPPED, UsableData, check_skipped, load_data
 
 
@@ -89,6 +90,10 @@ def choose_images(run: Context) -> Images:
         whole = len(train)
         train = some_of(train, config.data.train_fraction, config.training.seed)
         tell(f"Training on {len(train)} of {whole} images.")
+    share = config.data.foreground_share
+    if share is not None:
+        known, seed = data.values, config.training.seed
+        train = leave_out_empty(train, share, classes, values=known, seed=seed, tell=tell, track=run.reporter.track)
     if data.skipped:
         are = "files are" if len(data.skipped) > 1 else "file is"
         tell(f"{len(data.skipped)} {are} left out; {run.output / SKIPPED} says which and why.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from convlora.data.reading.bands import channels_of
 from convlora.data.sample import Sample
 from convlora.errors import InputError, RunError
 from convlora.inference.scoring import Baselines, new_baselines, new_scores, passes_over, score_samples
+from convlora.inference.volume_scores import VolumeScores
 from convlora.inference.windows import Tiles
 from convlora.methods.conv_lora.balance import count_choices, expert_usage, layer_usage
 from convlora.metrics import SLOW_SCORES, BinaryScores, MultiClassScores
@@ -29,6 +30,7 @@ from convlora.training.passes import Passes
 from convlora.training.rates import give_rates
 from convlora.training.resumable import ResumableTrainer
 from convlora.training.sharding import is_sharded, trained_weights, whole_number
+from convlora.training.shares import shares_of
 from convlora.training.steps import (
     LOSSES,
     PendingSteps,
@@ -305,6 +307,7 @@ class SegmentationTrainer(ResumableTrainer):
         structure: bool,
         trivial: Baselines | None = None,
         images: list[dict[str, Any]] | None = None,
+        volumes: VolumeScores | None = None,
         model: Any = None,
     ) -> BinaryScores | MultiClassScores:
         """Scores samples, spread over the processes; each gets the scores of all.
@@ -315,15 +318,17 @@ class SegmentationTrainer(ResumableTrainer):
             structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
             trivial: Collects the scores of trivial answers along the way.
             images: Receives what each image adds to the scores, in the order of the samples.
+            volumes: Receives the scores of whole volumes.
         """
         own_images: list[dict[str, Any]] = []
         own_trivial = new_baselines(self.classes)
         dataset: Any = self.train_dataset
         model = self.model if model is None else model
-        own_samples = samples[self.args.process_index :: self.args.world_size]
+        shares = shares_of(samples, self.args.world_size)
+        own_volumes = None if volumes is None else VolumeScores(self.classes)
         own = score_samples(
             model,
-            own_samples,
+            shares[self.args.process_index],
             self.classes,
             image_size=dataset.image_size,
             batch_size=self.args.per_device_eval_batch_size,
@@ -335,11 +340,12 @@ class SegmentationTrainer(ResumableTrainer):
             structure=structure,
             trivial=own_trivial,
             images=own_images,
+            volumes=own_volumes,
             progress=self.reporter.validate_step,
         )
         if is_sharded(model):
             # Every pass brings the weights of all processes together, so all must make as many.
-            passes = self._passes(samples)
+            passes = self._passes(shares)
             own_passes = max(passes) - passes[self.args.process_index]
             channels = channels_of(dataset.intensity)
             _make_passes(model, own_passes, dataset.image_size, self.precision, channels)
@@ -349,16 +355,18 @@ class SegmentationTrainer(ResumableTrainer):
         if trivial is not None:
             for state in gather_object([own_trivial.state_dict()]):
                 trivial.merge(state)
+        if volumes is not None and own_volumes is not None:
+            for each in gather_object([own_volumes.state_dict()]):
+                volumes.merge(each)
         if images is not None:
             places = {sample.name: place for place, sample in enumerate(samples)}
             everywhere = [one for part in gather_object([own_images]) for one in part]
             images.extend(sorted(everywhere, key=lambda one: places[one["image"]]))
         return merged
 
-    def _passes(self, samples: list[Sample]) -> list[int]:
+    def _passes(self, shares: Sequence[list[Sample]]) -> list[int]:
         """How many forward passes each process makes over its share of samples."""
-        dataset, world = cast("SegmentationDataset", self.train_dataset), self.args.world_size
-        shares = [samples[process::world] for process in range(world)]
+        dataset = cast("SegmentationDataset", self.train_dataset)
         how = self.tiles, dataset.image_size, self.args.per_device_eval_batch_size, dataset.intensity
         return [passes_over(own, *how) for own in shares]
 

@@ -18,7 +18,7 @@ from convlora.cores import usable_cores
 from convlora.data.checking.by_pieces import read_by_pieces
 from convlora.data.checking.mask_files import MaskFile, read_mask_file
 from convlora.data.problem import Problem
-from convlora.data.reading.band_files import band_size, count_bands, is_array, read_stored
+from convlora.data.reading.band_files import band_size, count_bands, has_bands_alone, read_stored
 from convlora.data.reading.bands import BandReading, Reading, check_count
 from convlora.data.reading.colours import is_colour
 from convlora.data.reading.images import (
@@ -34,7 +34,7 @@ from convlora.data.reading.images import (
 from convlora.data.reading.mask_values import count_values
 from convlora.data.reading.read import read_seen, read_size
 from convlora.data.reading.rows import is_huge
-from convlora.data.reading.stored import ImageSource, LoadedOnce, content_of, is_first_part
+from convlora.data.reading.stored import ImageSource, LoadedOnce, ScaledImage, content_of, is_first_part
 from convlora.data.sample import Sample, size_mismatch_message
 from convlora.errors import InputError
 
@@ -111,7 +111,8 @@ def read_headers(fact: Facts, intensity: Reading | None = None) -> None:
 
 def _read_image_header(fact: Facts, intensity: Reading | None) -> None:
     """What the header of the image says, and how many bands it has."""
-    image = fact.sample.image if isinstance(fact.sample.image, Path) else LoadedOnce(fact.sample.image)
+    image = fact.sample.image
+    image = image if isinstance(image, (Path, ScaledImage)) else LoadedOnce(image)
     has_alpha = False
     if isinstance(intensity, BandReading) or _may_have_bands(image):
         counted = _reading(fact, count_bands, image)
@@ -120,7 +121,7 @@ def _read_image_header(fact: Facts, intensity: Reading | None) -> None:
         fact.bands, has_alpha = counted
     if isinstance(intensity, BandReading):
         _reading(fact, lambda path: check_count(str(path), fact.bands or 0, has_alpha, intensity), image)
-    if isinstance(intensity, BandReading) or (intensity is None and is_array(image)):
+    if isinstance(intensity, BandReading) or (intensity is None and has_bands_alone(image)):
         size = _reading(fact, band_size, image)
         fact.image_header = None if size is None else Header(size)
     else:
@@ -129,7 +130,9 @@ def _read_image_header(fact: Facts, intensity: Reading | None) -> None:
 
 def _may_have_bands(image: ImageSource) -> bool:
     """Whether an image is a file of a kind that holds any number of bands; opening all others for it takes long."""
-    return isinstance(image, Path) and image.suffix.lower() in (".tif", ".tiff", ".npy")
+    if not isinstance(image, Path):
+        return has_bands_alone(image)
+    return image.suffix.lower() in (".tif", ".tiff", ".npy")
 
 
 def read_whole(fact: Facts, most_values: int = MOST_VALUES, intensity: Reading | None = None) -> None:
@@ -215,7 +218,7 @@ def _read_whole(fact: Facts, most_values: int, intensity: Reading | None) -> Non
         if is_first_part(sample.image):  # once for a volume
             fact.digest = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
         # Of values whose range is unknown there is more to say than that they are dark.
-        by_type = intensity != "image" and not isinstance(intensity, BandReading) and not is_array(sample.image)
+        by_type = intensity != "image" and not isinstance(intensity, BandReading) and not has_bands_alone(sample.image)
         if by_type and not fact.problems and is_deep(sample.image):
             fact.brightest = brightest_of_sixteen_bits(sample.image)
             fact.full_scale = full_scale_of_fractions(sample.image)
@@ -243,7 +246,7 @@ def _is_large(image: ImageSource | None, reading: Reading | None = None) -> bool
 def _decoded_size(fact: Facts, intensity: Reading | None = None) -> tuple[int, int] | None:
     """Decodes the image; that its values have no known range is only a warning where a setting can still solve it."""
     path = fact.sample.image
-    if intensity is None and is_array(path):
+    if intensity is None and has_bands_alone(path):
         stored = _reading(fact, read_stored, path)
         return None if stored is None else (stored.values.shape[1], stored.values.shape[2])
     try:

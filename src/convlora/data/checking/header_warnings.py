@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from convlora.data.checking.facts import Facts
 from convlora.data.problem import Problem
-from convlora.data.reading.band_files import is_array
+from convlora.data.reading.band_files import has_bands_alone
 from convlora.data.reading.bands import Reading
 from convlora.data.reading.images import Header
 from convlora.data.reading.stored import ImageSource
@@ -77,14 +78,15 @@ def _channels(noun: str, files: Sequence[tuple[ImageSource | None, Header | None
 
 
 def arrays_of_bands(facts: Sequence[Facts], intensity: Reading | None) -> list[Problem]:
-    """Says once that files of NumPy are read as bands alone, where it is not settled how images are read."""
-    found = [fact for fact in facts if intensity is None and is_array(fact.sample.image)]
+    """Says once that images are read as bands alone, where it is not settled how images are read."""
+    found = [fact for fact in facts if intensity is None and has_bands_alone(fact.sample.image)]
     if not found:
         return []
     first = found[0]
     bands = "1 band" if first.bands == 1 else f"{first.bands} bands"
+    are = "NumPy files" if isinstance(first.sample.image, Path) else "of volumes with several channels"
     message = (
-        f"{len(found)} of {len(facts)} images are NumPy files (the first is {first.sample.image} with {bands}). To "
+        f"{len(found)} of {len(facts)} images are {are} (the first is {first.sample.image} with {bands}). To "
         f"train on them: --set model.bands={first.bands}; data.bands picks some of several."
     )
     return [Problem("numpy-bands", str(first.sample.image), message, "warning")]

@@ -19,7 +19,7 @@ from convlora.data.reading.numpy_file import (
     read_array_header,
     shape_of,
 )
-from convlora.data.reading.stored import StoredImage
+from convlora.data.reading.stored import ScaledImage, StoredImage
 from convlora.data.reading.tiff.decoding import decode, decode_pages, mask_of
 from convlora.data.reading.tiff.header import number_of_pages
 from convlora.data.reading.tiff.layout import TiffLayout
@@ -140,6 +140,8 @@ def count_bands(source: Path | str | StoredImage | bytes) -> tuple[int, bool]:
         InputError: The file is missing or not an image.
     """
     name = name_of(source)
+    if isinstance(source, ScaledImage):
+        return source.bands or len(read_stored(source).values), False
     with decoding(name):
         content = _content(source)
         if isinstance(content, (Path, bytes)) and is_numpy(content):
@@ -155,8 +157,13 @@ def count_bands(source: Path | str | StoredImage | bytes) -> tuple[int, bool]:
         return len(bands) - ("A" in bands), "A" in bands
 
 
-def is_array(source: Path | str | StoredImage | bytes) -> bool:
-    """Whether an image is a file of NumPy, which is read band by band alone; nothing is loaded to find out."""
+def has_bands_alone(source: Path | str | StoredImage | bytes) -> bool:
+    """Whether an image is read band by band alone: a file of NumPy, or a slice of a volume with several channels.
+
+    Nothing is loaded to find out.
+    """
+    if isinstance(source, ScaledImage):
+        return source.bands is not None
     return isinstance(source, (Path, bytes)) and is_numpy(source)
 
 
@@ -166,6 +173,8 @@ def band_size(source: Path | str | StoredImage | bytes) -> tuple[int, int]:
     Raises:
         InputError: The file is missing or not an image.
     """
+    if isinstance(source, ScaledImage):
+        return source.size
     name = name_of(source)
     with decoding(name):
         content = _content(source)
@@ -194,6 +203,9 @@ def read_stored(source: BandSource) -> Stored:
     if isinstance(source, np.ndarray):
         check_numbers(source.dtype, name)
         return _of_array(source, name)
+    if isinstance(source, ScaledImage):
+        values = source.values()
+        return Stored(values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0))
     with decoding(name):
         content = _content(source)
         if isinstance(content, (Path, bytes)):

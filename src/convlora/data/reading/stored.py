@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 from convlora.data.reading.intensities import Intensity
@@ -35,6 +36,13 @@ class ScaledImage(StoredImage, Protocol):
     @property
     def index(self) -> int:
         """Its place in that, from 0."""
+
+    @property
+    def bands(self) -> int | None:
+        """Numbers of each pixel that are no colours, so that it is read band by band alone; None: it has none such."""
+
+    def values(self) -> np.ndarray:
+        """As stored: `(H, W)`, `(H, W, 3)` in colour, or `(H, W, bands)`."""
 
     def rgb(self, intensity: Intensity) -> Image.Image:
         """The image as 8-bit RGB."""

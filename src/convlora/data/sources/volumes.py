@@ -112,8 +112,8 @@ def pair_volumes(
             if mismatch is not None:
                 problems.append(Problem("size-mismatch", str(mask.path), mismatch))
                 continue
-            labels = slices_of(mask, facts.shape, Slicing(slicing.axis, pages=slicing.pages), name)  # type: ignore[assignment]
-        slices = slices_of(image, facts.shape, slicing, name)
+            labels = slices_of(mask, of_mask, Slicing(slicing.axis, pages=slicing.pages), name)  # type: ignore[assignment]
+        slices = slices_of(image, facts, slicing, name)
         samples += [
             Sample(one, label, f"{name}__{one.index + 1:04d}") for one, label in zip(slices, labels, strict=True)
         ]
@@ -125,7 +125,12 @@ def pair_volumes(
 
 
 def _mismatch(image: Stored, facts: Volume, mask: Stored, of_mask: Volume) -> str | None:
-    """What to say if a mask does not lie where its image does."""
+    """What to say if a mask does not lie where its image does, or is none."""
+    if of_mask.bands is not None:
+        return (
+            f"{mask.path} has {of_mask.bands} channels, but a mask has one number a voxel. Save it with three "
+            "dimensions."
+        )
     if facts.shape != of_mask.shape:
         one, other = ("x".join(map(str, volume.shape)) for volume in (of_mask, facts))
         return (

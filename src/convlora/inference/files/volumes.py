@@ -147,13 +147,13 @@ def segment_volume(
     Raises:
         InputError: If it cannot be read.
     """
-    shape = stored.open().shape
-    labels = np.empty(shape, segmenter.map_type)
-    slices = slices_of(stored, shape, slicing, volume_name(stored.path))
+    volume = stored.open()
+    labels = np.empty(volume.shape, segmenter.map_type)
+    slices = slices_of(stored, volume, slicing, volume_name(stored.path))
     step = default_batch(segmenter.device) if batch_size is None else batch_size
     for start in range(0, len(slices), step):
         batch = slices[start : start + step]
-        for place, found in enumerate(segmenter.maps_of([segmenter.see(one) for one in batch]), start):
+        for place, found in enumerate(segmenter.predict_maps(batch), start):
             labels[place] = found
         if reporter is not None:
             reporter.predict_step(len(batch))

@@ -29,6 +29,7 @@ SUFFIXES = (".nii", ".nii.gz")
 _HEADERS = 540  # bytes, of NIfTI-2; NIfTI-1 has 348
 _MOST_EXTENSIONS = 16 << 20  # bytes between header and voxels
 _BEST_RATIO = 1032  # of zeros that gzip compresses
+_MOST_BANDS = 1024  # as of the setting data.bands; times of functional MRI may be more
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
 
@@ -50,7 +51,8 @@ def open_nifti(path: Path, axis: Axis) -> Volume:
         check_number(str(path), shape[0])
         millimetres = _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
         spacing = seen_spacing(placement, millimetres)
-        raw = proxy.get_unscaled().reshape(placement.shape) if _is_compressed(path) else None
+        bands = _bands(image.shape)
+        raw = proxy.get_unscaled().reshape((*placement.shape, *image.shape[3:4])) if _is_compressed(path) else None
         is_scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
         dtype = np.dtype(np.float64) if is_scaled else np.dtype(proxy.dtype).newbyteorder("=")
 
@@ -64,8 +66,8 @@ def open_nifti(path: Path, axis: Axis) -> Volume:
                 found = raw[tuple(where)]
                 found = apply_read_scaling(found, proxy.slope, proxy.inter) if is_scaled else found
             else:
-                found = np.asarray(proxy[(*where, *[0] * (len(proxy.shape) - 3))])
-        return np.asarray(found, dtype)
+                found = np.asarray(proxy[(*where, *[slice(None)] * (len(proxy.shape) - 3))])
+        return np.asarray(found, dtype).reshape((*found.shape[:2], *([] if bands is None else [bands])))
 
     return Volume(
         shape,
@@ -74,6 +76,7 @@ def open_nifti(path: Path, axis: Axis) -> Volume:
         lambda index: oriented(placement, plane, index),
         0 if raw is None else raw.nbytes,
         placement,
+        bands,
     )
 
 
@@ -89,7 +92,8 @@ def nifti_facts(path: Path, axis: Axis) -> Volume:
         millimetres = _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
     shape = seen_shape(placement)
     check_number(str(path), shape[0])
-    return Volume(shape, seen_spacing(placement, millimetres), image.get_data_dtype(), _no_slice, 0, placement)
+    spacing = seen_spacing(placement, millimetres)
+    return Volume(shape, spacing, image.get_data_dtype(), _no_slice, 0, placement, _bands(image.shape))
 
 
 def is_own_nifti(path: Path) -> bool:
@@ -135,6 +139,11 @@ def _is_compressed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
+def _bands(shape: tuple[int, ...]) -> int | None:
+    """Channels in the fourth dimension; None: a voxel has one number."""
+    return int(shape[3]) if len(shape) > 3 and shape[3] > 1 else None
+
+
 def _no_slice(index: int) -> np.ndarray:
     raise RuntimeError("only the header was read")
 
@@ -158,10 +167,10 @@ def _checked(path: Path) -> Any:
         raise InputError(f"{path} has its voxels in another file (.hdr and .img). Save it as one .nii.gz.")
     dimensions = [int(length) for length in header["dim"]]
     shape = tuple(dimensions[1 : 1 + max(0, min(7, dimensions[0]))])
-    if len(shape) > 3 and any(length > 1 for length in shape[3:]):
+    if any(length > 1 for length in shape[4:]) or max((0, *shape[3:4])) > _MOST_BANDS:
         raise InputError(
-            f"{path} has {len(shape)} dimensions ({'x'.join(map(str, shape))}), but a volume has three. Save each "
-            "time or channel as a file of its own."
+            f"{path} has {len(shape)} dimensions ({'x'.join(map(str, shape))}), but a volume has three, or four with "
+            f"at most {_MOST_BANDS} channels. Save each time as a file of its own."
         )
     if header["datatype"].item() in (128, 2304, 32, 1792, 2048):
         raise InputError(
@@ -169,8 +178,8 @@ def _checked(path: Path) -> Any:
         )
     itemsize = header.get_data_dtype().itemsize
     needed = itemsize
-    for length in shape[:3]:
-        needed *= length
+    for length in shape[:4]:
+        needed *= max(1, length)
     check_shape(str(path), shape[:3], needed if _is_compressed(path) else 0)
     offset = float(header["vox_offset"])
     if not 0 <= offset <= _MOST_EXTENSIONS:

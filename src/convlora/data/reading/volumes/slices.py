@@ -30,6 +30,7 @@ class VolumeSlice:
         shape: (slices, height, width) of the volume.
         slicing: How it is read.
         volume: What outputs made from the volume are called.
+        bands: Numbers of each pixel that are no colours; None: one number, or a colour.
     """
 
     stored: Stored
@@ -37,6 +38,7 @@ class VolumeSlice:
     shape: tuple[int, int, int]
     slicing: Slicing
     volume: str
+    bands: int | None = None
 
     def __str__(self) -> str:
         return f"slice {self.index + 1} of {self.stored.path}"
@@ -47,11 +49,16 @@ class VolumeSlice:
         return self.shape[1], self.shape[2]
 
     def load(self) -> Image.Image:
-        """The stored values, as a mask has them, or an image before its values become intensities."""
+        """The stored values, as a mask has them, or an image before its values become intensities.
+
+        Raises:
+            InputError: The volume cannot be read, or has several numbers a voxel.
+        """
+        self._refuse_bands()
         return _picture(self.values())
 
     def values(self) -> np.ndarray:
-        """`(H, W)`, or `(H, W, 3)` in colour.
+        """`(H, W)`, `(H, W, 3)` in colour, or `(H, W, bands)`.
 
         Raises:
             InputError: The volume cannot be read, or is another one by now.
@@ -65,8 +72,9 @@ class VolumeSlice:
             intensity: See `convlora.data.reading.images.read_image`; `"image"` stretches the range of the volume.
 
         Raises:
-            InputError: The volume cannot be read, or its values have no known range.
+            InputError: The volume cannot be read, has several numbers a voxel, or its values have no known range.
         """
+        self._refuse_bands()
         volume, slicing = self._opened(), self.slicing
         if not slicing.neighbours:
             found = self._slice(volume, self.index)
@@ -102,9 +110,16 @@ class VolumeSlice:
         path = self.stored.path
         return _digest(path, path.stat().st_mtime_ns) + self.index.to_bytes(8, "little")
 
+    def _refuse_bands(self) -> None:
+        if self.bands is not None:
+            raise InputError(
+                f"{self.stored.path} has {self.bands} channels (its fourth dimension), which are read as bands alone. "
+                f"Train with --set model.bands={self.bands}; data.bands picks some of them."
+            )
+
     def _opened(self) -> Volume:
         volume = self.stored.open()
-        if volume.shape != self.shape:
+        if (volume.shape, volume.bands) != (self.shape, self.bands):
             raise InputError(f"{self.stored.path} has changed since it was listed. Start again.")
         return volume
 
@@ -155,9 +170,16 @@ def _digest(path: Path, changed: int) -> bytes:
     return digest.digest()
 
 
-def slices_of(stored: Stored, shape: tuple[int, int, int], slicing: Slicing, name: str) -> list[VolumeSlice]:
-    """All slices of a volume, in order."""
-    return [VolumeSlice(stored, index, shape, slicing, name) for index in range(shape[0])]
+def slices_of(stored: Stored, volume: Volume, slicing: Slicing, name: str) -> list[VolumeSlice]:
+    """All slices of a volume, in order.
+
+    Args:
+        stored: Where it is.
+        volume: What its headers say.
+        slicing: How it is read.
+        name: What outputs made from it are called.
+    """
+    return [VolumeSlice(stored, index, volume.shape, slicing, name, volume.bands) for index in range(volume.shape[0])]
 
 
 def _scaled(values: np.ndarray, scale: Scale) -> np.ndarray:

@@ -45,9 +45,11 @@ class Volume:
         shape: (slices, height, width).
         spacing: Between neighbouring voxels in these directions, in millimetres; None: unknown.
         dtype: Of the values.
-        read: Reads a slice, `(H, W)`, or `(H, W, 3)` in colour.
+        read: Reads a slice, `(H, W)`, `(H, W, 3)` in colour, or `(H, W, bands)`.
         nbytes: Memory that it holds.
         placement: Where it lies; None: the file does not say.
+        bands: Numbers of a voxel that are no colours, such as the sequences of an MRI scan; None: it has one number, or
+            a colour.
     """
 
     shape: tuple[int, int, int]
@@ -56,6 +58,7 @@ class Volume:
     read: Callable[[int], np.ndarray]
     nbytes: int = 0
     placement: Placement | None = None
+    bands: int | None = None
 
 
 def oriented(placement: Placement, plane: Callable[[int, int], np.ndarray], index: int) -> np.ndarray:
@@ -63,11 +66,11 @@ def oriented(placement: Placement, plane: Callable[[int, int], np.ndarray], inde
 
     Args:
         placement: Of the volume.
-        plane: Reads a stored plane by its axis and index.
+        plane: Reads a stored plane by its axis and index, `(a, b)` or `(a, b, bands)`.
         index: Of the slice.
 
     Returns:
-        `(H, W)`.
+        `(H, W)`, or `(H, W, bands)`.
     """
     places, flips = placement.orientation[:, 0].astype(int), placement.orientation[:, 1]
     axis = int(np.flatnonzero(places == 0)[0])
@@ -77,7 +80,7 @@ def oriented(placement: Placement, plane: Callable[[int, int], np.ndarray], inde
         found = found[::-1]
     if flips[second] < 0:
         found = found[:, ::-1]
-    return found if places[first] < places[second] else found.T
+    return found if places[first] < places[second] else found.swapaxes(0, 1)
 
 
 def seen_shape(placement: Placement) -> tuple[int, int, int]:
