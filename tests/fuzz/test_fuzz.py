@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from convlora.cli.main import run
+from convlora.cli.failures import exit_code_for
+from convlora.cli.main import app
 from convlora.errors import InputError
 from tests.fuzz.fuzzing import fuzz, read
 from tests.fuzz.reader import Reader
@@ -69,9 +70,12 @@ def test_the_command_ends_with_2_and_names_the_file(tmp_path, capsys, name):
     damaged.write_bytes(reader.seeds[0][:60])
     form = "auto" if name == "export" else name.partition("-")[0]
     source = damaged if name == "export" else damaged.parent
-    with pytest.raises(SystemExit) as ended:
-        run(["data", "convert", str(source), "--output", str(tmp_path / "made"), "--format", form])
-    assert ended.value.code == 2
+    with pytest.raises(InputError) as ended:
+        app(
+            ["data", "convert", str(source), "--output", str(tmp_path / "made"), "--format", form],
+            standalone_mode=False,
+        )
+    assert exit_code_for(ended.value, debug=False, command="data") == 2
     said = capsys.readouterr().err
     assert str(tmp_path) in said.replace("\n", "")
     assert "Traceback" not in said
