@@ -34,7 +34,7 @@ def squared_distances(foreground: NDArray[np.bool_], reach: int) -> NDArray[np.i
             own = found[rows.start - seen_rows.start :, columns.start - seen_columns.start :]
             own = own[: rows.stop - rows.start, : columns.stop - columns.start]
             np.minimum(own, reach + 1, out=own)  # without any foreground they are beyond all numbers
-            own *= own
+            np.square(own, out=own)
             np.rint(own, out=own)
             squared[rows, columns] = own
     return squared
