@@ -20,7 +20,7 @@ LEVELS = [
     ["runs", "pictures", "measuring"],
     ["data.checking", "data.dataset"],
     ["data.sources", "data.windows"],
-    ["models", "data.classes", "data.sample", "data.transforms", "data.synthetic", "data.readers"],
+    ["models", "data.classes", "data.sample", "data.transforms", "data.synthetic", "data.readers", "data.kept"],
     ["methods", "metrics", "losses", "data.reading", "data.augmentation", "data.problem"],
 ]
 # Modules that know nothing of images, models and runs; every package may use them.

@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers.training_args import OptimizerNames
 
+from convlora.data.kept import KeptImages
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
 from convlora.reporting import Silent
@@ -122,6 +123,37 @@ def test_processes_that_read_images_change_nothing(trained_run, make_config, tmp
         train(config(), tmp_path / "run", reporter=InterruptAt(4))
     train(config(), tmp_path / "run", resume=True)
     assert_equal_runs(trained_run, tmp_path / "run")
+
+
+def test_images_kept_between_epochs_change_nothing_and_leave_nothing_behind(
+    trained_run, make_config, tmp_path, monkeypatch
+):
+    found, read = [], KeptImages.read
+    monkeypatch.setattr(KeptImages, "read", lambda self, index: found.append(read(self, index)) or found[-1])
+
+    def config(keep):
+        made = make_config()
+        made.data.keep_images = keep
+        return made
+
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(config(True), run, reporter=InterruptAt(4))
+    assert any(one is not None for one in found)
+    assert not (run / "decoded").exists()
+    (run / "decoded").mkdir()
+    (run / "decoded" / "0.npy").write_bytes(b"of other images")  # as a killed process would leave it
+    train(config(False), run, resume=True)
+    assert not (run / "decoded").exists()
+    assert_equal_runs(trained_run, run)
+
+
+def test_kept_images_that_the_disk_cannot_hold_are_refused(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    config = make_config()
+    config.data.keep_images = True
+    with pytest.raises(InputError, match=r"data\.keep_images needs .* GB are free there"):
+        train(config, tmp_path / "run")
 
 
 def test_lines_of_the_log_that_stand_for_several_steps(make_config, tmp_path):

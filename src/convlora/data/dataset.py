@@ -9,6 +9,7 @@ from PIL import Image
 
 from convlora.data.augmentation import Augmentation
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.kept import KeptImages
 from convlora.data.reading.bands import BandImage, BandReading, Reading, image_of
 from convlora.data.reading.images import read_image_size, read_mask
 from convlora.data.reading.read import read_as, read_seen, read_size
@@ -88,12 +89,13 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         augmentation: Name of an augmentation, see `Augmentation`.
         seed: Decides all random changes.
         intensity: How values become 8 bits, see `read_image`, or which bands are read.
+        kept: Keeps images at the model's size after they are first read. Of windows, which are never the same, none.
         windows: What is cut out of the images instead of seeing them whole, see `convlora.data.windows`. An item is
             then a window, and where it lies is drawn from (seed, epoch, index) too.
 
     Raises:
-        ValueError: The table gives a value a label that is neither a class nor the ignore value. Training does not look
-            at labels again: what `ClassTable.encode` lets through is valid.
+        ValueError: Windows are to be kept, or the table gives a value a label that is neither a class nor the ignore
+            value. Training does not look at labels again: what `ClassTable.encode` lets through is valid.
     """
 
     def __init__(
@@ -105,11 +107,14 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         seed: int = 0,
         intensity: Reading = "type",
         windows: Windows | None = None,
+        kept: KeptImages | None = None,
     ) -> None:
         labels = {label for _, label in classes.label_map or ()}
         outside = sorted(labels - {*range(classes.num_classes), classes.ignore_index})
         if outside:
             raise ValueError(f"label_map leads to {outside}, but the classes are 0 to {classes.num_classes - 1}")
+        if kept is not None and windows is not None:
+            raise ValueError("windows are drawn anew in each epoch: none is seen twice")
         self.samples = list(samples)
         self.classes = classes
         self.image_size = image_size
@@ -118,6 +123,7 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         is_colour = not isinstance(intensity, BandReading) or intensity.is_colour
         self.augmentation = Augmentation(augmentation, classes.ignore_index, is_colour=is_colour)
         self.windows = windows
+        self.kept = kept
         self._reader = None if windows is None else WindowReader(classes, windows.size, intensity)
 
     def __len__(self) -> int:
@@ -144,12 +150,22 @@ class SegmentationDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         if key < 0 or not self.samples:
             raise IndexError(f"key {key} of a dataset of {len(self)} samples")
         epoch, index = divmod(int(key), len(self))
-        image, labels = self._read(epoch, index)
+        pixels, labels = self._at_size(epoch, index)
         return {
-            "pixel_values": resize_image(image, self.image_size),
-            "labels": prepare_mask(labels, self.image_size),
+            "pixel_values": pixels,
+            "labels": labels,
             "changes": self.augmentation.draw(_mixed_seed(self.seed, epoch, index), self.image_size),
         }
+
+    def _at_size(self, epoch: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """An image, or a window of one, with its labels, at the model's size."""
+        found = None if self.kept is None else self.kept.read(index)
+        if found is None:
+            image, labels = self._read(epoch, index)
+            found = resize_image(image, self.image_size), prepare_mask(labels, self.image_size)
+            if self.kept is not None:
+                self.kept.keep(index, *found)
+        return found
 
     def _read(self, epoch: int, index: int) -> tuple[Image.Image | BandImage, np.ndarray]:
         """An image, or a window of one, with its labels."""

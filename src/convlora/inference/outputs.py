@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from convlora.errors import RunError
+from convlora.inference.cutoff import is_above
 from convlora.inference.flips import mean_bands, mean_logit, mean_of_members, members_of, views_of
 from convlora.models.outputs import BinaryOutput
 from convlora.models.semantic_maps import bands
@@ -67,7 +68,7 @@ def own_map(output: Any, index: int, size: tuple[int, int], threshold: float = H
         threshold: A pixel is foreground if its probability is above it; for a binary task.
     """
     if is_binary(output):
-        return (foreground_probability(output, index, size) > threshold).to(torch.uint8)
+        return is_above(foreground_logit(output, index, size)[0], threshold).view(torch.uint8)
     return torch.cat([classes_of(scores, threshold) for _, scores in _class_scores(output, index, size)])
 
 
@@ -114,7 +115,7 @@ def classes_of(scores: torch.Tensor, threshold: float = HALF) -> torch.Tensor:
         threshold: As of [`own_map`].
     """
     if len(scores) == 1:
-        return (torch.sigmoid(scores[0]) > threshold).long()
+        return is_above(scores[0], threshold).long()
     if threshold != HALF:  # two classes by a head for several
         return (probabilities_of(scores)[1] > threshold).long()
     return scores.argmax(dim=0)

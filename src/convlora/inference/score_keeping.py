@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from convlora.data.classes.class_table import ClassTable
-from convlora.inference.outputs import own_map, own_probabilities
+from convlora.inference.outputs import foreground_probability, is_binary, own_map, own_probabilities
 from convlora.metrics import BinaryScores, CommonClassBaseline, MultiClassScores, TrivialBaselines
 
 
@@ -64,8 +64,14 @@ def update_scores(
     """
     size = (labels.shape[0], labels.shape[1])
     if isinstance(scores, BinaryScores):
-        return scores.update(own_probabilities(output, index, size)[1].cpu().numpy(), labels)
+        return scores.update(_foreground(output, index, size).cpu().numpy(), labels)
     return update_by_map(scores, own_map(output, index, size), labels)
+
+
+def _foreground(output: Any, index: int, size: tuple[int, int]) -> torch.Tensor:
+    if is_binary(output):
+        return foreground_probability(output, index, size)
+    return own_probabilities(output, index, size)[1]
 
 
 def update_by_map(

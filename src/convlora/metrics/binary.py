@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from convlora.errors import InputError
 from convlora.metrics.counts import (
     PixelCounts,
+    above,
     accuracy,
     add_counts,
     balanced_error_rate,
@@ -96,9 +97,8 @@ class BinaryScores:
             self.num_skipped += 1
             return None
 
-        counts = count_pixels(
-            torch.from_numpy(score_map), torch.from_numpy(label_map), self.threshold, self.ignore_index
-        )
+        true = label_map == 1
+        counts = count_pixels(above(score_map, self.threshold), true, valid)
         entry: dict[str, float] = {
             **counts._asdict(),
             "iou": iou(counts),
@@ -107,9 +107,9 @@ class BinaryScores:
             "accuracy": accuracy(counts),
         }
         if self.structure:
-            entry |= structure_scores(score_map, label_map == 1, valid)
+            entry |= structure_scores(score_map, true, valid)
         if self.thresholds is not None:
-            self.thresholds.update(score_map, label_map == 1, valid)
+            self.thresholds.update(score_map, true, valid)
         self.per_image.append(entry)
         return entry
 
@@ -175,7 +175,7 @@ class BinaryScores:
             self.thresholds.merge(other_state["thresholds"])
 
 
-def checked_labels(labels: np.ndarray | torch.Tensor, ignore_index: int) -> NDArray[np.int64]:
+def checked_labels(labels: np.ndarray | torch.Tensor, ignore_index: int) -> NDArray[np.integer]:
     """Bring one image's labels to a NumPy array and check them.
 
     Args:
@@ -183,7 +183,7 @@ def checked_labels(labels: np.ndarray | torch.Tensor, ignore_index: int) -> NDAr
         ignore_index: The label of pixels that do not count.
 
     Returns:
-        `(H, W)` int64.
+        `(H, W)`: uint8 as it is given, all else as int64.
 
     Raises:
         ValueError: If the shape, the type or a value is none of the above.
@@ -193,26 +193,29 @@ def checked_labels(labels: np.ndarray | torch.Tensor, ignore_index: int) -> NDAr
         raise ValueError(f"labels must have shape (H, W) and at least two pixels, not shape {array.shape}")
     if array.dtype.kind not in "iub":
         raise ValueError(f"labels must be integers or booleans, not {array.dtype}")
-    label_map = array.astype(np.int64)
-    unknown = (label_map != 0) & (label_map != 1) & (label_map != ignore_index)
+    label_map = array if array.dtype == np.uint8 else array.astype(np.int64)
+    unknown = (label_map > 1) & (label_map != ignore_index)
+    if array.dtype.kind == "i":
+        unknown |= (label_map < 0) & (label_map != ignore_index)
     if unknown.any():
         found = np.unique(label_map[unknown])[:10].tolist()
         raise ValueError(f"labels must be 0, 1 or {ignore_index} (ignored), but also contain {found}")
     return label_map
 
 
-def _checked_probabilities(probabilities: np.ndarray | torch.Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Probabilities as (H, W) float64, 0 where ignored."""
-    if isinstance(probabilities, torch.Tensor):
-        array = probabilities.detach().double().cpu().numpy()
-    else:
-        array = np.asarray(probabilities, dtype=np.float64)
+def _checked_probabilities(probabilities: np.ndarray | torch.Tensor, valid: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Probabilities as (H, W) float32 or float64, 0 where ignored."""
+    array = probabilities.detach().cpu() if isinstance(probabilities, torch.Tensor) else np.asarray(probabilities)
+    if isinstance(array, torch.Tensor):
+        array = (array if array.dtype == torch.float32 else array.double()).numpy()
+    score_map: NDArray[np.floating] = array if array.dtype == np.float32 else array.astype(np.float64)
     if array.shape != valid.shape:
         raise ValueError(f"probabilities have shape {array.shape}, labels {valid.shape}: they must be the same")
-    score_map = np.where(valid, array, 0.0)
-    if not ((score_map >= 0) & (score_map <= 1)).all():  # false for NaN as well
+    if not valid.all():
+        score_map = np.where(valid, score_map, score_map.dtype.type(0))
+    low, high = score_map.min(), score_map.max()
+    if not (low >= 0 and high <= 1):  # false for NaN as well
         raise ValueError(
-            f"probabilities must be in [0, 1], but reach from {score_map.min()} to {score_map.max()}; "
-            "logits need a sigmoid first"
+            f"probabilities must be in [0, 1], but reach from {low} to {high}; logits need a sigmoid first"
         )
     return score_map

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 
 class PixelCounts(NamedTuple):
@@ -20,24 +21,31 @@ class PixelCounts(NamedTuple):
         return sum(self)
 
 
-def count_pixels(
-    probabilities: torch.Tensor, labels: torch.Tensor, threshold: float = 0.5, ignore_index: int = 255
-) -> PixelCounts:
-    """Count the pixels of one image; foreground is predicted where the probability is above the threshold.
+def above(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
+    """Which probabilities are larger than a threshold (not equal), compared in double precision."""
+    limit = probabilities.dtype.type(threshold)
+    if limit > threshold:  # rounded up: what equals it is larger than the threshold
+        limit = np.nextafter(limit, probabilities.dtype.type(-1))
+    found: NDArray[np.bool_] = probabilities > limit
+    return found
+
+
+def count_pixels(found: NDArray[np.bool_], true: NDArray[np.bool_], valid: NDArray[np.bool_]) -> PixelCounts:
+    """Count the pixels of one image.
 
     Args:
-        probabilities: Floating, values in [0, 1], any shape.
-        labels: Integer, the same shape: 0, 1 or `ignore_index`.
-        threshold: A pixel is predicted foreground if its probability is larger than this (not if equal).
-        ignore_index: The label of pixels that are not counted.
+        found: Which are predicted foreground, of any shape.
+        true: Which are foreground.
+        valid: Which count.
 
     Returns:
         The four counts.
     """
-    valid = labels != ignore_index
-    predicted, true = (probabilities > threshold) & valid, (labels == 1) & valid
-    both, found, there, counted = (int(torch.count_nonzero(one)) for one in (predicted & true, predicted, true, valid))
-    return PixelCounts(both, found - both, counted - found - there + both, there - both)
+    counted = int(np.count_nonzero(valid))
+    if counted < valid.size:
+        found, true = found & valid, true & valid
+    both, predicted, there = (int(np.count_nonzero(one)) for one in (found & true, found, true))
+    return PixelCounts(both, predicted - both, counted - predicted - there + both, there - both)
 
 
 def add_counts(counts: Iterable[PixelCounts]) -> PixelCounts:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convlora.metrics.sums import pieces
+
 _BINS = 100
 THRESHOLDS = tuple(place / _BINS for place in range(1, _BINS))
 
@@ -29,7 +31,7 @@ class ThresholdCurve:
         self.sums: NDArray[np.float64] = np.zeros(len(THRESHOLDS))
         self.num_images = 0
 
-    def update(self, probabilities: NDArray[np.float64], truth: NDArray[np.bool_], valid: NDArray[np.bool_]) -> None:
+    def update(self, probabilities: NDArray[np.floating], truth: NDArray[np.bool_], valid: NDArray[np.bool_]) -> None:
         """Takes in one image.
 
         Args:
@@ -38,8 +40,13 @@ class ThresholdCurve:
             valid: Whether a pixel counts, `(H, W)`.
         """
         # Bin b holds what is above b / 100 and at most (b + 1) / 100: a pixel is foreground if it is above a threshold.
-        bins = np.clip(np.ceil(probabilities * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
-        counts = np.bincount((bins + _BINS * truth)[valid], minlength=2 * _BINS).reshape(2, _BINS)
+        counts = np.zeros((2, _BINS), np.int64)
+        is_whole = bool(valid.all())
+        for rows in pieces(truth.shape):
+            upper = np.ceil(probabilities[rows].astype(np.float64) * _BINS).astype(np.uint8)
+            bins = np.maximum(upper, np.uint8(1)) + truth[rows] * np.uint8(_BINS) - np.uint8(1)
+            bins = bins.ravel() if is_whole else bins[valid[rows]]
+            counts += np.bincount(bins, minlength=2 * _BINS).reshape(2, _BINS)
         above = counts[:, ::-1].cumsum(axis=1)[:, ::-1]  # pixels of each kind in this bin or a higher one
         right, found = above[1, 1:], above.sum(axis=0)[1:]
         either = counts[1].sum() + found - right

@@ -50,7 +50,7 @@ class TrivialBaselines:
             ValueError: If the shape, the type or a value is none of the above.
         """
         label_map = checked_labels(labels, self.ignore_index)
-        background, foreground = int((label_map == 0).sum()), int((label_map == 1).sum())
+        background, foreground = (int(np.count_nonzero(label_map == one)) for one in (0, 1))
         if background + foreground:
             self._class_sizes.append((background, foreground))
         else:

@@ -207,6 +207,14 @@ class DataSettings:
             default="by cores on a GPU, 0 on a CPU",
         ),
     ] = None
+    keep_images: Annotated[
+        bool,
+        About(
+            "Whether training images are kept decoded and resized after the first epoch.",
+            more="They lie in the run's folder and are deleted when training ends. Large photos are then decoded once "
+            "instead of in every epoch. The results are the same. See [speed.md](speed.md#feeding).",
+        ),
+    ] = False
     on_bad_image: Annotated[
         Literal["stop", "skip"],
         About(

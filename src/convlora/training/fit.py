@@ -15,6 +15,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.dataset import SampleInputError, SegmentationDataset
+from convlora.data.kept import KeptImages
 from convlora.devices import free_cached_memory
 from convlora.errors import InputError, RunError
 from convlora.models.configuration import as_size
@@ -48,15 +49,16 @@ class Fit:
         run: The run; how long it trains and warms up is settled in its settings.
         images: What it trains on.
         model: What it trains.
+        kept: Where training images are kept between epochs; None: nowhere.
 
     Attributes:
         trainer: The trainer.
         timer: Measures its steps.
     """
 
-    def __init__(self, run: Context, images: Images, model: PeftModel) -> None:
+    def __init__(self, run: Context, images: Images, model: PeftModel, kept: KeptImages | None = None) -> None:
         config, count = run.config, images.items
-        parts = _parts(run, images, model)
+        parts = _parts(run, images, model, kept)
         _settle_length(run, parts, count)
         self.run = run
         self.timer = StepTimer()
@@ -117,7 +119,7 @@ class Fit:
             )
 
 
-def _parts(run: Context, images: Images, model: PeftModel) -> dict[str, Any]:
+def _parts(run: Context, images: Images, model: PeftModel, kept: KeptImages | None) -> dict[str, Any]:
     """What two trainers have in common: the one that trains, and the one that times some steps before."""
     config = run.config
     dataset = SegmentationDataset(
@@ -128,6 +130,7 @@ def _parts(run: Context, images: Images, model: PeftModel) -> dict[str, Any]:
         seed=config.training.seed,
         intensity=config_reading(config),
         windows=images.windows,
+        kept=kept,
     )
     return {
         "model": model,

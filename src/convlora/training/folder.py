@@ -46,6 +46,7 @@ _LEFT_BY_A_FALSE_START = {
     OWN_SAM,
     "checkpoints",
     "cache",
+    "decoded",
 }
 
 _ADAPTER = "adapter"
@@ -67,6 +68,7 @@ _OWN = {
 _MAY_CHANGE = {
     "data.path",
     "data.workers",
+    "data.keep_images",
     "model.source",
     "training.epochs",
     "training.max_steps",

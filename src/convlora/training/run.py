@@ -20,6 +20,7 @@ from convlora.training.finish import finish
 from convlora.training.fit import Fit, Interrupted
 from convlora.training.folder import find_checkpoint, write_settings
 from convlora.training.images import check_resumed_images, choose_images
+from convlora.training.keeping import keeping_images
 from convlora.training.model import make_model
 from convlora.training.task import settle_task
 from convlora.training.windows import cut_windows
@@ -62,9 +63,10 @@ def train(config: RunConfig, output: Path, *, resume: bool = False, reporter: Re
         model, sam, carried = make_model(run, images, earlier)
         if earlier is not None and carried is not None:
             tell_beginning(run, images, earlier, carried)
-        fit = Fit(run, images, model)
-        if earlier is not None:
-            keep_own_sam(run, earlier)
-        write_settings(run, images, sam, None if carried is None else carried.to_dict())
-        fit.train()
+        with keeping_images(run, images) as kept:
+            fit = Fit(run, images, model, kept)
+            if earlier is not None:
+                keep_own_sam(run, earlier)
+            write_settings(run, images, sam, None if carried is None else carried.to_dict())
+            fit.train()
         return finish(run, fit, images)
