@@ -9,7 +9,8 @@ from convlora.metrics.sums import PairwiseSum, pieces
 def test_the_sum_equals_that_of_numpy_to_the_last_digit(monkeypatch, number):
     monkeypatch.setattr(sums, "_LEAF", 1024)
     rng = np.random.default_rng(number)
-    values, total, start = rng.random(number), PairwiseSum(number), 0
+    values = rng.standard_normal(number) * 10.0 ** rng.integers(-8, 8, number)  # so that the order of the sum shows
+    total, start = PairwiseSum(number), 0
     while start < number:
         length = int(rng.integers(1, 3000))
         total.add(values[start : start + length])

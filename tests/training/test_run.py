@@ -133,7 +133,7 @@ def test_images_kept_between_epochs_change_nothing_and_leave_nothing_behind(
 
     def config(keep):
         made = make_config()
-        made.data.keep_images = keep
+        made.data.cache = keep
         return made
 
     run = tmp_path / "run"
@@ -151,8 +151,8 @@ def test_images_kept_between_epochs_change_nothing_and_leave_nothing_behind(
 def test_kept_images_that_the_disk_cannot_hold_are_refused(make_config, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     config = make_config()
-    config.data.keep_images = True
-    with pytest.raises(InputError, match=r"data\.keep_images needs .* GB are free there"):
+    config.data.cache = True
+    with pytest.raises(InputError, match=r"data\.cache needs .* GB are free there"):
         train(config, tmp_path / "run")
 
 

@@ -207,7 +207,7 @@ class DataSettings:
             default="by cores on a GPU, 0 on a CPU",
         ),
     ] = None
-    keep_images: Annotated[
+    cache: Annotated[
         bool,
         About(
             "Whether training images are kept decoded and resized after the first epoch.",

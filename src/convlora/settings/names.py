@@ -98,8 +98,14 @@ SETTINGS: dict[str, Setting] = _declared()
 
 
 def find_section(name: str) -> str | None:
-    """The section of a setting, or of an option of a method, that is called by its last name alone."""
-    homes = [setting.section for setting in SETTINGS.values() if setting.name == name]
+    """The section of a setting, or of an option of a method, that is called by its last name alone.
+
+    Of several settings of this name, the one with an option on the command line is meant: `cache` is `training.cache`.
+    """
+    called = [setting for setting in SETTINGS.values() if setting.name == name]
+    if len(called) > 1:
+        called = [setting for setting in called if setting.about.option is not None]
+    homes = [setting.section for setting in called]
     homes += ["method"] if name in METHOD_OPTIONS else []
     return homes[0] if len(homes) == 1 else None
 

@@ -196,7 +196,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "data.folds": (),
     "data.fold": (_FOLD,),
     "data.workers": (),
-    "data.keep_images": (_WHOLE_IMAGES,),
+    "data.cache": (_WHOLE_IMAGES,),
     "data.on_bad_image": (),
     "model.source": (_SAM,),
     "model.image_size": (),

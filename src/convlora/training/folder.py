@@ -68,7 +68,7 @@ _OWN = {
 _MAY_CHANGE = {
     "data.path",
     "data.workers",
-    "data.keep_images",
+    "data.cache",
     "model.source",
     "training.epochs",
     "training.max_steps",

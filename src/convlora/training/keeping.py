@@ -1,4 +1,4 @@
-"""The images that a run keeps decoded while it trains, see `data.keep_images`."""
+"""The images that a run keeps decoded while it trains, see `data.cache`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def keeping_images(run: Context, images: Images) -> Iterator[KeptImages | None]:
     kept = KeptImages(run.output / FOLDER)
     if run.is_main:
         kept.clear()
-    if not run.config.data.keep_images:
+    if not run.config.data.cache:
         yield None
         return
     if run.is_main:
@@ -52,7 +52,7 @@ def _check_room(run: Context, images: Images, kept: KeptImages) -> None:
     free = shutil.disk_usage(run.output).free
     if needed > 0.9 * free:
         raise InputError(
-            f"data.keep_images needs {needed / 1e9:.1f} GB in {kept.folder}, but {free / 1e9:.1f} GB are free there. "
+            f"data.cache needs {needed / 1e9:.1f} GB in {kept.folder}, but {free / 1e9:.1f} GB are free there. "
             "Leave it out, or make room."
         )
     run.reporter.message(
