@@ -15,6 +15,8 @@ from convlora import Segmenter, predict
 from convlora.data.reading.volumes.kept import Stored
 from convlora.errors import InputError
 from convlora.inference.files.volumes import plan_volumes
+from convlora.report.finished import scored_samples
+from convlora.report.run_files import read_run
 from convlora.reporting import Silent
 from convlora.sharing.files import shared_files
 from convlora.training.config import RunConfig
@@ -93,6 +95,8 @@ def test_volumes_are_scored_as_wholes(convlora, run, volumes, tmp_path):
     page = (run / "report.html").read_text()
     assert "<h2>Volumes</h2>" in page
     assert f"{scores['classes']['foreground']['hd95']:.2f} mm" in page
+    for sample in scored_samples(read_run(run)).values():  # whose pictures are on the page
+        assert (sample.image.slicing.value_range, sample.image.slicing.neighbours) == ((LOW, HIGH), True)
     shared = json.loads(shared_files(run, "me/run")["metrics.json"])
     assert shared["test"]["volumes"] == {name: value for name, value in scores.items() if name != "each"}
     code, out, _ = convlora("predict", run, volumes / "test/images", "-o", tmp_path / "out")

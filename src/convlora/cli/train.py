@@ -91,4 +91,5 @@ def _show(metrics: dict[str, Any], output: Path) -> None:
             }
         )
     )
-    out.print(f"Next: convlora predict {output} IMAGE_OR_FOLDER --output DIR --overlay", markup=False, soft_wrap=True)
+    what = "VOLUME_OR_FOLDER --output DIR" if "volumes" in last else "IMAGE_OR_FOLDER --output DIR --overlay"
+    out.print(f"Next: convlora predict {output} {what}", markup=False, soft_wrap=True)
