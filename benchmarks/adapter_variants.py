@@ -18,9 +18,11 @@ from torch import nn
 from convlora.models import SegmentationModel
 from convlora.models.build import adapt
 
-SCALE = 32 / 3  # alpha over rank of the published LoRA and Conv-LoRA, kept at every rank
+SCALE = 32.0  # alpha over rank, at every rank: that of `lora-alpha96`
+OF_CONVOLUTIONS = 4.0  # what those of full width are multiplied by, so that they move as fast
 QKV = r"layers\.\d+\.attn\.qkv"
 REST = r"layers\.\d+\.(attn\.proj|mlp\.lin1|mlp\.lin2)"
+GLOBAL = r"layers\.[135]\.attn\.qkv"
 PATCHES = r"patch_embed\.projection"
 Place = Callable[[nn.Module], None]
 
@@ -135,7 +137,7 @@ class Depthwise(nn.Module):
 
     def _convolve(self, x: torch.Tensor) -> torch.Tensor:
         convolved: torch.Tensor = self.convolution(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return convolved
+        return OF_CONVOLUTIONS * convolved
 
     def forward(self, x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
         """`W (x + C x)`, or `W x + C W x` for the last channels."""
@@ -231,7 +233,9 @@ NECK = r"neck\.conv[12]"
 VARIANTS: dict[str, Variant] = {
     "lora": Variant("LoRA of rank 3 on the attention projections", method="lora"),
     "lora-alpha96": Variant("the same, three times as strong", method="lora", options={"lora_alpha": 96}),
+    "lora-alpha288": Variant("the same, nine times as strong", method="lora", options={"lora_alpha": 288}),
     "conv-lora": Variant("as published", method="conv-lora"),
+    "conv-lora-alpha96": Variant("the same, three times as strong", method="conv-lora", options={"lora_alpha": 96}),
     # (a, b, f) experts that see wider, and gates that the task teaches
     "wide": Variant("rank 2 with wide experts, a gate per map", (low_rank(QKV, 2, _experts("map")),)),
     "wide-top1": Variant("the same, the best expert alone", (low_rank(QKV, 2, _experts("top1")),)),
@@ -244,11 +248,18 @@ VARIANTS: dict[str, Variant] = {
     "depthwise-qkv": Variant("depthwise convolution before the attention projections", (depthwise(QKV),)),
     "depthwise-v": Variant("depthwise convolution of the values", (depthwise(QKV, after=192),)),
     "depthwise-mlp": Variant("depthwise convolution before the MLP", (depthwise(r"layers\.\d+\.mlp\.lin1"),)),
-    "convpass": Variant("convolutions beside attention and MLP", method="convpass", options={"bottleneck": 2}),
+    "convpass": Variant("convolutions beside attention and MLP", method="convpass", options={"bottleneck": 2, "scale": OF_CONVOLUTIONS}),
     # (d) placement
     "rest": Variant("LoRA of rank 1 in all linear layers but the attention projections", (low_rank(REST, 1),)),
     "patches": Variant(
         "LoRA of rank 2 on the attention projections, 4 on the patches", (low_rank(QKV, 2), low_rank(PATCHES, 4))
+    ),
+    "patches-global": Variant(
+        "LoRA of rank 4 where attention is global, and on the patches",
+        (low_rank(GLOBAL, 4), low_rank(PATCHES, 4)),
+    ),
+    "patches-shared": Variant(
+        "`patches` with the wide experts of `shared`", (shared_experts(2), low_rank(PATCHES, 4))
     ),
     "neck": Variant(
         "LoRA of rank 2 on the attention projections, 2 on the neck", (low_rank(QKV, 2), low_rank(NECK, 2))
@@ -264,6 +275,6 @@ VARIANTS: dict[str, Variant] = {
     # (e) the rank by layer
     "early": Variant("LoRA of rank 6 in the first half of the blocks", (low_rank(r"layers\.[012]\.attn\.qkv", 6),)),
     "late": Variant("LoRA of rank 6 in the last half of the blocks", (low_rank(r"layers\.[345]\.attn\.qkv", 6),)),
-    "global": Variant("LoRA of rank 6 where attention is global", (low_rank(r"layers\.[135]\.attn\.qkv", 6),)),
+    "global": Variant("LoRA of rank 6 where attention is global", (low_rank(GLOBAL, 6),)),
     "windows": Variant("LoRA of rank 6 where attention is windowed", (low_rank(r"layers\.[024]\.attn\.qkv", 6),)),
 }
