@@ -236,7 +236,7 @@ VARIANTS: dict[str, Variant] = {
     "lora-alpha288": Variant("the same, nine times as strong", method="lora", options={"lora_alpha": 288}),
     "conv-lora": Variant("as published", method="conv-lora"),
     "conv-lora-alpha96": Variant("the same, three times as strong", method="conv-lora", options={"lora_alpha": 96}),
-    # (a, b, f) experts that see wider, and gates that the task teaches
+    # experts that see wider, and gates that the task teaches
     "wide": Variant("rank 2 with wide experts, a gate per map", (low_rank(QKV, 2, _experts("map")),)),
     "wide-top1": Variant("the same, the best expert alone", (low_rank(QKV, 2, _experts("top1")),)),
     "cells": Variant("the same, a gate per cell", (low_rank(QKV, 2, _experts("cell")),)),
@@ -244,12 +244,14 @@ VARIANTS: dict[str, Variant] = {
         "the same beside the second layer of the MLP", (low_rank(r"layers\.\d+\.mlp\.lin2", 2, _experts("cell")),)
     ),
     "shared": Variant("rank 3 with one set of wide experts for all layers", (shared_experts(3),)),
-    # (c) convolutions of full width
+    # convolutions of full width
     "depthwise-qkv": Variant("depthwise convolution before the attention projections", (depthwise(QKV),)),
     "depthwise-v": Variant("depthwise convolution of the values", (depthwise(QKV, after=192),)),
     "depthwise-mlp": Variant("depthwise convolution before the MLP", (depthwise(r"layers\.\d+\.mlp\.lin1"),)),
-    "convpass": Variant("convolutions beside attention and MLP", method="convpass", options={"bottleneck": 2, "scale": OF_CONVOLUTIONS}),
-    # (d) placement
+    "convpass": Variant(
+        "convolutions beside attention and MLP", method="convpass", options={"bottleneck": 2, "scale": OF_CONVOLUTIONS}
+    ),
+    # placement
     "rest": Variant("LoRA of rank 1 in all linear layers but the attention projections", (low_rank(REST, 1),)),
     "patches": Variant(
         "LoRA of rank 2 on the attention projections, 4 on the patches", (low_rank(QKV, 2), low_rank(PATCHES, 4))
@@ -258,9 +260,7 @@ VARIANTS: dict[str, Variant] = {
         "LoRA of rank 4 where attention is global, and on the patches",
         (low_rank(GLOBAL, 4), low_rank(PATCHES, 4)),
     ),
-    "patches-shared": Variant(
-        "`patches` with the wide experts of `shared`", (shared_experts(2), low_rank(PATCHES, 4))
-    ),
+    "patches-shared": Variant("`patches` with the wide experts of `shared`", (shared_experts(2), low_rank(PATCHES, 4))),
     "neck": Variant(
         "LoRA of rank 2 on the attention projections, 2 on the neck", (low_rank(QKV, 2), low_rank(NECK, 2))
     ),
@@ -272,7 +272,7 @@ VARIANTS: dict[str, Variant] = {
     "neck-alone": Variant(
         "LoRA of rank 8 on the neck alone, without a gradient through the blocks", (low_rank(NECK, 8),)
     ),
-    # (e) the rank by layer
+    # the rank by layer
     "early": Variant("LoRA of rank 6 in the first half of the blocks", (low_rank(r"layers\.[012]\.attn\.qkv", 6),)),
     "late": Variant("LoRA of rank 6 in the last half of the blocks", (low_rank(r"layers\.[345]\.attn\.qkv", 6),)),
     "global": Variant("LoRA of rank 6 where attention is global", (low_rank(GLOBAL, 6),)),
