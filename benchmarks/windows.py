@@ -1,6 +1,7 @@
-"""Windows at the images' own resolution, or whole images resized? The same model size and the same number of steps.
+"""Windows at the images' own resolution, or whole images resized? The same model size, and the same steps or seconds.
 
     python benchmarks/windows.py --data DATA --output benchmarks/results/windows.jsonl
+    python benchmarks/windows.py --data DATA --output benchmarks/results/windows.jsonl --seconds 60
     python benchmarks/windows.py --output benchmarks/results/windows.jsonl --table
 
 DATA holds the data folders `cracks` and `nuclei`. Every run is written when it is done; those that the output holds
@@ -31,7 +32,11 @@ def main() -> None:
         if options.data is None:
             raise SystemExit("Give the folder that holds the images by --data, or --table for what there is.")
         done = {_key(record) for record in read_records(options.output)}
-        length = [f"training.max_steps={options.steps}"]
+        length = [
+            f"training.max_steps={options.steps}"
+            if options.seconds is None
+            else f"training.budget_seconds={options.seconds}"
+        ]
         for seed in options.seeds:
             for data in options.sets:
                 for method in options.methods:
@@ -63,14 +68,25 @@ def ways(side: int) -> dict[str, list[str]]:
 
 def table(records: Iterable[dict[str, Any]]) -> str:
     """Mean test scores over the seeds, by images, method and way."""
-    lines = ["| images | method | | seeds | steps | test IoU | seconds per step |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| images | method | | length | seeds | steps | test IoU | seconds per step |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in records:
-        groups.setdefault((record["data"], record["method"], record["way"], record["steps"]), []).append(record)
-    for (data, method, way, steps), own in groups.items():
-        test, seconds = (statistics.mean(one[name] for one in own) for name in ("test", "seconds_per_step"))
-        lines.append(f"| {data} | {method} | {way} | {len(own)} | {steps} | {test:.3f} | {seconds:.2f} |")
+        groups.setdefault((record["data"], record["method"], record["way"], _length(record)), []).append(record)
+    for (*named, length), own in groups.items():
+        test, seconds, steps = (
+            statistics.mean(one[name] for one in own) for name in ("test", "seconds_per_step", "steps")
+        )
+        cells = [*named, length, str(len(own)), f"{steps:.0f}", f"{test:.3f}", f"{seconds:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _length(record: dict[str, Any]) -> str:
+    budget = next((one for one in record["settings"] if one.startswith("training.budget_seconds=")), None)
+    return "equal steps" if budget is None else f"{budget.partition('=')[2]} seconds"
 
 
 def _key(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -86,6 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--side", type=int, default=128, help="of what the model sees, in pixels")
     parser.add_argument("--steps", type=int, default=180, help="optimizer steps of each run")
+    parser.add_argument("--seconds", type=float, help="the same seconds of training steps instead of the same steps")
     parser.add_argument("--table", action="store_true", help="print what there is, and train nothing")
     return parser.parse_args()
 
