@@ -52,5 +52,5 @@ def test_a_saved_adapter_is_loaded_with_all_parts(tmp_path):
 def test_a_fresh_decoder_is_refused():
     model = segmenter()
     model.mask_decoder.neck = nn.Conv2d(32, 32, 1)
-    with pytest.raises(InputError, match="Take lora"):
+    with pytest.raises(InputError, match="its decoder is new"):
         adapt_decoder(model, "any", ["mask_decoder"])

@@ -134,7 +134,7 @@ def test_methods_train_or_say_that_they_need_a_sam(folders, method):
             adapt(model, method, {})
         return
     if METHODS[method].adapts_decoder:
-        with pytest.raises(InputError, match="the one of this encoder is new"):
+        with pytest.raises(InputError, match="its decoder is new"):
             adapt(model, method, {})
         return
     adapted = adapt(model, method, {}).train()

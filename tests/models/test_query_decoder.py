@@ -307,7 +307,7 @@ def test_what_does_not_fit_is_refused(settings, words):
 
 
 def test_what_is_for_a_pretrained_decoder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="the one of this encoder is new"):
+    with pytest.raises(InputError, match="its decoder is new"):
         adapt(segmenter(), "lora-decoder", {})
     tiny_sam().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="which has a mask decoder of its own"):
