@@ -124,7 +124,7 @@ class Depthwise(nn.Module):
 
     Args:
         layer: The layer.
-        after: Of how many of its last output channels the convolution is made instead.
+        after: Make the convolution after the layer instead, on this many of its last output channels.
     """
 
     def __init__(self, layer: nn.Linear, after: int = 0) -> None:

@@ -61,7 +61,7 @@ def ways(side: int) -> dict[str, list[str]]:
     """The two ways of seeing images, and their settings; the model works at the same size in both.
 
     Args:
-        side: Of what the model sees, in pixels.
+        side: Side of what the model sees, in pixels.
     """
     return {f"resized to {side}": [f"model.image_size={side}"], f"windows of {side}": [f"data.window={side}"]}
 

@@ -77,7 +77,7 @@ def summary(events: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Counts what a trace holds.
 
     Args:
-        events: Of a trace in Chrome's format; `ts` and `dur` in microseconds.
+        events: Events of a trace in Chrome's format; `ts` and `dur` in microseconds.
 
     Returns:
         `kernels`, copies and fillings included; `launches` by the host, a whole graph being one; `busy ms`, in which at

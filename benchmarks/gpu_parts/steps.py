@@ -63,7 +63,7 @@ def ratios(results: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Time and memory of Conv-LoRA over the plain form, and over LoRA made in the same way.
 
     Args:
-        results: Of the tasks, by name.
+        results: Results of the tasks, by name.
     """
     found: dict[str, dict[str, float]] = {}
     for name, result in results.items():

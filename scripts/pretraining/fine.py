@@ -26,7 +26,7 @@ class FineHead(nn.Module):
     answer needs: figure, borders, thin things, and what belongs together.
 
     Args:
-        embedding_channels: Of the image embedding.
+        embedding_channels: Number of channels of the image embedding.
     """
 
     def __init__(self, embedding_channels: int) -> None:
@@ -44,7 +44,7 @@ class FineHead(nn.Module):
         Args:
             sam: The SAM, whose decoder the branch joins.
             images: `(B, 3, H, W)`, as the model wants them.
-            embeddings: Of the images, `(B, C, H / 16, W / 16)`.
+            embeddings: Embeddings of the images, `(B, C, H / 16, W / 16)`.
             instances: `(B, H, W)`.
         """
         things = instances > 0

@@ -37,7 +37,7 @@ class SceneBatches(Dataset):
         stop: Number after the last.
         batch_size: Scenes in a batch.
         harden: Batches after which scenes are as hard as they get; a quarter of them stays easier for good.
-        seed: Of everything.
+        seed: Seed of everything that is drawn.
     """
 
     def __init__(self, start: int, stop: int, batch_size: int, harden: int, seed: int) -> None:

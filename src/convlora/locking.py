@@ -29,7 +29,7 @@ def only_one(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[
 
     Args:
         folder: The folder.
-        name: Of the lock, a hidden file in the folder while it is held.
+        name: Name of the lock, a hidden file in the folder while it is held.
         wait: Whether to wait for the process that holds it.
 
     Raises:

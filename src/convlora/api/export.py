@@ -50,7 +50,7 @@ def export(
         batch: Images at a time; None: any number.
         precision: `"fp32"`, or `"fp16"` for the vision encoder, which halves the file.
         resolution_cm: Size of a pixel on the ground in the training images, in centimetres, for QGIS.
-        tile_overlap: Of neighbouring tiles in QGIS, as a share of a tile; None: 0.25.
+        tile_overlap: Overlap of neighbouring tiles in QGIS, as a share of a tile; None: 0.25.
         model: The SAM the run was trained from, if it has moved.
         reporter: Receives messages; default: they are logged.
 

@@ -31,7 +31,7 @@ def push(
         repository: `USER/NAME`. The repository is made if there is none; files of an earlier run in it are replaced.
         public: Everybody may see it. A repository that is there keeps its visibility, and has to agree.
         revision: The branch to upload to, made if there is none. None: the main branch.
-        license: Of the run, by its name on the Hub, such as `"apache-2.0"`. None: none is stated.
+        license: License of the run, by its name on the Hub, such as `"apache-2.0"`. None: none is stated.
         picture: An image for the model card, such as an overlay of `convlora predict`. None: no image leaves your disk.
         dry_run: Upload nothing, without any connection, and return the model card, too.
         reporter: Receives messages; default: they are logged.

@@ -36,7 +36,7 @@ def paired_difference(
             several classes the counts `right`, `true` and `predicted` of each class.
         reference: The same of the reference.
         score: `"miou"` for several classes, or the name of a score of single images.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
     """
     ours, theirs = (_table(records, score) for records in (method, reference))
     return _interval(lambda weights: _scores(ours, weights) - _scores(theirs, weights), np.arange(ours.shape[1]), seed)
@@ -48,11 +48,11 @@ def score_interval(
     """A score and its 95% interval: what other images of the same kind could have given.
 
     Args:
-        records: Of the images, as of [`paired_difference`].
+        records: Records of the images, as for [`paired_difference`].
         score: As of [`paired_difference`].
         units: The number of the group of each image. Groups are drawn, not images: those of one group are alike, and
             say less about others than as many independent ones. None: each image is its own group.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
     """
     table = _table([records], score)
     places = np.arange(len(records)) if units is None else np.unique(np.asarray(units), return_inverse=True)[1]
@@ -65,9 +65,9 @@ def _interval(
     """The value of all images, and where it lies when units are drawn with replacement.
 
     Args:
-        value: Of rows of image weights `(R, I)`.
+        value: Gives the value for rows of image weights `(R, I)`.
         places: The unit of each image.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
     """
     rng, units = np.random.default_rng(seed), int(places.max()) + 1
     mean = float(value(np.ones((1, len(places))))[0])

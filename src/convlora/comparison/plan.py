@@ -85,7 +85,7 @@ class PlannedRun:
         variant: The method.
         fraction: Share of the training images it sees.
         lr: Learning rate, if it is not that of the variant's settings.
-        seed: Of everything that is drawn.
+        seed: Seed of everything that is drawn.
     """
 
     variant: Variant

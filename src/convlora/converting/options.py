@@ -31,7 +31,7 @@ class Options:
         reading: For its reader.
         instances: Whether the user chose what numbered objects become.
         threshold: Grey value from which on a pixel is foreground; None: masks hold classes.
-        shares: Of train, val and test, as far as they are missing; None: nothing is divided.
+        shares: Shares of train, val and test, as far as they are missing; None: nothing is divided.
         is_stated: Whether the user stated the shares.
         seed: Decides which sample goes where.
     """

@@ -25,7 +25,7 @@ def divide(
 
     Args:
         splits: The samples as they came.
-        shares: Of train, val and test, in any unit; None: everything stays as it is.
+        shares: Shares of train, val and test, in any unit; None: everything stays as it is.
         seed: Decides which sample goes where.
         is_stated: Whether the shares were asked for, so that it is an error if they decide nothing.
 
@@ -52,11 +52,9 @@ def divide(
     taken = {split: len(cut[split]) for split in missing if cut[split]}
     if not taken:
         return there, [f"There is no {' and no '.join(missing)} split, and train is too small to cut one from it."]
-    what = " and ".join(f"{number} {split}" for split, number in taken.items())
-    note = (
-        f"The data have no {' and no '.join(missing)} split. Of the {count} train samples, by seed {seed}, {what} "
-        f"{'sample is' if sum(taken.values()) == 1 else 'samples are'} taken for it."
-    )
+    what = " and ".join(f"{number} for {split}" for split, number in taken.items())
+    gaps = " and no ".join(missing)
+    note = f"The data have no {gaps} split. Taken from the {count} train samples: {what} (seed {seed})."
     return {split: some for split in SPLITS if (some := cut.get(split) or there.get(split))}, [note]
 
 

@@ -34,8 +34,8 @@ class Written:
     """What was written.
 
     Args:
-        files: Of each image its place in the folder and where it came from.
-        left_out: Of each sample that could not be used the image and the reason.
+        files: For each image, its place in the folder and where it came from.
+        left_out: For each sample that could not be used, the image and the reason.
         turned: Number of masks that were turned as EXIF says of their images.
         pixels: Number of pixels of each class.
         ignored: Number of pixels that do not count.

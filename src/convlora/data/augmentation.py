@@ -42,8 +42,8 @@ class Augmentation:
     Args:
         name: One of `AUGMENTATIONS`.
         ignore_index: Label for pixels that come from outside the image.
-        is_colour: Whether the channels are red, green and blue. Of other bands brightness and contrast alone are
-            changed, of all bands alike: there is no saturation or hue of infrared, and what a band says by its relation
+        is_colour: Whether the channels are red, green and blue. Other bands change in brightness and contrast
+            only, and all alike: there is no saturation or hue of infrared, and what a band says by its relation
             to the others is what it is there for.
 
     Raises:
@@ -107,7 +107,7 @@ class Augmentation:
         Args:
             images: `(B, C, h, w)`, uint8.
             labels: Class indices `(B, h, w)` of any integer type.
-            changes: Of each image, `(B, n)`, on the device of the images.
+            changes: Changes for each image, `(B, n)`, on the device of the images.
 
         Returns:
             The changed images, intensities 0..1, float32, and labels, int64; of the same shapes.
@@ -198,7 +198,7 @@ def _sampling(
     """Where each pixel of the result comes from, as the six numbers of a matrix on coordinates from -1 to 1.
 
     Args:
-        degrees: Of the turn about the centre.
+        degrees: Turn about the centre, in degrees.
         shear: Along the width, in degrees.
         scale: Above 1 things grow.
         shift: Across and down, as shares of the sides.

@@ -33,7 +33,7 @@ class KeptImages:
         """What was kept of an image: pixels `(C, h, w)` and labels `(h, w)`; None if nothing was.
 
         Args:
-            index: Of the image in the data set.
+            index: Index of the image in the data set.
         """
         try:
             with open_ordinary(self._place(index)) as file:

@@ -42,7 +42,7 @@ class Windows:
 
     Attributes:
         size: (height, width) of a window in pixels of the images.
-        counts: Of each image.
+        counts: Counts for each image.
         decoded: Bytes that each image takes that is decoded whole, 0 for those that are read by windows; empty: of all.
     """
 
@@ -167,7 +167,7 @@ def draw_window(
     Args:
         size: (height, width) of the image.
         window: (height, width) of the window.
-        places: Of the foreground, see [`foreground_places`].
+        places: Places of the foreground, see [`foreground_places`].
         rng: Draws.
     """
     last = [max(0, whole - part) for whole, part in zip(size, window)]
@@ -185,8 +185,8 @@ def foreground_places(mask: MaskRows, classes: ClassTable, name: object) -> Plac
 
     Args:
         mask: The mask, which is read once, some rows at a time.
-        classes: What its values mean. Of several classes without a background each counts.
-        name: Of the mask, for messages.
+        classes: What its values mean. With several classes and no background, each counts.
+        name: Name of the mask, for messages.
 
     Raises:
         InputError: It cannot be read, or holds values that are no class.

@@ -25,7 +25,7 @@ class Facts:
         method: Name of the method that trained the run.
         precision: `"fp32"` or `"fp16"`.
         resolution_cm: Size of a pixel on the ground in centimetres; None: not known.
-        tile_overlap: Of neighbouring tiles, as a share of a tile.
+        tile_overlap: Overlap of neighbouring tiles, as a share of a tile.
         window: Longer side of the windows that the run was trained on, in pixels of its images; None: on whole images.
         reading: How the run reads images.
     """
@@ -52,7 +52,7 @@ def metadata(facts: Facts) -> dict[str, str]:
 
     The first group is what QGIS's Deepness plugin reads, and GeoDeep after it. Both divide pixels by 255; Deepness then
     takes out the mean and the deviation that the file names, GeoDeep never does. Neither is to do it here, as the
-    normalisation is part of the graph. Of two classes the one that reaches 0.5 counts. Of several the largest does,
+    normalisation is part of the graph. With two classes the one that reaches 0.5 counts. With several the largest does,
     however small: a threshold would turn pixels into the first class.
 
     Source: https://qgis-plugin-deepness.readthedocs.io/en/latest/creators/creators_add_metadata_to_model.html. Its

@@ -27,7 +27,7 @@ class ExportedSegmenter(nn.Module):
         reading: How the run reads images.
 
     Attributes:
-        channels: Of the images.
+        channels: Number of channels of the images.
     """
 
     mean: torch.Tensor

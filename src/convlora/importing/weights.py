@@ -41,9 +41,9 @@ class Converted:
     """Weights under our names, in single precision where they are trained.
 
     Attributes:
-        frozen: Of the SAM, without its mask decoder. All, some or none of them may be there.
-        decoder: Of the mask decoder, with its name before theirs.
-        adapter: Of the adapted layers, with their names before theirs.
+        frozen: Weights of the SAM without its mask decoder. All, some or none of them may be there.
+        decoder: Weights of the mask decoder, with its name before theirs.
+        adapter: Weights of the adapted layers, with their names before theirs.
         blocks: Numbers of the blocks that are adapted.
         num_classes: Number of classes of mask classification, background included; None: it is a binary task.
         mask_tokens: Number of mask tokens.

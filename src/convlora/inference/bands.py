@@ -40,9 +40,9 @@ class Answer(NamedTuple):
 
     Attributes:
         semantic_map: Class of each pixel, `(h, w)`.
-        probability: Of this class, `(h, w)` float32, if wanted.
-        probabilities: Of the foreground `(1, h, w)`, or of each of several classes `(K, h, w)`, uint16 in units of
-            1 / `FULL`, if wanted.
+        probability: Probability of this class, `(h, w)` float32, if wanted.
+        probabilities: Probabilities of the foreground `(1, h, w)`, or of each of several classes `(K, h, w)`, uint16 in
+            units of 1 / `FULL`, if wanted.
         uncertainty: Entropy of the probabilities of each pixel as a share of the largest one, `(h, w)` uint16 in units
             of 1 / `MOST`, if wanted.
     """
@@ -118,7 +118,7 @@ def uncertainty(every: torch.Tensor) -> torch.Tensor:
     """Entropy of the probabilities of each pixel, divided by that of equal probabilities: from 0 to 1, `(h, w)`.
 
     Args:
-        every: Of the foreground `(1, h, w)`, or of each class `(K, h, w)`, which sum to 1.
+        every: Probabilities of the foreground `(1, h, w)`, or of each class `(K, h, w)`, which sum to 1.
 
     Source: Shannon entropy as the measure of uncertainty sampling: Settles, "Active Learning Literature Survey", 2009,
         section 3.1; per pixel for segmentation: Mackowiak et al., "CEREALS", BMVC 2018.

@@ -15,7 +15,7 @@ def is_above(logits: torch.Tensor, threshold: float) -> torch.Tensor:
     """Whether `torch.sigmoid(logits) > threshold`, bit for bit, but without the sigmoid if the logits are float32.
 
     Args:
-        logits: Of any shape.
+        logits: Logits of any shape.
         threshold: Between 0 and 1.
 
     Returns:

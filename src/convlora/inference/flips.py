@@ -78,7 +78,7 @@ def mean_of_members(members: list[Iterator[tuple[slice, torch.Tensor]]]) -> Iter
     """The mean of probabilities that several models give, some rows at a time.
 
     Args:
-        members: Of each model its scores `(K, rows, width)`, the same rows of all. They need not sum to 1.
+        members: Scores of each model, `(K, rows, width)`, for the same rows. They need not sum to 1.
 
     Yields:
         Which rows, and scores: divided by their sum, they are the mean of what each model's scores are, divided by

@@ -35,7 +35,7 @@ class LoadedRun(NamedTuple):
         classes: Its classes.
         image_size: (height, width) it works at.
         intensity: How values of images become 8 bits, or which bands are read.
-        precision: Of the frozen part.
+        precision: Precision of the frozen part.
         compile: The setting `training.compile`.
         window: Longer side of the windows it was trained on; None: it sees images whole.
     """

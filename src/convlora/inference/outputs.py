@@ -88,10 +88,11 @@ def own_probabilities(output: Any, index: int, size: tuple[int, int]) -> torch.T
 def blendable_scores(output: Any, index: int, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:
     """What of one window is averaged with its neighbours, some rows at a time.
 
-    Of a binary task the logit: that is what is enlarged bilinearly, too, and a border then lies where the evidence of
-    both windows balances. Of several classes the scores before they are divided by their sum. Where no token found
-    anything they are all near 0, and such a window should not outvote a neighbour that recognised something; divided
-    by their sum, its noise would weigh as much. A single window gives the classes of [`own_map`] either way.
+    In a binary task this is the logit. It is also what is enlarged bilinearly, so a border lies where the evidence of
+    both windows balances. With several classes these are the scores before they are divided by their sum. Where no
+    token found anything they are all near 0, and such a window should not outvote a neighbour that recognised
+    something; divided by their sum, its noise would weigh as much. A single window gives the classes of [`own_map`]
+    either way.
 
     Args:
         output: What the segmenter returned.

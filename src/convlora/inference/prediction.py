@@ -34,7 +34,7 @@ class Prediction:
 
     Attributes:
         semantic_map: Class of each pixel, `(H, W)` uint8 (uint16 above 256 classes), at the image's own size.
-        probabilities: Of each class, `(K, H, W)` float32; they sum to 1 at every pixel.
+        probabilities: Probability of each class, `(K, H, W)` float32; they sum to 1 at every pixel.
         classes: Names, colours and background of the `K` classes.
         source: The image: a path, the bytes of a file, a PIL image, or an array of bands.
         intensity: How 16-bit values of the image become 8-bit in pictures, or which bands are read.

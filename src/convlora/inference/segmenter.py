@@ -291,7 +291,7 @@ class Segmenter:
             image: As for [`Segmenter.predict`]; TIFF files are read piece by piece if rasterio is installed.
             tile_size: Longer side of a window in pixels of the image; default: as of the windows it was trained on, or
                 the model's own size.
-            overlap: Of neighbouring windows, as a share of the window.
+            overlap: Overlap of neighbouring windows, as a share of the window.
             batch_size: Windows at a time.
 
         Returns:

@@ -11,7 +11,7 @@ def check_threshold(threshold: float | None, classes: ClassTable) -> None:
 
     Args:
         threshold: What was given; None: nothing.
-        classes: Of the run.
+        classes: Classes of the run.
 
     Raises:
         InputError: If it is not between 0 and 1, or there are several classes.

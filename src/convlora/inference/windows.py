@@ -23,7 +23,7 @@ class Tiles:
 
     Attributes:
         size: Longer side of a window in pixels of the image, or None for the model's own size.
-        overlap: Of neighbours, as a share of the window.
+        overlap: Overlap of neighbours, as a share of the window.
         mirrored: Whether an image that is smaller than a window is continued by its mirror image, so that things keep
             their size, and not resized.
 
@@ -73,7 +73,7 @@ class Axis:
     """Windows along one side of an image, spread evenly.
 
     Attributes:
-        length: Of the side, in pixels.
+        length: Length of the side, in pixels.
         window: Length of a window. The only window of a shorter side reaches beyond its end.
         starts: First pixel of each window.
     """
@@ -87,9 +87,9 @@ class Axis:
         """Lays as few windows as cover a side with at least the given overlap.
 
         Args:
-            length: Of the side, in pixels.
+            length: Length of the side, in pixels.
             window: Length of a window, in pixels.
-            overlap: Of neighbours, as a share of the window, at least 0 and below 1.
+            overlap: Overlap of neighbours, as a share of the window, at least 0 and below 1.
         """
         if length <= window:
             return cls(length, window, (0,))
@@ -165,7 +165,7 @@ class Grid:
         Args:
             size: (height, width) of the image.
             window: (height, width) of a window.
-            overlap: Of neighbours, as a share of the window.
+            overlap: Overlap of neighbours, as a share of the window.
             mirrored: As of [`Tiles`].
         """
         if not mirrored and size[0] <= window[0] and size[1] <= window[1]:

@@ -47,7 +47,7 @@ def distances_of(
         key: The same shape.
         size: (H, W).
         scale: What products of query and key are multiplied by.
-        bias: Of each query towards each row of keys, `(M, heads, H * W, H)`, and each column, `(M, heads, H * W, W)`.
+        bias: Bias of each query: for each row of keys `(M, heads, H * W, H)`, for each column `(M, heads, H * W, W)`.
         inside: `(M, H * W)`, whether a cell lies in the image. Default: all do.
 
     Returns:
@@ -77,7 +77,7 @@ class AttentionDistances:
     """Sums of distances by block, over images.
 
     Attributes:
-        sums: Of each head of a block, `(heads,)`, by the number of the block from 0.
+        sums: Sum for each head of a block, `(heads,)`, by the number of the block from 0.
         counts: Queries in it.
     """
 

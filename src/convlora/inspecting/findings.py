@@ -29,16 +29,16 @@ class Findings:
     """What was measured. What does not apply to a model is empty or None.
 
     Attributes:
-        names: Of the images.
+        names: Names of the images.
         images: As the model sees them.
         cell: Side of a cell of the image embedding in pixels.
         base_distances: Mean attention distance in pixels of each head, by block from 0, of the base encoder.
         distances: The same of the adapted encoder.
-        choices: Of the gates.
+        choices: Choices of the gates.
         updates: Root mean square of each layer's update over that of its base output, by the layer's name.
         weights: `||dW||_F / ||W||_F` by name.
         base_field: Effective receptive field of the base encoder.
-        adapted_field: Of the adapted encoder.
+        adapted_field: Receptive field of the adapted encoder.
         details: What the detail branch adds to each image.
     """
 
@@ -65,7 +65,7 @@ def measure(
     """Measures a run.
 
     Args:
-        segmenter: Of the run, in single precision.
+        segmenter: Segmenter of the run, in single precision.
         images: Their names and what they are read from. One is in memory at a time.
         fields: Whether to measure receptive fields.
         track: Is given the images, and gives them back one by one.

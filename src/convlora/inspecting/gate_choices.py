@@ -16,7 +16,7 @@ class LayerChoices:
     """What the gate of one layer chose.
 
     Attributes:
-        name: Of the layer.
+        name: Name of the layer.
         scales: Scale of each expert.
         images: For each image the best experts of its feature maps, `(rows, columns)` int64; `(1, 1)` where one choice
             holds for the whole image; None where the places of the maps are not known.

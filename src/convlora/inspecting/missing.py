@@ -9,7 +9,7 @@ def why_missing(method: str, encoder: str) -> dict[str, str]:
     """A sentence for each section that may be left out, by its name.
 
     Args:
-        method: Of the run.
+        method: Method of the run.
         encoder: Kind of the encoder, such as "SAM 2".
     """
     no_gradient = "no gradient reaches the pixels"

@@ -41,11 +41,11 @@ def write_inspection(
     Args:
         output: The folder.
         findings: What was measured.
-        title: Of the page.
+        title: Title of the page.
         headline: Sentences below it.
         notes: Sentences about what is special.
         missing: Why a section is left out, by its name.
-        classes: Of the run.
+        classes: Classes of the run.
         log: Lines of `log.jsonl`.
         window: Side of a window of the encoder in pixels; None: there are none.
         whole: Blocks that attend to the whole image, from 0, if others attend within windows.

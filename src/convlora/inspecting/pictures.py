@@ -36,7 +36,7 @@ def choice_picture(
         image: As the model sees it.
         chosen: Experts `(rows, columns)`, one for each window.
         scales: Scale of each expert.
-        colours: Of the scales.
+        colours: Colours of the scales.
         window: Side of a window in pixels of the image; None: the choice holds for the whole image.
     """
     factor = SIDE / max(image.size)

@@ -24,7 +24,7 @@ class Field(NamedTuple):
 
     Attributes:
         strength: How strongly the centre depends on each pixel, `(H, W)`, with the sum 1.
-        centre: Of the cell, (row, column) in pixels.
+        centre: Centre of the cell, (row, column) in pixels.
     """
 
     strength: np.ndarray

@@ -19,7 +19,7 @@ class UpdateSizes:
     """Sums of squares by layer, over images.
 
     Attributes:
-        sums: Of the change of the output and of the base layer's output, by the name of the layer.
+        sums: Sums for the change of the output and of the base layer's output, by the name of the layer.
     """
 
     def __init__(self) -> None:

@@ -30,11 +30,11 @@ class SetLossSettings:
     """Weights and sampling of [`set_loss`].
 
     Attributes:
-        class_weight: Of the cross-entropy over classes.
-        mask_weight: Of the cross-entropy of the masks.
-        dice_weight: Of the Dice loss of the masks.
-        no_object_weight: Of tokens that are matched to nothing, in the cross-entropy over classes.
-        match_class_weight: Of the class probability, in the cost of a match.
+        class_weight: Weight of the cross-entropy over classes.
+        mask_weight: Weight of the cross-entropy of the masks.
+        dice_weight: Weight of the Dice loss of the masks.
+        no_object_weight: Weight of tokens that are matched to nothing, in the cross-entropy over classes.
+        match_class_weight: Weight of the class probability, in the cost of a match.
         points: Points at which masks are compared, at most one per cell of the predicted masks; memory does not depend
             on the size of the image.
         oversample_ratio: So many times more points are drawn, and the most uncertain kept.

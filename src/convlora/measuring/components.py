@@ -45,7 +45,7 @@ class ComponentCollector:
         Args:
             semantic_map: Classes, `(rows, width)`.
             known: Which pixels count, `(rows, width)` bool; None: all.
-            probability: Of each pixel's class, `(rows, width)`; None: not known.
+            probability: Probability of each pixel's class, `(rows, width)`; None: not known.
         """
         step = max(1, _PIECE // max(1, self._size[1]))
         for top in range(0, len(semantic_map), step):

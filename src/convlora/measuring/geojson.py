@@ -29,7 +29,7 @@ def geojson_lines(objects: Objects, names: Sequence[str], scale: PlainScale, ima
 
     Args:
         objects: With their spans.
-        names: Of the classes.
+        names: Names of the classes.
         scale: What pixels stand for.
         image: Name of the image.
     """

@@ -27,7 +27,7 @@ class MapScale(PlainScale):
     around the middle of the image (Lambert's, on the ellipsoid WGS 84), at the centre of each object.
 
     Args:
-        reference: Of the image; it has a transform.
+        reference: Reference of the image; it has a transform.
         size: (height, width) of the image in pixels.
         pixel_size: If the image does not say itself how large its pixels are.
     """

@@ -32,8 +32,8 @@ def measure_objects(
     Args:
         semantic_map: Class of each pixel, `(H, W)`, whole numbers from 0 or bool.
         background: The class that is no object; None: every class is.
-        names: Of the classes. Default: their numbers.
-        probability: Of each pixel's class, `(H, W)`.
+        names: Names of the classes. Default: their numbers.
+        probability: Probability of each pixel's class, `(H, W)`.
         known: Which pixels count, `(H, W)` bool; None: all.
         pixel_size: Such as `"0.5um"` or, height x width, `"0.5x0.6um"`.
 

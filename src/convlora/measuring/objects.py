@@ -19,7 +19,7 @@ class Objects:
         pixels: Number of pixels, `(n,)`.
         centres: Mean row and column of their pixels, `(n, 2)`; (0, 0) is the middle of the first pixel.
         boxes: Top, left, bottom and right, the last two behind the last row and column, `(n, 4)`.
-        steps: Of the border: steps to the side, up or down, and along a diagonal, `(n, 3)`, in pixels.
+        steps: Steps of the border: to the side, up or down, and along a diagonal, `(n, 3)`, in pixels.
         probabilities: Mean probability of its class in an object, `(n,)`; None if it is not known.
         spans: Their pixels, if they were kept.
     """

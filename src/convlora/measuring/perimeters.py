@@ -13,8 +13,8 @@ class BorderSteps(NamedTuple):
     """What single pixels add to the perimeters of their objects.
 
     Attributes:
-        rows: Of the pixels.
-        columns: Of the pixels.
+        rows: Rows of the pixels.
+        columns: Columns of the pixels.
         lengths: `(n, 3)`: steps to the side, up or down, and along a diagonal, in pixels.
     """
 

@@ -13,7 +13,7 @@ class Scale(Protocol):
     """What pixels of one image stand for.
 
     Attributes:
-        unit: Of lengths, such as `um` or `m`; None if it is not known.
+        unit: Unit of lengths, such as `um` or `m`; None if it is not known.
         crs: Name of the coordinate reference system of places; None if there is none.
     """
 
@@ -35,7 +35,7 @@ class PlainScale:
     """Pixels of one size everywhere, or of none that is known.
 
     Args:
-        pixel_size: Of the image; None: it is not known.
+        pixel_size: Pixel size of the image; None: it is not known.
     """
 
     def __init__(self, pixel_size: PixelSize | None = None) -> None:

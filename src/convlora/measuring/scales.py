@@ -18,7 +18,7 @@ def scale_of(reference: GeoReference | None, size: tuple[int, int], pixel_size: 
     Args:
         reference: Where on earth it lies; ground control points in place of a transform do not count.
         size: (height, width) in pixels.
-        pixel_size: Of images that do not say it themselves.
+        pixel_size: Pixel size of images that do not say it themselves.
     """
     if reference is None or reference.points:
         return PlainScale(pixel_size)

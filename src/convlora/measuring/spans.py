@@ -86,7 +86,7 @@ def run_lengths(spans: Spans, size: tuple[int, int]) -> list[int]:
     """The lengths of runs of zeros and ones, in turn, down the columns of a whole map: COCO's uncompressed form.
 
     Args:
-        spans: Of one object, sorted.
+        spans: Spans of one object, sorted.
         size: (height, width) of the map.
     """
     height, width = size

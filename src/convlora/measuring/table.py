@@ -35,7 +35,7 @@ def rows_of(objects: Objects, names: Sequence[str], scale: Scale) -> Iterator[di
 
     Args:
         objects: The objects; the first has the number 1.
-        names: Of the classes.
+        names: Names of the classes.
         scale: What pixels stand for.
     """
     perimeters = objects.perimeters()

@@ -35,7 +35,7 @@ class ThresholdCurve:
         """Takes in one image.
 
         Args:
-            probabilities: Of the foreground, `(H, W)` in [0, 1].
+            probabilities: Probabilities of the foreground, `(H, W)` in [0, 1].
             truth: Whether a pixel is foreground, `(H, W)`.
             valid: Whether a pixel counts, `(H, W)`.
         """

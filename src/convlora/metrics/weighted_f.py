@@ -116,7 +116,7 @@ def _nearest_in_reach(
 
     Args:
         truth: `(H, W)`.
-        squared: Of the distances.
+        squared: Squares of the distances.
 
     Returns:
         Places in the image, row by row.

@@ -212,7 +212,7 @@ def attend_with_vectors(
         value: The same shape.
         rows: Bias over scale, `(B, heads, H * W, H)`.
         columns: Bias over scale, `(B, heads, H * W, W)`.
-        scale: Of the scores.
+        scale: Scale of the scores.
         more: Keys and values of tokens without a position, `(B, heads, n, d)` both.
 
     Returns:

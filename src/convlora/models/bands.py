@@ -33,7 +33,7 @@ class BandConvolution(nn.Conv2d):
 
     Args:
         own: The convolution of three channels; its weights are taken over, not copied.
-        channels: Of the input, more than three.
+        channels: Number of channels of the input, more than three.
     """
 
     def __init__(self, own: nn.Conv2d, channels: int) -> None:

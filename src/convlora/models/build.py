@@ -41,9 +41,9 @@ def load_model(
         options: Its options.
         source: Where the SAM, or another vision encoder, is.
         image_size: One side of a square or [height, width] in pixels; None: the model's own.
-        attention: Of a SAM, see `SamForSemanticSegmentation.from_pretrained`, as for `num_mask_tokens`.
-        num_mask_tokens: Of a SAM.
-        detail: Of a SAM.
+        attention: Form of attention in a SAM, see `SamForSemanticSegmentation.from_pretrained`.
+        num_mask_tokens: Number of mask tokens of a SAM.
+        detail: Detail branch of a SAM.
         decoder: `"sam"`, or `"eomt"` for an encoder that is no SAM.
         bands: Channels of the input; None: red, green and blue.
         **task: `num_classes`, `id2label`, `head`, `loss` and `ignore_index`.

@@ -13,7 +13,7 @@ class KnownModel(NamedTuple):
     Attributes:
         source: What `--model` takes.
         kind: What it is.
-        licence: Of its weights, as the card on the Hub names it.
+        licence: Licence of its weights, as the card on the Hub names it.
         gated: Whether the Hub gives them only to people who have accepted the terms there.
         image_size: Side of the images it was made for, in pixels.
         million: Weights of its vision encoder, in millions.

@@ -89,7 +89,7 @@ class DetailBranch(nn.Module):
         finest: 0 to begin and end at the image's own size, 1 at half of it.
         widths: Channels of the levels, see [`WIDTHS`].
         tokens: Number of mask tokens of several classes; 0 for a single mask.
-        channels: Of the images.
+        channels: Number of channels of the images.
     """
 
     def __init__(

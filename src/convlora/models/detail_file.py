@@ -38,7 +38,7 @@ def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
 
     Args:
         branch: Its last layers stay as they are.
-        folder: Of the SAM, on this disk.
+        folder: Folder of the SAM, on this disk.
 
     Returns:
         Whether there were any for a branch that begins at this size.

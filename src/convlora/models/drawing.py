@@ -38,7 +38,7 @@ class MaskDecoder(nn.Module):
 
     Attributes:
         detail: The detail branch; None without one.
-        mask_tokens: Of a decoder with its own tokens, one for each mask.
+        mask_tokens: Mask tokens of a decoder with its own tokens, one for each mask.
         embedding_channels: Channels of the image embedding that the masks are drawn on.
         mask_channels: Channels of the mask features.
         read_token: Name of the tokens that are read, one for each mask.

@@ -242,8 +242,8 @@ def sine_positions(grid_size: tuple[int, int], channels: int, device: torch.devi
     Args:
         grid_size: Cells, (height, width).
         channels: A multiple of 4.
-        device: Of the result.
-        dtype: Of the result.
+        device: Device of the result.
+        dtype: Type of the result.
 
     Returns:
         `(1, channels, height, width)`.

@@ -25,7 +25,7 @@ def load_segmenter(source: str | os.PathLike[str], **settings: Any) -> SemanticS
 
     Args:
         source: Hub id, folder or file; see `from_pretrained` of the classes.
-        **settings: Of any of them.
+        **settings: Settings for any of them.
 
     Raises:
         InputError: If it is none of them, or cannot be read.

@@ -131,8 +131,8 @@ class SemanticMaskDecoder(MaskDecoder):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
-            finer: Of SAM 2's or SAM 3's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`; of SAM-HQ's, an early map
-                `(B, D, h, w)`.
+            finer: Finer maps of the encoder. SAM 2 and SAM 3 have two, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`. SAM-HQ
+                has an early one, `(B, D, h, w)`.
 
         Returns:
             Logits of one mask.
@@ -241,8 +241,8 @@ class MultiClassMaskDecoder(SemanticMaskDecoder):
             image_positional_embeddings: `(1, C, h, w)`.
             dense_embedding: `(1, C, 1, 1)`, SAM's embedding of "no mask given".
             pixel_values: `(B, 3, H, W)`, for the detail branch.
-            finer: Of SAM 2's or SAM 3's encoder, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`; of SAM-HQ's, an early map
-                `(B, D, h, w)`.
+            finer: Finer maps of the encoder. SAM 2 and SAM 3 have two, `(B, C, 4h, 4w)` and `(B, C, 2h, 2w)`. SAM-HQ
+                has an early one, `(B, D, h, w)`.
 
         Returns:
             Logits of N masks, and class logits `(B, N, K + 1)`, where the last class is "no object". With the head

@@ -57,7 +57,7 @@ def random_sam(config: SamConfig, seed: int = 0) -> SamModel:
 
     Args:
         config: Architecture.
-        seed: Of the weights; torch's global generator is left as it was.
+        seed: Seed of the weights; torch's global generator is left as it was.
 
     Returns:
         The model in evaluation mode, float32.

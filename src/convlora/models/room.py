@@ -29,7 +29,7 @@ def check_room(config: object, device: torch.device) -> None:
     """Refuses a model whose answers cannot fit: a system does not refuse memory, but ends the process that uses it.
 
     Args:
-        config: Of the model; that of a U-Net is not checked.
+        config: Config of the model; that of a U-Net is not checked.
         device: Where it will compute. An accelerator tells by itself that it has no memory left.
 
     Raises:

@@ -18,7 +18,7 @@ class Sam3Encoder(nn.Module):
     Args:
         model: transformers' vision model of SAM 3. Its modules are taken over, not copied; a map that is coarser than
             the image embedding is left out.
-        mean: Of the pixels that it expects, of each channel.
+        mean: Mean of each channel that it expects.
         std: Their standard deviation.
 
     Source: Carion et al., "SAM 3: Segment Anything with Concepts", 2025.

@@ -75,7 +75,7 @@ def indexed_image(semantic_map: np.ndarray, colours: Sequence[Colour], plain: bo
 
     Args:
         semantic_map: `(H, W)` of classes.
-        colours: Of each class.
+        colours: Colour of each class.
         plain: Whether it is grey in any case: many programs make colours of a palette.
     """
     if len(colours) > 256:
@@ -102,9 +102,9 @@ def overlay(
     Args:
         image: RGB.
         semantic_map: `(H, W)` of the image's size.
-        colours: Of each class.
+        colours: Colour of each class.
         background: The class that is left as it is, if there is one.
-        opacity: Of the tint, 0 to 1.
+        opacity: Opacity of the tint, 0 to 1.
         known: Pixels to draw, `(H, W)` bool; default: all.
     """
     pixels = np.array(image.convert("RGB"))

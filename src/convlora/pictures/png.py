@@ -25,7 +25,7 @@ def write_png(image: Image.Image, stream: BinaryIO) -> None:
     on differences between rows alone: an eighth of the time of Pillow's default, and files of the same size.
 
     Args:
-        image: Of any mode that PNG has.
+        image: Image of any mode that PNG has.
         stream: Where to.
     """
     if image.mode == "RGB":

@@ -36,7 +36,7 @@ class _Budget:
     """What may be read of a bundle in all, or a small archive could fill a disk.
 
     Args:
-        path: Of the bundle.
+        path: Path of the bundle.
         size: Its size in bytes.
     """
 

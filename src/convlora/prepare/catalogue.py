@@ -48,7 +48,7 @@ class Entry:
     Attributes:
         name: What users type.
         title: What is segmented.
-        homepage: Of its owners.
+        homepage: Homepage of its owners.
         licence: What is known of its terms, as a sentence.
         classes: Their names, background first.
         masks: `"binary"`, `"index"` or `"means"`.

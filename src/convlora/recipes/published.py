@@ -38,7 +38,7 @@ class Published(NamedTuple):
         test: The images, by the paper's name.
         part: Table of the data folder that holds them; None: they are the whole test split.
         score: Our name of the score.
-        methods: Of each method, by our name, what was published; None if it is not known.
+        methods: What was published for each method, by our name; None if it is not known.
     """
 
     test: str

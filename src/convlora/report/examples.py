@@ -29,7 +29,7 @@ class Example(NamedTuple):
     """One image on the page.
 
     Attributes:
-        name: Of the sample.
+        name: Name of the sample.
         score: Its IoU.
         panels: Addresses that hold the pictures, in the order of [`PANELS`].
         seen: Classes that are there or were found.
@@ -60,7 +60,7 @@ def choose(images: Sequence[Mapping[str, Any]], most: int = MOST) -> Chosen:
 
     Args:
         images: The lines of `images.jsonl`.
-        most: Of each kind; with few images each kind gets half.
+        most: Most images of each kind; with few images each kind gets half.
     """
     scored = sorted(((str(one["image"]), image_score(one)) for one in images), key=lambda pair: (pair[1], pair[0]))
     worst = scored[: min(most, math.ceil(len(scored) / 2))]

@@ -93,7 +93,7 @@ def drawing_style(title: str = "") -> Iterator[None]:
     """Our own settings in place of those of the user's matplotlibrc.
 
     Args:
-        title: Of the figure. Names inside an SVG are made from it, so those of two figures differ.
+        title: Title of the figure. Names inside an SVG are made from it, so those of two figures differ.
     """
     import matplotlib
 

@@ -69,7 +69,7 @@ def outcome_picture(image: Image.Image, codes: np.ndarray) -> Image.Image:
     """The image in dark grey with the outcome of each pixel in colour.
 
     Args:
-        image: Of any mode, as large as the codes.
+        image: Image of any mode, as large as the codes.
         codes: As of [`outcomes`].
     """
     grey = np.asarray(image.convert("L"), dtype=np.float32) / 255

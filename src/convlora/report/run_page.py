@@ -39,7 +39,7 @@ def report_after_training(
         output: The run folder, with its `metrics.json`.
         make_segmenter: Makes a segmenter of the best weights.
         samples: Those that were scored last, by name.
-        confusion: Of several classes, `(K, K)`.
+        confusion: Confusion matrix of several classes, `(K, K)`.
         tell: Receives sentences for the user.
     """
     try:

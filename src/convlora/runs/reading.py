@@ -195,7 +195,7 @@ def check_sam(run: Path, weights: dict[str, float], source: str) -> None:
 
     Args:
         run: The run folder; if it does not know, because it is of an older version, nothing is compared.
-        weights: Of the SAM, as of `convlora.models.fingerprint.sample_weights`.
+        weights: Weights of the SAM, as from `convlora.models.fingerprint.sample_weights`.
         source: What it is called, for the message.
 
     Raises:

@@ -26,8 +26,9 @@ class Answer(NamedTuple):
 
     Attributes:
         semantic_map: Class of each pixel, `(H, W)` of `Segmenter.map_type`, at the image's own size.
-        levels: Of a binary run, if asked for: `(H, W)` uint8. The probability of the foreground is above `level / 256`
-            and at most `(level + 1) / 256`, so that it is above `k / 256` exactly where the level is at least `k`.
+        levels: Levels of a binary run, if asked for: `(H, W)` uint8. The probability of the foreground is above
+            `level / 256` and at most `(level + 1) / 256`, so that it is above `k / 256` exactly where the level is at
+            least `k`.
     """
 
     semantic_map: np.ndarray

@@ -31,8 +31,8 @@ class Limits:
     """What a server takes on.
 
     Args:
-        upload_bytes: Of one request's body.
-        pixels: Of one image.
+        upload_bytes: Largest body of a request, in bytes.
+        pixels: Most pixels of one image.
         waiting: Requests that are being answered or wait for it; more are refused.
         seconds: From the moment an image has arrived until it is answered.
         body_seconds: For the body of a request to arrive.

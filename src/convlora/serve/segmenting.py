@@ -57,7 +57,7 @@ class Segmenting:
 
         Args:
             request: The request, whose body is read here.
-            name: Of the run; a form may name it as well.
+            name: Name of the run; a form may name it as well.
             needs_levels: Whether the probability of the foreground is needed.
             make: Makes the answer; it is given the result and the run's name.
 
@@ -85,7 +85,7 @@ class Segmenting:
 
         Args:
             upload: The image.
-            name: Of the run.
+            name: Name of the run.
             needs_levels: As of [`Segmenting.answer`].
             make: Likewise.
             request: What is answered; nothing is computed for a client that has left.

@@ -35,7 +35,7 @@ class TaskImages:
     """Fetches images.
 
     Args:
-        url: Of Label Studio, `http://...` or `https://...`; None: only images inside tasks are taken.
+        url: Address of Label Studio, `http://...` or `https://...`; None: only images inside tasks are taken.
         key: Its access token, if it asks for one: a personal access token, or the older kind.
         limits: What is taken.
         room: For the bytes of all images.

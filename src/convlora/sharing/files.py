@@ -55,7 +55,7 @@ def shared_files(
         run: The run folder.
         repository: `USER/NAME`, for the model card.
         revision: The branch, for the model card.
-        license: Of the run, by its name on the Hub; None: none is stated.
+        license: License of the run, by its name on the Hub; None: none is stated.
         picture: An image for the model card. It is written anew, without what a camera noted in it.
 
     Raises:

@@ -34,7 +34,7 @@ def push_run(
         repository: `USER/NAME`; it is made if there is none.
         public: Everybody may see it.
         revision: The branch; it is made if there is none. None: the main branch.
-        license: Of the run, by its name on the Hub, such as `apache-2.0`.
+        license: License of the run, by its name on the Hub, such as `apache-2.0`.
         picture: An image for the model card.
         dry_run: Ask nobody and upload nothing; the model card is returned, too.
         tell: Receives sentences for the user.

@@ -28,7 +28,7 @@ class BandFacts(NamedTuple):
 
     Attributes:
         ranges: Values of each band that become 0 and 255.
-        mean: Of each band, after its values were clipped to its range.
+        mean: Mean of each band, after its values were clipped to its range.
         std: Likewise.
     """
 

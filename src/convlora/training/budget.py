@@ -69,7 +69,7 @@ def steps_within(
 
     Args:
         seconds: The time. Validation, checkpoints and this timing are not part of it.
-        args: Of the run; changed.
+        args: Arguments of the run; they are changed.
         model: What is trained.
         classes: Its classes.
         tell: Receives a sentence about the result.

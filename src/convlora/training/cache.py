@@ -37,8 +37,8 @@ def start_cache(
     Args:
         model: The segmenter; what is trained must be settled.
         output: The run folder.
-        augmentation: Of the training images. Where it makes each image different every time, only validation images
-            are kept.
+        augmentation: Augmentation of the training images. Where it makes each image different every time, only
+            validation images are kept.
         train_images: Number of training images.
         val_images: Number of validation images.
         tell: Receives a sentence about it.

@@ -42,7 +42,7 @@ class Carried:
 
     Attributes:
         run: The earlier run, as the settings name it.
-        weights_sha256: Of its file of weights.
+        weights_sha256: SHA-256 of its file of weights.
         classes: Names of the classes whose own weights were carried over.
         new_classes: Names of those that start fresh.
         dropped_classes: Names of those that the earlier run had, and the new one has not.
@@ -100,7 +100,7 @@ class _Head:
         kind: `"binary"`, `"per-pixel"` or `"mask-classification"`.
         classes: Names of the classes.
         tokens: Name of the tensor of the mask tokens; None: a network without.
-        number: Of mask tokens.
+        number: Number of mask tokens.
     """
 
     kind: str
@@ -115,7 +115,7 @@ def begin_with(model: PeftModel, earlier: Earlier, classes: ClassTable, checked:
     Args:
         model: With fresh adapters, in float32 on the CPU; changed in place.
         earlier: The earlier run.
-        classes: Of the new model.
+        classes: Classes of the new model.
         checked: What [`check_earlier`] returned.
 
     Raises:

@@ -30,7 +30,7 @@ class Context:
         reporter: Receives progress and messages, in the main process.
         process: This process among those that train together.
         device: Where this process computes.
-        precision: Of the frozen part. `"auto"` is settled when the model is there.
+        precision: Precision of the frozen part. `"auto"` is settled when the model is there.
         checkpoint: What the run resumes from; None: it is new.
     """
 

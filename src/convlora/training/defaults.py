@@ -57,7 +57,7 @@ def default_warm_up(steps: int, goes_on: bool = False) -> int:
     """Steps in which the learning rates rise.
 
     Args:
-        steps: Of the run.
+        steps: Steps of the run.
         goes_on: Whether it begins with the weights of an earlier run.
     """
     return min(WARM_UP_STEPS, round((GO_ON_WARM_UP_SHARE if goes_on else WARM_UP_SHARE) * steps))

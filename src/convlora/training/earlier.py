@@ -112,7 +112,7 @@ def settle_tokens(config: RunConfig, earlier: Earlier, num_classes: int) -> int 
     Args:
         config: The settings of the new run; changed in place.
         earlier: The run it begins with.
-        num_classes: Of the new run.
+        num_classes: Number of classes of the new run.
 
     Returns:
         The mask tokens of the earlier run, if both tell classes apart by mask classification and none are asked for.

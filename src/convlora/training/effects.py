@@ -26,7 +26,7 @@ class Situation:
 
     Attributes:
         config: The settings.
-        num_classes: Of the data; None: not known yet.
+        num_classes: Number of classes of the data; None: not known yet.
         has_val: Whether the data have a validation split; None: not known yet.
         volumes: The kinds of volumes in the data; None: not known yet.
     """
@@ -265,7 +265,7 @@ def check_effects(
 
     Args:
         config: The settings, before what they leave open is filled in.
-        num_classes: Of the data.
+        num_classes: Number of classes of the data.
         has_val: Whether the data have a validation split.
         volumes: The kinds of volumes in the data.
 

@@ -20,7 +20,7 @@ def check_optimizer(state: Any, optimizer: torch.optim.Optimizer, names: Mapping
     Args:
         state: As of [`convlora.training.checkpoint.load_state`].
         optimizer: What is to go on from it.
-        names: Of the parameters by `id`, where the state knows them by name; None: it knows them by number.
+        names: Names of the parameters by `id`, where the state knows them by name; None: it knows them by number.
 
     Raises:
         ValueError: If they do not belong together.

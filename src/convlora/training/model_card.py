@@ -44,7 +44,7 @@ def model_card(
         software: What has trained it, if it was only imported.
         repository: Where it will be on the Hub, `USER/NAME` or `USER/NAME@REVISION`; None: the card stays in the run.
         base: With a repository: what the base model is called elsewhere; None: there is none, or it comes along.
-        license: Of the run, by its name on the Hub; None: none is stated.
+        license: License of the run, by its name on the Hub; None: none is stated.
         picture: Name of a picture beside the card.
     """
     method = config.to_dict()["method"]

@@ -14,7 +14,7 @@ def setting_of(name: str) -> str | None:
     """Which setting is the learning rate of a parameter; None for `lr`.
 
     Args:
-        name: Of the parameter, with or without what PEFT puts before and between.
+        name: Name of the parameter, with or without what PEFT puts before and between.
     """
     places = name.split(".")
     if "detail" in places:

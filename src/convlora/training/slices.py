@@ -31,8 +31,8 @@ def leave_out_empty(
 
     Args:
         samples: What is trained on. Images that are no slices stay.
-        share: Of the slices that are left, at least this share has foreground; above 0, up to 1.
-        classes: What the values in the masks mean. Of several classes without a background each is foreground.
+        share: At least this share of the slices that are left has foreground; above 0, up to 1.
+        classes: What the values in the masks mean. With several classes and no background, each is foreground.
         values: What is known of the masks from a check of the data; others are read.
         seed: Decides which slices stay; with the same seed those of a larger share are among those of a smaller one.
         tell: Receives a sentence about what is left out.

@@ -124,8 +124,8 @@ class StepAccount:
 
     Attributes:
         skipped_steps: Steps whose loss or gradients were not finite.
-        skipped_in_a_row: Of these the last ones without another in between.
-        last_norm: Of the gradients of the last step that was not skipped.
+        skipped_in_a_row: How many of these came last, without another step in between.
+        last_norm: Norm of the gradients in the last step that was not skipped.
     """
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ def cut_windows(config: RunConfig, images: Images, tell: Callable[[str], None]) 
 
     Args:
         config: Settings of the run.
-        images: Of the run; their windows are filled in.
+        images: Images of the run; their windows are filled in.
         tell: Receives a sentence about it.
 
     Raises:

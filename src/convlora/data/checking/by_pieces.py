@@ -26,7 +26,7 @@ class ReadByPieces(NamedTuple):
         image_size: (height, width) in pixels.
         mask_size: Likewise; None: there is no mask.
         values: Pixels per value of the mask, counted up to a number of values.
-        digest: Of the image file.
+        digest: Digest of the image file.
     """
 
     image_size: tuple[int, int]

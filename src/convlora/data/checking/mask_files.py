@@ -35,7 +35,7 @@ def read_mask_file(source: ImageSource, used: Iterable[int]) -> MaskFile:
     """Looks at a mask that can be read.
 
     Args:
-        source: Of the mask.
+        source: Source of the mask.
         used: The values it holds.
 
     Raises:

@@ -50,7 +50,7 @@ def inverted_masks(classes: ClassTable, facts: Sequence[Facts]) -> list[Problem]
     """Warns once if what is taken for the foreground fills nearly everything, in all masks or in some.
 
     Args:
-        classes: Of a binary task without classes.json, so that only the values say what is foreground.
+        classes: Classes of a binary task without classes.json, so that only the values say what is foreground.
         facts: Whose masks have been read.
     """
     shares = [(fact, share) for fact in facts if (share := _foreground(classes, fact)) is not None]

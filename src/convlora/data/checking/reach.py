@@ -44,8 +44,8 @@ class Reach:
 
     Attributes:
         size: (height, width) of the images that the model sees.
-        iou: Of what is left with what there was: for two classes that of the foreground, the mean over the images that
-            have some; for more the mean over the classes.
+        iou: IoU of what is left and what there was. With two classes it is that of the foreground, averaged over the
+            images that have some; with more it is the mean over the classes.
         share: For two classes, the share of a cell from which on it counts as foreground.
     """
 

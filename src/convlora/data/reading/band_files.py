@@ -264,7 +264,7 @@ def with_meaning(values: np.ndarray, layout: TiffLayout, no_data: float | None) 
 
     Args:
         values: As they are stored, of any shape.
-        layout: Of the file.
+        layout: Layout of the file.
         no_data: The value for no data.
     """
     brightest = 2**layout.bits - 1

@@ -81,8 +81,8 @@ def read_for_size(
 
     A JPEG file that is at least four times as large in both directions is decoded at 1/2, 1/4 or 1/8 of its size, the
     smallest that is still twice as large as asked for. That saves most of the work of decoding, and the averaging that
-    is left hides the difference. Of other files, of images that a caller opened himself, and where an image's own range
-    decides (`intensity="image"`), all pixels are decoded.
+    is left hides the difference. All pixels are decoded of other files, of images that the caller opened, and where an
+    image's own range decides (`intensity="image"`).
 
     Args:
         source: As for [`read_image`].

@@ -55,7 +55,7 @@ def scale_of(pieces: Iterable[np.ndarray], kind: np.dtype, intensity: Intensity,
         pieces: The values that decide; gone through only if they have to.
         kind: Their data type.
         intensity: See `convlora.data.reading.images.read_image`; `"type"` only of other types than uint8.
-        name: Of the image, for messages.
+        name: Name of the image, for messages.
 
     Raises:
         InputError: If there are no values, or none of the known ranges holds them.
@@ -73,7 +73,7 @@ def scale_by_type(found: Range | None, kind: np.dtype, name: str) -> Scale:
     Args:
         found: The range of the image's values; None if it cannot but fit.
         kind: Their data type.
-        name: Of the image, for the message.
+        name: Name of the image, for the message.
 
     Raises:
         InputError: If no known range holds the values.

@@ -29,7 +29,7 @@ def values_of(image: Image.Image, depth: int, is_inverted: bool, name: str) -> n
         image: The mask as Pillow decodes it, upright.
         depth: Bits of a value in the file.
         is_inverted: Whether 0 is white, for which Pillow turns grey values round.
-        name: Of the file, for messages.
+        name: Name of the file, for messages.
 
     Returns:
         `(H, W)` integers.

@@ -43,7 +43,7 @@ def known_pixels(missing: np.ndarray, channels: int) -> np.ndarray:
     """Which pixels have data: those with data in at least one channel.
 
     Args:
-        missing: Of [`missing_values`].
+        missing: What [`missing_values`] gave.
         channels: Its axis of channels.
     """
     return np.logical_not(missing.all(axis=channels))

@@ -22,8 +22,8 @@ class ArrayHeader(NamedTuple):
     """What the head of a file says.
 
     Attributes:
-        shape: Of the array.
-        dtype: Of its values.
+        shape: Shape of the array.
+        dtype: Type of its values.
     """
 
     shape: tuple[int, ...]
@@ -44,8 +44,8 @@ def is_numpy(content: Path | bytes) -> bool:
 def bands_first(array: np.ndarray, name: str) -> np.ndarray:
     """An array of an image as `(bands, H, W)`.
 
-    `(H, W)` is one band. Of three axes the first or the last is that of the bands: the shorter one, and the last one if
-    both are of the same length.
+    `(H, W)` is one band. With three axes, the bands are the shorter one of the first and the last axis, or the last one
+    if both are of the same length.
 
     Raises:
         InputError: If it has other axes, or no pixels.

@@ -28,7 +28,7 @@ class Rows(Protocol):
     Attributes:
         height: In pixels.
         width: In pixels.
-        channels: Of what is read: 3, or bands.
+        channels: Number of channels that are read: 3, or that of the bands.
         reference: Where on earth it lies, if it says so.
     """
 

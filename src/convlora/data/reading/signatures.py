@@ -36,7 +36,7 @@ def why_no_image(name: str, head: bytes, layout: TiffLayout | None = None) -> st
     Args:
         name: The file, for the message.
         head: Its first `HEAD_LENGTH` bytes.
-        layout: Of a TIFF file, as far as its header can be read.
+        layout: Layout of a TIFF file, as far as its header can be read.
 
     Returns:
         Two sentences.

@@ -18,9 +18,9 @@ def outline_runs(polygons: Iterable[Any], height: int, width: int) -> tuple[Any,
     """The pixels inside any of some polygons.
 
     Args:
-        polygons: Of each the corners `x, y, x, y, ...`, in pixels; `(0, 0)` is the corner of the first pixel.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        polygons: Corners `x, y, x, y, ...` of each, in pixels; `(0, 0)` is the corner of the first pixel.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         Run lengths as pycocotools has them, and the number of polygons of fewer than three corners, which are left out.
@@ -60,8 +60,8 @@ def traced_pixels(points: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Args:
         points: Columns and rows of pixels, `(N, 2)`.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
     """
     inside = clip_polygon(points, (-width, -height), (2 * width, 2 * height)).round().astype(int)
     drawn = Image.new("L", (width, height))

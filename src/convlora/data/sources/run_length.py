@@ -15,8 +15,8 @@ def run_length_mask(encoded: dict[str, Any], height: int, width: int) -> np.ndar
     Args:
         encoded: `size` [height, width] and `counts`: lengths of runs of 0 and 1 in turn, column by column, as a list or
             as COCO's compressed text.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Raises:
         ValueError: The encoding does not describe a mask of that size.

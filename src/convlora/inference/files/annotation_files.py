@@ -71,7 +71,7 @@ def write_annotations(
         output: The folder of the results.
         classes: The classes.
         images: Names of all images that were to be predicted, without suffix.
-        pieces: Of each image that was, with runs, see `convlora.inference.files.pieces`.
+        pieces: Pieces of each segmented image, with runs, see `convlora.inference.files.pieces`.
         tool: `"cvat"` or `"labelstudio"`.
         run: What the run is called.
         image_url: As of `convlora.inference.files.extras.Extras`.

@@ -43,7 +43,7 @@ def add_coco(output: Path, classes: ClassTable, images: Sequence[str], pieces: S
         output: The folder of the results.
         classes: The classes.
         images: Names of all images that were to be predicted, without suffix.
-        pieces: Of each image that was, see `convlora.inference.files.pieces`.
+        pieces: Pieces of each segmented image, see `convlora.inference.files.pieces`.
 
     Raises:
         InputError: As [`check_coco`]; or a piece is none of ours.

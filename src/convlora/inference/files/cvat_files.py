@@ -81,7 +81,7 @@ def write_masks(path: Path, classes: ClassTable, pieces: Sequence[Path], run: st
     Args:
         path: Where they go.
         classes: The classes.
-        pieces: Of each image, in the order of the images.
+        pieces: Pieces of each image, in the order of the images.
         run: Not used: CVAT has no place for it.
         image_url: Not used: CVAT knows images by their names.
 

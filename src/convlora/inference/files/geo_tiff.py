@@ -38,7 +38,7 @@ def open_geo_tiff(
         temporary: Where it is written.
         path: What it will be called, for messages.
         size: (height, width) in pixels.
-        colours: Of each class.
+        colours: Colour of each class.
         reference: Where on earth it lies.
         nodata: The value of pixels that have no class.
         plain: Whether there is no colour table in any case.
@@ -74,7 +74,7 @@ def open_probability_geo_tiff(
         temporary: Where it is written.
         path: What it will be called, for messages.
         size: (height, width) in pixels.
-        names: Of the classes that have a band.
+        names: Names of the classes that have a band.
         reference: Where on earth it lies.
         nodata: The value of pixels that have none.
         full: The value that stands for 1; the bands name it as their scale.

@@ -77,7 +77,7 @@ def write_masks(path: Path, classes: ClassTable, pieces: Sequence[Path], run: st
     Args:
         path: Where they go.
         classes: The classes.
-        pieces: Of each image, in the order of the images.
+        pieces: Pieces of each image, in the order of the images.
         run: What the predictions are called.
         image_url: As of `convlora.inference.files.extras.Extras`.
 

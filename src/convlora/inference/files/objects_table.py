@@ -41,7 +41,7 @@ def add_objects(output: Path, pieces: Sequence[Path]) -> None:
 
     Args:
         output: The folder of the results.
-        pieces: Of each image, see `convlora.inference.files.pieces`.
+        pieces: Pieces of each image, see `convlora.inference.files.pieces`.
 
     Raises:
         InputError: As [`check_table`]; or a piece is none of ours.

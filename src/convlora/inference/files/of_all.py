@@ -53,9 +53,9 @@ def write_files_of_all(
         output: The folder of the results.
         classes: The classes.
         images: Names of all images that were to be predicted, without suffix.
-        pieces: Of each image that was, see `convlora.inference.files.pieces`.
+        pieces: Pieces of each segmented image, see `convlora.inference.files.pieces`.
         extras: What is wanted.
-        results: Of each image that was, as of `convlora.inference.files.jobs.run_jobs`.
+        results: Results of each segmented image, as from `convlora.inference.files.jobs.run_jobs`.
         run: What the run is called, for annotation tools.
 
     Raises:

@@ -45,7 +45,7 @@ def write_piece(
         path: Where it goes.
         image: The image's file.
         objects: With their spans if their masks are wanted.
-        names: Of the classes.
+        names: Names of the classes.
         scale: What pixels stand for.
         with_runs: Whether the mask inside the box of each is kept as runs along its rows, too.
     """

@@ -47,7 +47,7 @@ def open_probabilities(
     Args:
         path: Where it goes.
         size: (height, width) in pixels.
-        names: Of the classes that have a page.
+        names: Names of the classes that have a page.
         reference: Where on earth the image lies; with one it is a GeoTIFF, which needs rasterio.
     """
     about = {

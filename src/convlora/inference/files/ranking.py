@@ -32,7 +32,7 @@ def add_ranking(output: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         output: The folder of the results.
-        results: Of each image, as of `convlora.inference.files.jobs.run_jobs`.
+        results: Results of each image, as from `convlora.inference.files.jobs.run_jobs`.
 
     Raises:
         InputError: As [`check_ranking`].

@@ -40,7 +40,7 @@ def open_map(
     Args:
         path: Where it goes.
         size: (height, width) in pixels.
-        colours: Of each class; of more than 256 the file holds the classes alone, in 16 bits.
+        colours: Colour of each class; with more than 256 the file holds the classes alone, in 16 bits.
         reference: Where on earth it lies.
         nodata: The value of pixels that have no class, which only a GeoTIFF can state.
         plain: Whether the file holds the classes alone in any case.

@@ -27,7 +27,7 @@ class Account:
 
     Attributes:
         task: How images are segmented.
-        name: Of the chunk.
+        name: Name of the chunk.
         entries: What is done, by the state of the image.
         attempts: How often a process of this prediction has begun with it.
         trying: The image at which a process was that went on one image at a time.

@@ -49,7 +49,7 @@ class Batch(Collection[Job]):
         results: As of `convlora.inference.files.jobs.run_jobs`, with the names that were given.
         pieces: What is known of the objects of each image, by its name.
         notes: What is to be said, by kind: a sentence.
-        noted: Of how many images.
+        noted: Number of images that are noted.
     """
 
     def __init__(self, task: Task, images: Sequence[Image], scratch: Path, account: Account) -> None:

@@ -36,7 +36,7 @@ class Share:
     Attributes:
         device: `"cpu"` or `"cuda"`.
         processes: How many there are.
-        cores: Of each.
+        cores: CPU cores of each.
     """
 
     device: str

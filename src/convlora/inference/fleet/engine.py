@@ -45,7 +45,7 @@ def predict_on_cluster(
     Args:
         task: How; its device is decided here.
         given: Image files, folders and patterns, as paths or URIs.
-        classes: Of the run.
+        classes: Classes of the run.
         device: `"auto"`, `"cpu"` or `"cuda"`.
         workers: How many processes hold the model; None: one for each GPU, or for every four cores.
         resume: Whether to keep what an interrupted prediction with the same settings has finished.

@@ -24,7 +24,7 @@ class BalanceRecord:
     when the next forward pass begins. Copies and pickles of a model leave it behind.
 
     Attributes:
-        weight: Of the layer's share in the load-balancing loss.
+        weight: Weight of the layer's share in the load-balancing loss.
         shares: `(2, n)` of each run of the layer in this forward pass, see [`Gating`].
         in_forward: Within a forward pass of the model that holds the layer.
         has_had_graph: Whether a forward pass has ever left shares with a graph behind them.

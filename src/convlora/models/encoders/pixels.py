@@ -13,7 +13,7 @@ class OwnNormalisation:
     """Gives pixels another mean and standard deviation than ImageNet's, which they come with whatever the encoder.
 
     Args:
-        mean: Of the pixels that the encoder expects, of each channel.
+        mean: Mean of each channel that the encoder expects.
         std: Their standard deviation.
     """
 

@@ -45,7 +45,7 @@ class TokenEncoder(nn.Module):
     Args:
         model: transformers' model.
         family: What it is.
-        mean: Of the pixels that it expects, of each channel.
+        mean: Mean of each channel that it expects.
         std: Their standard deviation.
     """
 

@@ -39,7 +39,7 @@ class BandRows:
     """Rows of the bands of an open data set.
 
     Args:
-        pieces: Of its file.
+        pieces: Pieces of its file.
         reading: As of [`open_band_rows`].
     """
 

@@ -28,8 +28,8 @@ def decode(content: Path | bytes, layout: TiffLayout, name: str) -> np.ndarray:
 
     Args:
         content: The file, or its bytes.
-        layout: Of the page.
-        name: Of the file, for messages.
+        layout: Layout of the page.
+        name: Name of the file, for messages.
 
     Raises:
         InputError: Nothing that is installed decodes it.
@@ -46,9 +46,9 @@ def decode_pages(content: Path | bytes, layout: TiffLayout, pages: int, name: st
 
     Args:
         content: The file, or its bytes.
-        layout: Of the first page; the others must be like it.
+        layout: Layout of the first page; the others must be like it.
         pages: How many there are, see `convlora.data.reading.tiff.header.number_of_pages`.
-        name: Of the file, for messages.
+        name: Name of the file, for messages.
 
     Raises:
         InputError: The pages differ, or nothing that is installed decodes them.
@@ -89,8 +89,8 @@ def mask_of(content: Path | bytes, layout: TiffLayout, name: str) -> np.ndarray 
 
     Args:
         content: The file, or its bytes.
-        layout: Of its first page.
-        name: Of the file, for messages.
+        layout: Layout of its first page.
+        name: Name of the file, for messages.
 
     Raises:
         InputError: Nothing that is installed decodes it.

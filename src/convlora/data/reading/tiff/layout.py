@@ -49,8 +49,8 @@ class TiffLayout:
         height: In pixels, as stored.
         width: In pixels, as stored.
         samples: Channels.
-        kind: Of the values: `"u"`, `"i"`, `"f"` or `"c"`, as NumPy calls them.
-        bits: Of a value.
+        kind: Kind of the values: `"u"`, `"i"`, `"f"` or `"c"`, as NumPy calls them.
+        bits: Bits per value.
         photometric: The number that TIFF has for the colour space.
         extra: What the last channels are, by TIFF's numbers, as far as the file says so.
         planar: Whether each channel is stored on its own.

@@ -48,7 +48,7 @@ class TiffMask:
     """The indices of an open data set.
 
     Args:
-        dataset: Of rasterio.
+        dataset: Dataset of rasterio.
         path: Its file.
     """
 

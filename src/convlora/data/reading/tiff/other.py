@@ -24,8 +24,8 @@ class OtherTiff:
 
     Args:
         content: A file, or the bytes of one.
-        layout: Of its pixels.
-        name: Of the file, for messages.
+        layout: Layout of its pixels.
+        name: Name of the file, for messages.
     """
 
     format = "TIFF"

@@ -86,7 +86,7 @@ class TiffPieces:
     """Values of an open data set, some rows at a time.
 
     Args:
-        dataset: Of rasterio.
+        dataset: Dataset of rasterio.
         path: Its file.
 
     Raises:
@@ -138,7 +138,7 @@ class TiffRows:
     """Rows of an open data set, as RGB.
 
     Args:
-        dataset: Of rasterio.
+        dataset: Dataset of rasterio.
         path: Its file.
         intensity: How values become 8 bits. Where this depends on the largest or smallest value, all pixels are read
             once to find it.

@@ -17,7 +17,7 @@ def check_size(layout: TiffLayout, content: Path | bytes, name: str) -> None:
     Args:
         layout: What its header says.
         content: The file, or its bytes.
-        name: Of it, for the message.
+        name: Name of it, for the message.
 
     Raises:
         InputError: It is.

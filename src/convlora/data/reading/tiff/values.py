@@ -22,7 +22,7 @@ class TiffValues:
     """What the values of a file mean.
 
     Args:
-        layout: Of the file.
+        layout: Layout of the file.
         no_data: The value of pixels without data.
         intensity: How values become 8 bits.
         name: The file, for messages.

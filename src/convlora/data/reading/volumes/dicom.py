@@ -72,7 +72,7 @@ def open_dicom(folder: Path, axis: Axis) -> Volume:
     """Reads a series whole. Its values are those after the rescale that the files state, such as Hounsfield units.
 
     Args:
-        folder: Of the slices.
+        folder: Folder of the slices.
         axis: Which slices the volume is cut into; they need not be those that are stored.
 
     Raises:

@@ -112,7 +112,7 @@ def write_nifti(stored: np.ndarray, placement: Placement, path: Path) -> None:
 
     Args:
         stored: Labels as the volume is stored, uint8 or uint16.
-        placement: Of the volume.
+        placement: Placement of the volume.
         path: Where to; compressed if its name ends in `.gz`.
     """
     nibabel = _nibabel()

@@ -26,7 +26,7 @@ class VolumeSlice:
 
     Attributes:
         stored: The volume.
-        index: Of the slice, from 0.
+        index: Index of the slice, from 0.
         shape: (slices, height, width) of the volume.
         slicing: How it is read.
         volume: What outputs made from the volume are called.

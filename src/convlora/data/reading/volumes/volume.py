@@ -44,7 +44,7 @@ class Volume:
     Attributes:
         shape: (slices, height, width).
         spacing: Between neighbouring voxels in these directions, in millimetres; None: unknown.
-        dtype: Of the values.
+        dtype: Type of the values.
         read: Reads a slice, `(H, W)`, `(H, W, 3)` in colour, or `(H, W, bands)`.
         nbytes: Memory that it holds.
         placement: Where it lies; None: the file does not say.
@@ -65,9 +65,9 @@ def oriented(placement: Placement, plane: Callable[[int, int], np.ndarray], inde
     """A slice of a stored volume.
 
     Args:
-        placement: Of the volume.
+        placement: Placement of the volume.
         plane: Reads a stored plane by its axis and index, `(a, b)` or `(a, b, bands)`.
-        index: Of the slice.
+        index: Index of the slice.
 
     Returns:
         `(H, W)`, or `(H, W, bands)`.
@@ -122,7 +122,7 @@ def check_shape(name: str, shape: tuple[int, ...], in_memory: int) -> None:
     """Refuses a volume whose header states a size that cannot be, before memory is taken for it.
 
     Args:
-        name: Of the file, for messages.
+        name: Name of the file, for messages.
         shape: Three lengths.
         in_memory: Bytes of memory that reading it takes.
 

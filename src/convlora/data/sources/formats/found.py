@@ -47,7 +47,7 @@ class Found:
     Args:
         splits: By split, or of `"all"`.
         classes: The classes, if the form names them.
-        problems: Of single files.
+        problems: Problems with single files.
         notes: Sentences about decisions made on the way.
     """
 
@@ -63,9 +63,9 @@ def classes_with_background(
     """A background and some classes of objects; a class that is called background is the background.
 
     Args:
-        names: Of the classes.
+        names: Names of the classes.
         where: The file they come from, for messages.
-        colors: Of each; used if all are there and differ.
+        colors: Colour of each class; used if all are there and differ.
 
     Returns:
         The classes, and the index by name.
@@ -150,7 +150,7 @@ def counted(kind: str, files: Sequence[object], one: str, many: str, remedy: str
     """One warning about some files: the first is named, the others are counted.
 
     Args:
-        kind: Of the problem.
+        kind: Kind of the problem.
         files: The files, or what else is named.
         one: What is said of one, after its name.
         many: What is said of several, after their number.

@@ -100,8 +100,8 @@ def images_by_split(folder: Path, fields: dict[str, Any]) -> dict[str, list[Path
     """The images of each split, or of all data.
 
     Args:
-        folder: Of the data set.
-        fields: Of its data.yaml; may be empty.
+        folder: Folder of the data set.
+        fields: Fields of its data.yaml; may be empty.
     """
     found: dict[str, list[Path]] = {}
     for key in ("train", "val", "valid", "test"):
