@@ -25,8 +25,8 @@ LEVELS = [
 ]
 # Modules that know nothing of images, models and runs; every package may use them.
 TOOLS = {
-    "allocator", "cores", "devices", "enlarge", "errors", "links", "locking", "ordinary", "paths", "recipes",
-    "reporting", "settings", "storage", "tracing", "untrusted", "words",
+    "allocator", "cores", "devices", "enlarge", "errors", "known_models", "links", "locking", "ordinary", "paths",
+    "recipes", "reporting", "settings", "storage", "tracing", "untrusted", "words",
 }  # fmt: skip
 
 

@@ -202,7 +202,8 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
         "heavy = {'torch', 'transformers', 'peft', 'numpy', 'kornia'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    for arguments in (["--help"], ["train", "--help"], ["predict", "--help"], ["data", "--help"], ["--version"]):
+    helps = (["--help"], ["train", "--help"], ["predict", "--help"], ["data", "--help"])
+    for arguments in (*helps, ["models"], ["--version"]):
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 

@@ -13,7 +13,7 @@ def models(json: Json = False) -> None:
 
     Any other model of these kinds works too: give its Hugging Face id or its folder.
     """
-    from convlora.models.catalogue import CATALOGUE
+    from convlora.known_models import CATALOGUE
 
     if json:
         print_json({"models": [entry._asdict() for entry in CATALOGUE]})
@@ -33,9 +33,8 @@ def models(json: Json = False) -> None:
         )
     out.print(table)
     out.print(
-        "Pixels: the image size a model was made for; others work too. Memory: a training step on one image of about "
-        "1024 pixels in single precision, with random weights of its shape; the models without a figure were only "
-        "built. Only tiny was trained and scored here.",
+        "Pixels: the image size a model was made for. Others work, too. Memory: what a training step takes on one "
+        "image of about 1024 pixels in single precision, measured with random weights. Scores were measured for tiny only.",
         soft_wrap=True,
     )
     out.print("Train one with: convlora train DATA --model MODEL --output RUN", soft_wrap=True)

@@ -11,11 +11,11 @@ from convlora.data.checking.reach import CELL, SIZE_IS_TOLD, describe_size, desc
 from convlora.data.classes.class_table import ClassTable
 from convlora.devices import resolve_precision
 from convlora.errors import InputError
+from convlora.known_models import terms_of
 from convlora.losses import SetLossSettings
 from convlora.methods.registry import find_method
 from convlora.models import SegmentationModel
 from convlora.models.build import adapt, load_model
-from convlora.models.catalogue import terms_of
 from convlora.models.configuration import IMAGE_MULTIPLE, as_size, encoder_width
 from convlora.models.detail import AUTO
 from convlora.models.fingerprint import sample_weights

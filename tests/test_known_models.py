@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from convlora.known_models import CATALOGUE, find_known, terms_of
 from convlora.models.build import adapt
-from convlora.models.catalogue import CATALOGUE, find_known, terms_of
 from convlora.models.encoder_segmenter import EncoderForSemanticSegmentation
 from convlora.models.high_quality_segmenter import SamHQForSemanticSegmentation
 from convlora.models.loading import load_segmenter
