@@ -34,7 +34,8 @@ def models(json: Json = False) -> None:
     out.print(table)
     out.print(
         "Pixels: the image size a model was made for. Others work, too. Memory: what a training step takes on one "
-        "image of about 1024 pixels in single precision, measured with random weights. Scores were measured for tiny only.",
+        "image of about 1024 pixels in single precision, measured with random weights. Scores were measured for "
+        "tiny only.",
         soft_wrap=True,
     )
     out.print("Train one with: convlora train DATA --model MODEL --output RUN", soft_wrap=True)
