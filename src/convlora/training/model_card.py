@@ -127,8 +127,9 @@ def _seen(config: RunConfig) -> str:
     named = f"{size[0]} x {size[1]}" if isinstance(size, list) else str(size)
     if window is None:
         return f"Images resized to {named} pixels."
-    resized = "" if size == window else f", resized to {named}"
-    return f"Windows of {window} pixels at the images' own resolution{resized}. It predicts in such windows too."
+    longer = max(size) if isinstance(size, list) else size
+    cut, resized = (named, "") if longer == window else (str(window), f", resized to {named}")
+    return f"Windows of {cut} pixels at the images' own resolution{resized}. It predicts in such windows too."
 
 
 def _bands(config: RunConfig) -> list[str]:

@@ -61,5 +61,14 @@ class Slicing:
             )
         return cls(axis, neighbours, value_range, pages)
 
+    def note_on_images(self) -> str | None:
+        """What to say where images are given to a run that reads volumes in this way; None: nothing."""
+        if self.value_range is None and not self.neighbours:
+            return None
+        return (
+            "The run was trained on volumes with data.value_range or data.neighbours, which images do not have. Its "
+            "results are good for volumes alone."
+        )
+
 
 DEFAULT = Slicing()
