@@ -20,6 +20,14 @@ def test_ordinary_names_stay_as_they_are():
     assert "Segments leaf_rust (old) from background." in model_card(RunConfig(), ["background", "leaf_rust (old)"])
 
 
+def test_it_says_how_volumes_became_images():
+    config = RunConfig()
+    assert "volumes" not in model_card(config, ["background", "x"])
+    config.update({"data": {"value_range": [-160, 240], "neighbours": True, "axis": "coronal"}})
+    told = "coronal slices of volumes, values from -160 (black) to 240 (white), the slices before and after as red"
+    assert f"- Input: {told}" in model_card(config, ["background", "x"])
+
+
 @pytest.mark.parametrize(
     ("window", "size", "told"),
     [

@@ -11,6 +11,7 @@ import yaml
 from peft import PeftModel
 
 from convlora import __version__
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.errors import printable
 from convlora.methods.registry import find_method
 from convlora.models import Sam2ForSemanticSegmentation, Sam3ForSemanticSegmentation, SamForSemanticSegmentation
@@ -92,6 +93,7 @@ def model_card(
         "",
         f"- {_seen(config)}",
         *_bands(config),
+        *_slices(config),
         f"- Method: {', '.join(_plain(f'{key} {value}') for key, value in method.items())}.",
     ]
     if software is None:
@@ -139,6 +141,12 @@ def _bands(config: RunConfig) -> list[str]:
         return []
     which = f"{count} bands" if picked is None else f"bands {', '.join(map(str, picked))}, counted from 1"
     return [f"- Input: {which}; their ranges are in config.yaml."]
+
+
+def _slices(config: RunConfig) -> list[str]:
+    """How volumes became images, as far as that is not what it is by default."""
+    found = Slicing.of(vars(config.data)).described()
+    return [] if found is None else [f"- Input: {found}."]
 
 
 _ANSWERS = (
