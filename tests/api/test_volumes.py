@@ -11,13 +11,14 @@ import torch
 from monai.metrics import compute_hausdorff_distance
 from PIL import Image
 
-from convlora import Segmenter, predict
+from convlora import Segmenter, evaluate, predict
 from convlora.data.reading.volumes.kept import Stored
 from convlora.errors import InputError
 from convlora.inference.files.volumes import plan_volumes
 from convlora.report.finished import scored_samples
 from convlora.report.run_files import read_run
 from convlora.reporting import Silent
+from convlora.serve.served import load_runs
 from convlora.sharing.files import shared_files
 from convlora.training.config import RunConfig
 from convlora.training.folding import fold_images
@@ -209,11 +210,27 @@ def test_folds_part_no_volume(make_config, volumes):
     assert sorted(folds.values(), key=min) == [{0}, {1}, {2}]
 
 
-@pytest.mark.parametrize("option", [{"overlay": True}, {"tile": True}, {"resume": True}, {"polygons": "geojson"}])
+@pytest.mark.parametrize("option", [{"overlay": True}, {"tile": True}, {"resume": True}, {"image_url": "https://x/"}])
 def test_options_that_are_not_for_volumes(run, volumes, tmp_path, option):
     with pytest.raises(InputError, match="volumes"):
         predict(run, volumes / "test/images", tmp_path / "out", **option)
     assert not (tmp_path / "out").exists()
+
+
+def test_images_are_not_what_such_a_run_was_trained_on(run, segmenter, volumes, blobs, tmp_path, monkeypatch):
+    """Their values have no such range, and they have no neighbours. Whoever gives it some is told."""
+    monkeypatch.setattr(Segmenter, "load", lambda *arguments, **options: segmenter)
+    reporter, told = Silent(), []
+    reporter.message = told.append
+    predict(run, sorted((blobs / "test/images").iterdir())[:1], tmp_path / "out", reporter=reporter)
+    evaluate(run, blobs, reporter=reporter)
+    (served,) = load_runs([run])[0].values()
+    alone = "results are good for volumes alone"
+    assert sum(alone in text for text in told) == 2
+    assert alone in served.note
+    told.clear()
+    evaluate(run, volumes, reporter=reporter)
+    assert told == []
 
 
 def test_a_bad_volume_does_not_stop_the_others(run, volumes, tmp_path):

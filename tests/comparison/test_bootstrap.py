@@ -49,3 +49,15 @@ def test_several_classes_are_counted_together():
     assert found.low <= found.mean <= found.high
     same = paired_difference(method, method, "miou")
     assert same == (0, 0, 0)
+
+
+def test_slices_of_a_volume_are_drawn_together():
+    """Ten equal slices say no more than one image."""
+    scores = np.random.default_rng(3).uniform(0.3, 0.9, (2, 1, 12))
+    alone = paired_difference(*(images(run) for run in scores), "iou")
+    sliced = [images(run.repeat(10, axis=1)) for run in scores]
+    assert paired_difference(*sliced, "iou").high < alone.high
+    for run in sliced:
+        for number, record in enumerate(run[0]):
+            record["volume"] = f"v{number // 10}"
+    assert paired_difference(*sliced, "iou") == pytest.approx(alone)

@@ -27,6 +27,8 @@ def test_no_winner():
     assert "lora" in first
     assert "interval -0.02 to 0.04" in second
     assert third == "conv-lora is better than unet."
+    few = {**summary([other("unet", 0.3, 0.2, 0.4)]), "volumes": 4}
+    assert "4 volumes are too few to tell" in verdict(few)[0], "however many slices they have"
     assert "4 images are too few to tell" in verdict(summary([other("unet", 0.3, 0.2, 0.4)], images=4))[0]
     assert "nothing to compare" in verdict(summary([]))[0]
 

@@ -14,6 +14,7 @@ from convlora.errors import InputError
 from convlora.training.config import RunConfig
 from convlora.training.folding import assign, fold_images
 from convlora.training.usable_data import load_data
+from tests.data import volumes_on_disk as on_disk
 
 
 def folding_of(path, folds=3, messages=None, **data):
@@ -198,3 +199,21 @@ def test_rare_classes_are_spread(tmp_path):
     for seed in range(4):
         folding = folding_of(tmp_path / "data", split_seed=seed)
         assert {one.fold for one in folding.images[:3]} == {0, 1, 2}
+
+
+def test_volumes_are_grouped_as_wholes(tmp_path):
+    """By the name of the file; a volume one of whose slices alone has a row stays whole, too."""
+    for seed, name in enumerate(("a.nii", "b.nii.gz", "c.nii", "d.nii", "e.nii")):
+        values, mask = on_disk.spheres((12, 12, 4), seed)
+        split = "test" if name == "e.nii" else "train"
+        on_disk.write_nifti(tmp_path / split / "images" / name, values)
+        on_disk.write_nifti(tmp_path / split / "masks" / name, mask | (seed + np.arange(4) == 2).astype(np.uint8))
+    write_groups(tmp_path, [("train/images/a.nii", "p"), ("b.nii.gz", "p"), ("c", "q"), ("d__0002", "q")])
+    for seed in range(3):
+        folding = folding_of(tmp_path, folds=2, split_seed=seed, value_range=[-160, 240])
+        folds = {}
+        for one in folding.images:
+            folds.setdefault(one.sample.image.volume, set()).add(one.fold)
+        assert folds["a"] == folds["b"] != folds["c"] == folds["d"]
+        assert all(len(numbers) == 1 for numbers in folds.values())
+    assert set(folding.tested.values()) == {"test/e"}, "of test volumes the interval draws whole ones, too"

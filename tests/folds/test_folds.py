@@ -290,6 +290,7 @@ def test_without_test_images_the_page_shows_what_each_fold_did_not_see(config, d
         (["--folds", "1"], "--folds must be at least 2"),
         (["--folds", "10"], "has only|make only"),
         (["--folds", "2", "--set", "val_fraction=0.2"], "data.val_fraction=0.2 has no effect with --folds"),
+        (["--folds", "2", "--from", "OTHER"], "--folds trains every fold from the same start"),
         (["--set", "fold=0"], "data.fold=0 has no effect without data.folds"),
         (["--folds", "2", "--set", "fold=2"], "data.fold=2 has no effect with --folds 2, whose folds are 0 to 1"),
     ],

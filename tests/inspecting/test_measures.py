@@ -175,6 +175,18 @@ def test_every_method(method):
         assert found.distances[1] != found.base_distances[1]
 
 
+@pytest.mark.parametrize(("side", "seen"), [(100, slice(34, 66)), (20, slice(0, 20))])
+def test_a_run_on_windows_is_looked_at_in_windows(side, seen):
+    """Whole images would show it things of another size."""
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    segmenter = Segmenter(adapted("lora"), ClassTable(("background", "x")), (64, 64), window=32)
+    found = measure(segmenter, [("noise", Image.fromarray(pixels))], fields=False)
+    cut = pixels[seen, seen]
+    cut = np.pad(cut, [(0, 32 - len(cut)), (0, 32 - len(cut)), (0, 0)], mode="symmetric")
+    expected = Image.fromarray(cut).resize((64, 64), Image.Resampling.BILINEAR)
+    assert np.array_equal(np.asarray(found.images[0]), np.asarray(expected))
+
+
 def test_blocks_that_are_computed_again_give_the_same_field(monkeypatch):
     model, pixels, fields = adapted("conv-lora"), torch.randn(1, 3, 64, 64), []
     for _ in range(2):

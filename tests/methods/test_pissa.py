@@ -52,6 +52,10 @@ def test_it_learns_as_pissa_of_peft_does(both):
     assert not torch.allclose(ours.answers[0], ours(batches[0]), atol=1e-3)
 
 
+def test_the_start_is_laid_out_as_other_weights_are(both):
+    assert all(parameter.is_contiguous() for parameter in trained(both[1]).values())
+
+
 def test_the_base_weights_stay_as_they_are(both):
     theirs, ours = both
     weight = base().first.weight

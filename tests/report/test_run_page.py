@@ -10,7 +10,10 @@ from convlora.data.synthetic import write_task
 from convlora.errors import InputError
 from convlora.report import run_page
 from convlora.report.finished import report_run
+from convlora.report.run_facts import settings_rows
+from convlora.report.run_files import read_run
 from convlora.reporting import Silent
+from convlora.training.config import RunConfig
 from convlora.training.run import Interrupted, train
 from tests.helpers.interrupt_at import InterruptAt
 
@@ -51,6 +54,15 @@ def test_training_writes_a_page_with_everything(trained_run):
     assert metrics["threshold"]["iou"] >= metrics["threshold"]["iou_at_half"]
     assert metrics["threshold"]["iou_at_half"] == pytest.approx(metrics["val"]["iou"])
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+
+
+def test_the_page_says_what_the_images_are(run):
+    config = RunConfig.load(run / "config.yaml")
+    config.update({"data": {"neighbours": True, "bands": [4, 3, 2], "band_range": [[0, 9]] * 3}})
+    config.save(run / "config.yaml")
+    rows = dict(settings_rows(read_run(run)))
+    assert rows["bands"] == "4, 3, 2, counted from 1"
+    assert rows["input"] == "axial slices of volumes, the slices before and after as red and blue"
 
 
 def test_the_command_draws_the_same_page_again(convlora, trained_run, run):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from convlora.training.checkpoint import load_state, random_state, restore_random_state, save_state
+from convlora.training.resumable import lay_out_like_weights
 
 
 def test_nested_values_come_back_as_they_were(tmp_path):
@@ -71,6 +72,29 @@ def test_optimizer_goes_on_as_if_never_stopped(tmp_path):
     step(straight, optimizer, 3)
     step(copy, other, 3)
     assert torch.equal(straight, copy)
+
+
+def test_a_fused_optimizer_goes_on_with_weights_of_any_layout(tmp_path):
+    """It goes through the memory of weights and state side by side, and files know no strides."""
+
+    def step(weight, optimizer, times):
+        for _ in range(times):
+            optimizer.zero_grad()
+            ((weight - target) ** 2).sum().backward()
+            optimizer.step()
+
+    target, columns = torch.randn(3, 5), torch.randn(5, 3).T
+    weights = [torch.nn.Parameter(columns.clone(memory_format=torch.preserve_format)) for _ in range(2)]
+    straight, resumed = (torch.optim.AdamW([weight], lr=0.1, fused=True) for weight in weights)
+    assert not weights[0].is_contiguous()
+    step(weights[0], straight, 3)
+    save_state(tmp_path / "s.safetensors", straight.state_dict())
+    weights[1].data.copy_(weights[0].data)
+    resumed.load_state_dict(load_state(tmp_path / "s.safetensors"))
+    lay_out_like_weights(resumed)
+    for weight, optimizer in zip(weights, (straight, resumed)):
+        step(weight, optimizer, 3)
+    assert torch.equal(*weights)
 
 
 def test_random_generators(tmp_path):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 import yaml
 
 from convlora.data.classes.class_table import ClassTable
@@ -200,7 +201,60 @@ def test_a_detail_branch_can_be_added_and_not_be_changed(tiny_sam_folder, tmp_pa
         begin(tmp_path / "with", ("background", "a"), tmp_path / "new", detail="full")
 
 
+@pytest.mark.parametrize("case", ["classes", "detail"])
+def test_a_decoder_that_is_adapted_in_part_goes_on_too(tiny_sam_folder, tmp_path, case):
+    """What PEFT trains in full beside it depends on the head and on the detail branch."""
+    old = make_run(
+        tmp_path / "run", settings(tiny_sam_folder, detail="none", method="lora-decoder"), ("background", "a")
+    )
+    names, asked = (CLASSES, {}) if case == "classes" else (CLASSES[:2], {"detail": "half"})
+    new, carried, fresh = begin(tmp_path / "run", names, tmp_path / "new", **asked)
+    found, *_ = kinds_of(old, new, fresh)
+    assert {name for name in found["kept"] if "lora_" in name} == {
+        short(name) for name in saved_weights(old) if "lora_" in name
+    }
+    assert carried.fresh_detail == (case == "detail")
+
+
+@pytest.mark.parametrize("detail", ["none", "half"])
+def test_queries_of_other_classes(tmp_path, detail):
+    """There are others in front of the cells then, which Conv-LoRA has to know."""
+    vit = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    hf.Dinov2Model(hf.Dinov2Config(**vit, image_size=56, patch_size=14)).save_pretrained(tmp_path / "dino")
+    config = settings(tmp_path / "dino", detail=detail, decoder="eomt", image_size=56)
+    old = make_run(tmp_path / "run", config, ("background", "a"))
+    new, carried, fresh = begin(tmp_path / "run", CLASSES, tmp_path / "new", num_mask_tokens=5)
+    found, *_ = kinds_of(old, new, fresh)
+    assert any("lora_experts" in name for name in found["kept"])
+    assert not any("lora_" in name for name in found["fresh"] | found["mixed"])
+    assert carried.head != carried.earlier_head
+    assert new(pixel_values=torch.zeros(1, 3, 56, 56)).mask_logits.isfinite().all()
+
+
+def test_windows_are_those_of_the_earlier_run_unless_others_are_given(tiny_sam_folder, tmp_path):
+    """Else the same things would be seen at another size."""
+    earlier = settings(tiny_sam_folder)
+    earlier.data.window = 32
+    make_run(tmp_path / "run", earlier, ("background", "a"))
+    for asked, window in (({}, 32), ({"window": 48}, 48), ({"window": None}, None)):
+        config = RunConfig()
+        config.update({"model": {"from_run": str(tmp_path / "run")}, "data": asked})
+        find_earlier(config, tmp_path / "new", resume=False)
+        assert (config.data.window, config.model.image_size) == (window, 64)
+
+
 # ---- what does not fit ----
+
+
+def test_folds_are_several_runs(tmp_path):
+    config = RunConfig()
+    config.update({"data": {"folds": 2}, "model": {"image_size": 64}})
+    (tmp_path / "run").mkdir()
+    config.save(tmp_path / "run" / "config.yaml")
+    config = RunConfig()
+    config.model.from_run = str(tmp_path / "run")
+    with pytest.raises(InputError, match=r"--from takes one model.*fold-0"):
+        find_earlier(config, tmp_path / "new", resume=False)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,8 +15,10 @@ from convlora.inference.segmenter import Segmenter
 from convlora.models.fingerprint import same_weights, sample_weights
 from convlora.models.random_sam import randomize
 from convlora.runs.reading import SAM, check_sam
-from convlora.training.origin import SAMPLES, check_samples, write_samples
+from convlora.storage import write_json
+from convlora.training.origin import SAMPLES, check_samples, described, write_samples
 from convlora.training.run import Interrupted, train
+from tests.data import volumes_on_disk as on_disk
 from tests.training.test_health import Heard
 from tests.training.test_run import InterruptAt
 
@@ -73,6 +76,26 @@ def test_order_counts_and_mended_files_are_spoken_of(data, tmp_path):
         (tmp_path / SAMPLES).write_text(damaged)
         with pytest.raises(InputError, match=r"samples\.json is damaged"):
             check_samples(tmp_path, {"train": samples}, heard.message)
+
+
+def test_slices_are_known_by_the_files_of_their_volumes(tmp_path):
+    """Volumes of two splits may have the same name, and one may change."""
+    for split, seed in (("train", 0), ("val", 1)):
+        for part, values in zip(("images", "masks"), on_disk.spheres((9, 9, 3), seed)):
+            on_disk.write_nifti(tmp_path / split / part / "a.nii.gz", values)
+    splits = open_data(tmp_path).splits
+    one, other = (described(splits[name][0]) for name in ("train", "val"))
+    assert one[0] == other[0]
+    assert one[1:] == [(tmp_path / "train" / part / "a.nii.gz").stat().st_size for part in ("images", "masks")]
+    assert one[1] != other[1]
+    write_samples(tmp_path, {"train": splits["train"]})
+    heard = Heard()
+    on_disk.write_nifti(tmp_path / "train/images/a.nii.gz", np.zeros((9, 9, 3), np.int16))
+    check_samples(tmp_path, {"train": splits["train"]}, heard.message)
+    assert "changed since the run began" in heard.messages[0]
+    write_json(tmp_path / SAMPLES, {"train": [[sample.name, None, None] for sample in splits["train"]]})
+    check_samples(tmp_path, {"train": splits["train"]}, heard.message)
+    assert len(heard.messages) == 1, "older versions did not write down the sizes"
 
 
 def test_another_sam_of_the_same_shape_is_refused(make_config, trained_run, tiny_sam_folder, tmp_path):

@@ -183,6 +183,13 @@ def test_values_that_cannot_work_are_named(assignment, words):
         read_and_check()
 
 
+def test_a_decoder_that_is_to_be_new_is_not_adapted():
+    config = RunConfig()
+    config.override(["method=lora-decoder", "decoder=eomt"])
+    with pytest.raises(InputError, match=r"adapts a pretrained mask decoder.* Take the method lora"):
+        check_settings(config)
+
+
 def test_another_method_drops_the_options_of_the_first():
     config = RunConfig()
     config.override(["num_experts=4", "method=lora", "r=8"])

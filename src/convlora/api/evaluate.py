@@ -64,7 +64,8 @@ def evaluate(
     reporter = Logged() if reporter is None else reporter
     folder, data = resolve_run(run), os.fspath(data)
     settings = read_settings(folder)
-    source = open_data(data, slicing=Slicing.of(settings["data"]))
+    slicing = Slicing.of(settings["data"])
+    source = open_data(data, slicing=slicing)
     undivided = split not in source.splits
     source = source.only(split)
     samples = source.split(split)
@@ -89,6 +90,9 @@ def evaluate(
                 f"Note: {data} has no test split, so all {len(samples)} images are scored. The run was trained on some "
                 "of them. Its scores on images that it did not see are in its metrics.json, under 'val'."
             )
+    note = slicing.note_on_images()
+    if note is not None and not source.volume_kinds():
+        reporter.message(f"Note: {note}")
     classes = _matched(report.classes, segmenter.classes, str(run), data, reporter)
     trivial = new_baselines(classes)
     reporter.validate_begin(len(samples), split)

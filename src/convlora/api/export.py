@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convlora.data.reading.bands import channels_of
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.errors import InputError
 from convlora.exporting.agreement import compare, probe, require
 from convlora.exporting.files import OnnxFile, TorchFile, check_onnx_is_there, is_own_file, write_onnx, write_torch
@@ -88,6 +89,11 @@ def export(
         reporter.message(
             f"Note: The run was trained on windows of {facts.window} pixels of the images. Cut such windows for the "
             "file; do not resize whole images for it."
+        )
+    if Slicing.of(settings["data"]).note_on_images() is not None:
+        reporter.message(
+            "Note: The run was trained on slices of volumes with data.value_range or data.neighbours (see its "
+            "config.yaml). Prepare slices in the same way for the file."
         )
     if resolution_cm is not None and facts.image_size[0] != facts.image_size[1]:
         raise InputError(

@@ -104,6 +104,11 @@ def inspect_run(
             f"The method {method} in the encoder of {kind}, on {shown} of {Path(data).name}, which the model sees at "
             f"{size[0]} x {size[1]} pixels.",
             "The base encoder is the one before training, the adapted encoder the one after it.",
+            *(
+                []
+                if segmenter.tiles is None
+                else ["The run was trained on windows, so the window in the middle of each image is looked at."]
+            ),
         ],
         notes=notes_on(method),
         missing=why_missing(method, kind),

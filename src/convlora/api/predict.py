@@ -137,16 +137,15 @@ def predict(
                 "--pixel-size": pixel_size,
                 "--rank": rank,
                 "--labels": labels,
+                "--image-url": image_url,
                 "--engine ray": engine == "ray",
             }
         )
         chosen = Segmenter.load(folder, model=model, device=device, precision=precision, tta=tta, threshold=threshold)
         return predict_volumes(str(run), volumes, Path(output), slicing, batch_size, reporter, chosen)
-    if slicing.value_range is not None or slicing.neighbours:
-        reporter.message(
-            "Note: The run was trained on volumes with data.value_range or data.neighbours, which images do not have. "
-            "Its results are good for volumes alone."
-        )
+    note_on_images = slicing.note_on_images()
+    if note_on_images is not None:
+        reporter.message(f"Note: {note_on_images}")
     tiles = tiles_of(tile, tile_size, tile_overlap, read_settings(folder)["data"].get("window"))
     extras = Extras.of(probabilities, objects, polygons, pixel_size, rank, labels, image_url)
     how: list[Any] = [tiles, overlay, None if model is None else absolute(os.fspath(model))]

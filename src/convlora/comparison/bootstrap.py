@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +28,9 @@ def paired_difference(
 ) -> Difference:
     """Score of a method minus that of a reference, on the same images.
 
-    Images are drawn with replacement, the same ones for both. The interval says what other images of the same kind
-    could have given; what other seeds could have given shows in the spread over the seeds, not here.
+    Images are drawn with replacement, the same ones for both; of volumes all slices together. The interval says what
+    other images of the same kind could have given; what other seeds could have given shows in the spread over the
+    seeds, not here.
 
     Args:
         method: For each seed the records of the images, in one order for all: the score itself under its name, or with
@@ -39,7 +40,18 @@ def paired_difference(
         seed: Seed of the resampling.
     """
     ours, theirs = (_table(records, score) for records in (method, reference))
-    return _interval(lambda weights: _scores(ours, weights) - _scores(theirs, weights), np.arange(ours.shape[1]), seed)
+    places = np.array(units_of(method[0]), dtype=np.intp)
+    return _interval(lambda weights: _scores(ours, weights) - _scores(theirs, weights), places, seed)
+
+
+def units_of(records: Sequence[Mapping[str, Any]]) -> list[int]:
+    """A number for each image: slices of a volume have the same one, because they say less than as many other images.
+
+    Args:
+        records: Records of the images.
+    """
+    numbers: dict[object, int] = {}
+    return [numbers.setdefault(one.get("volume", place), len(numbers)) for place, one in enumerate(records)]
 
 
 def score_interval(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convlora.comparison.bootstrap import paired_difference
+from convlora.comparison.bootstrap import paired_difference, units_of
 from convlora.comparison.plan import Plan, PlannedRun, shared_settings
 from convlora.comparison.run import read_images, score_name
 from convlora.comparison.verdict import compare_with_best
@@ -55,7 +55,8 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
             rows.append(row)
         shown = [row for row in rows if row["train_fraction"] == fraction]
         verdicts[fraction] = compare_with_best(shown, images, name)
-    first = _finished(next(iter(runs.values()))[0].folder(output))
+    folder = next(iter(runs.values()))[0].folder(output)
+    first, records = _finished(folder), read_images(folder)
     split = "test" if first.get("test") else "val"
     summary: Summary = {
         "data": plan.base.data.path,
@@ -64,6 +65,7 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
         "reference": reference,
         "seeds": list(plan.seeds),
         "images": first[split]["num_images"],
+        "volumes": len(set(units_of(records))) if any("volume" in one for one in records) else None,
         "budget_seconds": plan.base.training.budget_seconds,
         "trivial": {name: _numbers(scores) for name, scores in first[split].get("trivial", {}).items()},
         "rows": rows,

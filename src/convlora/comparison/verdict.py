@@ -46,17 +46,18 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
     """
     found, label = summary["verdict"], short_label(summary["score"])
     others: list[dict[str, Any]] = found["others"]
-    count, best = summary["images"], found["best"]
+    best, volumes = found["best"], summary.get("volumes")
+    count, noun = (summary["images"], "image") if volumes is None else (volumes, "volume")
     if not others:
         return [f"Only {best} was trained, so there is nothing to compare it with."]
     if count < FEWEST_IMAGES:
-        found_images = f"{count} image{' is' if count == 1 else 's are'}"
-        return [f"No winner: {found_images} too few to tell. Compare on at least {FEWEST_IMAGES} images."]
+        there_are = f"{count} {noun}{' is' if count == 1 else 's are'}"
+        return [f"No winner: {there_are} too few to tell. Compare on at least {FEWEST_IMAGES} {noun}s."]
     seeds = f"{others[0]['seeds']} seed{'s' if others[0]['seeds'] != 1 else ''}"
     level = [one for one in others if one["low"] <= 0]
     behind = [one for one in others if one["low"] > 0]
     first = (level or behind)[0]
-    where = f"{interval_text(first)}, {count} images, {seeds}"
+    where = f"{interval_text(first)}, {count} {noun}s, {seeds}"
     if level:
         names = listed([one["method"] for one in level])
         sentences = [

@@ -99,6 +99,12 @@ def _is_begun(output: Path) -> bool:
 
 def _check_settings(config: RunConfig) -> None:
     """Refuses what no fold could be trained with; names what was given by whole paths."""
+    if config.model.from_run is not None:
+        raise InputError(
+            "--folds trains every fold from the same start, and the run of --from may have seen images that a fold "
+            "holds out. Leave out --from, or train single folds with --set data.fold=0, 1, ..., each into a folder of "
+            "its own."
+        )
     check_settings(copy.deepcopy(config))
     resolve_precision(config.training.precision, resolve_device(config.training.device))
     if os.environ.get("WORLD_SIZE", "1") != "1":

@@ -86,7 +86,7 @@ def score_samples(
         tta: Whether the answers to an image and its three flips are averaged.
         structure: Whether to compute the slow scores too, see `convlora.metrics.SLOW_SCORES`.
         trivial: Collects the scores of trivial answers along the way.
-        images: Receives the name of each image and what it adds to the scores, see
+        images: Receives the name of each image, of a slice that of its volume, and what it adds to the scores, see
             `convlora.inference.scoring.update_scores`.
         volumes: Receives the slices of volumes.
         progress: Called with the number of images just done.
@@ -125,7 +125,8 @@ def score_samples(
             added = score_in_windows(scores, samples, asked, tiles, intensity, batch_size, volumes)
         for sample, (labels, own) in zip(samples, added):
             if images is not None and own is not None:
-                images.append({"image": sample.name, **own})
+                volume = volume_of(sample.image)
+                images.append({"image": sample.name, **({} if volume is None else {"volume": volume}), **own})
             if trivial is not None:
                 trivial.update(labels)
             if progress is not None:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from convlora.data.reading.bands import shown_bands
+from convlora.data.reading.bands import image_of, shown_bands
+from convlora.data.reading.rows import open_rows
 from convlora.data.reading.stored import StoredImage
-from convlora.data.transforms import to_pixel_values
-from convlora.inference.inputs import ImageLike
+from convlora.data.transforms import resize_image, to_pixel_values
+from convlora.data.windows import mirrored
+from convlora.inference.inputs import ImageLike, image_source
 from convlora.inference.segmenter import Segmenter
 from convlora.inspecting import attention_distance, detail_share, update_sizes
 from convlora.inspecting.attention_distance import AttentionDistances
@@ -62,7 +64,7 @@ def measure(
     fields: bool = True,
     track: Any = iter,
 ) -> Findings:
-    """Measures a run.
+    """Measures a run. Of one that was trained on windows it looks at the window in the middle of each image.
 
     Args:
         segmenter: Segmenter of the run, in single precision.
@@ -82,9 +84,9 @@ def measure(
     updates, passes = UpdateSizes(), list[dict[str, list[torch.Tensor]]]()
     tracked: Iterable[tuple[str, ImageLike | StoredImage]] = track(images)
     for _, image in tracked:
-        seen = segmenter.see(image)
-        found.images.append(Image.fromarray(shown_bands(seen.pixels.permute(1, 2, 0).numpy())))
-        pixels = to_pixel_values(seen.pixels[None].to(segmenter.device), segmenter.intensity)
+        seen = _seen(segmenter, image)
+        found.images.append(Image.fromarray(shown_bands(seen.permute(1, 2, 0).numpy())))
+        pixels = to_pixel_values(seen[None].to(segmenter.device), segmenter.intensity)
         with torch.no_grad():
             with watch_choices(model) as chosen, detail_share.catching(model) as details:
                 if listens:
@@ -111,3 +113,17 @@ def measure(
     found.updates, found.weights = updates.ratios(), update_sizes.weight_ratios(model)
     found.base_field, found.adapted_field = (one.field() for one in both_fields)
     return found
+
+
+def _seen(segmenter: Segmenter, image: ImageLike | StoredImage) -> torch.Tensor:
+    """What the model sees of an image, `(C, h, w)` uint8: all of it, or the window in its middle."""
+    if segmenter.tiles is None:
+        return segmenter.see(image).pixels
+    window = segmenter.tiles.window(segmenter.image_size)
+    source = image if isinstance(image, StoredImage) else image_source(image, segmenter.intensity)
+    with open_rows(source, segmenter.intensity) as rows:
+        sides = rows.height, rows.width
+        top, left = (max(0, (whole - part) // 2) for whole, part in zip(sides, window))
+        bottom, right = (min(first + part, whole) for first, part, whole in zip((top, left), window, sides))
+        pixels = rows.read(top, bottom, left, right)
+    return resize_image(image_of(mirrored(pixels, window)), segmenter.image_size)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.metrics import HIGHER_IS_BETTER
 from convlora.metrics.labels import SCORE_LABELS, short_label
 from convlora.report.pages import score_text
@@ -122,6 +123,8 @@ def settings_rows(run: RunFiles) -> list[tuple[str, str]]:
         "begun from": run.setting("model", "from_run"),
         "image size": " x ".join(map(str, size)) if isinstance(size, list) else size,
         "windows": _windows(run.setting("data", "window")),
+        "bands": _bands(run.setting("data", "bands"), run.setting("model", "bands")),
+        "input": Slicing.of(run.settings.get("data", {})).described(),
         "mask decoder": {"eomt": "queries in the encoder (EoMT)"}.get(str(run.setting("model", "decoder"))),
         "detail branch": run.setting("model", "detail"),
         "method": method["name"],
@@ -262,6 +265,12 @@ def _precisions(run: RunFiles, count: int) -> list[float | None]:
 
 def _windows(window: Any) -> str | None:
     return None if window is None else f"of {window} pixels of the images, at their own resolution"
+
+
+def _bands(picked: Any, count: Any) -> str | None:
+    if isinstance(picked, list):
+        return f"{', '.join(map(str, picked))}, counted from 1"
+    return None if count is None else f"all {count}"
 
 
 def _length(run: RunFiles, training: Mapping[str, Any]) -> str | None:

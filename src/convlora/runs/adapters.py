@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,12 +60,13 @@ def load_adapter(base: SegmentationModel, folder: Path, method: Mapping[str, Any
     return adapted
 
 
-def check_adapter(folder: Path, config: PeftConfig) -> tuple[Path, dict[str, list[int]]]:
+def check_adapter(folder: Path, config: PeftConfig, free: Collection[str] = ()) -> tuple[Path, dict[str, list[int]]]:
     """Checks that the files of an adapter are whole and belong to a run.
 
     Args:
         folder: `RUN/adapter`.
         config: What the settings of the run mean.
+        free: What may be another one in `adapter_config.json`.
 
     Returns:
         The file of weights, and the names and sizes of what is in it.
@@ -73,7 +74,7 @@ def check_adapter(folder: Path, config: PeftConfig) -> tuple[Path, dict[str, lis
     Raises:
         InputError: If a file is missing or damaged, or says something else than the settings.
     """
-    _compare(folder / "adapter_config.json", config)
+    _compare(folder / "adapter_config.json", config, free)
     weights = folder / WEIGHTS
     found = _shapes(weights)
     _compare_rank(weights, found, config)
@@ -146,7 +147,7 @@ def difference(found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) 
     )
 
 
-def _compare(path: Path, config: PeftConfig) -> None:
+def _compare(path: Path, config: PeftConfig, may_differ: Collection[str]) -> None:
     """Refuses a configuration that is another one than the run's."""
     try:
         found = read_json(path, _LARGEST_CONFIG)
@@ -156,6 +157,7 @@ def _compare(path: Path, config: PeftConfig) -> None:
         raise InputError(f"{path} is no table of settings. Restore it from a copy.")
     wanted = {key: _plain(value) for key, value in config.to_dict().items()}
     free = {"base_model_name_or_path", "auto_mapping", "inference_mode", "peft_version", "revision", "task_type"}
+    free |= {*may_differ}
     for key, value in found.items():
         if key in free or _plain(value) == wanted.get(key):
             continue

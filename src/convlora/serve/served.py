@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from convlora.data.reading.bands import bands_taken, channels_of
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.errors import InputError
 from convlora.inference.outputs import is_binary
 from convlora.inference.segmenter import Segmenter
@@ -29,11 +30,13 @@ class ServedRun(NamedTuple):
         segmenter: Its model.
         facts: What is told about it.
         has_probability: Whether it tells a foreground by one probability.
+        note: What speaks against giving it images; None: nothing.
     """
 
     segmenter: Segmenter
     facts: dict[str, Any]
     has_probability: bool
+    note: str | None = None
 
 
 def load_runs(
@@ -75,7 +78,9 @@ def load_runs(
             segmenter = Segmenter.load(folder, model=own, device=device, precision=precision, tta=tta)
             yield segmenter.model
             has_probability = _answers_binary(segmenter)
-            runs[name] = ServedRun(segmenter, _facts(name, folder, segmenter, has_probability), has_probability)
+            facts = _facts(name, folder, segmenter, has_probability)
+            note = Slicing.of(read_settings(folder)["data"]).note_on_images()
+            runs[name] = ServedRun(segmenter, facts, has_probability, note)
 
     saved = share_equal_weights(models())
     return runs, saved

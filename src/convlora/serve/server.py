@@ -94,6 +94,9 @@ def serve(
                     f"Whoever reaches {host} can use this server: it knows no passwords. Put it behind a proxy that "
                     "does, or leave out --host."
                 )
+            for name, run in served.items():
+                if run.note is not None:
+                    warning(f"{name}: {run.note}")
             if len(served) > 1 and saved >= 2**20:
                 message(f"Equal weights are shared, which saves {saved / 2**20:,.0f} MB.")
             message(f"Serving {', '.join(served)} at {_address(host, listener)} (stop with Ctrl-C)")

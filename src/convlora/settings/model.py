@@ -113,9 +113,8 @@ class ModelSettings:
         str | None,
         About(
             "A run whose weights training begins with.",
-            more="A run folder, or `hf:USER/NAME@REVISION`. Model, method and its options, detail branch, image size "
-            "and `adapt_last` are those of that run unless you give them; the other settings are not. See "
-            "[loop.md](loop.md#retrain).",
+            more="A run folder, or `hf:USER/NAME@REVISION`. What the model is and how it sees images are those of that "
+            "run unless you give them; the other settings are not. See [loop.md](loop.md#retrain).",
             default="none, training begins with the published weights and a fresh adapter",
             option=Option(
                 "--from",

@@ -34,6 +34,9 @@ _KERNELS = "mask_decoder.detail.token_kernels"
 _CLASSIFIER = ("mask_decoder.classifier.weight", "mask_decoder.classifier.bias")
 _LAST_OF_NETWORK = ("network.final_conv.weight", "network.final_conv.bias")
 _DETAIL = ".mask_decoder.detail."
+# What a configuration of PEFT says of the head, which may be another one now: parts of a decoder that are trained in
+# full, and queries in front of the image. What there is to carry over is compared tensor by tensor.
+_OF_THE_HEAD = ("modules_to_save", "num_prefix_tokens_pattern")
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def check_earlier(base: SegmentationModel, sam: dict[str, float], source: str, e
     check_sam(earlier.folder, sam, source)
     saved = earlier.config
     config = adapter_config(base, saved.method.name, saved.method.options, saved.training.adapt_last)
-    return check_adapter(earlier.adapter, config)
+    return check_adapter(earlier.adapter, config, _OF_THE_HEAD)
 
 
 def _has_detail(names: Any) -> bool:

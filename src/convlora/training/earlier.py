@@ -15,6 +15,7 @@ from convlora.methods.registry import find_method, resolve_options
 from convlora.models.configuration import as_size
 from convlora.ordinary import open_ordinary
 from convlora.paths import expanded
+from convlora.runs.folds import refuse_folds
 from convlora.runs.hub import hub_run, is_on_hub, is_run_file, resolve_run
 from convlora.runs.reading import OWN_SAM, adapter_folder, read_classes, read_settings, sam_of
 from convlora.settings import SETTINGS
@@ -33,6 +34,7 @@ INHERITED = (
     "model.attention",
     "model.detail",
     "training.adapt_last",
+    "data.window",
     "data.intensity",
     "data.axis",
     "data.neighbours",
@@ -95,6 +97,7 @@ def find_earlier(config: RunConfig, output: Path, *, resume: bool) -> Earlier | 
         return None
     folder = resolve_run(config.model.from_run if is_on_hub(config.model.from_run) else expanded(config.model.from_run))
     _check_apart(output, folder)
+    refuse_folds(folder, "--from")
     read_settings(folder)  # whose sentences are about run folders
     saved = RunConfig.load(folder / "config.yaml")
     saved.method.options = resolve_options(saved.method.name, saved.method.options)
@@ -189,6 +192,8 @@ def _lasting_name(name: str, folder: Path) -> str:
 
 def _is_chosen(config: RunConfig, key: str) -> bool:
     """Whether a setting was given, and not left to be found out."""
+    if key == "data.window":  # none is a choice, too: images are seen whole
+        return config.is_asked(key)
     return config.is_asked(key) and config.get(key) not in (None, "auto")
 
 

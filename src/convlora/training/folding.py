@@ -27,7 +27,7 @@ class FoldedSample:
     Attributes:
         sample: The image; its name is unique in the whole.
         split: The split it comes from.
-        group: The name of its group in `groups.csv`; empty: it has none.
+        group: Name of its group in `groups.csv`, or of the volume that it is a slice of; empty: it has none.
         unit: The number of what it must not be parted from: its group, and images of the same content.
         fold: The fold in which it is held out.
     """
@@ -45,7 +45,7 @@ class Folding:
 
     Attributes:
         images: All images of train and val, in their order.
-        tested: The group of each test image that has one, by its name.
+        tested: The group of each test image that has one, by its name; of a slice, at least its volume.
     """
 
     images: tuple[FoldedSample, ...]
@@ -85,10 +85,9 @@ def fold_images(config: RunConfig, data: UsableData, tell: Callable[[str], None]
     originals = [sample for split in dict.fromkeys(split for split, _ in pooled) for sample in data.source.split(split)]
     left_out = [entry["path"] for entry in data.skipped or ()]
     groups = read_groups(data.source, data.listed or data.source.splits, left_out)
-    places = [(split, one, volume_of(one.image)) for (split, _), one in zip(pooled, originals, strict=True)]
-    # Slices of a volume are alike; volumes of two splits may have the same name.
-    named = [groups.get(id(one)) or (f"{split}/{volume}" if volume else "") for split, one, volume in places]
-    units = _units(originals, named, tell)
+    volumes = [_volume(split, one) for (split, _), one in zip(pooled, originals, strict=True)]
+    named = [groups.get(id(one)) or volume for one, volume in zip(originals, volumes, strict=True)]
+    units = _units(originals, named, volumes, tell)
     labels = _labels(originals, data)
     count, seed = config.data.folds, config.training.seed if config.data.split_seed is None else config.data.split_seed
     if len(set(units)) < count:
@@ -97,7 +96,8 @@ def fold_images(config: RunConfig, data: UsableData, tell: Callable[[str], None]
     for old, (_, new) in zip(originals, pooled, strict=True):
         if new is not old and id(old) in data.values:
             data.values[id(new)] = data.values[id(old)]
-    tested = {one.name: groups[id(one)] for one in data.source.splits.get("test", ()) if id(one) in groups}
+    test = {one.name: groups.get(id(one)) or _volume("test", one) for one in data.source.splits.get("test", ())}
+    tested = {name: group for name, group in test.items() if group}
     if both := sorted(set(tested.values()) & set(named)):
         more = f", and so do {len(both) - 1} more groups" if len(both) > 1 else ""
         tell(f"Warning: The group {shown(both[0])} has test images, too{more}, so test scores may be too good.")
@@ -135,8 +135,16 @@ def assign(units: Sequence[int], labels: Sequence[int], folds: int, seed: int) -
     raise RuntimeError("a fold is empty")  # groups of one label each go where there is least
 
 
-def _units(samples: Sequence[Sample], groups: Sequence[str], tell: Callable[[str], None]) -> list[int]:
-    """Numbers of what must stay together: connected by a group, or by equal content."""
+def _volume(split: str, sample: Sample) -> str:
+    """The volume that an image is a slice of, with its split, as two may name theirs alike; empty: it is no slice."""
+    volume = volume_of(sample.image)
+    return f"{split}/{volume}" if volume else ""
+
+
+def _units(
+    samples: Sequence[Sample], groups: Sequence[str], volumes: Sequence[str], tell: Callable[[str], None]
+) -> list[int]:
+    """Numbers of what must stay together: connected by a group, by a volume, or by equal content."""
     parents = list(range(len(samples)))
 
     def root(place: int) -> int:
@@ -147,10 +155,11 @@ def _units(samples: Sequence[Sample], groups: Sequence[str], tell: Callable[[str
 
     first: dict[tuple[str, str], int] = {}
     copies = 0
-    for place, (sample, group) in enumerate(zip(samples, groups, strict=True)):
+    for place, (sample, group, volume) in enumerate(zip(samples, groups, volumes, strict=True)):
         content = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
         copies += ("content", content) in first
-        for key in (("content", content), *([("group", group)] if group else [])):
+        named = [(kind, name) for kind, name in (("group", group), ("volume", volume)) if name]
+        for key in (("content", content), *named):
             parents[root(place)] = root(first.setdefault(key, place))
     if copies:
         images = "image is a copy of another one" if copies == 1 else "images are copies of others"

@@ -8,8 +8,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from convlora.data.reading.stored import ImageSource
+from convlora.data.reading.volumes.slices import VolumeSlice
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import DataSource
+from convlora.data.sources.volumes import volume_name
 from convlora.errors import InputError, shown
 from convlora.untrusted import UnreadableError, read_text
 
@@ -25,7 +28,7 @@ def read_groups(
     """Reads `groups.csv`, which lies in the folder of a data set, or beside its table.
 
     An image is called by its path below that folder, or shorter where that is clear: by the name of its file, with or
-    without the ending, or by the name of its sample.
+    without the ending, or by the name of its sample. A volume is called like an image, and stands for all its slices.
 
     Args:
         source: The data set.
@@ -44,20 +47,20 @@ def read_groups(
     if not source.root.exists() or not os.path.lexists(path):  # a dead link of that name is an error, not a file less
         return {}
     names = _names(folder, listed)
-    unused = {Path(one).stem for one in left_out}
+    unused = {name for one in left_out for name in (Path(one).stem, volume_name(Path(one)))}
     groups: dict[int, tuple[str, int]] = {}
     unknown: list[tuple[str, int]] = []
     for image, group, line in _rows(path):
         if not image or not group:
             raise InputError(f"{path} line {line} lacks the {'group' if image else 'image'}. Fill it in.")
         found = names.get(image.replace("\\", "/").removeprefix("./"), [])
-        if len({str(sample.image) for sample in found}) > 1:
+        if len({str(_place(sample)) for sample in found}) > 1:
             raise InputError(
                 f"{path} line {line} names {shown(image)}, which could be {len(found)} images ({found[0].image} and "
                 f"others). Write the path below {folder}."
             )
         if not found:
-            if Path(image).stem not in unused:
+            if unused.isdisjoint((Path(image).stem, volume_name(Path(image)))):
                 unknown.append((image, line))
             continue
         for sample in found:  # a table may list an image twice
@@ -84,15 +87,24 @@ def _names(folder: Path, listed: Mapping[str, Sequence[Sample]]) -> dict[str, li
     for split, samples in listed.items():
         for sample in samples:
             paths, names = {f"{split}/{sample.name}"}, {sample.name}
-            if isinstance(sample.image, Path):
-                paths.add(sample.image.as_posix())
-                if sample.image.is_relative_to(folder):
-                    paths.add(sample.image.relative_to(folder).as_posix())
-                names |= {sample.image.name, sample.image.stem}
+            place = _place(sample)
+            if isinstance(place, Path):
+                paths.add(place.as_posix())
+                if place.is_relative_to(folder):
+                    paths.add(place.relative_to(folder).as_posix())
+                names |= {place.name, place.stem}
+            if isinstance(sample.image, VolumeSlice):
+                paths.add(f"{split}/{sample.image.volume}")
+                names.add(sample.image.volume)
             for table, called in ((whole, paths), (short, names)):
                 for name in called:
                     table.setdefault(name, []).append(sample)
     return {**short, **whole}
+
+
+def _place(sample: Sample) -> ImageSource:
+    """Where an image is; of a slice, where its volume is."""
+    return sample.image.stored.path if isinstance(sample.image, VolumeSlice) else sample.image
 
 
 def _rows(path: Path) -> Iterable[tuple[str, str, int]]:

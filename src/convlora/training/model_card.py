@@ -11,6 +11,7 @@ import yaml
 from peft import PeftModel
 
 from convlora import __version__
+from convlora.data.reading.volumes.slicing import Slicing
 from convlora.errors import printable
 from convlora.methods.registry import find_method
 from convlora.models import Sam2ForSemanticSegmentation, Sam3ForSemanticSegmentation, SamForSemanticSegmentation
@@ -92,6 +93,7 @@ def model_card(
         "",
         f"- {_seen(config)}",
         *_bands(config),
+        *_slices(config),
         f"- Method: {', '.join(_plain(f'{key} {value}') for key, value in method.items())}.",
     ]
     if software is None:
@@ -127,8 +129,9 @@ def _seen(config: RunConfig) -> str:
     named = f"{size[0]} x {size[1]}" if isinstance(size, list) else str(size)
     if window is None:
         return f"Images resized to {named} pixels."
-    resized = "" if size == window else f", resized to {named}"
-    return f"Windows of {window} pixels at the images' own resolution{resized}. It predicts in such windows too."
+    longer = max(size) if isinstance(size, list) else size
+    cut, resized = (named, "") if longer == window else (str(window), f", resized to {named}")
+    return f"Windows of {cut} pixels at the images' own resolution{resized}. It predicts in such windows too."
 
 
 def _bands(config: RunConfig) -> list[str]:
@@ -138,6 +141,12 @@ def _bands(config: RunConfig) -> list[str]:
         return []
     which = f"{count} bands" if picked is None else f"bands {', '.join(map(str, picked))}, counted from 1"
     return [f"- Input: {which}; their ranges are in config.yaml."]
+
+
+def _slices(config: RunConfig) -> list[str]:
+    """How volumes became images, as far as that is not what it is by default."""
+    found = Slicing.of(vars(config.data)).described()
+    return [] if found is None else [f"- Input: {found}."]
 
 
 _ANSWERS = (

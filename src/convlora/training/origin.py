@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from convlora.data.reading.stored import ImageSource
+from convlora.data.reading.volumes.slices import VolumeSlice
 from convlora.data.sample import Sample
 from convlora.errors import InputError, shown
 from convlora.storage import write_json
@@ -50,7 +53,8 @@ def check_samples(output: Path, splits: Mapping[str, Sequence[Sample]], tell: Ca
             f"The run {output} cannot be resumed, because its images are no longer those it began with: "
             f"{_difference(_names(now), _names(before))}. Restore the data, or start a new run with another --output."
         )
-    changed = [entry[0] for split, entries in now.items() for entry, old in zip(entries, before[split]) if entry != old]
+    pairs = [pair for split, entries in now.items() for pair in zip(entries, before[split])]
+    changed = [entry[0] for entry, old in pairs if _differs(entry, old)]
     if changed:
         others = f" and {len(changed) - 1} more have" if len(changed) > 1 else " has"
         tell(f"Warning: Image or mask of {changed[0]}{others} changed since the run began.")
@@ -104,7 +108,7 @@ def trained_on(run: Path) -> set[tuple[Any, ...]]:
 
 
 def described(sample: Sample) -> list[Any]:
-    """Name of a sample, and the bytes of the files of its image and its mask."""
+    """Name of a sample, and the bytes of the files of its image and its mask; of a slice those of the volumes."""
     return [sample.name, _size(sample.image), _size(sample.mask)]
 
 
@@ -113,8 +117,22 @@ def _described(samples: Sequence[Sample]) -> list[list[Any]]:
 
 
 def _size(source: ImageSource | None) -> int | None:
-    """Bytes of a file; None of what lies in something larger."""
+    """Bytes of a file, or of the files of a DICOM series; None of what lies in something larger."""
+    place = source.stored.path if isinstance(source, VolumeSlice) else source
+    if not isinstance(place, Path):
+        return None
     try:
-        return source.stat().st_size if isinstance(source, Path) else None
+        state = place.stat()
+        return _size_of_folder(place, state.st_mtime_ns) if stat.S_ISDIR(state.st_mode) else state.st_size
     except OSError:
         return None  # the reader reports it
+
+
+@lru_cache(256)  # each slice asks
+def _size_of_folder(folder: Path, changed: int) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _differs(entry: Sequence[Any], old: Sequence[Any]) -> bool:
+    """Whether one of two sizes that are both known is another one; older versions knew none of slices."""
+    return any(now != before and None not in (now, before) for now, before in zip(entry, old))

@@ -80,6 +80,18 @@ def _progress(checkpoint: Path) -> TrainerState:
     return state
 
 
+def lay_out_like_weights(optimizer: Any) -> None:
+    """Gives the state of an optimizer the strides of its weights, in place.
+
+    Files know none. Kernels that are fused go through the memory of both side by side, whatever the strides are, and
+    would take the state of another number.
+    """
+    for weight, state in getattr(optimizer, "optimizer", optimizer).state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
 class ResumableTrainer(Trainer):
     """What of [`convlora.training.trainer.SegmentationTrainer`] concerns checkpoints.
 
@@ -263,6 +275,7 @@ class ResumableTrainer(Trainer):
             load_optimizer_state(self.model, self.optimizer, state["optimizer"])
         else:
             self.optimizer.load_state_dict(state["optimizer"])
+            lay_out_like_weights(self.optimizer)
         self.lr_scheduler.load_state_dict(state["scheduler"])
         # The rate stored is that of the schedule it was saved in, which a run that is made longer leaves behind: at its
         # end it was 0.

@@ -24,6 +24,11 @@ def check_settings(config: RunConfig) -> None:
     network = find_method(config.method.name).network
     if network is not None:  # it takes the place of the SAM
         config.model.source, config.model.detail = network, "none"
+    if find_method(config.method.name).adapts_decoder and config.model.decoder != "sam":
+        problems.append(
+            f"The method {config.method.name} adapts a pretrained mask decoder, and model.decoder="
+            f"{config.model.decoder} makes a new one. Take the method lora, or leave out model.decoder."
+        )
     problems += problems_of(config)
     if not problems:
         config_reading(config)

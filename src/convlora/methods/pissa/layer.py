@@ -42,7 +42,8 @@ class PissaVariant(LoraVariant):
         weight: Any = module.get_base_layer().weight
         if not kwargs["config"].inference_mode and not weight.is_meta:
             start_A, start_B = principal(weight.detach().float(), len(lora_A), module.scaling[adapter_name])
-            lora_A.data, lora_B.data = start_A.to(lora_A), start_B.to(lora_B)
+            for own, start in ((lora_A, start_A), (lora_B, start_B)):
+                own.data = start.to(own).contiguous()  # a decomposition gives columns that follow one another
         else:
             lora_A.data, lora_B.data = torch.zeros_like(lora_A), torch.zeros_like(lora_B)
         for name, value in zip(START_NAMES, (lora_A, lora_B)):

@@ -142,9 +142,9 @@ class VolumeSlice:
             return scale_by_range(found)
         if found.low < 0 or found.high > 65535:
             raise InputError(
-                f"{name} has values from {found.low:g} to {found.high:g}, whose full range is unknown. Say what is "
-                "black and white with --set 'data.value_range=[LOW,HIGH]' (for soft tissue in CT [-160,240]), or use "
-                "--set data.intensity=image, which stretches each volume's own range."
+                f"{name} has values from {found.low:g} to {found.high:g}, whose full range is unknown. Train with "
+                "--set 'data.value_range=[LOW,HIGH]', which says what is black and white (for soft tissue in CT "
+                "[-160,240]), or with --set data.intensity=image, which stretches each volume's own range."
             )
         return scale_by_type(found, volume.dtype, name)
 

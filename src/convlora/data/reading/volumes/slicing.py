@@ -61,5 +61,25 @@ class Slicing:
             )
         return cls(axis, neighbours, value_range, pages)
 
+    def described(self) -> str | None:
+        """What the images are; None: nothing says that they are slices of volumes."""
+        if self == DEFAULT:
+            return None
+        parts = ["slices of volumes" if self.pages == "slices" else f"{self.axis} slices of volumes"]
+        if self.value_range is not None:
+            parts.append("values from {:g} (black) to {:g} (white)".format(*self.value_range))
+        if self.neighbours:
+            parts.append("the slices before and after as red and blue")
+        return ", ".join(parts)
+
+    def note_on_images(self) -> str | None:
+        """What to say where images are given to a run that reads volumes in this way; None: nothing."""
+        if self.value_range is None and not self.neighbours:
+            return None
+        return (
+            "The run was trained on volumes with data.value_range or data.neighbours, which images do not have. Its "
+            "results are good for volumes alone."
+        )
+
 
 DEFAULT = Slicing()
