@@ -1,5 +1,6 @@
 """Opening a data set, whatever its form."""
 
+import contextlib
 import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -22,11 +23,12 @@ from convlora.data.sources.folder import (
     layout_remedy,
     read_pairs,
     read_splits,
+    subfolders,
 )
 from convlora.data.sources.formats.found import Reading
 from convlora.data.sources.formats.recognise import Format, recognise
 from convlora.data.sources.hub import is_hub_id, is_saved_dataset, read_hub
-from convlora.data.sources.listing import entries
+from convlora.data.sources.listing import entries, list_images
 from convlora.data.sources.table import has_columns, read_table
 from convlora.data.sources.unused import tables_in, unused_splits
 from convlora.errors import InputError
@@ -38,8 +40,9 @@ ALL = "all"  # the one split of data that come undivided
 
 _FORMS = (
     "Expected {train,val,test}/{images,masks}/, or images/ and masks/, or train.csv with columns image,label, or COCO "
-    "annotations, or a saved Hugging Face data set."
+    "annotations, or a saved Hugging Face data set, or an export of YOLO, LabelMe or another labelling tool."
 )
+_MOST_LOOKED_INTO = 50  # folders, where a folder is no data set itself
 
 
 @dataclass
@@ -235,8 +238,36 @@ def open_data(
     if tables:
         return _from_tables(root, tables, need_masks)  # says which columns are missing
     listed = tables_in(root, need_masks)
-    remedy = layout_remedy(root) or (f"Give {listed[0]} itself, or rename it to train.csv." if listed else _FORMS)
+    remedy = layout_remedy(root) or (f"Give {listed[0]} itself, or rename it to train.csv." if listed else None)
+    remedy = remedy or _inner_data(root, need_masks) or _lonely_images(root) or _FORMS
     raise InputError(f"{root} has no data set layout that is known. {remedy}")
+
+
+def _inner_data(root: Path, need_masks: bool) -> str | None:
+    """What to give where the data lie one folder deeper, as in archives that were unpacked into a folder of their own."""
+    for folder in subfolders(root)[:_MOST_LOOKED_INTO]:
+        with contextlib.suppress(InputError):
+            if (
+                find_annotations(folder)
+                or any_annotations(folder)
+                or is_saved_dataset(folder)
+                or tables_in(folder, need_masks)
+                or (_has_masks(folder) and (is_split_layout(folder) or is_single_layout(folder)))
+                or recognise(folder)
+            ):
+                return f"There is one inside: give {folder}."
+    return None
+
+
+def _lonely_images(root: Path) -> str | None:
+    """What is missing where a folder holds images and nothing else."""
+    with contextlib.suppress(InputError):
+        if list_images(root)[0]:
+            return (
+                f"It holds images, but no masks or annotations of them. Move the images to {root / 'images'}, and put "
+                f"a mask for each, of the same name, into {root / 'masks'}."
+            )
+    return None
 
 
 def _open_folder(root: Path, need_masks: bool, reading: Reading | None, slicing: Slicing) -> DataSource | None:
@@ -284,7 +315,8 @@ def open_as(root: Path, form: Format, reading: Reading | None = None) -> DataSou
     splits = dict(found.splits)
     if ALL in splits and len(splits) > 1:
         rest = splits.pop(ALL)
-        notes.append(f"{len(rest)} images are in no split and are taken for train.")
+        are = "1 image is in no split and is" if len(rest) == 1 else f"{len(rest)} images are in no split and are"
+        notes.append(f"{are} taken for train.")
         splits["train"] = [*splits.get("train", []), *rest]
     source = _source(root, form.name, splits, found.problems, folder)
     if found.classes is not None and source.classes_json is not None:
