@@ -123,7 +123,7 @@ def test_nothing_usable(tmp_path):
 
 def test_data_in_an_inner_folder_are_named(tmp_path):
     write_set(tmp_path / "archive" / "My export", {"train": 1})
-    with pytest.raises(InputError, match="There is one inside: give .*My export"):
+    with pytest.raises(InputError, match=r"There is one inside: give .*My export"):
         open_data(tmp_path / "archive")
 
 

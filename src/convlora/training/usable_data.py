@@ -21,6 +21,7 @@ from convlora.untrusted import read_json
 SKIPPED = "skipped.json"
 READ_WHOLE_UP_TO = 1000  # images; reading more before every start would be felt
 _WARNINGS_TOLD = 3
+_LISTED, _SKIPPED = "convlora data check lists all of them", ", --on-bad-image skip leaves bad files out"
 
 
 @dataclass
@@ -77,7 +78,9 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
     # Copies in two splits make scores too good, but published data sets have them too.
     doubles = [problem for problem in report.errors if problem.kind == "duplicate-image"]
     report.problems = [problem for problem in report.problems if problem not in doubles]
-    report.raise_errors(remedy="convlora data check lists all of them, --on-bad-image skip leaves bad files out")
+    faulty = {problem.path for problem in report.errors}
+    is_some_good = any(str(sample.image) not in faulty for samples in source.splits.values() for sample in samples)
+    report.raise_errors(remedy=_LISTED + (_SKIPPED if is_some_good else ""))
     if report.classes is None:
         raise InputError(
             f"The masks of {source.root} do not show what its classes are. Run: convlora data check {source.root}"

@@ -97,6 +97,7 @@ def check_data(
     skipped = [problem for problem in of_files if leave_out and _can_be_left_out(problem)]
     told = {(one.kind, one.message, one.split): one for one in reversed(of_files)}  # once for all slices of a volume
     problems = [one for one in reversed(told.values()) if not (leave_out and _can_be_left_out(one))]
+    problems = _unknown_ranges_once(problems)
     splits = {split: [fact.sample for fact in used if fact.split == split] for split in source.splits}
     problems += _empty_splits(source, splits, skipped)
     problems += unexplained
@@ -127,6 +128,17 @@ def check_data(
             problems += _absent_classes(report, classes, source)
             problems += _ignored_masks(classes, used, source)
     return report
+
+
+def _unknown_ranges_once(problems: list[Problem]) -> list[Problem]:
+    """Of the images whose values have no known range the first alone, with their number: one setting settles all."""
+    found = [problem for problem in problems if problem.kind == "unknown-range"]
+    if len(found) < 2:
+        return problems
+    first = found[0]
+    are = "1 more file is" if len(found) == 2 else f"{len(found) - 1:,} more files are"
+    merged = replace(first, message=f"{first.message} {are} like it.")
+    return [merged if one is first else one for one in problems if one is first or one not in found]
 
 
 def _is_told_by_values(source: DataSource, known: ClassTable | None) -> bool:

@@ -85,7 +85,7 @@ class CheckReport:
         """
         if not self.errors:
             return
-        shown = " ".join(problem.message for problem in self.errors[:limit])
+        shown = _remedy_once([problem.message for problem in self.errors[:limit]])
         more = len(self.errors) - limit
         rest = f" (and {more} more; {remedy})" if more > 0 else ""
         raise InputError(shown + rest)
@@ -110,3 +110,12 @@ class CheckReport:
             else None,
             "volumes": {split: [one.to_dict() for one in some] for split, some in self.volumes.items()},
         }
+
+
+def _remedy_once(messages: list[str]) -> str:
+    """Messages in a row; a remedy that the next one names, too, is said after the last of them."""
+    told = ""
+    for message, following in zip(messages, [*messages[1:], ""], strict=True):
+        fault, _, remedy = message.partition(". ")
+        told += f"{fault}. " if remedy and following.endswith(f". {remedy}") else f"{message} "
+    return told.rstrip()

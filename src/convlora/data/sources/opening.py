@@ -244,7 +244,7 @@ def open_data(
 
 
 def _inner_data(root: Path, need_masks: bool) -> str | None:
-    """What to give where the data lie one folder deeper, as in archives that were unpacked into a folder of their own."""
+    """What to give where the data lie one folder deeper, as an unpacked archive often has them."""
     for folder in subfolders(root)[:_MOST_LOOKED_INTO]:
         with contextlib.suppress(InputError):
             if (
