@@ -237,6 +237,12 @@ def test_0_1_and_0_255_masks_mixed(tmp_path):
     save(tmp_path / "train" / "masks" / "1.png", np.full((12, 16), 255, np.uint8))
     problem = the_problem(check(tmp_path), "mixed-masks")
     assert "masks/1.png" in problem.message
+    assert problem.severity == "warning"  # such a mask may be ignored as a whole
+    save(tmp_path / "train" / "masks" / "1.png", np.tile(np.array([0, 255], np.uint8), (12, 8)))
+    assert the_problem(check(tmp_path), "mixed-masks").severity == "error"
+    name_classes(tmp_path, "background", "crack", ignore_index=255)
+    assert the_problem(check(tmp_path), "mixed-masks").severity == "warning"
+    (tmp_path / "classes.json").unlink()
     three = np.tile(np.array([0, 1, 255, 255], np.uint8), (12, 4))
     save(tmp_path / "train" / "masks" / "1.png", three)
     assert check(tmp_path).problems == []

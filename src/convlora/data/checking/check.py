@@ -1,5 +1,6 @@
 """Checking a data set before any training time is spent on it."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -114,7 +115,8 @@ def check_data(
         volumes=volumes_of(splits),
     )
     if classes is not None:
-        problems += _mixed_masks(classes, used, source)
+        is_settled = known is not None or (named is not None and named.states_ignored)
+        problems += _mixed_masks(classes, used, source, is_settled)
     problems += lossy_masks(used) + different_palettes(used)
     problems += warnings_of_headers(used, intensity, only_windows=in_windows is None)
     if classes is not None and classes.num_classes == 2 and _is_told_by_values(source, known):
@@ -269,8 +271,12 @@ def _note_values_outside(source: DataSource, facts: list[Facts]) -> bool:
     return found
 
 
-def _mixed_masks(classes: ClassTable, facts: list[Facts], source: DataSource) -> list[Problem]:
-    """Warns of 0/255 masks among 0/1 masks, whose foreground would be ignored without a word."""
+def _mixed_masks(classes: ClassTable, facts: list[Facts], source: DataSource, is_settled: bool) -> list[Problem]:
+    """Finds 0/255 masks among 0/1 masks, whose foreground would be ignored.
+
+    They come about where masks that `predict` or `data convert` wrote are put beside masks that were painted white. It
+    is an error, because a model that finds nothing could score 1, unless it is settled what 255 means.
+    """
     if classes.num_classes != 2 or classes.label_map is not None or classes.ignore_index != 255:
         return []
     value_sets = [(fact, without_grey(fact.values)) for fact in facts if fact.values]
@@ -282,9 +288,13 @@ def _mixed_masks(classes: ClassTable, facts: list[Facts], source: DataSource) ->
         return []
     message = (
         f"{len(bright)} of {len(value_sets)} masks of {source.root} are 0/255 (the first is {bright[0].sample.mask}) "
-        "and the others 0/1, so that 255 is ignored. If it is foreground, save all masks alike."
+        "and the others 0/1, so that 255 is ignored. If it is foreground, make all masks alike (convlora data convert "
+        f"{shlex.quote(str(source.root))} --output NEW --threshold 1)"
     )
-    return [Problem("mixed-masks", str(bright[0].sample.mask), message, "warning")]
+    if is_settled or not any(0 in values for _, values in value_sets if 255 in values):
+        return [Problem("mixed-masks", str(bright[0].sample.mask), f"{message}.", "warning")]
+    message += '. If it is to be ignored, say so in classes.json: {"classes": [...], "ignore_index": 255}.'
+    return [Problem("mixed-masks", str(bright[0].sample.mask), message)]
 
 
 def _duplicate_images(facts: list[Facts]) -> list[Problem]:

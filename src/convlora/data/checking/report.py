@@ -87,7 +87,7 @@ class CheckReport:
             return
         shown = _remedy_once([problem.message for problem in self.errors[:limit]])
         more = len(self.errors) - limit
-        rest = f" (and {more} more; {remedy})" if more > 0 else ""
+        rest = f" (and {more} more{'; ' if remedy else ''}{remedy})" if more > 0 else ""
         raise InputError(shown + rest)
 
     def to_dict(self) -> dict[str, Any]:
