@@ -1,6 +1,5 @@
 """Checking a data set before any training time is spent on it."""
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from convlora.data.checking.facts import (
     read_whole,
 )
 from convlora.data.checking.header_warnings import warnings_of_headers
-from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks
+from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks, mixed_masks
 from convlora.data.checking.report import CheckReport, ImageSizes
 from convlora.data.checking.volumes import volumes_of
 from convlora.data.classes.class_table import ClassTable
@@ -116,7 +115,7 @@ def check_data(
     )
     if classes is not None:
         is_settled = known is not None or (named is not None and named.states_ignored)
-        problems += _mixed_masks(classes, used, source, is_settled)
+        problems += mixed_masks(classes, used, source.root, is_settled)
     problems += lossy_masks(used) + different_palettes(used)
     problems += warnings_of_headers(used, intensity, only_windows=in_windows is None)
     if classes is not None and classes.num_classes == 2 and _is_told_by_values(source, known):
@@ -269,32 +268,6 @@ def _note_values_outside(source: DataSource, facts: list[Facts]) -> bool:
             fact.add("values", fact.sample.mask, table.outside_message(outside, fact.sample.mask, fact.values or ()))
             found = True
     return found
-
-
-def _mixed_masks(classes: ClassTable, facts: list[Facts], source: DataSource, is_settled: bool) -> list[Problem]:
-    """Finds 0/255 masks among 0/1 masks, whose foreground would be ignored.
-
-    They come about where masks that `predict` or `data convert` wrote are put beside masks that were painted white. It
-    is an error, because a model that finds nothing could score 1, unless it is settled what 255 means.
-    """
-    if classes.num_classes != 2 or classes.label_map is not None or classes.ignore_index != 255:
-        return []
-    value_sets = [(fact, without_grey(fact.values)) for fact in facts if fact.values]
-    # A mask with all three values shows that 255 is meant as the ignore value.
-    if any({1, 255} <= values for _, values in value_sets):
-        return []
-    bright = [fact for fact, values in value_sets if 255 in values]
-    if not bright:
-        return []
-    message = (
-        f"{len(bright)} of {len(value_sets)} masks of {source.root} are 0/255 (the first is {bright[0].sample.mask}) "
-        "and the others 0/1, so that 255 is ignored. If it is foreground, make all masks alike (convlora data convert "
-        f"{shlex.quote(str(source.root))} --output NEW --threshold 1)"
-    )
-    if is_settled or not any(0 in values for _, values in value_sets if 255 in values):
-        return [Problem("mixed-masks", str(bright[0].sample.mask), f"{message}.", "warning")]
-    message += '. If it is to be ignored, say so in classes.json: {"classes": [...], "ignore_index": 255}.'
-    return [Problem("mixed-masks", str(bright[0].sample.mask), message)]
 
 
 def _duplicate_images(facts: list[Facts]) -> list[Problem]:

@@ -113,9 +113,10 @@ class CheckReport:
 
 
 def _remedy_once(messages: list[str]) -> str:
-    """Messages in a row; a remedy that the next one names, too, is said after the last of them."""
-    told = ""
-    for message, following in zip(messages, [*messages[1:], ""], strict=True):
+    """Messages in a row; a remedy that the one before names, too, is not said again."""
+    told, before = [], None
+    for message in messages:
         fault, _, remedy = message.partition(". ")
-        told += f"{fault}. " if remedy and following.endswith(f". {remedy}") else f"{message} "
-    return told.rstrip()
+        told.append(f"{fault}." if remedy and remedy == before else message)
+        before = remedy
+    return " ".join(told)

@@ -1,6 +1,5 @@
 """Opening a data set, whatever its form."""
 
-import contextlib
 import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -17,18 +16,19 @@ from convlora.data.sample import Sample
 from convlora.data.sources.coco_files import any_annotations, find_annotations, is_coco
 from convlora.data.sources.folder import (
     SPLITS,
+    has_masks,
     images_above_splits,
     is_single_layout,
     is_split_layout,
     layout_remedy,
     read_pairs,
     read_splits,
-    subfolders,
 )
 from convlora.data.sources.formats.found import Reading
 from convlora.data.sources.formats.recognise import Format, recognise
 from convlora.data.sources.hub import is_hub_id, is_saved_dataset, read_hub
-from convlora.data.sources.listing import entries, list_images
+from convlora.data.sources.listing import entries
+from convlora.data.sources.no_layout import inner_data, lonely_images
 from convlora.data.sources.table import has_columns, read_table
 from convlora.data.sources.unused import tables_in, unused_splits
 from convlora.errors import InputError
@@ -42,7 +42,6 @@ _FORMS = (
     "Expected {train,val,test}/{images,masks}/, or images/ and masks/, or train.csv with columns image,label, or COCO "
     "annotations, or a saved Hugging Face data set, or an export of YOLO, LabelMe or another labelling tool."
 )
-_MOST_LOOKED_INTO = 50  # folders, where a folder is no data set itself
 
 
 @dataclass
@@ -239,35 +238,8 @@ def open_data(
         return _from_tables(root, tables, need_masks)  # says which columns are missing
     listed = tables_in(root, need_masks)
     remedy = layout_remedy(root) or (f"Give {listed[0]} itself, or rename it to train.csv." if listed else None)
-    remedy = remedy or _inner_data(root, need_masks) or _lonely_images(root) or _FORMS
+    remedy = remedy or inner_data(root, need_masks) or lonely_images(root) or _FORMS
     raise InputError(f"{root} has no data set layout that is known. {remedy}")
-
-
-def _inner_data(root: Path, need_masks: bool) -> str | None:
-    """What to give where the data lie one folder deeper, as an unpacked archive often has them."""
-    for folder in subfolders(root)[:_MOST_LOOKED_INTO]:
-        with contextlib.suppress(InputError):
-            if (
-                find_annotations(folder)
-                or any_annotations(folder)
-                or is_saved_dataset(folder)
-                or tables_in(folder, need_masks)
-                or (_has_masks(folder) and (is_split_layout(folder) or is_single_layout(folder)))
-                or recognise(folder)
-            ):
-                return f"There is one inside: give {folder}."
-    return None
-
-
-def _lonely_images(root: Path) -> str | None:
-    """What is missing where a folder holds images and nothing else."""
-    with contextlib.suppress(InputError):
-        if list_images(root)[0]:
-            return (
-                f"It holds images, but no masks or annotations of them. Move the images to {root / 'images'}, and put "
-                f"a mask for each, of the same name, into {root / 'masks'}."
-            )
-    return None
 
 
 def _open_folder(root: Path, need_masks: bool, reading: Reading | None, slicing: Slicing) -> DataSource | None:
@@ -275,7 +247,7 @@ def _open_folder(root: Path, need_masks: bool, reading: Reading | None, slicing:
     annotations = find_annotations(root)
     if annotations and not any((root / split / "masks").is_dir() for split in SPLITS):
         return _from_coco(root, annotations)
-    if need_masks and not _has_masks(root):
+    if need_masks and not has_masks(root):
         form = recognise(root)
         if form is not None:
             return open_as(root, form, reading)
@@ -291,11 +263,6 @@ def _open_folder(root: Path, need_masks: bool, reading: Reading | None, slicing:
         source = _source(root, "images", {ALL: samples}, [problem.of(ALL) for problem in found], root)
         return _with_unused(source, root, need_masks)
     return None
-
-
-def _has_masks(root: Path) -> bool:
-    """Whether there is a folder of masks where this package's own layouts have it."""
-    return any((place / "masks").is_dir() for place in (root, *(root / split for split in SPLITS)))
 
 
 def open_as(root: Path, form: Format, reading: Reading | None = None) -> DataSource:
