@@ -126,6 +126,7 @@ def test_data_check(convlora, blobs, tmp_path):
     code, out, _ = convlora("data", "check", tmp_path / "d")
     assert code == 2
     assert "missing-pair" in out
+    assert "1 error, 0 warnings." in out
 
 
 @pytest.mark.usefixtures("drawn_figures")

@@ -52,6 +52,7 @@ def fails(convlora):
         (["inspect", "{tmp}/none"], "neither a local file or folder"),
         (["data", "check", "{tmp}"], "no data set layout"),
         (["dance"], "No such command 'dance'"),
+        (["trian"], "Did you mean 'train'? See:"),
         (["train", "--wrong"], "No such option"),
     ],
 )

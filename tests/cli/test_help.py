@@ -38,3 +38,12 @@ def test_help_names_every_option(path, convlora, monkeypatch):
         assert re.search(rf"(?m)^\W*{re.escape(name)}\s", shown), f"{name} is missing"
     assert COMMANDS[path].help
     assert "Usage:" in shown
+    assert "<bool>" not in shown, "a switch takes no value"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "convlora")
+def test_help_shows_brackets(path):
+    # Rich takes what stands in brackets for markup, and drops it: "pip install 'convlora[export]'" lost its extra.
+    texts = [COMMANDS[path].help, *(getattr(one, "help", None) for one in COMMANDS[path].params)]
+    for text in filter(None, texts):
+        assert re.findall(r"(?<!\\)\[(?!/?dim\])", text) == [], text

@@ -362,6 +362,7 @@ def test_label_studio(tmp_path):
     assert np.array_equal(masks["masks/b.png"], 2 * INSIDE)
     assert np.array_equal(masks["masks/c.png"], 2 * INSIDE)
     assert kinds(made) == {"no-annotation", "missing-pair"}
+    assert {problem["severity"] for problem in made["problems"]} == {"warning"}  # the others were written
 
 
 def test_supervisely(tmp_path):

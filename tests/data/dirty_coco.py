@@ -129,7 +129,7 @@ CASES = [
     Case(
         "an image that is missing",
         put("images", 1, "file_name", value="gone.png"),
-        [error("missing-pair", "gone.png", "gone.png", "none", "train.json", "images")],
+        [error("missing-pair", "gone.png", "gone.png", "train.json", "images")],
     ),
     Case(
         "an image of a very long name",
@@ -139,7 +139,6 @@ CASES = [
                 "missing-pair",
                 "x" * 300,
                 "x" * 300,
-                "none",
                 "train.json",
                 "images",
             )

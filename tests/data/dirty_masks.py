@@ -469,7 +469,7 @@ CASES = [
     Case(
         "0/255 among 0/1",
         two_kinds,
-        [warning("mixed-masks", "train/masks/1.png", "1 of 5", "0/255", "0/1")],
+        [error("mixed-masks", "train/masks/1.png", "1 of 5", "0/255", "0/1", "--threshold 1", "ignore_index")],
     ),
     Case(
         "other classes in the validation split",
@@ -493,7 +493,7 @@ CASES = [
         "0/255 in the validation split",
         in_val(stripes(0, 255)),
         [
-            warning("mixed-masks", "val/masks/0.png", "1 of 5", "0/255", "0/1"),
+            error("mixed-masks", "val/masks/0.png", "1 of 5", "0/255", "0/1", "--threshold 1", "ignore_index"),
             warning("absent-class", ".", "val", "foreground"),
         ],
     ),

@@ -211,6 +211,17 @@ def test_values_of_unknown_range_are_a_warning(tmp_path):
     assert (problem.path, problem.severity) == (str(path), "warning")
 
 
+def test_unknown_ranges_are_told_once(tmp_path):
+    write_set(tmp_path, {"train": 3})
+    for index in range(3):
+        (tmp_path / "train" / "images" / f"{index}.png").unlink()
+        values = np.linspace(-1, 1 + index, 192, dtype=np.float32).reshape(12, 16)
+        save(tmp_path / "train" / "images" / f"{index}.tif", values)
+    problem = the_problem(check(tmp_path), "unknown-range")
+    assert problem.path.endswith("0.tif")
+    assert problem.message.endswith("2 more files are like it.")
+
+
 def test_class_absent_from_a_split(tmp_path):
     write_set(tmp_path, {"train": 2, "test": 1}, values=(0, 1, 2))
     save(tmp_path / "test" / "masks" / "0.png", np.full((12, 16), 1, np.uint8))
@@ -226,6 +237,12 @@ def test_0_1_and_0_255_masks_mixed(tmp_path):
     save(tmp_path / "train" / "masks" / "1.png", np.full((12, 16), 255, np.uint8))
     problem = the_problem(check(tmp_path), "mixed-masks")
     assert "masks/1.png" in problem.message
+    assert problem.severity == "warning"  # such a mask may be ignored as a whole
+    save(tmp_path / "train" / "masks" / "1.png", np.tile(np.array([0, 255], np.uint8), (12, 8)))
+    assert the_problem(check(tmp_path), "mixed-masks").severity == "error"
+    name_classes(tmp_path, "background", "crack", ignore_index=255)
+    assert the_problem(check(tmp_path), "mixed-masks").severity == "warning"
+    (tmp_path / "classes.json").unlink()
     three = np.tile(np.array([0, 1, 255, 255], np.uint8), (12, 4))
     save(tmp_path / "train" / "masks" / "1.png", three)
     assert check(tmp_path).problems == []
@@ -294,6 +311,17 @@ def test_raise_errors_spells_out_the_first(tmp_path):
         check(tmp_path, full=False).raise_errors()
     assert "images/0.png" in str(caught.value)
     assert "images/3.png" not in str(caught.value)
+
+
+def test_raise_errors_says_a_remedy_of_several_errors_once(tmp_path):
+    write_set(tmp_path, {"train": 4})
+    for index in range(2):
+        save(tmp_path / "train" / "masks" / f"{index}.png", np.zeros((3, 4), np.uint8))
+    with pytest.raises(InputError) as caught:
+        check(tmp_path, full=False).raise_errors()
+    assert "masks/0.png is 4x3" in str(caught.value)
+    assert "masks/1.png is 4x3" in str(caught.value)
+    assert str(caught.value).count("Give both the same size.") == 1
 
 
 def test_checking_needs_no_torch():

@@ -121,6 +121,18 @@ def test_nothing_usable(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
 
 
+def test_data_in_an_inner_folder_are_named(tmp_path):
+    write_set(tmp_path / "archive" / "My export", {"train": 1})
+    with pytest.raises(InputError, match=r"There is one inside: give .*My export"):
+        open_data(tmp_path / "archive")
+
+
+def test_images_alone_are_told_what_they_lack(tmp_path):
+    write_set(tmp_path, {"train": 1})
+    with pytest.raises(InputError, match="It holds images, but no masks"):
+        open_data(tmp_path / "train" / "images")
+
+
 def test_val_split_is_used_as_it_is(tmp_path):
     write_set(tmp_path, {"train": 3, "val": 2})
     source = open_data(tmp_path)

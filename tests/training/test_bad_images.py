@@ -308,3 +308,21 @@ def test_a_comparison_leaves_bad_files_out_too(make_config, data, tmp_path):
     run_plan(plan, tmp_path / "skip", say=print, runner=train)
     (run,) = (tmp_path / "skip").glob("runs/*/*")
     assert len(json.loads((run / "skipped.json").read_text())) == 4
+
+
+@pytest.mark.parametrize("bands", [None, 4])
+def test_what_helps_with_no_file_is_not_said(config_of, data, bands):
+    config = config_of()
+    config.model.bands = bands
+    for path in data.glob("*/images/*.png"):
+        if bands is None:
+            path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"\(and \d+ more\)$"):
+        usable_data.load_data(config, print)
+
+
+def test_what_helps_with_some_files_is_said(config_of, data):
+    for path in (data / "train" / "images").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"more; .*--on-bad-image skip leaves bad files out\)$"):
+        usable_data.load_data(config_of(), print)

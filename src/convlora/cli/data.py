@@ -81,9 +81,13 @@ def _show(report: dict[str, Any]) -> None:
     errors = sum(problem["severity"] == "error" for problem in report["problems"])
     warnings = len(report["problems"]) - errors
     out.print(
-        "No problems found." if not errors + warnings else f"{errors} errors, {warnings} warnings.",
+        f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}." if errors + warnings else "No problems found.",
         style="bold green" if not errors else "bold red",
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _show_problems(problems: list[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ def evaluate(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Data set with masks, as for 'train'.", show_default=False)
     ],
-    split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
+    split: Annotated[str, typer.Option(help="Which split to score: train, val or test.")] = "test",
     output: Annotated[
         Path | None,
         typer.Option(

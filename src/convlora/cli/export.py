@@ -41,7 +41,7 @@ def export(
         typer.Option(metavar="N", min=1, help="Images at a time; any number if not given.", show_default=False),
     ] = None,
     precision: Annotated[
-        ExportPrecisionName, typer.Option(help="Of the vision encoder. fp16 halves the file.")
+        ExportPrecisionName, typer.Option(help="Precision of the vision encoder. fp16 halves the file.")
     ] = ExportPrecisionName.FP32,
     resolution_cm: Annotated[
         float | None,
@@ -51,7 +51,7 @@ def export(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="For QGIS: of a tile, shared with the next one; 0.25 if not given.",
+            help="For QGIS: share of a tile that the next one covers, too; 0.25 if not given.",
             show_default=False,
         ),
     ] = None,

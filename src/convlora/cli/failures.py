@@ -54,7 +54,7 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     if hasattr(error, "format_message"):  # an error of Typer's, whose classes come from click or from a copy of click
         message = error.format_message().rstrip(".")
         if message:  # there is none where the help was shown instead
-            show_error(f"{message}. {_help_hint(error)}")
+            show_error(f"{message}{'' if message.endswith('?') else '.'} {_help_hint(error)}")
         return BAD_INPUT
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         show_error("Interrupted.")

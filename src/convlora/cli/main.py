@@ -30,12 +30,14 @@ from convlora.cli import (
 from convlora.cli.console import show_error
 from convlora.cli.failures import FAILURE, exit_code_for
 from convlora.cli.interruption import TYPERS_EXIT_CODE, interrupted_message, terminated_like_interrupted
+from convlora.cli.plain_help import PlainCommand, PlainGroup
 from convlora.cli.processes import leave_process_group
 from convlora.cli.training_options import GroupedCommand
 from convlora.cores import wait_asleep
 
 app = typer.Typer(
     name="convlora",
+    cls=PlainGroup,
     help="Fine-tune the Segment Anything Model on your own images with Conv-LoRA.",
     epilog="Start with: convlora quickstart. Exit codes: 0 done, 1 a failure in the run, 2 bad usage or bad input.",
     no_args_is_help=True,
@@ -47,8 +49,8 @@ app = typer.Typer(
 
 
 def _as_help(command: Callable[..., None]) -> str:
-    """A docstring with each paragraph on one line; Typer would keep the line breaks of the source."""
-    paragraphs = (inspect_source.getdoc(command) or "").split("\n\n")
+    """A docstring with each paragraph on one line. Typer would keep the line breaks, and take brackets for markup."""
+    paragraphs = (inspect_source.getdoc(command) or "").replace("[", r"\[").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
@@ -67,9 +69,14 @@ for _command in (
     import_run.import_,
     push.push,
 ):
-    app.command(_command.__name__.rstrip("_"), help=_as_help(_command), cls=_CLASSES.get(_command))(_command)
-app.add_typer(data.app, name="data")
-app.add_typer(recipes.app, name="recipes")
+    app.command(_command.__name__.rstrip("_"), help=_as_help(_command), cls=_CLASSES.get(_command, PlainCommand))(
+        _command
+    )
+for _name, _group in {"data": data.app, "recipes": recipes.app}.items():
+    for _below in _group.registered_commands:
+        assert _below.callback is not None  # noqa: S101 - our own mistake
+        _below.help, _below.cls = _as_help(_below.callback), PlainCommand
+    app.add_typer(_group, name=_name, cls=PlainGroup)
 
 
 def _show_version(value: bool) -> None:

@@ -26,7 +26,7 @@ Run = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="Run folder that 'convlora train' wrote, or hf:USER/NAME[@REVISION] on the Hugging Face Hub.",
+        help="Run folder that 'convlora train' wrote, or hf:USER/NAME\\[@REVISION] on the Hugging Face Hub.",
         show_default=False,
     ),
 ]
@@ -36,7 +36,8 @@ RunFolder = Annotated[
 JSON_HELP = "Print one JSON object, and nothing else, to stdout."
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Device = Annotated[
-    str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps; auto: on a GPU if there is one.")
+    str,
+    typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1 or mps. auto takes a GPU if there is one."),
 ]
 TestTimeFlips = Annotated[
     bool,
@@ -56,8 +57,8 @@ Batch = Annotated[
 Precision = Annotated[
     PrecisionName,
     typer.Option(
-        help="Of the frozen arithmetic; auto: bf16 or fp16 on a GPU; on a CPU bf16 if it has it and the SAM is large, "
-        "else fp32."
+        help="Precision of the frozen part of the model. auto is bf16 or fp16 on a GPU; on a CPU it is bf16 if the CPU "
+        "has it and the SAM is large, else fp32."
     ),
 ]
 MovedModel = Annotated[

@@ -51,7 +51,9 @@ def predict(
     tile_overlap: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", help="Of a window, shared with the next one; 0.25 if not given.", show_default=False
+            metavar="SHARE",
+            help="Share of a window that the next one covers, too; 0.25 if not given.",
+            show_default=False,
         ),
     ] = None,
     resume: Annotated[
@@ -92,7 +94,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="BY",
-            help="Also write a table of the images, those most worth labelling first, ranking.csv: uncertain.",
+            help="Also write ranking.csv, which lists the images most worth labelling first. BY is uncertain: the "
+            "model is least sure of the first ones.",
             show_default=False,
         ),
     ] = None,
@@ -145,7 +148,7 @@ def predict(
     resolution instead; the result of a GeoTIFF is then a GeoTIFF, STEM.tif. A run that was trained with --window does
     so by itself, in windows of that size.
 
-    Of a volume, a NIfTI file or the folder of a DICOM series, it writes NAME.nii.gz, which lies where the volume does.
+    For a volume, a NIfTI file or the folder of a DICOM series, it writes NAME.nii.gz, which lies where the volume does.
 
     With --objects, objects.csv lists the connected objects of all images: class, area, centre, box, perimeter and mean
     probability. With --polygons it also writes STEM.geojson for each image, or coco.json. With --probabilities it also

@@ -42,7 +42,9 @@ def list_recipes(context: typer.Context, json: Json = False) -> None:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a recipe, see 'convlora recipes'.", show_default=False)
+    ],
     runs: Annotated[
         list[str] | None,
         typer.Option(

@@ -20,7 +20,7 @@ def serve(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Run folders that 'convlora train' wrote, or hf:USER/NAME[@REVISION].",
+            help="Run folders that 'convlora train' wrote, or hf:USER/NAME\\[@REVISION].",
             show_default=False,
         ),
     ],

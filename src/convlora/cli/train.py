@@ -57,6 +57,7 @@ def train(
 
 def _show(metrics: dict[str, Any], output: Path) -> None:
     from convlora.cli.tables import classes_table, facts_table, scores_table, volumes_table
+    from convlora.metrics.labels import SCORE_LABELS
 
     params = metrics["params"]
     seconds = metrics["seconds_per_step"]
@@ -66,9 +67,8 @@ def _show(metrics: dict[str, Any], output: Path) -> None:
         title = f"Scores of {metrics['folds']} folds"
         out.print(scores_table({named[split]: scores for split, scores in splits.items()}, title=title))
         found = metrics["interval"]["val"]
-        out.print(
-            f"{found['score']}, held out: {found['mean']:.4f}, 95% interval {found['low']:.4f} to {found['high']:.4f}"
-        )
+        score = SCORE_LABELS.get(found["score"], found["score"])
+        out.print(f"{score}, held out: {found['mean']:.4f}, 95% interval {found['low']:.4f} to {found['high']:.4f}")
     elif splits:
         which = "best" if "val" in splits else "last"
         out.print(scores_table(splits, title=f"Scores of the {which} epoch ({metrics['best_epoch']})"))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from convlora.api.settings import Given
 from convlora.cli.options import JSON_HELP
+from convlora.cli.plain_help import PlainCommand
 from convlora.settings import SETTINGS, Setting
 from convlora.settings.declaration import FILES, GROUPS
 
@@ -38,7 +38,7 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", metavar="", help=JSON_HELP, rich_help_panel=FILES)]
 
 
-class GroupedCommand(TyperCommand):
+class GroupedCommand(PlainCommand):
     """A command whose `--help` stands in the last group instead of one of its own before all others."""
 
     def get_help_option(self, ctx: Any) -> Any:

@@ -208,13 +208,19 @@ def _unseen(splits: dict[str, list[Sample]]) -> list[Problem]:
 def _turned(written: Written) -> list[str]:
     if not written.turned:
         return []
+    if written.turned == 1:
+        return ["1 mask was turned to fit its image, which EXIF says is stored lying on a side."]
     return [f"{written.turned} masks were turned to fit their images, which EXIF says are stored lying on a side."]
 
 
 def _told(problem: Problem, place: Path, given: Path) -> Problem:
-    """The same in names that the user knows: archives are unpacked somewhere else."""
+    """The same in names that the user knows: archives are unpacked somewhere else.
+
+    It is no error any more: the data were written without what it is about.
+    """
     return replace(
         problem,
+        severity="warning",
         path=problem.path.replace(str(place), str(given)),
         message=problem.message.replace(str(place), str(given)),
     )

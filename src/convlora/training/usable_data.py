@@ -10,6 +10,9 @@ from pathlib import Path
 from convlora.data.checking.check import MASKS_SAMPLED, check_data
 from convlora.data.checking.facts import Progress
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.problem import Problem
+from convlora.data.reading.bands import BandReading, Reading
+from convlora.data.reading.stored import is_first_part
 from convlora.data.reading.volumes.slicing import Slicing
 from convlora.data.sample import Sample
 from convlora.data.sources.opening import DataSource, open_data
@@ -66,18 +69,19 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
         )
     elif count > READ_WHOLE_UP_TO:
         tell(f"Reading {count:,} images and their masks once, to leave out those that cannot be used.")
+    reading = config_reading(config)
     report = check_data(
         source,
         full=full,
         progress=progress,
-        intensity=config_reading(config),
+        intensity=reading,
         leave_out=leave_out,
         in_windows=config.data.window is not None,
     )
     # Copies in two splits make scores too good, but published data sets have them too.
     doubles = [problem for problem in report.errors if problem.kind == "duplicate-image"]
     report.problems = [problem for problem in report.problems if problem not in doubles]
-    report.raise_errors(remedy="convlora data check lists all of them, --on-bad-image skip leaves bad files out")
+    report.raise_errors(remedy=_what_helps(source, report.errors, reading))
     if report.classes is None:
         raise InputError(
             f"The masks of {source.root} do not show what its classes are. Run: convlora data check {source.root}"
@@ -96,6 +100,17 @@ def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress
         ]
     used = replace(source, splits=report.splits, problems=[])
     return UsableData(used, report.classes, skipped, report.values, source.splits)
+
+
+def _what_helps(source: DataSource, errors: list[Problem], reading: Reading) -> str:
+    """What else can be said where there are more errors than are spelled out."""
+    if isinstance(reading, BandReading):  # which is a setting, and `data check` reads none
+        return ""
+    faulty = {problem.path for problem in errors}
+    images = [sample.image for samples in source.splits.values() for sample in samples if is_first_part(sample.image)]
+    if all(str(image) in faulty for image in images):
+        return ""  # nothing would be left, so that a setting or all files are wrong
+    return "convlora data check lists all of them, --on-bad-image skip leaves bad files out"
 
 
 def check_skipped(output: Path, data: UsableData) -> None:

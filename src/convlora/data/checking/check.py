@@ -17,7 +17,7 @@ from convlora.data.checking.facts import (
     read_whole,
 )
 from convlora.data.checking.header_warnings import warnings_of_headers
-from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks
+from convlora.data.checking.mask_warnings import different_palettes, inverted_masks, lossy_masks, mixed_masks
 from convlora.data.checking.report import CheckReport, ImageSizes
 from convlora.data.checking.volumes import volumes_of
 from convlora.data.classes.class_table import ClassTable
@@ -97,6 +97,7 @@ def check_data(
     skipped = [problem for problem in of_files if leave_out and _can_be_left_out(problem)]
     told = {(one.kind, one.message, one.split): one for one in reversed(of_files)}  # once for all slices of a volume
     problems = [one for one in reversed(told.values()) if not (leave_out and _can_be_left_out(one))]
+    problems = _unknown_ranges_once(problems)
     splits = {split: [fact.sample for fact in used if fact.split == split] for split in source.splits}
     problems += _empty_splits(source, splits, skipped)
     problems += unexplained
@@ -113,7 +114,8 @@ def check_data(
         volumes=volumes_of(splits),
     )
     if classes is not None:
-        problems += _mixed_masks(classes, used, source)
+        is_settled = known is not None or (named is not None and named.states_ignored)
+        problems += mixed_masks(classes, used, source.root, is_settled)
     problems += lossy_masks(used) + different_palettes(used)
     problems += warnings_of_headers(used, intensity, only_windows=in_windows is None)
     if classes is not None and classes.num_classes == 2 and _is_told_by_values(source, known):
@@ -127,6 +129,17 @@ def check_data(
             problems += _absent_classes(report, classes, source)
             problems += _ignored_masks(classes, used, source)
     return report
+
+
+def _unknown_ranges_once(problems: list[Problem]) -> list[Problem]:
+    """Of the images whose values have no known range the first alone, with their number: one setting settles all."""
+    found = [problem for problem in problems if problem.kind == "unknown-range"]
+    if len(found) < 2:
+        return problems
+    first = found[0]
+    are = "1 more file is" if len(found) == 2 else f"{len(found) - 1:,} more files are"
+    merged = replace(first, message=f"{first.message} {are} like it.")
+    return [merged if one is first else one for one in problems if one is first or one not in found]
 
 
 def _is_told_by_values(source: DataSource, known: ClassTable | None) -> bool:
@@ -255,24 +268,6 @@ def _note_values_outside(source: DataSource, facts: list[Facts]) -> bool:
             fact.add("values", fact.sample.mask, table.outside_message(outside, fact.sample.mask, fact.values or ()))
             found = True
     return found
-
-
-def _mixed_masks(classes: ClassTable, facts: list[Facts], source: DataSource) -> list[Problem]:
-    """Warns of 0/255 masks among 0/1 masks, whose foreground would be ignored without a word."""
-    if classes.num_classes != 2 or classes.label_map is not None or classes.ignore_index != 255:
-        return []
-    value_sets = [(fact, without_grey(fact.values)) for fact in facts if fact.values]
-    # A mask with all three values shows that 255 is meant as the ignore value.
-    if any({1, 255} <= values for _, values in value_sets):
-        return []
-    bright = [fact for fact, values in value_sets if 255 in values]
-    if not bright:
-        return []
-    message = (
-        f"{len(bright)} of {len(value_sets)} masks of {source.root} are 0/255 (the first is {bright[0].sample.mask}) "
-        "and the others 0/1, so that 255 is ignored. If it is foreground, save all masks alike."
-    )
-    return [Problem("mixed-masks", str(bright[0].sample.mask), message, "warning")]
 
 
 def _duplicate_images(facts: list[Facts]) -> list[Problem]:

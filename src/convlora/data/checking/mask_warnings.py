@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from convlora.data.checking.facts import Facts
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.problem import Problem
-from convlora.data.reading.colours import Colour, is_colour
+from convlora.data.reading.colours import Colour, is_colour, without_grey
 
 _NEARLY_ALL = 0.9  # of the pixels
 _USUALLY_LITTLE = 0.25
@@ -88,3 +90,29 @@ def _remedy(classes: ClassTable) -> str:
         return "swap the two colours in the masks"
     example = json.dumps({"classes": list(classes.names), "values": [pairs[1], pairs[0]]})
     return f"swap them in the masks, or say so in classes.json: {example}"
+
+
+def mixed_masks(classes: ClassTable, facts: Sequence[Facts], root: Path, is_settled: bool) -> list[Problem]:
+    """Finds 0/255 masks among 0/1 masks, whose foreground would be ignored.
+
+    They come about where masks that `predict` or `data convert` wrote are put beside masks that were painted white. It
+    is an error, because a model that finds nothing could score 1, unless it is settled what 255 means.
+    """
+    if classes.num_classes != 2 or classes.label_map is not None or classes.ignore_index != 255:
+        return []
+    value_sets = [(fact, without_grey(fact.values)) for fact in facts if fact.values]
+    # A mask with all three values shows that 255 is meant as the ignore value.
+    if any({1, 255} <= values for _, values in value_sets):
+        return []
+    bright = [fact for fact, values in value_sets if 255 in values]
+    if not bright:
+        return []
+    message = (
+        f"{len(bright)} of {len(value_sets)} masks of {root} are 0/255 (the first is {bright[0].sample.mask}) "
+        "and the others 0/1, so that 255 is ignored. If it is foreground, make all masks alike (convlora data convert "
+        f"{shlex.quote(str(root))} --output NEW --threshold 1)"
+    )
+    if is_settled or not any(0 in values for _, values in value_sets if 255 in values):
+        return [Problem("mixed-masks", str(bright[0].sample.mask), f"{message}.", "warning")]
+    message += '. If it is to be ignored, say so in classes.json: {"classes": [...], "ignore_index": 255}.'
+    return [Problem("mixed-masks", str(bright[0].sample.mask), message)]

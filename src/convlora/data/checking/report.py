@@ -85,9 +85,9 @@ class CheckReport:
         """
         if not self.errors:
             return
-        shown = " ".join(problem.message for problem in self.errors[:limit])
+        shown = _remedy_once([problem.message for problem in self.errors[:limit]])
         more = len(self.errors) - limit
-        rest = f" (and {more} more; {remedy})" if more > 0 else ""
+        rest = f" (and {more} more{'; ' if remedy else ''}{remedy})" if more > 0 else ""
         raise InputError(shown + rest)
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,3 +110,13 @@ class CheckReport:
             else None,
             "volumes": {split: [one.to_dict() for one in some] for split, some in self.volumes.items()},
         }
+
+
+def _remedy_once(messages: list[str]) -> str:
+    """Messages in a row; a remedy that the one before names, too, is not said again."""
+    told, before = [], None
+    for message in messages:
+        fault, _, remedy = message.partition(". ")
+        told.append(f"{fault}." if remedy and remedy == before else message)
+        before = remedy
+    return " ".join(told)

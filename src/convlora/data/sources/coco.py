@@ -160,7 +160,10 @@ def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dic
                 f"Of {first.path} and {other.path} one holds instances, one panoptic segments. Export them alike."
             )
         if other.categories != first.categories:
-            raise InputError(f"{first.path} and {other.path} do not name the same categories. Export them alike.")
+            raise InputError(
+                f"{first.path} and {other.path} do not name the same categories: "
+                f"{_difference(first.categories, other.categories)}. Export them alike."
+            )
     used = {category for one in annotations for category in _used(one)}
     notes = []
     categories = dict(first.categories)
@@ -188,6 +191,13 @@ def class_table(annotations: Sequence[CocoAnnotations]) -> tuple[ClassTable, dic
     if len(names) < 2:
         raise InputError(f"{first.path} names no category but the background, so there is nothing to tell apart.")
     return ClassTable(tuple(names), 255 if len(names) <= 255 else _WIDE, colors=colors), index, notes
+
+
+def _difference(first: Mapping[int, str], other: Mapping[int, str]) -> str:
+    """The first category in which two files differ, in words."""
+    category = next(one for one in sorted({*first, *other}) if first.get(one) != other.get(one))
+    names = [quoted(one[category]) if category in one else "missing" for one in (first, other)]
+    return f"number {category} is {names[0]} in the one and {names[1]} in the other"
 
 
 def _used(annotations: CocoAnnotations) -> set[int]:
@@ -234,8 +244,8 @@ def read_coco(
         image = next((path for path in found_in if path is not None), None)
         if image is None:
             message = (
-                f"{annotations.path} lists {entry['file_name']}, which is in none of the folders "
-                f"{', '.join(str(folder) for folder in folders)}. Put the images into one of them."
+                f"{annotations.path} lists {entry['file_name']}, which is not in "
+                f"{' or '.join(str(folder) for folder in folders)}. Put it there, or remove its entry."
             )
             problems.append(Problem("missing-pair", str(annotations.path.parent / entry["file_name"]), message))
             continue

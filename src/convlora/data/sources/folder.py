@@ -32,6 +32,11 @@ def is_single_layout(root: Path) -> bool:
     return (root / "images").is_dir()
 
 
+def has_masks(root: Path) -> bool:
+    """Whether there is a folder of masks where this package's own layouts have it."""
+    return any((place / "masks").is_dir() for place in (root, *(root / split for split in SPLITS)))
+
+
 def read_splits(
     root: Path, need_masks: bool, slicing: Slicing = DEFAULT
 ) -> tuple[dict[str, list[Sample]], list[Problem]]:

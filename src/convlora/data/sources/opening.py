@@ -16,6 +16,7 @@ from convlora.data.sample import Sample
 from convlora.data.sources.coco_files import any_annotations, find_annotations, is_coco
 from convlora.data.sources.folder import (
     SPLITS,
+    has_masks,
     images_above_splits,
     is_single_layout,
     is_split_layout,
@@ -27,6 +28,7 @@ from convlora.data.sources.formats.found import Reading
 from convlora.data.sources.formats.recognise import Format, recognise
 from convlora.data.sources.hub import is_hub_id, is_saved_dataset, read_hub
 from convlora.data.sources.listing import entries
+from convlora.data.sources.no_layout import inner_data, lonely_images
 from convlora.data.sources.table import has_columns, read_table
 from convlora.data.sources.unused import tables_in, unused_splits
 from convlora.errors import InputError
@@ -38,7 +40,7 @@ ALL = "all"  # the one split of data that come undivided
 
 _FORMS = (
     "Expected {train,val,test}/{images,masks}/, or images/ and masks/, or train.csv with columns image,label, or COCO "
-    "annotations, or a saved Hugging Face data set."
+    "annotations, or a saved Hugging Face data set, or an export of YOLO, LabelMe or another labelling tool."
 )
 
 
@@ -235,7 +237,8 @@ def open_data(
     if tables:
         return _from_tables(root, tables, need_masks)  # says which columns are missing
     listed = tables_in(root, need_masks)
-    remedy = layout_remedy(root) or (f"Give {listed[0]} itself, or rename it to train.csv." if listed else _FORMS)
+    remedy = layout_remedy(root) or (f"Give {listed[0]} itself, or rename it to train.csv." if listed else None)
+    remedy = remedy or inner_data(root, need_masks) or lonely_images(root) or _FORMS
     raise InputError(f"{root} has no data set layout that is known. {remedy}")
 
 
@@ -244,7 +247,7 @@ def _open_folder(root: Path, need_masks: bool, reading: Reading | None, slicing:
     annotations = find_annotations(root)
     if annotations and not any((root / split / "masks").is_dir() for split in SPLITS):
         return _from_coco(root, annotations)
-    if need_masks and not _has_masks(root):
+    if need_masks and not has_masks(root):
         form = recognise(root)
         if form is not None:
             return open_as(root, form, reading)
@@ -260,11 +263,6 @@ def _open_folder(root: Path, need_masks: bool, reading: Reading | None, slicing:
         source = _source(root, "images", {ALL: samples}, [problem.of(ALL) for problem in found], root)
         return _with_unused(source, root, need_masks)
     return None
-
-
-def _has_masks(root: Path) -> bool:
-    """Whether there is a folder of masks where this package's own layouts have it."""
-    return any((place / "masks").is_dir() for place in (root, *(root / split for split in SPLITS)))
 
 
 def open_as(root: Path, form: Format, reading: Reading | None = None) -> DataSource:
@@ -284,7 +282,8 @@ def open_as(root: Path, form: Format, reading: Reading | None = None) -> DataSou
     splits = dict(found.splits)
     if ALL in splits and len(splits) > 1:
         rest = splits.pop(ALL)
-        notes.append(f"{len(rest)} images are in no split and are taken for train.")
+        are = "1 image is in no split and is" if len(rest) == 1 else f"{len(rest)} images are in no split and are"
+        notes.append(f"{are} taken for train.")
         splits["train"] = [*splits.get("train", []), *rest]
     source = _source(root, form.name, splits, found.problems, folder)
     if found.classes is not None and source.classes_json is not None:
