@@ -1,5 +1,6 @@
 """What holds for all forms: splits, names, whole folders or none, hostile files, and the command."""
 
+import csv
 import json
 import stat
 import zipfile
@@ -47,6 +48,23 @@ def test_equal_images_stay_in_one_split(tmp_path):
         split_of.setdefault(path.read_bytes(), set()).add(path.parts[-3])
     assert len(split_of) == 8
     assert all(len(splits) == 1 for splits in split_of.values())
+
+
+@pytest.mark.parametrize("threshold", [None, 128])
+def test_images_of_a_group_stay_in_one_split(tmp_path, threshold):
+    root = sources.pairs(tmp_path / "p", 12)
+    rows = [f"{number}.jpg,plant {number % 4}" for number in range(11)]  # the last one has no row
+    (root / "groups.csv").write_text("\n".join(["image,group", *rows]), encoding="utf-8")
+    convert_data(root, tmp_path / "d", threshold=threshold)
+    with (tmp_path / "d" / "groups.csv").open(encoding="utf-8", newline="") as file:
+        told = {row["image"]: row["group"] for row in csv.DictReader(file)}
+    assert len(told) == 11
+    assert all((tmp_path / "d" / image).is_file() for image in told)
+    splits_of = {}
+    for image, group in told.items():
+        splits_of.setdefault(group, set()).add(image.split("/")[0])
+    assert all(len(splits) == 1 for splits in splits_of.values())
+    assert set().union(*splits_of.values()) > {"train"}
 
 
 def test_what_is_in_no_split_of_several_is_for_training(tmp_path):

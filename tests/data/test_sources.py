@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from convlora.data.sources.groups import read_groups
 from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from tests.data.images_on_disk import write_set
@@ -155,6 +156,20 @@ def test_samples_are_held_out_for_validation(tmp_path, number, expected):
         assert f"{expected} of its {number} samples" in source.notes[0]
     if number == 26:
         assert source.train_val(seed=4)[1] != val
+
+
+def test_groups_are_held_out_whole(tmp_path):
+    write_set(tmp_path, {"train": 12}, height=2, width=2)
+    rows = "".join(f"train/images/{number}.png,plant {number % 4}\n" for number in range(12))
+    (tmp_path / "groups.csv").write_text("image,group\n" + rows)
+    source = open_data(tmp_path)
+    groups = read_groups(source, source.splits)
+    train, val = source.train_val(seed=0, val_fraction=0.3, groups=groups)
+    assert (len(train), len(val)) == (9, 3)
+    assert not {groups[id(sample)] for sample in train} & {groups[id(sample)] for sample in val}
+    assert "1 of its 4 groups (3 of 12 images) is held out" in source.notes[0]
+    with pytest.raises(InputError, match="has one group to train on"):
+        source.train_val(seed=0, groups=dict.fromkeys(groups, "plant"))
 
 
 def test_one_sample_cannot_be_divided(tmp_path):

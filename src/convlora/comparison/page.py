@@ -17,6 +17,7 @@ from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
 from convlora.data.reading.bands import picture_of
 from convlora.data.reading.volumes.slicing import Slicing
+from convlora.data.sources.groups import read_groups
 from convlora.data.sources.opening import open_data
 from convlora.inference.files.jobs import picture
 from convlora.inference.segmenter import Segmenter
@@ -147,11 +148,13 @@ def _pictures(
         intensity=segmenter.intensity,
         leave_out=skip,
     )
+    held_out = summary["split"] != "test" and not source.splits.get("val")
+    groups = read_groups(source, source.splits, [problem.path for problem in report.skipped]) if held_out else {}
     source, classes = replace(source, splits=report.splits), report.classes or segmenter.classes
     if summary["split"] == "test":
         samples = source.split("test")
     else:
-        _, samples = source.train_val(settings["split_seed"], settings["val_fraction"])
+        _, samples = source.train_val(settings["split_seed"], settings["val_fraction"], groups)
     places = np.linspace(0, len(samples) - 1, min(PICTURES, len(samples))).round().astype(int)
     shown = [read_sample(samples[place], classes, segmenter.intensity) for place in places]
     pictures = [(picture_of(image), labels) for image, labels in shown]

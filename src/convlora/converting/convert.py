@@ -23,6 +23,7 @@ from convlora.data.reading.images import read_mask
 from convlora.data.reading.mask_values import count_values
 from convlora.data.sample import Sample
 from convlora.data.sources.formats.recognise import BY_NAME
+from convlora.data.sources.groups import read_groups, write_groups
 from convlora.data.sources.opening import DataSource, open_as, open_data
 from convlora.errors import InputError
 from convlora.paths import are_same_file, expanded
@@ -80,11 +81,13 @@ def convert(source: str | Path, output: Path, options: Options, track: Track) ->
     with opened(given, output) as place:
         is_unpacked = place != given
         read = _read(place, options)
+        unused = _unused(read)
         read, notes = _prepared(read, options)
         notes = [*read.notes, *notes]
+        groups = read_groups(read, read.splits, unused)
         classes, problems = _classes(read, track)
-        splits, said = divide(read.splits, options.shares, options.seed, options.is_stated)
-        notes += said
+        splits, said = divide(read.splits, options.shares, options.seed, options.is_stated, groups)
+        notes += [*said, *(["Images of a group in groups.csv stay in one split."] if groups and said else [])]
         origin = place if place.is_dir() else place.parent
         with replacing_folder(output) as folder:
             written = write_samples(splits, classes, folder, origin, track, origin if is_unpacked else None)
@@ -101,6 +104,8 @@ def convert(source: str | Path, output: Path, options: Options, track: Track) ->
             lines = {**about, "problems": [one.message for one in found], "files": written.files}
             text = json.dumps(lines, indent=1, ensure_ascii=False, default=str) + "\n"
             (folder / RECORD).write_text(text, encoding="utf-8", errors="backslashreplace")
+            if groups:
+                write_groups(folder, [(told, groups.get(id(sample), "")) for sample, told in written.sources])
             write_overlays(folder, written.samples, classes, told)
         total = max(1, int(written.pixels.sum()))
         shares = [round(float(pixels) / total, 6) for pixels in written.pixels.tolist()]
@@ -160,6 +165,12 @@ def _prepared(read: DataSource, options: Options) -> tuple[DataSource, list[str]
     note = f"Mask pixels of grey {options.threshold} and more are foreground."
     classes = ClassTable(("background", "foreground"))
     return replace(read, splits=bright, classes=classes, classes_json=None), [note]
+
+
+def _unused(read: DataSource) -> list[str]:
+    """Images that lie there and are not converted."""
+    alone = [str(sample.image) for samples in read.splits.values() for sample in samples if sample.mask is None]
+    return [*alone, *(problem.path for problem in read.problems)]
 
 
 def _classes(read: DataSource, track: Track) -> tuple[ClassTable, list[Problem]]:

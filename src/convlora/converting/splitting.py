@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from convlora.data.sample import Sample
+from convlora.data.sources.belonging import connected
 from convlora.data.sources.folder import SPLITS
 from convlora.data.sources.opening import ALL
 from convlora.errors import InputError
@@ -17,17 +19,22 @@ from convlora.untrusted import read_bytes
 
 
 def divide(
-    splits: Mapping[str, Sequence[Sample]], shares: tuple[float, float, float] | None, seed: int, is_stated: bool
+    splits: Mapping[str, Sequence[Sample]],
+    shares: tuple[float, float, float] | None,
+    seed: int,
+    is_stated: bool,
+    groups: Mapping[int, str],
 ) -> tuple[dict[str, list[Sample]], list[str]]:
     """Gives undivided data three splits, and cuts those that are missing from train.
 
-    Images of equal content stay together, or scores would be too good.
+    Images of one group, and images of equal content, stay together, or scores would be too good.
 
     Args:
         splits: The samples as they came.
         shares: Shares of train, val and test, in any unit; None: everything stays as it is.
         seed: Decides which sample goes where.
         is_stated: Whether the shares were asked for, so that it is an error if they decide nothing.
+        groups: Names of groups by the `id` of their samples.
 
     Returns:
         The splits, and sentences about what was done.
@@ -39,7 +46,7 @@ def divide(
     if shares is None:
         return there, []
     if ALL in there:
-        return _undivided(there, shares, seed)
+        return _undivided(there, shares, seed, groups)
     share_of = dict(zip(SPLITS, shares, strict=True))
     missing = [split for split in ("val", "test") if split not in there and share_of[split]]
     if is_stated and not missing:
@@ -48,7 +55,7 @@ def divide(
         return there, [] if "train" in there else ["The data have no train split. They keep the splits they have."]
     total = share_of["train"] + sum(share_of[split] for split in missing)
     wanted = {split: share_of[split] / total for split in missing}
-    cut, count = _cut(there["train"], wanted, seed), len(there["train"])
+    cut, count = _cut(there["train"], wanted, seed, groups), len(there["train"])
     taken = {split: len(cut[split]) for split in missing if cut[split]}
     if not taken:
         return there, [f"There is no {' and no '.join(missing)} split, and train is too small to cut one from it."]
@@ -59,11 +66,11 @@ def divide(
 
 
 def _undivided(
-    there: dict[str, list[Sample]], shares: tuple[float, float, float], seed: int
+    there: dict[str, list[Sample]], shares: tuple[float, float, float], seed: int, groups: Mapping[int, str]
 ) -> tuple[dict[str, list[Sample]], list[str]]:
     train, val, test = shares
     total = train + val + test
-    cut = _cut(there[ALL], {"val": val / total, "test": test / total}, seed)
+    cut = _cut(there[ALL], {"val": val / total, "test": test / total}, seed, groups)
     parts = " / ".join(f"{100 * share / total:.3g}" for share in shares)
     numbers = ", ".join(f"{len(cut[split])} {split}" for split in SPLITS if cut[split])
     note = (
@@ -73,16 +80,18 @@ def _undivided(
     return {split: cut[split] for split in SPLITS if cut[split]}, [note]
 
 
-def _cut(samples: Sequence[Sample], fractions: Mapping[str, float], seed: int) -> dict[str, list[Sample]]:
+def _cut(
+    samples: Sequence[Sample], fractions: Mapping[str, float], seed: int, groups: Mapping[int, str]
+) -> dict[str, list[Sample]]:
     """Divides by chance; train gets the rest, and at least one sample."""
-    groups = _groups(samples)
-    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
+    units = _units(samples, groups)
+    order = np.random.default_rng(seed).permutation(len(units)).tolist()
     parts: dict[str, list[int]] = {"train": [], **{split: [] for split in fractions}}
     sizes = {split: _size(fraction, len(samples)) for split, fraction in fractions.items()}
     for number, place in enumerate(order):
         is_last = number == len(order) - 1 and not parts["train"]
         chosen = next((split for split in sizes if len(parts[split]) < sizes[split]), "train")
-        parts["train" if is_last else chosen] += groups[place]
+        parts["train" if is_last else chosen] += units[place]
     return {split: [samples[index] for index in sorted(indices)] for split, indices in parts.items()}
 
 
@@ -90,19 +99,20 @@ def _size(fraction: float, count: int) -> int:
     return max(1, round(fraction * count)) if fraction else 0
 
 
-def _groups(samples: Sequence[Sample]) -> list[list[int]]:
-    """Indices of samples, those of equal files together."""
+def _units(samples: Sequence[Sample], groups: Mapping[int, str]) -> list[list[int]]:
+    """Indices of samples, those of one group and those of equal files together."""
     sizes = Counter(_file_size(sample) for sample in samples)
-    found: dict[object, list[int]] = defaultdict(list)
-    for index, sample in enumerate(samples):
-        key: object = index
+    keys: list[list[tuple[str, object]]] = []
+    for sample in samples:
+        own: list[tuple[str, object]] = [("group", groups[id(sample)])] if id(sample) in groups else []
         size = _file_size(sample)
         if size is not None and sizes[size] > 1:
-            try:
-                key = hashlib.blake2b(read_bytes(Path(str(sample.image)))).digest()
-            except OSError:  # said when it is copied
-                key = index
-        found[key].append(index)
+            with contextlib.suppress(OSError):  # said when it is copied
+                own.append(("content", hashlib.blake2b(read_bytes(Path(str(sample.image)))).digest()))
+        keys.append(own)
+    found: dict[int, list[int]] = defaultdict(list)
+    for index, number in enumerate(connected(keys)):
+        found[number].append(index)
     return list(found.values())
 
 

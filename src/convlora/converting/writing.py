@@ -40,6 +40,7 @@ class Written:
         pixels: Number of pixels of each class.
         ignored: Number of pixels that do not count.
         samples: What was written, as samples, by split.
+        sources: Each sample that was read, and the place of its image in the folder.
     """
 
     files: list[dict[str, str]] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Written:
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     ignored: int = 0
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+    sources: list[tuple[Sample, str]] = field(default_factory=list)
 
 
 def write_samples(
@@ -92,7 +94,9 @@ def write_samples(
         written.pixels += counts
         written.ignored += labels.size - int(counts.sum())
         written.turned += was_turned
-        written.files.append({"image": image.relative_to(folder).as_posix(), "from": _told(sample.image, origin)})
+        told = image.relative_to(folder).as_posix()
+        written.files.append({"image": told, "from": _told(sample.image, origin)})
+        written.sources.append((sample, told))
         written.samples.setdefault(split, []).append(Sample(image, mask, stem))
     return written
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from convlora.data.reading.stored import content_of, volume_of
 from convlora.data.sample import Sample
+from convlora.data.sources.belonging import connected
+from convlora.data.sources.groups import GROUPS
 from convlora.errors import InputError, shown
 from convlora.training.config import RunConfig
-from convlora.training.groups import GROUPS, read_groups
 from convlora.training.task import class_sizes
 from convlora.training.usable_data import UsableData
 
@@ -83,8 +84,7 @@ def fold_images(config: RunConfig, data: UsableData, tell: Callable[[str], None]
         raise ValueError("no folds are asked for")
     pooled = data.source.pooled()
     originals = [sample for split in dict.fromkeys(split for split, _ in pooled) for sample in data.source.split(split)]
-    left_out = [entry["path"] for entry in data.skipped or ()]
-    groups = read_groups(data.source, data.listed or data.source.splits, left_out)
+    groups = data.groups()
     volumes = [_volume(split, one) for (split, _), one in zip(pooled, originals, strict=True)]
     named = [groups.get(id(one)) or volume for one, volume in zip(originals, volumes, strict=True)]
     units = _units(originals, named, volumes, tell)
@@ -145,27 +145,18 @@ def _units(
     samples: Sequence[Sample], groups: Sequence[str], volumes: Sequence[str], tell: Callable[[str], None]
 ) -> list[int]:
     """Numbers of what must stay together: connected by a group, by a volume, or by equal content."""
-    parents = list(range(len(samples)))
-
-    def root(place: int) -> int:
-        while parents[place] != place:
-            parents[place] = parents[parents[place]]
-            place = parents[place]
-        return place
-
-    first: dict[tuple[str, str], int] = {}
-    copies = 0
-    for place, (sample, group, volume) in enumerate(zip(samples, groups, volumes, strict=True)):
-        content = hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest()
-        copies += ("content", content) in first
-        named = [(kind, name) for kind, name in (("group", group), ("volume", volume)) if name]
-        for key in (("content", content), *named):
-            parents[root(place)] = root(first.setdefault(key, place))
+    contents = [hashlib.blake2b(content_of(sample.image), digest_size=16).hexdigest() for sample in samples]
+    copies = len(contents) - len(set(contents))
     if copies:
         images = "image is a copy of another one" if copies == 1 else "images are copies of others"
         tell(f"{copies} {images} and {'stays' if copies == 1 else 'stay'} in the same fold.")
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(place), len(numbers)) for place in range(len(samples))]
+    kinds = ("content", "group", "volume")
+    return connected(
+        [
+            [(kind, name) for kind, name in zip(kinds, names, strict=True) if name]
+            for names in zip(contents, groups, volumes, strict=True)
+        ]
+    )
 
 
 def _labels(samples: Sequence[Sample], data: UsableData) -> list[int]:

@@ -6,9 +6,9 @@ from collections import defaultdict
 
 from convlora.data.problem import Problem
 from convlora.data.reading.stored import volume_of
+from convlora.data.sources.groups import GROUPS, read_groups
 from convlora.data.sources.opening import DataSource
 from convlora.errors import InputError, shown
-from convlora.training.groups import GROUPS, read_groups
 
 _NEARLY_ALL = 0.8  # of the images that are held out in turn
 

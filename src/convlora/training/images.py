@@ -13,6 +13,7 @@ from convlora.data.windows import Windows
 from convlora.errors import InputError
 from convlora.inference.windows import Tiles
 from convlora.runs.reading import read_classes
+from convlora.training.config import RunConfig
 from convlora.training.context import Context
 from convlora.training.effects import check_effects
 from convlora.training.folding import fold_images
@@ -85,7 +86,7 @@ def choose_images(run: Context) -> Images:
         train, val = fold_images(config, data, tell).train_val(config.data.fold)
     else:
         seed = config.training.seed if config.data.split_seed is None else config.data.split_seed
-        train, val = source.train_val(seed, config.data.val_fraction)
+        train, val = source.train_val(seed, config.data.val_fraction, _groups(config, data))
     if config.data.train_fraction < 1:
         whole = len(train)
         train = some_of(train, config.data.train_fraction, config.training.seed)
@@ -100,6 +101,13 @@ def choose_images(run: Context) -> Images:
     for note in source.notes:
         tell(note)
     return Images(data, train, val)
+
+
+def _groups(config: RunConfig, data: UsableData) -> dict[int, str]:
+    """Which images are alike, if some of them are to be held out."""
+    if data.source.splits.get("val") or config.data.val_fraction == 0:
+        return {}
+    return data.groups()
 
 
 def check_resumed_images(run: Context, images: Images) -> None:

@@ -15,6 +15,7 @@ from convlora.data.reading.bands import BandReading, Reading
 from convlora.data.reading.stored import is_first_part
 from convlora.data.reading.volumes.slicing import Slicing
 from convlora.data.sample import Sample
+from convlora.data.sources.groups import read_groups
 from convlora.data.sources.opening import DataSource, open_data
 from convlora.errors import InputError
 from convlora.training.bands import config_reading
@@ -43,6 +44,11 @@ class UsableData:
     skipped: list[dict[str, str]] | None = None
     values: dict[int, Counter[int]] = field(default_factory=dict)
     listed: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def groups(self) -> dict[int, str]:
+        """The groups of `groups.csv`, see [`convlora.data.sources.groups.read_groups`]."""
+        left_out = [entry["path"] for entry in self.skipped or ()]
+        return read_groups(self.source, self.listed or self.source.splits, left_out)
 
 
 def load_data(config: RunConfig, tell: Callable[[str], None], progress: Progress | None = None) -> UsableData:

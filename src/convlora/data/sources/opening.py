@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -89,12 +90,18 @@ class DataSource:
         problems = [problem for problem in self.problems if problem.split in (None, name, ALL)]
         return replace(self, splits={name: samples}, notes=list(self.notes), problems=problems)
 
-    def train_val(self, seed: int, val_fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:
+    def train_val(
+        self, seed: int, val_fraction: float = 0.1, groups: Mapping[int, str] | None = None
+    ) -> tuple[list[Sample], list[Sample]]:
         """Returns training and validation samples, holding some out when there is no val split.
+
+        Slices of a volume, and samples of a group, are alike. They are held out together.
 
         Args:
             seed: Decides which samples are held out; the same seed always holds out the same ones.
-            val_fraction: Fraction of the samples to hold out, at least one sample; 0: none, all are trained on.
+            val_fraction: Fraction of the samples to hold out, at least one sample; 0: none, all are trained on. With
+                volumes or groups it is a fraction of these.
+            groups: Names of groups by the `id` of their samples, see [`convlora.data.sources.groups.read_groups`].
 
         Returns:
             The two lists, without overlap, each in the order of the source.
@@ -114,9 +121,9 @@ class DataSource:
         if val_fraction == 0:
             self._note(f"All {len(samples)} samples are trained on, and none is held out to tell the best epoch.")
             return samples, []
-        volumes = self._volumes(samples)
-        if len(volumes) < len(samples):
-            return self._hold_out_volumes(samples, volumes, seed, val_fraction)
+        noun, units = ("group", self._units(samples, groups)) if groups else ("volume", self._units(samples, {}))
+        if len(units) < len(samples):
+            return self._hold_out(samples, units, noun, seed, val_fraction)
         if len(samples) < 2:
             raise InputError(
                 f"{self.root} has {len(samples)} sample to train on and no val split. "
@@ -137,29 +144,31 @@ class DataSource:
         return frozenset(image.stored.kind for image in images if isinstance(image, VolumeSlice))
 
     @staticmethod
-    def _volumes(samples: list[Sample]) -> dict[str | int, list[Sample]]:
-        """Samples by what they are slices of; an image of its own stands alone."""
-        volumes: dict[str | int, list[Sample]] = {}
+    def _units(samples: list[Sample], groups: Mapping[int, str]) -> list[list[Sample]]:
+        """Samples of one group or one volume together; any other image stands alone."""
+        units: dict[object, list[Sample]] = {}
         for place, sample in enumerate(samples):
-            name = volume_of(sample.image)
-            volumes.setdefault(place if name is None else name, []).append(sample)
-        return volumes
+            group, volume = groups.get(id(sample)), volume_of(sample.image)
+            key = place if volume is None else ("volume", volume)
+            units.setdefault(key if group is None else ("group", group), []).append(sample)
+        return list(units.values())
 
-    def _hold_out_volumes(
-        self, samples: list[Sample], volumes: dict[str | int, list[Sample]], seed: int, val_fraction: float
+    def _hold_out(
+        self, samples: list[Sample], units: list[list[Sample]], noun: str, seed: int, val_fraction: float
     ) -> tuple[list[Sample], list[Sample]]:
-        """[`train_val`] of volumes, whose slices are alike and must not be parted."""
-        if len(volumes) < 2:
+        """[`train_val`] of samples that must not be parted."""
+        if len(units) < 2:
+            parts = "slices" if noun == "volume" else "images"
             raise InputError(
-                f"{self.root} has one volume to train on and no val split, and its slices are too alike to be held out "
-                "from each other. Add a val split, or another volume."
+                f"{self.root} has one {noun} to train on and no val split, and its {parts} are too alike to be held "
+                f"out from each other. Add a val split, or another {noun}."
             )
-        count = min(len(volumes) - 1, max(1, round(len(volumes) * val_fraction)))
-        chosen = np.random.default_rng(seed).permutation(len(volumes))[:count].tolist()
-        groups = list(volumes.values())
-        held_out = {id(sample) for index in chosen for sample in groups[index]}
+        count = min(len(units) - 1, max(1, round(len(units) * val_fraction)))
+        chosen = np.random.default_rng(seed).permutation(len(units))[:count].tolist()
+        held_out = {id(sample) for index in chosen for sample in units[index]}
+        which = f" ({len(held_out)} of {len(samples)} images)" if noun == "group" else ""
         self._note(
-            f"{self.root} has no val split, so {count} of its {len(volumes)} volumes "
+            f"{self.root} has no val split, so {count} of its {len(units)} {noun}s{which} "
             f"{'is' if count == 1 else 'are'} held out for validation (seed {seed})."
         )
         train = [sample for sample in samples if id(sample) not in held_out]

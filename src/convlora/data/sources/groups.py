@@ -80,6 +80,19 @@ def read_groups(
     return {sample: group for sample, (group, _) in groups.items()}
 
 
+def write_groups(folder: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Writes `groups.csv`.
+
+    Args:
+        folder: Folder of the data set.
+        rows: The place of each image below it, and its group; empty: it has none and gets no row.
+    """
+    with (folder / GROUPS).open("x", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows(row for row in rows if row[1])
+
+
 def _names(folder: Path, listed: Mapping[str, Sequence[Sample]]) -> dict[str, list[Sample]]:
     """The samples by everything that they may be called; a whole path wins over what is short."""
     whole: dict[str, list[Sample]] = {}
