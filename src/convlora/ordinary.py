@@ -39,7 +39,7 @@ def open_ordinary(path: Path | str, mode: str = "rb", **kwargs: Any) -> Any:
 
     Args:
         path: The file.
-        mode: As of `open`.
+        mode: As for `open`.
         **kwargs: For `open`.
 
     Raises:

@@ -14,6 +14,7 @@ from convlora.data.sample import Sample
 from convlora.data.sources.opening import DataSource
 from convlora.data.sources.volumes import volume_name
 from convlora.errors import InputError, shown
+from convlora.ordinary import open_ordinary
 from convlora.untrusted import UnreadableError, read_text
 
 GROUPS = "groups.csv"
@@ -87,7 +88,7 @@ def write_groups(folder: Path, rows: Iterable[tuple[str, str]]) -> None:
         folder: Folder of the data set.
         rows: The place of each image below it, and its group; empty: it has none and gets no row.
     """
-    with (folder / GROUPS).open("x", encoding="utf-8", newline="") as file:
+    with open_ordinary(folder / GROUPS, "x", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         writer.writerows(row for row in rows if row[1])
