@@ -147,7 +147,7 @@ def difference(found: Mapping[str, list[int]], needed: Mapping[str, list[int]]) 
     )
 
 
-def _compare(path: Path, config: PeftConfig, may_differ: Collection[str]) -> None:
+def _compare(path: Path, config: PeftConfig, may_differ: Collection[str] = ()) -> None:
     """Refuses a configuration that is another one than the run's."""
     try:
         found = read_json(path, _LARGEST_CONFIG)
