@@ -132,7 +132,7 @@ def check_data(
 
 
 def _unknown_ranges_once(problems: list[Problem]) -> list[Problem]:
-    """Of the images whose values have no known range the first alone, with their number: one setting settles all."""
+    """Keeps the first of the problems of an unknown range, with their number: one setting settles all of them."""
     found = [problem for problem in problems if problem.kind == "unknown-range"]
     if len(found) < 2:
         return problems
