@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from convlora.comparison.bootstrap import paired_difference
+from convlora.comparison.bootstrap import paired_difference, units_of
 
 
 def images(scores):
@@ -61,3 +61,11 @@ def test_slices_of_a_volume_are_drawn_together():
         for number, record in enumerate(run[0]):
             record["volume"] = f"v{number // 10}"
     assert paired_difference(*sliced, "iou") == pytest.approx(alone)
+
+
+def test_images_of_a_group_are_drawn_together():
+    """Volumes of one patient too; an image without a group stands for itself."""
+    records = [{"image": "a", "group": "p"}, {"image": "b"}, {"image": "c", "group": "p"}, {"image": "p"}]
+    assert units_of(records) == [0, 1, 0, 2]
+    slices = [{"image": "a", "volume": "v", "group": "p"}, {"image": "b", "volume": "w", "group": "p"}]
+    assert units_of([*slices, {"image": "c", "volume": "p"}]) == [0, 0, 1]

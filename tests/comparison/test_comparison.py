@@ -14,6 +14,7 @@ from convlora.comparison.page import table_rows, write_page
 from convlora.comparison.plan import PlannedRun, Variant, make_plan
 from convlora.comparison.run import OwnProcesses, run_plan
 from convlora.comparison.summary import sum_up
+from convlora.comparison.verdict import verdict
 from convlora.data.checking.reach import SIZE_IS_TOLD
 from convlora.errors import InputError, RunError
 from convlora.recipes import read_recipe
@@ -190,6 +191,20 @@ def test_data_without_other_splits(base, blobs, tmp_path):
     summary = sum_up(asked, runs, tmp_path / "c")
     assert summary["split"] == "val"
     assert write_page(summary, runs, tmp_path / "c").is_file()
+
+
+def test_groups_are_drawn_as_a_whole(make_config, blobs, tmp_path):
+    base = make_config(epochs=1)
+    shutil.copytree(blobs, tmp_path / "data")
+    base.data.path = str(tmp_path / "data")
+    names = sorted(path.name for path in (tmp_path / "data" / "test" / "images").iterdir())
+    rows = [f"test/images/{name},patient {number % 2}" for number, name in enumerate(names)]
+    (tmp_path / "data" / "groups.csv").write_text("\n".join(["image,group", *rows]))
+    asked = plan(base, ("decoder", "lora"), 1)
+    runs = run_plan(asked, tmp_path / "c", say=lambda text: None, runner=Runner())
+    summary = sum_up(asked, runs, tmp_path / "c")
+    assert (summary["images"], summary["groups"]) == (len(names), 2)
+    assert "2 groups" in verdict(summary)[0], "too few to tell"
 
 
 def test_bad_images_may_be_left_out(make_config, blobs, tmp_path):

@@ -29,6 +29,7 @@ def test_no_winner():
     assert third == "conv-lora is better than unet."
     few = {**summary([other("unet", 0.3, 0.2, 0.4)]), "volumes": 4}
     assert "4 volumes are too few to tell" in verdict(few)[0], "however many slices they have"
+    assert "3 groups" in verdict({**few, "groups": 3})[0]
     assert "4 images are too few to tell" in verdict(summary([other("unet", 0.3, 0.2, 0.4)], images=4))[0]
     assert "nothing to compare" in verdict(summary([]))[0]
 

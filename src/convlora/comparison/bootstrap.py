@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from convlora.data.sources.belonging import connected
+
 RESAMPLES = 10_000
+_ALIKE = ("volume", "group")  # keys of records whose equal values mark images that are alike
 _CHUNK = 500
 
 
@@ -28,9 +31,9 @@ def paired_difference(
 ) -> Difference:
     """Score of a method minus that of a reference, on the same images.
 
-    Images are drawn with replacement, the same ones for both; of volumes all slices together. The interval says what
-    other images of the same kind could have given; what other seeds could have given shows in the spread over the
-    seeds, not here.
+    Images are drawn with replacement, the same ones for both; the images of a volume or a group are drawn together. The
+    interval says what other images of the same kind could have given; what other seeds could have given shows in the
+    spread over the seeds, not here.
 
     Args:
         method: For each seed the records of the images, in one order for all: the score itself under its name, or with
@@ -45,13 +48,14 @@ def paired_difference(
 
 
 def units_of(records: Sequence[Mapping[str, Any]]) -> list[int]:
-    """A number for each image: slices of a volume have the same one, because they say less than as many other images.
+    """Numbers images so that those of a volume, or of a group of `groups.csv`, have the same number.
+
+    Images that are alike say less about others than as many independent ones.
 
     Args:
         records: Records of the images.
     """
-    numbers: dict[object, int] = {}
-    return [numbers.setdefault(one.get("volume", place), len(numbers)) for place, one in enumerate(records)]
+    return connected([[(key, one[key]) for key in _ALIKE if key in one] for one in records])
 
 
 def score_interval(

@@ -66,6 +66,7 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
         "seeds": list(plan.seeds),
         "images": first[split]["num_images"],
         "volumes": len(set(units_of(records))) if any("volume" in one for one in records) else None,
+        "groups": len(set(units_of(records))) if any("group" in one for one in records) else None,
         "budget_seconds": plan.base.training.budget_seconds,
         "trivial": {name: _numbers(scores) for name, scores in first[split].get("trivial", {}).items()},
         "rows": rows,

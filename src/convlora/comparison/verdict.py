@@ -46,8 +46,9 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
     """
     found, label = summary["verdict"], short_label(summary["score"])
     others: list[dict[str, Any]] = found["others"]
-    best, volumes = found["best"], summary.get("volumes")
-    count, noun = (summary["images"], "image") if volumes is None else (volumes, "volume")
+    best = found["best"]
+    units = ((summary.get(f"{noun}s"), noun) for noun in ("group", "volume", "image"))
+    count, noun = next((count, noun) for count, noun in units if count is not None)
     if not others:
         return [f"Only {best} was trained, so there is nothing to compare it with."]
     if count < FEWEST_IMAGES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def _finish(run: Context, fit: Fit, images: Images) -> dict[str, Any]:
         if of_volumes is not None:
             metrics[split]["volumes"] = of_volumes
         if run.is_main:
-            write_text(output / "images.jsonl", "".join(json.dumps({"split": split, **one}) + "\n" for one in single))
+            groups = {one.name: images.groups[id(one)] for one in samples if id(one) in images.groups}
+            records = ({"split": split, **_group_of(one, groups), **one} for one in single)
+            write_text(output / "images.jsonl", "".join(json.dumps(one) + "\n" for one in records))
         confusion = scores.confusion if isinstance(scores, MultiClassScores) else None
         if split == "val" and isinstance(scores, BinaryScores) and scores.thresholds is not None:
             metrics["threshold"] = scores.thresholds.compute()
@@ -105,6 +108,11 @@ def _finish(run: Context, fit: Fit, images: Images) -> dict[str, Any]:
 
         report_after_training(output, segmenter, {one.name: one for one in samples}, confusion, run.reporter.message)
     return metrics
+
+
+def _group_of(record: Mapping[str, Any], groups: Mapping[str, str]) -> dict[str, str]:
+    """The entry `group` of an image; empty if it has none."""
+    return {"group": groups[record["image"]]} if record["image"] in groups else {}
 
 
 def _best_model(run: Context, trainer: SegmentationTrainer, images: Images) -> PeftModel:

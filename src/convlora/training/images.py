@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from convlora.data.windows import Windows
 from convlora.errors import InputError
 from convlora.inference.windows import Tiles
 from convlora.runs.reading import read_classes
-from convlora.training.config import RunConfig
 from convlora.training.context import Context
 from convlora.training.effects import check_effects
 from convlora.training.folding import fold_images
@@ -32,6 +31,7 @@ class Images:
         val: What decides on the best epoch; empty: everything is trained on.
         windows: What is cut out of the training images; None: they are seen whole.
         tiles: How images are cut where they are scored; None: not at all.
+        groups: The groups of `groups.csv`, by the `id` of their samples.
     """
 
     data: UsableData
@@ -39,6 +39,7 @@ class Images:
     val: list[Sample]
     windows: Windows | None = None
     tiles: Tiles | None = None
+    groups: dict[int, str] = field(default_factory=dict)
 
     @property
     def items(self) -> int:
@@ -80,13 +81,14 @@ def choose_images(run: Context) -> Images:
     if run.checkpoint is not None:
         _check_classes(run, classes)
         check_skipped(run.output, data)
+    groups = data.groups()
     if config.data.folds is not None:
         if config.data.fold is None:
             raise ValueError("a run is one fold: convlora.folds.run trains all of them")
         train, val = fold_images(config, data, tell).train_val(config.data.fold)
     else:
         seed = config.training.seed if config.data.split_seed is None else config.data.split_seed
-        train, val = source.train_val(seed, config.data.val_fraction, _groups(config, data))
+        train, val = source.train_val(seed, config.data.val_fraction, groups)
     if config.data.train_fraction < 1:
         whole = len(train)
         train = some_of(train, config.data.train_fraction, config.training.seed)
@@ -100,14 +102,7 @@ def choose_images(run: Context) -> Images:
         tell(f"{len(data.skipped)} {are} left out; {run.output / SKIPPED} says which and why.")
     for note in source.notes:
         tell(note)
-    return Images(data, train, val)
-
-
-def _groups(config: RunConfig, data: UsableData) -> dict[int, str]:
-    """Which images are alike, if some of them are to be held out."""
-    if data.source.splits.get("val") or config.data.val_fraction == 0:
-        return {}
-    return data.groups()
+    return Images(data, train, val, groups=groups)
 
 
 def check_resumed_images(run: Context, images: Images) -> None:
