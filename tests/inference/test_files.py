@@ -8,7 +8,7 @@ from PIL import Image
 
 from convlora.errors import InputError
 from convlora.inference.files.passed_over import passed_over
-from convlora.inference.files.plan import collect_images, plan
+from convlora.inference.files.plan import check_output, collect_images, plan
 
 
 @pytest.fixture
@@ -31,6 +31,24 @@ def test_files_folders_and_patterns(folder):
     assert names(collect_images([str(folder / "b.png"), str(folder)])) == ["b.png", "a.jpg"]
     assert names(collect_images([str(folder / "*.png")])) == ["b.png"]
     assert names(collect_images([str(folder / "**" / "c.*")])) == ["c.png"]
+
+
+def test_results_do_not_go_among_the_images_of_a_folder(tmp_path, monkeypatch):
+    """Or the next call would take masks for images."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "a.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    for given, output in (
+        ("photos", "photos/"),
+        (str(tmp_path / "photos"), "photos"),
+        ("photos", "link"),
+        ("s3://a/b/", "s3://a/b"),
+    ):
+        with pytest.raises(InputError, match="--output"):
+            check_output(["other.png", given], output)
+    check_output(["photos/a.jpg", "other"], "photos")
+    check_output(["photos"], "photos/masks")
 
 
 @pytest.mark.parametrize(("what", "words"), [("missing.png", "no file or folder"), ("*.bmp", "no image matches")])

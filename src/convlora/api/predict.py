@@ -23,7 +23,7 @@ from convlora.inference.files.left_out import parts_left_out
 from convlora.inference.files.of_all import STEMS, check_files_of_all, write_files_of_all
 from convlora.inference.files.passed_over import passed_over
 from convlora.inference.files.pieces import forget_pieces
-from convlora.inference.files.plan import Job, collect_images, coordinates_lost, plan
+from convlora.inference.files.plan import Job, check_output, collect_images, coordinates_lost, plan
 from convlora.inference.files.resuming import PRESENCE, DoneList, fingerprint
 from convlora.inference.files.shares import add_shares, check_shares
 from convlora.inference.files.volumes import collect_volumes
@@ -118,6 +118,7 @@ def predict(
     reporter = Logged() if reporter is None else reporter
     given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
     engine_extras = {"--polygons coco": polygons == "coco", "--labels": labels is not None, "--rank": rank is not None}
+    check_output(given, os.fspath(output))
     check_engine(engine, workers, [*given, os.fspath(output)], engine_extras, device)
     folder = resolve_run(run)
     slicing = Slicing.of(read_settings(folder)["data"])

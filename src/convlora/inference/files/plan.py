@@ -93,6 +93,27 @@ def collect_images(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
+def check_output(patterns: Sequence[str], output: str) -> None:
+    """Refuses to write results into a folder whose images are asked for: a later call would take them for images.
+
+    Args:
+        patterns: Files, folders and patterns as they were given, also URIs.
+        output: Folder of the results, or its URI.
+
+    Raises:
+        InputError: If it is one of the folders.
+    """
+    for one in patterns:
+        folder = expanded(one)
+        if one.rstrip("/") == output.rstrip("/") or (
+            os.path.isdir(folder) and are_same_file(folder, expanded(output))  # noqa: PTH112
+        ):
+            raise InputError(
+                f"{one} is the folder of the images and of the results, so the next call would take the masks for "
+                "images. Choose another --output."
+            )
+
+
 def _is_image(path: Path) -> bool:
     return is_image_file(path) or is_array_file(path)
 
