@@ -234,6 +234,10 @@ def test_predict_goes_on_after_a_bad_image(convlora, run_folder, blobs, tmp_path
     assert len(result["images"]) == 3
     assert "a_broken.png" in result["failed"][0]["error"]
     assert "1 of 4 images could not be read" in err
+    alone = tmp_path / "photos" / "a_broken.png"
+    code, _, err = convlora("predict", run_folder, alone, "--output", tmp_path / "q")
+    assert code == 2, "nothing could be done with what was given"
+    assert str(alone) in err
 
 
 def test_predict_replaces_its_own_results_only(convlora, run_folder, blobs, tmp_path):

@@ -9,7 +9,7 @@ import typer
 
 from convlora.cli.console import loading_libraries, out, print_json, show_error
 from convlora.cli.options import Batch, Device, Json, MovedModel, Precision, PrecisionName, Run, TestTimeFlips
-from convlora.errors import RunError
+from convlora.errors import InputError, RunError
 
 _RANKED = 5  # images that are shown
 
@@ -211,7 +211,9 @@ def predict(
             show_error(one["error"])
         others = "; the others are done" if result["images"] else ""
         number = len(failed) + len(result["images"])
-        raise RunError(f"{len(failed)} of {number} images could not be read{others}.")
+        raise (RunError if result["images"] else InputError)(
+            f"{len(failed)} of {number} images could not be read{others}."
+        )
 
 
 def _show(results: list[dict[str, Any]], background: int | None, output: str) -> None:
