@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import convlora
 from convlora.api.convert_data import convert_data
 from convlora.cli.main import app
+from convlora.data.classes.classes_json import read_classes_json
 from convlora.data.sources.opening import open_data
 from convlora.errors import InputError
 from convlora.prepare import bundles
@@ -91,6 +92,12 @@ def test_soft_masks_in_folders_of_our_own(tmp_path):
     made = convert_data(tmp_path / "f", tmp_path / "d", threshold=128, split="none")
     assert made["format"] == "images"
     assert all(np.array_equal(one, INSIDE) for one in sources.read(tmp_path / "d").values())
+    (tmp_path / "f" / "classes.json").write_text('{"classes": ["soil", "crack"]}')
+    convert_data(tmp_path / "f", tmp_path / "n", threshold=128, split="none")
+    assert read_classes_json(tmp_path / "n" / "classes.json").names == ("soil", "crack")
+    (tmp_path / "f" / "classes.json").write_text('{"classes": ["soil", "crack", "joint"]}')
+    with pytest.raises(InputError, match="names 3"):
+        convert_data(tmp_path / "f", tmp_path / "m", threshold=128, split="none")
     with pytest.raises(InputError, match="name their classes"):
         convert_data(sources.yolo(tmp_path / "y"), tmp_path / "e", threshold=128)
 

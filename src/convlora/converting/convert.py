@@ -17,6 +17,7 @@ from convlora.converting.writing import Track, Written, classes_text, write_samp
 from convlora.data.checking.check import check_data
 from convlora.data.checking.facts import MOST_VALUES
 from convlora.data.classes.class_table import ClassTable
+from convlora.data.classes.classes_json import read_classes_json
 from convlora.data.classes.meaning import resolve_classes
 from convlora.data.problem import Problem
 from convlora.data.reading.images import read_mask
@@ -163,8 +164,20 @@ def _prepared(read: DataSource, options: Options) -> tuple[DataSource, list[str]
         for split, samples in splits.items()
     }
     note = f"Mask pixels of grey {options.threshold} and more are foreground."
-    classes = ClassTable(("background", "foreground"))
-    return replace(read, splits=bright, classes=classes, classes_json=None), [note]
+    return replace(read, splits=bright, classes=_two_classes(read.classes_json), classes_json=None), [note]
+
+
+def _two_classes(classes_json: Path | None) -> ClassTable:
+    """Background and foreground, by the names and colours of a classes.json."""
+    if classes_json is None:
+        return ClassTable(("background", "foreground"))
+    named = read_classes_json(classes_json)
+    if len(named.names) != 2:
+        raise InputError(
+            f"--threshold makes two classes, and {classes_json} names {len(named.names)}. Leave out --threshold, or "
+            "name two classes there."
+        )
+    return ClassTable(named.names, colors=named.colors)
 
 
 def _unused(read: DataSource) -> list[str]:
