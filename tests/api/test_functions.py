@@ -53,6 +53,12 @@ def test_an_overlap_without_windows_is_refused(trained_run, blobs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_no_images_at_all_are_a_mistake(trained_run, tmp_path):
+    with pytest.raises(InputError, match="No images are named"):
+        package.predict(trained_run, sorted(tmp_path.glob("*.JPEG")), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_messages_are_logged(trained_run, blobs, tmp_path, caplog):
     (tmp_path / "d" / "below").mkdir(parents=True)
     good = next((blobs / "test" / "images").iterdir())

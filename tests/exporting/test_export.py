@@ -1,11 +1,13 @@
 """A run as a file: other programs get from it what `convlora predict` gives."""
 
 import json
+import shutil
 import sys
 import zipfile
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import convlora as package
@@ -193,7 +195,23 @@ def test_options_that_make_no_sense(convlora, trained_run, tmp_path, monkeypatch
     code, _, err = convlora("export", trained_run, *options)
     assert code == 2
     assert words in err
+    assert err.startswith("Error:"), "nothing is announced that is not done"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_file_must_be_given_is_told_on_the_command_line(convlora, trained_run, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["data"]["window"] = settings["model"]["image_size"]
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+
+    def stop(*_):
+        raise RunError("far enough")
+
+    monkeypatch.setattr("convlora.api.export.probe", stop)
+    _, _, err = convlora("export", run, "--output", tmp_path / "model.pt2")
+    assert f"trained on windows of {settings['data']['window']} pixels" in err
 
 
 def test_no_run(convlora, tmp_path):

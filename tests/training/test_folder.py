@@ -38,6 +38,16 @@ def test_a_folder_that_is_no_run_is_not_resumed(tmp_path):
     assert "starting from the beginning" in check_folder(tmp_path / "new", resume=True)
 
 
+def test_a_finished_run_without_its_checkpoints_is_not_trained_anew_over_its_weights(run):
+    shutil.rmtree(run / "checkpoints")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(InputError, match=f"checkpoints are gone.* --from {run} "):
+        train(RunConfig.load(run / "config.yaml"), run, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    (run / "metrics.json").unlink()  # a run that was stopped before its first checkpoint
+    assert "starting from the beginning" in check_folder(run, resume=True)
+
+
 def test_odd_names_among_the_checkpoints(run):
     (run / "checkpoints" / "checkpoint-old").mkdir()
     (run / "checkpoints" / ".checkpoint-9.unfinished").mkdir()

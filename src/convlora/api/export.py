@@ -100,6 +100,7 @@ def export(
             f"The run sees images of {facts.image_size[0]} x {facts.image_size[1]} pixels, and QGIS cuts squares. "
             "Leave out --resolution-cm, or train with a square --image-size."
         )
+    reporter.message("Exporting, and comparing the file with the run ...")
     probes = probe(segmenter, batch)
     program = program_of(network_of(segmenter.model, facts.image_size, precision, segmenter.intensity), batch)
     with replacing_file(output) as temporary:

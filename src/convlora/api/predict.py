@@ -117,6 +117,8 @@ def predict(
     """
     reporter = Logged() if reporter is None else reporter
     given = [os.fspath(images)] if isinstance(images, (str, os.PathLike)) else [os.fspath(one) for one in images]
+    if not given:
+        raise InputError("No images are named. Give files, folders or patterns.")
     engine_extras = {"--polygons coco": polygons == "coco", "--labels": labels is not None, "--rank": rank is not None}
     check_output(given, os.fspath(output))
     check_engine(engine, workers, [*given, os.fspath(output)], engine_extras, device)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convlora.api.settings import by_section, check, settings_of
+from convlora.errors import InputError
 from convlora.folds.run import cross_validate
 from convlora.reporting import Logged, Reporter
 from convlora.training.config import RunConfig
@@ -53,6 +54,11 @@ def train(
         given.setdefault("data", {})["path"] = os.fspath(data)
     whole = settings_of(config, given, resumed=output if resume else None)
     check(whole, given)
+    if resume and whole.data.path is None:
+        raise InputError(
+            f"There is no run in {output} to resume. Check --output, or name data to begin one: convlora train DATA "
+            f"--output {output}."
+        )
     reporter = Logged() if reporter is None else reporter
     run = train_run if whole.data.folds is None or whole.data.fold is not None else cross_validate
     metrics = run(whole, output, resume=resume, reporter=reporter)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from convlora.cli.console import err, loading_libraries, out, print_json
+from convlora.cli.console import loading_libraries, out, print_json
 from convlora.cli.options import Json, MovedModel, Run
 
 
@@ -68,19 +68,20 @@ def export(
     """
     with loading_libraries():
         from convlora.api.export import export as export_run
+        from convlora.cli.progress import RunProgress
 
-    if not json:
-        err.print("Exporting, and comparing the file with the run ...", markup=False)
-    result = export_run(
-        run,
-        output,
-        format=None if format is None else format.value,
-        batch=batch,
-        precision=precision.value,
-        resolution_cm=resolution_cm,
-        tile_overlap=tile_overlap,
-        model=model,
-    )
+    with RunProgress() as progress:
+        result = export_run(
+            run,
+            output,
+            format=None if format is None else format.value,
+            batch=batch,
+            precision=precision.value,
+            resolution_cm=resolution_cm,
+            tile_overlap=tile_overlap,
+            model=model,
+            reporter=progress,
+        )
     if json:
         print_json(result)
         return

@@ -12,7 +12,7 @@ import yaml
 
 from convlora.errors import InputError
 from convlora.recipes import PREFIX as RECIPE
-from convlora.recipes import read_recipe
+from convlora.recipes import read_recipe, recipe_names
 from convlora.settings import SECTIONS, SETTINGS, DataSettings, MethodSettings, ModelSettings, TrainingSettings
 from convlora.settings.checking import ProblemError, problems_of, read_value
 from convlora.settings.history import CHOSEN_BY, FILLED_IN, IN_OLDER_VERSIONS
@@ -55,7 +55,7 @@ class RunConfig:
         try:
             values = read_yaml(path)
         except OSError as error:
-            raise InputError(f"Cannot read the configuration {path}: {error}. Check the path.") from error
+            raise InputError(_not_read(path, error)) from error
         except UnreadableError as error:
             raise InputError(f"The configuration {path} cannot be read as YAML: {error}.") from error
         if not isinstance(values, dict):
@@ -193,3 +193,16 @@ class RunConfig:
         """Names what is out of range as well, so that all can be corrected at once."""
         if problems:
             raise InputError(" ".join([*problems, *problems_of(self)]))
+
+
+def _not_read(path: Path, error: OSError) -> str:
+    """Why a file of settings cannot be read, and what to give instead."""
+    if path.is_dir():
+        file = path / "config.yaml"
+        such = f", such as {file}" if file.is_file() else ""
+        return f"{path} is a folder. Give a YAML file of settings{such}."
+    if str(path) in recipe_names():
+        return f"There is no file {path}. For the published experiment of that name give {RECIPE}{path}."
+    if isinstance(error, FileNotFoundError):
+        return f"There is no file {path} to read settings from. Check the path."
+    return f"The settings in {path} cannot be read: {error.strerror or error}. Check the path."

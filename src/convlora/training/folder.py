@@ -50,12 +50,13 @@ _LEFT_BY_A_FALSE_START = {
 }
 
 _ADAPTER = "adapter"
+_METRICS = "metrics.json"  # written at the end
 _OWN = {
     *_LEFT_BY_A_FALSE_START,
     _ADAPTER,
     old_folder(Path(_ADAPTER)).name,
     LOCK,
-    "metrics.json",
+    _METRICS,
     "images.jsonl",
     "report.html",
     "inspect.html",
@@ -169,6 +170,11 @@ def check_folder(output: Path, resume: bool) -> str | None:
         raise InputError(
             f"The run {output} was trained by {software} and imported, so there is nothing to resume. Give another "
             "--output to train a new run."
+        )
+    if resume and last is None and (output / _METRICS).exists():  # to begin anew would replace finished weights
+        raise InputError(
+            f"The run in {output} is finished and its checkpoints are gone, so there is nothing to resume. Give another "
+            f"--output to train anew, and --from {output} beside it to begin with its weights."
         )
     if resume:
         keep_new_adapter(output, int(last.name.rpartition("-")[2]) if last is not None else -1)
