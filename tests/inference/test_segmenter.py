@@ -185,12 +185,15 @@ def test_a_moved_model_is_named_with_its_new_place(tmp_path, trained_run, tiny_s
     assert Segmenter.from_run(tmp_path / "run", model=tiny_sam_folder).classes.names == ("background", "cell")
 
 
-def test_another_sam_does_not_fit(tmp_path, trained_run):
+def test_another_sam_does_not_fit(tmp_path, trained_run, tiny_sam_folder):
     from tests.helpers.models import tiny_sam
 
     tiny_sam(hidden_size=48).save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match=r"does not fit the run.*with model"):
         Segmenter.from_run(trained_run, model=tmp_path / "other")
+    for wrong in ("other", "nothing"):  # the right one is named, not the one that was given
+        with pytest.raises(InputError, match=re.escape(f"was trained from '{tiny_sam_folder}'")):
+            Segmenter.from_run(trained_run, model=tmp_path / wrong)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ def _shape(run: LoadedRun) -> tuple[object, ...]:
 
 def _load_one(run: Path, device: torch.device, precision: str, model: str | None, threshold: float | None) -> LoadedRun:
     settings, classes, weights = read_settings(run), read_classes(run), adapter_folder(run)
-    source = model if model is not None else sam_of(run, str(settings["model"]["source"]))
+    trained_from = sam_of(run, str(settings["model"]["source"]))
+    source = trained_from if model is None else model
     check_threshold(threshold, classes)
     method, options = find_method(str(settings["method"]["name"])), dict(settings["method"])
     del options["name"]
@@ -118,7 +119,7 @@ def _load_one(run: Path, device: torch.device, precision: str, model: str | None
         if method.network is not None:
             raise InputError(f"{error} Restore {run}/config.yaml from a copy.") from error
         raise InputError(
-            f"{error} (The run {run} was trained from '{source}'; name its new place with --model.)"
+            f"{error} (The run {run} was trained from '{trained_from}'; name its new place with --model.)"
         ) from error
     except (ValueError, TypeError) as error:
         raise InputError(
@@ -131,7 +132,7 @@ def _load_one(run: Path, device: torch.device, precision: str, model: str | None
     try:
         adapted = load_adapter(base, weights, settings["method"], settings["training"]["adapt_last"])
     except InputError as error:
-        raise InputError(f"{error} (The run {run} was trained from '{source}'.)") from error
+        raise InputError(f"{error} (The run {run} was trained from '{trained_from}'.)") from error
     check_sam(run, sam, source)
     set_matmul_precision(device, precision)
     halve_frozen_weights(adapted.base_model.model.vision_encoder, precision)

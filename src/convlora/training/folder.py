@@ -173,8 +173,8 @@ def check_folder(output: Path, resume: bool) -> str | None:
         )
     if resume and last is None and (output / _METRICS).exists():  # to begin anew would replace finished weights
         raise InputError(
-            f"The run in {output} is finished and its checkpoints are gone, so there is nothing to resume. Give another "
-            f"--output to train anew, and --from {output} beside it to begin with its weights."
+            f"The run in {output} is finished and its checkpoints are gone, so there is nothing to resume. Give "
+            f"another --output to train anew, and --from {output} beside it to begin with its weights."
         )
     if resume:
         keep_new_adapter(output, int(last.name.rpartition("-")[2]) if last is not None else -1)
