@@ -120,6 +120,15 @@ def test_where_the_data_are_gone_there_is_a_page_without_pictures(run, blobs, tm
     assert "data:image/jpeg" in text_of(run)
 
 
+@pytest.mark.parametrize("option", ["--data", "--model"])
+def test_a_wrong_place_is_an_error_and_leaves_the_page_as_it_is(run, tmp_path, convlora, option):
+    (run / "report.html").write_text("a page with pictures")
+    code, out, err = convlora("report", run, option, tmp_path / "typo")
+    assert (code, out) == (2, "")
+    assert f"{tmp_path}/typo" in err
+    assert (run / "report.html").read_text() == "a page with pictures"
+
+
 def test_a_single_image_that_is_gone_is_named(run, blobs, tmp_path):
     shutil.copytree(blobs, tmp_path / "data")
     min((tmp_path / "data" / "test" / "images").iterdir()).write_bytes(b"")

@@ -30,7 +30,7 @@ def report_run(
         The file, and sentences about what is missing on it.
 
     Raises:
-        InputError: If the folder holds no run, or its files are damaged.
+        InputError: If the folder holds no run, its files are damaged, or `data` or `model` is given and cannot be used.
     """
     refuse_on_hub(run, "convlora report")
     fold_folders(run)  # of folds there is no page before all are trained
@@ -38,11 +38,14 @@ def report_run(
     notes: list[str] = []
     segmenter, samples = None, dict[str, Sample]()
     if files.images and files.split:
+        named = data is not None
         try:
             samples = scored_samples(files, data)
+            named = model is not None
             segmenter = Segmenter.load(run, model=model, device=device)
         except (InputError, RunError) as error:
-            segmenter = None
+            if named:  # a mistake in what was given must not cost a page its pictures
+                raise
             notes.append(f"There are no pictures of single images. {error} (convlora report has --data and --model.)")
     try:
         return write_report(files, segmenter, samples, notes), notes
