@@ -101,8 +101,8 @@ def read_model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> s
     if path.exists() and not (path / kwargs.get("subfolder", "") / "config.json").is_file():
         if (path / "config.yaml").is_file():
             raise InputError(
-                f"'{source}' is no model but a run, which goes on training on other images with: convlora train DATA "
-                f"--from {source} --output RUN. As a model, give the one that it was trained from."
+                f"'{source}' is a run, not a model. To train its weights further: convlora train DATA --from {source} "
+                "--output RUN. Else give --model the SAM that it was trained from."
             )
         raise InputError(
             f"'{source}' holds no config.json. Give a folder saved by transformers, a Hub id such as "
