@@ -82,6 +82,9 @@ def test_an_interrupted_run_has_a_page(make_config, tmp_path, convlora):
     assert "This run is not finished" in text
     assert "--resume" in text
     assert text.count("<svg") == 2, "the scores of the first epoch lie in its checkpoint"
+    code, _, err = convlora("report", tmp_path / "run", "--data", tmp_path)
+    assert code == 2, "there are no pictures to show yet"
+    assert "--data has no effect" in err
     train(make_config(epochs=3), tmp_path / "run", resume=True)
     assert "This run is not finished" not in text_of(tmp_path / "run")
 

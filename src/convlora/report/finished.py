@@ -47,6 +47,11 @@ def report_run(
             if named:  # a mistake in what was given must not cost a page its pictures
                 raise
             notes.append(f"There are no pictures of single images. {error} (convlora report has --data and --model.)")
+    elif data is not None or model is not None:
+        option = "--data" if data is not None else "--model"
+        raise InputError(
+            f"{option} has no effect, because the run {run} has no scores of single images to show. Leave it out."
+        )
     try:
         return write_report(files, segmenter, samples, notes), notes
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
