@@ -32,7 +32,7 @@ def refuse_for_volumes(options: Mapping[str, Any]) -> None:
     """
     for name, value in options.items():
         if value is not None and value is not False:
-            raise InputError(f"{name} has no effect on volumes, of which only the labels are written. Leave it out.")
+            raise InputError(f"{name} has no effect on volumes: only their labels are written. Leave it out.")
 
 
 def predict_volumes(

@@ -130,7 +130,7 @@ def score_pieces(
 
 
 def whole_probabilities(segmenter: WindowModel, source: Rows, tiles: Tiles, batch_size: int = 1) -> np.ndarray:
-    """The probabilities of an image of which all fits into memory.
+    """The probabilities of an image that fits into memory.
 
     Returns:
         `(C, H, W)` float32 as of `convlora.inference.outputs.probabilities_of`: of the foreground, or of each class.

@@ -41,7 +41,7 @@ def model_card(
         config: Settings of the run.
         classes: Names of the classes.
         metrics: Contents of `metrics.json`, once the run is over.
-        is_sam: Whether the model is a SAM, of whichever version, and no other vision encoder.
+        is_sam: Whether the model is a SAM of any version, and no other vision encoder.
         software: What has trained it, if it was only imported.
         repository: Where it will be on the Hub, `USER/NAME` or `USER/NAME@REVISION`; None: the card stays in the run.
         base: With a repository: what the base model is called elsewhere; None: there is none, or it comes along.
@@ -196,7 +196,7 @@ def run_name(run: str) -> str:
 
 
 def is_sam(model: PeftModel) -> bool:
-    """Whether what was adapted is a SAM, of whichever version."""
+    """Whether what was adapted is a SAM of any version."""
     sams = SamForSemanticSegmentation, Sam2ForSemanticSegmentation, Sam3ForSemanticSegmentation
     return isinstance(model.base_model.model, sams)
 

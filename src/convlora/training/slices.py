@@ -1,4 +1,4 @@
-"""Slices of volumes without foreground, of which most volumes have more than a model needs to see."""
+"""Slices without foreground: most volumes have more of them than a model needs to see."""
 
 from __future__ import annotations
 

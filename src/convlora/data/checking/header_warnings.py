@@ -21,7 +21,7 @@ def warnings_of_headers(facts: Sequence[Facts], intensity: Reading | None, only_
     Args:
         facts: What was read.
         intensity: How images will be read; None: not decided yet.
-        only_windows: Whether to warn of images of which windows alone can be read.
+        only_windows: Whether to warn of images that can be read in windows alone.
     """
     found = inverted_storage(facts) + unused_parts(facts) + arrays_of_bands(facts, intensity) + turned_images(facts)
     return found + (only_in_windows(facts) if only_windows else [])

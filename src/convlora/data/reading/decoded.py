@@ -65,7 +65,7 @@ class Decoded:
 
 
 def pools(sizes: np.ndarray, most: int = MOST_BYTES) -> np.ndarray:
-    """Divides images into pools of about equal bytes, of which each can be kept decoded.
+    """Divides images into pools of about equal bytes, so that each pool can be kept decoded.
 
     Args:
         sizes: Bytes of each image, in the order in which they are taken; not all 0.

@@ -1,4 +1,4 @@
-"""Masks of which parts are read, piece by piece where the file format allows it."""
+"""Masks that are read in parts, piece by piece where the file format allows it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convlora.data.reading.stored import ImageSource
 
 
 class MaskRows(Protocol):
-    """A mask of which parts are read.
+    """A mask that is read in parts.
 
     Attributes:
         height: In pixels.

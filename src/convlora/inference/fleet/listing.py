@@ -84,7 +84,7 @@ def _digest(name: str) -> str:
 
 
 class _Names:
-    """The names of results that are taken, of which only a hash is kept."""
+    """The names of results that are taken. Only a hash of each is kept."""
 
     def __init__(self, output: str, suffixes: Sequence[str]) -> None:
         self._output, self._suffixes = output, suffixes

@@ -69,7 +69,7 @@ def reading_rows(path: Path) -> Iterator[None]:
 
 
 def check_blocks(dataset: Any, path: Path) -> None:
-    """Refuses a file of which no part can be read without decoding too much.
+    """Refuses a file if no part of it can be read without decoding too much.
 
     Raises:
         InputError: If it is one.

@@ -44,7 +44,7 @@ def _page(path: Path, index: int, shape: tuple[int, ...] | None) -> np.ndarray:
     with open_image(path) as opened:
         if isinstance(opened, OtherTiff):
             raise InputError(
-                f"{path} is a TIFF file of a kind of which only the first page is read. Save its pages as 8-bit or "
+                f"{path} is a TIFF file of a kind that is read from its first page only. Save its pages as 8-bit or "
                 "16-bit grey or as 8-bit RGB."
             )
         try:
