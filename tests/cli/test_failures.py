@@ -44,7 +44,7 @@ def fails(convlora):
         (["train", "{blobs}", "--output", "{tmp}/r", "--epochs", "x"], "--epochs must be a whole number"),
         (["train", "--output", "{tmp}/r", "--resume"], "There is no run in {tmp}/r to resume"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--model", "{run}"], "convlora train DATA --from {run}"),
-        (["evaluate", "{run}", "{blobs}", "--model", "{run}"], "is no model but a run"),
+        (["evaluate", "{run}", "{blobs}", "--model", "{run}"], "is a run, not a model"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--config", "{tmp}/c.yaml"], "There is no file {tmp}/c.yaml"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--config", "{run}"], "settings, such as {run}/config.yaml."),
         (["train", "{blobs}", "--output", "{tmp}/r", "--config", "{blobs}"], "{blobs} is a folder. Give a YAML file"),

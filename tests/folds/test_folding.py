@@ -221,8 +221,6 @@ def test_volumes_are_grouped_as_wholes(tmp_path):
 
 def test_training_holds_out_whole_groups(data, tmp_path):
     """As folds do; a row about an image that is left out does no harm."""
-    from convlora.training.images import _groups
-
     shutil.rmtree(data / "val")
     images = sorted((data / "train" / "images").iterdir())
     write_groups(data, [(one.name, f"plant {place % 3}") for place, one in enumerate(images)])
@@ -230,7 +228,7 @@ def test_training_holds_out_whole_groups(data, tmp_path):
     config = RunConfig()
     config.update({"data": {"path": str(data), "on_bad_image": "skip"}}, origin="the test")
     used = load_data(config, lambda text: None)
-    groups = _groups(config, used)
+    groups = used.groups()
     train, val = used.source.train_val(0, 0.3, groups)
     assert len(train) + len(val) == len(images) - 1
     assert val
