@@ -67,5 +67,7 @@ def test_images_of_a_group_are_drawn_together():
     """Volumes of one patient too; an image without a group stands for itself."""
     records = [{"image": "a", "group": "p"}, {"image": "b"}, {"image": "c", "group": "p"}, {"image": "p"}]
     assert units_of(records) == [0, 1, 0, 2]
+    older = [{"image": one["image"]} for one in records]
+    assert units_of(older, records) == units_of(records, older) == [0, 1, 0, 2]
     slices = [{"image": "a", "volume": "v", "group": "p"}, {"image": "b", "volume": "w", "group": "p"}]
     assert units_of([*slices, {"image": "c", "volume": "p"}]) == [0, 0, 1]

@@ -13,6 +13,7 @@ from PIL import Image
 from convlora.errors import InputError
 from convlora.training.config import RunConfig
 from convlora.training.folding import assign, fold_images
+from convlora.training.run import train
 from convlora.training.usable_data import load_data
 from tests.data import volumes_on_disk as on_disk
 
@@ -233,3 +234,13 @@ def test_training_holds_out_whole_groups(data, tmp_path):
     assert len(train) + len(val) == len(images) - 1
     assert val
     assert not {groups[id(one)] for one in train} & {groups[id(one)] for one in val}
+
+
+def test_wrong_groups_stop_training_where_nothing_is_held_out_too(data, make_config, tmp_path_factory):
+    config = make_config(epochs=1)
+    config.data.path = str(data)
+    write_groups(data, [("no such image", "a")])
+    output = tmp_path_factory.mktemp("out") / "run"
+    with pytest.raises(InputError, match="no such image"):
+        train(config, output)
+    assert not (output / "adapter").exists()

@@ -43,19 +43,21 @@ def paired_difference(
         seed: Seed of the resampling.
     """
     ours, theirs = (_table(records, score) for records in (method, reference))
-    places = np.array(units_of(method[0]), dtype=np.intp)
+    places = np.array(units_of(method[0], reference[0]), dtype=np.intp)
     return _interval(lambda weights: _scores(ours, weights) - _scores(theirs, weights), places, seed)
 
 
-def units_of(records: Sequence[Mapping[str, Any]]) -> list[int]:
+def units_of(*runs: Sequence[Mapping[str, Any]]) -> list[int]:
     """Numbers images so that those of a volume, or of a group of `groups.csv`, have the same number.
 
     Images that are alike say less about others than as many independent ones.
 
     Args:
-        records: Records of the images.
+        runs: Records of the same images by one run or several: runs of older versions do not name groups.
     """
-    return connected([[(key, one[key]) for key in _ALIKE if key in one] for one in records])
+    return connected(
+        [[(key, one[key]) for one in records for key in _ALIKE if key in one] for records in zip(*runs, strict=True)]
+    )
 
 
 def score_interval(

@@ -56,7 +56,8 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
         shown = [row for row in rows if row["train_fraction"] == fraction]
         verdicts[fraction] = compare_with_best(shown, images, name)
     folder = next(iter(runs.values()))[0].folder(output)
-    first, records = _finished(folder), read_images(folder)
+    first, every = _finished(folder), [own[0] for own in images.values()]
+    units, known = len(set(units_of(*every))), {key for records in every for one in records for key in one}
     split = "test" if first.get("test") else "val"
     summary: Summary = {
         "data": plan.base.data.path,
@@ -65,8 +66,8 @@ def sum_up(plan: Plan, runs: Mapping[str, Sequence[PlannedRun]], output: Path) -
         "reference": reference,
         "seeds": list(plan.seeds),
         "images": first[split]["num_images"],
-        "volumes": len(set(units_of(records))) if any("volume" in one for one in records) else None,
-        "groups": len(set(units_of(records))) if any("group" in one for one in records) else None,
+        "volumes": units if "volume" in known else None,
+        "groups": units if "group" in known else None,
         "budget_seconds": plan.base.training.budget_seconds,
         "trivial": {name: _numbers(scores) for name, scores in first[split].get("trivial", {}).items()},
         "rows": rows,

@@ -20,7 +20,7 @@ def group_problems(source: DataSource) -> list[Problem]:
         source: The data set, with all samples that are paired.
 
     Returns:
-        An error if `train --folds` would refuse the file. Warnings of images without a row, of groups with images in
+        An error if `train` would refuse the file. Warnings of images without a row, of groups with images in
         several splits, and of a group that holds nearly all images.
     """
     folder = source.root if source.root.is_dir() else source.root.parent

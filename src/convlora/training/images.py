@@ -81,7 +81,7 @@ def choose_images(run: Context) -> Images:
     if run.checkpoint is not None:
         _check_classes(run, classes)
         check_skipped(run.output, data)
-    groups = data.groups()
+    groups = data.groups()  # also where nothing is held out: images.jsonl names them
     if config.data.folds is not None:
         if config.data.fold is None:
             raise ValueError("a run is one fold: convlora.folds.run trains all of them")

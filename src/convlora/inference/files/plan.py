@@ -105,9 +105,12 @@ def check_output(patterns: Sequence[str], output: str) -> None:
     """
     for one in patterns:
         folder = expanded(one)
-        if one.rstrip("/") == output.rstrip("/") or (
-            os.path.isdir(folder) and are_same_file(folder, expanded(output))  # noqa: PTH112
-        ):
+        is_same = (
+            one.rstrip("/") == output.rstrip("/")
+            if "://" in one
+            else os.path.isdir(folder) and are_same_file(folder, expanded(output))  # noqa: PTH112
+        )
+        if is_same:
             raise InputError(
                 f"{one} is the folder of the images and of the results, so the next call would take the masks for "
                 "images. Choose another --output."

@@ -203,7 +203,7 @@ def _pixels(path: Path, size: Sequence[int]) -> np.ndarray:
         if syntax.is_compressed:
             try:
                 is_there = get_decoder(syntax).is_available
-            except NotImplementedError:
+            except NotImplementedError:  # pydicom knows no decoder for this syntax at all
                 is_there = False
             if not is_there:
                 raise InputError(
