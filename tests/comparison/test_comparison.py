@@ -205,6 +205,8 @@ def test_groups_are_drawn_as_a_whole(make_config, blobs, tmp_path):
     summary = sum_up(asked, runs, tmp_path / "c")
     assert (summary["images"], summary["groups"]) == (len(names), 2)
     assert "2 groups" in verdict(summary)[0], "too few to tell"
+    page = write_page(summary, runs, tmp_path / "c").read_text(encoding="utf-8")
+    assert "bootstrap over the groups" in page
 
 
 def test_bad_images_may_be_left_out(make_config, blobs, tmp_path):

@@ -102,6 +102,7 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
         fraction: Share of the training images.
     """
     from convlora.comparison.page import length_of_training, table_rows
+    from convlora.comparison.verdict import drawn_units
 
     share = "" if fraction == 1 else f", {100 * fraction:g}% of the training images"
     seeds = len(summary["seeds"])
@@ -112,8 +113,8 @@ def comparison_table(summary: dict[str, Any], fraction: float) -> Table:
         ),
         title_justify="left",
         caption=escape(
-            f"Differences to {summary['reference']} with a 95% interval over the images. For each method "
-            f"{length_of_training(summary)}."
+            f"Differences to {summary['reference']} with a 95% interval over the {drawn_units(summary)[1]}s. For each "
+            f"method {length_of_training(summary)}."
         ),
         caption_justify="left",
     )

@@ -1,4 +1,4 @@
-"""How sure a score is, and a difference between two methods: bootstrap over the images."""
+"""How sure a score is, and a difference between two methods: bootstrap over the images, or what they belong to."""
 
 from __future__ import annotations
 

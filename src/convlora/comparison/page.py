@@ -12,7 +12,7 @@ import numpy as np
 from convlora.comparison.plan import PlannedRun
 from convlora.comparison.plots import write_plots
 from convlora.comparison.summary import Summary
-from convlora.comparison.verdict import digits_for, verdict
+from convlora.comparison.verdict import digits_for, drawn_units, verdict
 from convlora.data.checking.check import check_data
 from convlora.data.dataset import read_sample
 from convlora.data.reading.bands import picture_of
@@ -53,6 +53,7 @@ def write_page(summary: Summary, runs: Mapping[str, Sequence[PlannedRun]], outpu
         "verdict": verdict(summary),
         "split": "validation" if summary["split"] == "val" else summary["split"],
         "images": summary["images"],
+        "units": f"{drawn_units(summary)[1]}s",
         "seeds": len(summary["seeds"]),
         "length": length_of_training(summary),
         "label": label,

@@ -38,6 +38,12 @@ def compare_with_best(rows: Sequence[Mapping[str, Any]], images: Images, score: 
     return {"best": best["method"], "others": others}
 
 
+def drawn_units(summary: Mapping[str, Any]) -> tuple[int, str]:
+    """What the intervals of a summary are drawn over: how many there are, and `"group"`, `"volume"` or `"image"`."""
+    counts = ((summary.get(f"{noun}s"), noun) for noun in ("group", "volume"))
+    return next(((count, noun) for count, noun in counts if count is not None), (summary["images"], "image"))
+
+
 def verdict(summary: Mapping[str, Any]) -> list[str]:
     """The result of a comparison in a few sentences, the main one first.
 
@@ -46,9 +52,7 @@ def verdict(summary: Mapping[str, Any]) -> list[str]:
     """
     found, label = summary["verdict"], short_label(summary["score"])
     others: list[dict[str, Any]] = found["others"]
-    best = found["best"]
-    units = ((summary.get(f"{noun}s"), noun) for noun in ("group", "volume", "image"))
-    count, noun = next((count, noun) for count, noun in units if count is not None)
+    best, (count, noun) = found["best"], drawn_units(summary)
     if not others:
         return [f"Only {best} was trained, so there is nothing to compare it with."]
     if count < FEWEST_IMAGES:
