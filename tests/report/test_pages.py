@@ -52,6 +52,7 @@ def page(path, names):
         all_scores=[["method"], *([name] for name in names)],
         published=[["test images", *names]],
         caveat="",
+        units="photographs",
     )
 
 
