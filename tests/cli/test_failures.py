@@ -30,6 +30,7 @@ def fails(convlora):
     ("arguments", "words"),
     [
         (["train"], "Missing option '--output'"),
+        (["train", "--epochs"], "convlora train --help"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--image-size", "big"], "--image-size must be a number of pixels"),
         (["train", "{blobs}", "--output", "{tmp}/r", "--model", "{sam}", "--image-size", "100"], "divisible by 16"),
         (["train", "{tmp}/none", "--output", "{tmp}/r"], "{tmp}/none does not exist"),

@@ -54,7 +54,7 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     if hasattr(error, "format_message"):  # an error of Typer's, whose classes come from click or from a copy of click
         message = error.format_message().rstrip(".")
         if message:  # there is none where the help was shown instead
-            show_error(f"{message}{'' if message.endswith('?') else '.'} {_help_hint(error)}")
+            show_error(f"{message}{'' if message.endswith('?') else '.'} {_help_hint(error, command)}")
         return BAD_INPUT
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         show_error("Interrupted.")
@@ -104,9 +104,9 @@ def exit_code_for(error: BaseException, debug: bool, command: str = "") -> int:
     return FAILURE
 
 
-def _help_hint(error: BaseException) -> str:
-    context = getattr(error, "ctx", None)
-    return f"See: {context.command_path if context is not None else 'convlora'} --help"
+def _help_hint(error: BaseException, command: str) -> str:
+    context = getattr(error, "ctx", None)  # there is none where the value of an option is missing
+    return f"See: {f'convlora {command}'.strip() if context is None else context.command_path} --help"
 
 
 def _from_worker(message: str) -> str:
