@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from convlora.comparison import run as comparison_run
 from convlora.comparison import summary as summary_module
@@ -411,3 +412,22 @@ def test_what_a_size_can_reach_is_said_once_for_each_kind_of_run(base, tmp_path,
         for seed in runs.seeds:
             runner(PlannedRun(variant, 1.0, None, seed).config(base), tmp_path)
     assert silent == [False, True, False, True, True, True], "a U-Net draws in other cells than SAM"
+
+
+def test_methods_that_do_not_fit_are_named_before_anything_is_trained(base, tmp_path):
+    folder = tmp_path / "dino"
+    settings = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    DINOv3ViTModel(DINOv3ViTConfig(image_size=64, patch_size=16, **settings)).save_pretrained(folder)
+    other, runner = copy.deepcopy(base), Runner()
+    other.model.source = str(folder)
+    with pytest.raises(InputError, match=r"with lora-decoder, lora-decoder:r=2\. .*pretrained mask decoder"):
+        run_plan(
+            plan(other, ("unet", "lora", "lora-decoder", "lora-decoder:r=2")),
+            tmp_path / "c",
+            say=lambda text: None,
+            runner=runner,
+        )
+    other.model.source = str(tmp_path / "none")
+    with pytest.raises(InputError, match="none"):
+        run_plan(plan(other, ("unet", "lora")), tmp_path / "d", say=lambda text: None, runner=runner)
+    assert not runner.trained

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from convlora.comparison.fitting import check_fit
 from convlora.comparison.plan import Plan, PlannedRun, Variant, shared_settings
 from convlora.data.checking.reach import SIZE_IS_TOLD
 from convlora.devices import resolve_device, resolve_precision
@@ -64,6 +65,7 @@ def run_plan(
             volumes=data.source.volume_kinds(),
         )
     _check_folder(plan, output)
+    check_fit(plan, output)
     runner = runner or OwnProcesses()
     chosen: dict[str, list[PlannedRun]] = {}
     for variant in plan.variants:

@@ -83,7 +83,7 @@ def adapter_config(
         adapt_last: How many of the last blocks are adapted; None: what the method does by itself.
 
     Raises:
-        InputError: If an option does not fit.
+        InputError: If an option does not fit, or there are fewer blocks.
     """
     return method_config(model, method, options, **_where(model, method, adapt_last))
 
@@ -100,9 +100,6 @@ def adapt(
         randomize(model.vision_encoder)  # right after the seed was set
         randomize(model.mask_decoder)
         model.renew_detail()
-    blocks = _blocks(model)
-    if adapt_last is not None and adapt_last > blocks:
-        raise InputError(f"--adapt-last {adapt_last} is more than the {blocks} blocks of the vision encoder. Lower it.")
     return apply_method(model, method, options, **_where(model, method, adapt_last))
 
 
@@ -113,6 +110,8 @@ def _blocks(model: SegmentationModel) -> int:
 def _where(model: SegmentationModel, method: str, adapt_last: int | None) -> dict[str, Any]:
     """Which layers are adapted, and what is trained beside them."""
     count = _blocks(model)
+    if adapt_last is not None and adapt_last > count:
+        raise InputError(f"--adapt-last {adapt_last} is more than the {count} blocks of the vision encoder. Lower it.")
     blocks = None if adapt_last is None else range(max(0, count - adapt_last), count)
     # Inputs for more bands are a part of an encoder that is trained as a whole.
     saved = [*MODULES_TO_SAVE, *([] if find_method(method).trains_encoder else trained_inputs(model))]
