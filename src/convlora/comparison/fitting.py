@@ -42,10 +42,10 @@ def check_fit(plan: Plan, output: Path) -> None:
         except InputError as error:
             misfits[variant.label] = error
     if misfits:
-        label, first_error = next(iter(misfits.items()))
+        label, cause = next(iter(misfits.items()))
         raise InputError(
-            f"This model cannot be trained with {', '.join(misfits)}. Leave that out of --methods. ({label}: {first_error})"
-        ) from first_error
+            f"This model cannot be trained with {', '.join(misfits)}. Leave that out of --methods. ({label}: {cause})"
+        ) from cause
 
 
 def _model(config: RunConfig) -> SegmentationModel:
