@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import SamModel
 
-from convlora.models.detail import FINEST, DetailBranch
+from convlora.models.detail import DetailBranch
 from convlora.models.mask_decoder import Masks, SemanticMaskDecoder
 from pretraining.dense import affinities, borders
 from pretraining.prompts import at_cells, iou, mask_losses
 
-LEVEL = FINEST["half"]
-CELL = 2  # pixels, of the branch's finest features
-OFFSETS = ((0, 1), (1, 0), (0, 4), (4, 0), (4, 4), (4, -4))  # in cells
+OFFSETS = ((0, 2), (2, 0), (0, 8), (8, 0), (8, 8), (8, -8))  # in pixels
+HALF = 1  # the level of half the image's size
 THIN = 5  # pixels: what has no square of this side in it is thin or small
 
 
@@ -27,13 +26,15 @@ class FineHead(nn.Module):
 
     Args:
         embedding_channels: Number of channels of the image embedding.
+        finest: Level that the branch begins at, see `DetailBranch`.
     """
 
-    def __init__(self, embedding_channels: int) -> None:
+    def __init__(self, embedding_channels: int, finest: int = HALF) -> None:
         super().__init__()
-        self.branch = DetailBranch(embedding_channels, embedding_channels // 8, finest=LEVEL)
+        self.branch = DetailBranch(embedding_channels, embedding_channels // 8, finest=finest)
+        self.cell = 2**finest  # pixels, of the branch's finest features
         width = self.branch.project.weight.shape[1]
-        self.maps = nn.Conv2d(width, 3 * CELL * CELL, 1)  # for each pixel: figure, border, thin
+        self.maps = nn.Conv2d(width, 3 * self.cell * self.cell, 1)  # for each pixel: figure, border, thin
         self.together = nn.Conv2d(width, len(OFFSETS), 1)
 
     def loss(
@@ -58,16 +59,16 @@ class FineHead(nn.Module):
         both = Masks(coarse, correction).finest()
         losses = {
             "all": mask_losses(coarse.float()[:, :, None], at_cells(things[:, None])).mean(),
-            "fine": mask_losses(both[:, :, None], F.avg_pool2d(things[:, None].float(), CELL)).mean(),
+            "fine": mask_losses(both[:, :, None], F.avg_pool2d(things[:, None].float(), self.cell)).mean(),
         }
         wanted = torch.stack([things, borders(instances), thin(instances)], dim=1).float()
         losses["maps"] = F.binary_cross_entropy_with_logits(
-            F.pixel_shuffle(self.maps(fine).float(), CELL),
+            F.pixel_shuffle(self.maps(fine).float(), self.cell),
             wanted,
             pos_weight=torch.tensor([1.0, 3.0, 3.0], device=images.device).view(3, 1, 1),
         )
-        cells = instances[:, CELL // 2 :: CELL, CELL // 2 :: CELL]
-        same, known = affinities(cells, OFFSETS)
+        cells = instances[:, self.cell // 2 :: self.cell, self.cell // 2 :: self.cell]
+        same, known = affinities(cells, [(down // self.cell, right // self.cell) for down, right in OFFSETS])
         losses["near"] = F.binary_cross_entropy_with_logits(self.together(fine).float(), same, weight=known)
         with torch.no_grad():
             for name, masks in (("all_iou", Masks(coarse, None)), ("fine_iou", Masks(coarse, correction))):
@@ -81,3 +82,22 @@ def thin(instances: torch.Tensor) -> torch.Tensor:
     inner = (-F.max_pool2d(-things, THIN, 1, THIN // 2) == F.max_pool2d(things, THIN, 1, THIN // 2)).float()
     opened = F.max_pool2d(inner, THIN, 1, THIN // 2) > 0
     return ((instances[:, None] > 0) & ~opened)[:, 0]
+
+
+def finer(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of a branch as those of one that begins a level finer, without the two levels that are not alike.
+
+    Args:
+        weights: Of the coarser branch, by name.
+    """
+    found = {}
+    for name, value in weights.items():
+        part, _, rest = name.partition(".")
+        number, _, inner = rest.partition(".")
+        if part == "down":  # the finest comes first
+            name = None if number == "0" else f"down.{int(number) + 1}.{inner}"
+        elif part == "up" and number == "2":  # it comes last
+            name = None
+        if name is not None:
+            found[name] = value
+    return found

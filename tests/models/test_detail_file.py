@@ -5,7 +5,7 @@ from safetensors.torch import load_file, save_file
 from convlora import SamForSemanticSegmentation
 from convlora.errors import InputError
 from convlora.models.detail import DetailBranch
-from convlora.models.detail_file import NAME, load_detail, save_detail
+from convlora.models.detail_file import NAMES, load_detail, save_detail
 from tests.helpers.models import tiny_sam
 
 
@@ -31,10 +31,16 @@ def test_a_branch_begins_with_the_weights_beside_its_sam(folder):
     assert branch.down[0].conv[0].weight.dtype == torch.float32
 
 
-def test_a_branch_of_another_size_begins_afresh(folder):
+def test_a_branch_of_another_size_has_a_file_of_its_own(folder):
     place, saved = folder
     branch = SamForSemanticSegmentation.from_pretrained(place, detail="full").mask_decoder.detail
     assert not torch.equal(branch.meet.conv1[0].weight, saved.meet.conv1[0].weight)
+    save_detail(branch.half().float(), place)
+    again = SamForSemanticSegmentation.from_pretrained(place, detail="full").mask_decoder.detail
+    assert torch.equal(branch.meet.conv1[0].weight, again.meet.conv1[0].weight)
+    (place / NAMES[0]).replace(place / NAMES[1])  # a file of the wrong size is none
+    half = SamForSemanticSegmentation.from_pretrained(place, detail="half").mask_decoder.detail
+    assert not torch.equal(branch.meet.conv1[0].weight, half.meet.conv1[0].weight)
     assert SamForSemanticSegmentation.from_pretrained(place).mask_decoder.detail is None
 
 
@@ -45,7 +51,7 @@ def test_without_a_file_there_is_nothing_to_load(tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "shape", "missing", "more"])
 def test_a_damaged_file_is_refused_by_name(folder, damage):
     place, _ = folder
-    file = place / NAME
+    file = place / NAMES[1]
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:1000])
     else:
@@ -57,7 +63,7 @@ def test_a_damaged_file_is_refused_by_name(folder, damage):
         else:
             weights["other"] = torch.zeros(3)
         save_file(weights, file, {"finest": "1"})
-    with pytest.raises(InputError, match=NAME):
+    with pytest.raises(InputError, match=NAMES[1]):
         SamForSemanticSegmentation.from_pretrained(place, detail="half")
 
 

@@ -1,7 +1,9 @@
 import json
+import shutil
 import sys
 
 import numpy as np
+import pretrain_detail
 import pretrain_tiny
 import pytest
 import torch
@@ -13,6 +15,7 @@ from pretraining.prompts import answer, draw_prompts, iou, prompt_loss
 from pretraining.scenes import EASY, SceneBatches, held_out
 from safetensors.torch import load_file
 
+from convlora import SamForSemanticSegmentation
 from convlora.data.synthetic import write_task
 
 
@@ -196,3 +199,30 @@ def test_parts_of_real_masks_are_prompted(tmp_path):
     assert images.shape == (2, 3, 256, 256)
     assert prompts.masks.shape == (2, 3, 256, 256)
     assert prompts.masks.any((-1, -2)).all()
+
+
+def test_a_branch_at_full_size_trains_on_from_the_one_at_half(tmp_path, monkeypatch):
+    def pretrain(folder, *more):
+        arguments = ["pretrain_detail.py", "--sam", tmp_path / "sam", "--output", folder, "--batch-size", 1,
+                     "--steps", 2, "--workers", 0, "--log-every", 1, "--save-every", 1, "--lr", 1, *more]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+        pretrain_detail.main()
+
+    half = FineHead(128)
+    pretrain_tiny.save_model(new_sam(3), half, tmp_path / "sam")
+    pretrain(tmp_path / "none", "--lr", 0)
+    pretrain(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain_detail, "save_detail", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(tmp_path / "stopped")
+    pretrain(tmp_path / "stopped", "--resume")
+    name = "detail-full.safetensors"
+    none, one, two = (load_file(tmp_path / folder / name) for folder in ("none", "whole", "stopped"))
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+    assert [name for name in one if torch.equal(one[name], none[name])] == [], "all of it learns"
+    for own, other in (("down.2.conv1.0", "down.1.conv1.0"), ("meet.conv2.1", "meet.conv2.1"), ("up.0.conv1.0",) * 2):
+        assert torch.equal(none[f"{own}.weight"], half.branch.get_parameter(f"{other}.weight").half())
+    shutil.copy(tmp_path / "whole" / name, tmp_path / "sam")
+    model = SamForSemanticSegmentation.from_pretrained(tmp_path / "sam", detail="full")
+    assert torch.equal(model.mask_decoder.detail.meet.conv1[0].weight, one["meet.conv1.0.weight"].float())

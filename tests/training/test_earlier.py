@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers as hf
 import yaml
+from safetensors.torch import load_file, save_file
 
 from convlora.data.classes.class_table import ClassTable
 from convlora.data.sources.opening import open_data
@@ -199,6 +200,16 @@ def test_a_detail_branch_can_be_added_and_not_be_changed(tiny_sam_folder, tmp_pa
     make_run(tmp_path / "with", settings(tiny_sam_folder), ("background", "a"))
     with pytest.raises(InputError, match=r"--detail is full, but the run was trained with half\. Leave it out"):
         begin(tmp_path / "with", ("background", "a"), tmp_path / "new", detail="full")
+
+
+def test_what_a_branch_at_full_size_did_without_is_zero(tiny_sam_folder, tmp_path):
+    names, file = ("background", "a"), tmp_path / "run/adapter/adapter_model.safetensors"
+    make_run(tmp_path / "run", settings(tiny_sam_folder, detail="full"), names)
+    save_file({name: value for name, value in load_file(file).items() if ".second." not in name}, file)
+    new, _, _ = begin(tmp_path / "run", names, tmp_path / "new")
+    later = [value for name, value in saved_weights(new).items() if ".second." in name]
+    assert len(later) == 6
+    assert not any(value.any() for value in later)
 
 
 @pytest.mark.parametrize("case", ["classes", "detail"])

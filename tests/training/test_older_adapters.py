@@ -1,5 +1,6 @@
 """Adapters that were written before a part of the model existed."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from convlora.data.synthetic import write_task
 from convlora.errors import InputError
 from convlora.models import SamForSemanticSegmentation
 from convlora.models.build import adapt, load_model
+from convlora.models.detail import SingleConvolution
 from convlora.runs.adapters import load_adapter, load_weights
 from convlora.training.config import RunConfig
 from convlora.training.run import Interrupted, train
@@ -18,9 +20,9 @@ from tests.helpers.interrupt_at import InterruptAt
 TASK = {"num_classes": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "head": "per-pixel", "ignore_index": 255}
 
 
-def fresh():
+def fresh(detail="half"):
     torch.manual_seed(0)
-    return load_model("lora", {}, "tiny", image_size=64, attention="auto", num_mask_tokens=None, detail="half", **TASK)
+    return load_model("lora", {}, "tiny", image_size=64, attention="auto", num_mask_tokens=None, detail=detail, **TASK)
 
 
 @pytest.fixture
@@ -47,6 +49,22 @@ def test_kernels_of_tokens_are_zero_where_there_were_none(model, tmp_path):
     load_weights(model, file)
     assert not kernels_of(model).any()
     assert not kernels_of(load_adapter(fresh(), tmp_path, {"name": "lora"}, None)).any()
+
+
+def test_branches_at_full_size_that_had_one_convolution_there_draw_what_they_drew(tmp_path):
+    model = adapt(fresh("full"), "lora", {}).eval()
+    branch = model.base_model.model.mask_decoder.modules_to_save["default"].detail
+    torch.nn.init.normal_(branch.project.weight)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    file, pixels = tmp_path / "adapter_model.safetensors", torch.randn(1, 3, 64, 64)
+    save_file({name: value for name, value in load_file(file).items() if ".second." not in name}, file)
+    loaded = load_adapter(fresh("full"), tmp_path, {"name": "lora"}, None).eval()
+    with torch.no_grad():
+        both = model(pixels).mask_logits
+        for level in (branch.down[0], branch.up[-1]):  # as they were
+            level.forward = partial(SingleConvolution.forward, level)
+        torch.testing.assert_close(loaded(pixels).mask_logits, model(pixels).mask_logits, rtol=0, atol=0)
+        assert not torch.allclose(both, model(pixels).mask_logits)
 
 
 def test_nothing_else_may_be_missing(model, tmp_path):

@@ -36,7 +36,8 @@ from torch import nn
 WIDTHS = (16, 32, 64, 96, 128)  # channels at full size, half, a quarter, an eighth and a sixteenth
 FINEST = {"none": None, "half": 1, "full": 0}  # the setting `detail`, and the first of these levels
 AUTO: Literal["half"] = "half"  # what `detail: auto` of a run means
-CAME_LATER = ("detail.token_kernels",)  # ends of names; what was saved before does without them, as if they were zero
+# Ends of names; what was saved before does without them, as if they were zero.
+CAME_LATER = ("detail.token_kernels", *(f".second.{name}" for name in ("0.weight", "1.weight", "1.bias")))
 CELL = 16  # pixels of a cell of the coarsest level
 _GROUP = 8  # channels that are normalised together
 
@@ -64,6 +65,19 @@ class SingleConvolution(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(B, C_in, h, w)` to `(B, C_out, h, w)`."""
         return F.relu_(self.conv(x))
+
+
+class TwoConvolutions(SingleConvolution):
+    """A second one beside a shortcut, for the image's full size."""
+
+    def __init__(self, previous: int, channels: int) -> None:
+        super().__init__(previous, channels)
+        self.second = _normalized(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Adds to what the first one finds."""
+        x = super().forward(x)
+        return F.relu_(self.second(x) + x)
 
 
 class ResidualBlock(nn.Module):
@@ -107,14 +121,15 @@ class DetailBranch(nn.Module):
         self.channels = channels
         levels = list(widths[finest:])
         stem = channels * 4**finest  # pixels that fall together are put side by side
-        self.down = nn.ModuleList([SingleConvolution(stem, levels[0])])
+        block = SingleConvolution if finest else TwoConvolutions
+        self.down = nn.ModuleList([block(stem, levels[0])])
         self.down.extend([ResidualBlock(a, b) for a, b in pairwise(levels)])
         self.embedding = _normalized(levels[-1], embedding_channels, 1)
         self.meet = ResidualBlock(levels[-1], levels[-1])
         # From here on the coarse levels come first. What comes up is added to what went down.
         self.lateral = nn.ModuleList([_normalized(a, b, 1) for a, b in reversed(list(pairwise(levels)))])
         self.up = nn.ModuleList([ResidualBlock(width, width) for width in reversed(levels[1:-1])])
-        self.up.append(SingleConvolution(levels[0], levels[0]))
+        self.up.append(block(levels[0], levels[0]))
         self.mask_features = _normalized(widths[2], mask_channels, 1)  # where they are, at a quarter of the size
         self.project = nn.Linear(levels[0], mask_channels, bias=False)
         nn.init.zeros_(self.project.weight)

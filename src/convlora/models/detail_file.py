@@ -1,4 +1,4 @@
-"""The pretrained weights of a detail branch, in a file of their own beside a SAM."""
+"""The pretrained weights of detail branches, in files of their own beside a SAM, one for each size they begin at."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from convlora.errors import InputError, shown
-from convlora.models.detail import DetailBranch
+from convlora.models.detail import FINEST, DetailBranch
 from convlora.models.weight_files import read_shapes
 from convlora.ordinary import ordinary
 from convlora.untrusted import UnreadableError
 
-NAME = "detail.safetensors"
+NAMES = {FINEST["half"]: "detail.safetensors", FINEST["full"]: "detail-full.safetensors"}
 _LEVEL = "finest"  # in the file's metadata
 _STEM = "down.0.conv.0.weight"  # the convolution that sees the pixels
 _FRESH = ("project.", "token_kernels")  # begin at zero in every task
@@ -30,7 +30,7 @@ def save_detail(branch: DetailBranch, folder: Path) -> None:
         for name, value in branch.state_dict().items()
         if not name.startswith(_FRESH)
     }
-    save_file(weights, folder / NAME, {_LEVEL: str(branch.finest)})
+    save_file(weights, folder / NAMES[branch.finest], {_LEVEL: str(branch.finest)})
 
 
 def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
@@ -46,7 +46,7 @@ def load_detail(branch: DetailBranch, folder: str | os.PathLike[str]) -> bool:
     Raises:
         InputError: If the file is damaged, or for a SAM of another size.
     """
-    file = Path(folder) / NAME
+    file = Path(folder) / NAMES[branch.finest]
     if not file.is_file():
         return False
     own: Mapping[str, torch.Tensor] = {

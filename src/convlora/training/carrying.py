@@ -131,7 +131,7 @@ def begin_with(model: PeftModel, earlier: Earlier, classes: ClassTable, checked:
     _check_rows(weights, found, old)
     moves = {name: _rows(name, old, new) for name in own.keys() | found.keys()}
     fresh = _has_detail(own) and not _has_detail(found)
-    later = {name for name in own if name.endswith(CAME_LATER)}  # zero, as they are in a new model
+    later = {name for name in own if name.endswith(CAME_LATER)}
     _check_fit(weights, found, own, {name for name, rows in moves.items() if rows is not None} | later, fresh)
     state: dict[str, torch.Tensor] = {}
     try:
@@ -139,6 +139,8 @@ def begin_with(model: PeftModel, earlier: Earlier, classes: ClassTable, checked:
             for name, value in own.items():
                 state[name] = value.detach().clone()
                 rows = moves[name]
+                if name in later and name not in found and not fresh:  # it did without
+                    state[name].zero_()
                 if name in found and rows is None:
                     state[name] = file.get_tensor(name)
                 elif name in found and rows:
