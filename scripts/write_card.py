@@ -1,6 +1,8 @@
 """Puts a pretrained SAM into the package, with its model card.
 
 python scripts/write_card.py tiny/model --log tiny/log.jsonl --nuclei DATA --accuracy benchmarks/results/accuracy.jsonl
+
+The folder holds what pretrain_tiny.py saved, and `detail-full.safetensors` of pretrain_detail.py.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pretraining.scenes import EASY, HARD, held_out
 from transformers import SamModel
 
 from convlora.models.bundled import BUNDLED
+from convlora.models.detail_file import NAMES
 from convlora.storage import replacing_folder
 
 CONTENDERS = ("conv-lora", "conv-lora, random frozen SAM", "unet")
@@ -52,7 +55,7 @@ def main() -> None:
     card = card.replace("{scores}", "\n".join(lines)).replace("{steps}", f"{log[-1]['step']:,}")
     card = card.replace("{comparison}", comparison_table(options.accuracy))
     with replacing_folder(BUNDLED["tiny"]) as folder:
-        for name in ("config.json", "model.safetensors", "detail.safetensors"):
+        for name in ("config.json", "model.safetensors", *NAMES.values()):
             shutil.copy(options.model / name, folder / name)
         (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -12,7 +12,7 @@ def test_it_is_small_and_described():
     size = sum(path.stat().st_size for path in FOLDER.iterdir())
     assert size < 12e6
     files = {path.name for path in FOLDER.iterdir()}
-    assert files == {"config.json", "model.safetensors", "detail.safetensors", "README.md"}
+    assert files == {"config.json", "model.safetensors", "detail.safetensors", "detail-full.safetensors", "README.md"}
     card = (FOLDER / "README.md").read_text()
     for part in ("license: apache-2.0", "## Data", "## Recipe", "## Scores", "## Limits"):
         assert part in card
@@ -54,3 +54,11 @@ def test_it_computes_in_single_precision_unless_told():
     model = SamForSemanticSegmentation.from_pretrained("tiny", num_classes=2, image_size=64)
     assert model(torch.randn(1, 3, 64, 64)).logits.dtype == torch.float32
     assert SamForSemanticSegmentation.from_pretrained("tiny", dtype=torch.float16).dtype == torch.float16
+
+
+@pytest.mark.parametrize("detail", ["half", "full"])
+def test_its_detail_branches_are_pretrained(detail):
+    """Other weights than those that a branch is drawn with, which differ from one time to the next."""
+    one, two = (SamForSemanticSegmentation.from_pretrained("tiny", detail=detail).mask_decoder.detail for _ in "ab")
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name]), name
