@@ -1,7 +1,7 @@
 """Trains a detail branch at full size for a SAM that has one at half of it, on scenes drawn along the way.
 
-    python scripts/pretrain_detail.py --sam src/convlora/models/tiny --output full --steps 3000
-    python scripts/pretrain_detail.py --sam src/convlora/models/tiny --output full --steps 3000 --resume
+    python scripts/pretrain_detail.py --sam src/convlora/models/tiny --output full --steps 4500
+    python scripts/pretrain_detail.py --sam src/convlora/models/tiny --output full --steps 4500 --resume
 
 The SAM stays as it is. The levels that both branches have begin with the weights of the one at half of the size. The
 branch learns what `pretrain_tiny.py` teaches its own: everything that is a thing, borders, thin things, and what
@@ -11,12 +11,11 @@ belongs together. The data of a step depend on its number alone.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
-from pretrain_tiny import rate
+from pretrain_tiny import log, optimizer_for, rate, summed_up
 from pretraining.fine import FineHead, finer
 from pretraining.scenes import SceneBatches
 from safetensors.torch import load_file
@@ -40,15 +39,7 @@ def main() -> None:
     fine.branch.load_state_dict(finer({name: value.float() for name, value in half.items()}), strict=False)
     fine = fine.to(options.device).train()
     trained = list(fine.parameters())
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if p.ndim >= 2]},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=options.lr,
-        betas=(0.9, 0.98),
-        weight_decay=0.05,
-    )
+    optimizer = optimizer_for(trained, options.lr)
     first, state_file = 0, options.output / "state.safetensors"
     if options.resume:
         state = load_state(state_file)
@@ -74,12 +65,9 @@ def main() -> None:
         for name, value in losses.items():
             sums.setdefault(name, []).append(value.detach())
         if (step + 1) % options.log_every == 0:
-            line = {"step": step + 1, **{name: round(float(sum(v)) / len(v), 4) for name, v in sums.items()}}
-            line["images_per_second"] = round(options.log_every * options.batch_size / (time.perf_counter() - start), 2)
+            line = summed_up(step + 1, sums, options.log_every * options.batch_size / (time.perf_counter() - start))
             sums, start = {}, time.perf_counter()
-            print(json.dumps(line), flush=True)
-            with (options.output / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            log(options.output, line)
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
             with replacing_file(state_file) as temporary:
                 save_state(
@@ -94,7 +82,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--log-every", type=int, default=100)

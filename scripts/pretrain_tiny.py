@@ -50,11 +50,7 @@ def main() -> None:
         load_detail(fine.branch, options.start)
     both = nn.ModuleDict({"sam": sam, "dense": dense, "fine": fine}).to(device).train()
     trained = [p for p in both.parameters() if p.requires_grad]
-    decayed = [p for p in trained if p.ndim >= 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed}, {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}],
-        lr=options.lr, betas=(0.9, 0.98), weight_decay=0.05,
-    )  # fmt: skip
+    optimizer = optimizer_for(trained, options.lr)
     first = 0
     state_file = options.output / "state.safetensors"
     if options.resume:
@@ -89,14 +85,13 @@ def main() -> None:
         for name, value in losses.items():
             sums.setdefault(name, []).append(value.detach())
         if (step + 1) % options.log_every == 0:
-            line = {"step": step + 1, **{k: round(float(sum(v)) / len(v), 4) for k, v in sums.items()}}
-            line["images_per_second"] = round(options.log_every * options.batch_size / (time.perf_counter() - start), 2)
+            line = summed_up(step + 1, sums, options.log_every * options.batch_size / (time.perf_counter() - start))
             sums, start = {}, time.perf_counter()
-            _log(options.output, line)
+            log(options.output, line)
         last = step + 1 == options.steps
         if (step + 1) % options.evaluate_every == 0 or last:
             scores = {name: score_prompts(sam, *test) for name, test in tests.items()}
-            _log(options.output, {"step": step + 1, **scores})
+            log(options.output, {"step": step + 1, **scores})
             with replacing_file(state_file) as temporary:
                 save_state(
                     temporary, {"model": both.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
@@ -146,6 +141,15 @@ def compute_losses(
     return losses
 
 
+def optimizer_for(trained: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """AdamW, without weight decay for biases and norms."""
+    decayed = [p for p in trained if p.ndim >= 2]
+    return torch.optim.AdamW(
+        [{"params": decayed}, {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}],
+        lr=lr, betas=(0.9, 0.98), weight_decay=0.05,
+    )  # fmt: skip
+
+
 def rate(step: int, steps: int, ramp: int = 200) -> float:
     """Linear rise, then half a cosine down to a hundredth."""
     return min(1.0, (step + 1) / ramp) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
@@ -166,7 +170,14 @@ def _load(folder: Path) -> SamModel:
     return sam
 
 
-def _log(folder: Path, line: dict) -> None:
+def summed_up(step: int, sums: dict[str, list[torch.Tensor]], images_per_second: float) -> dict:
+    """A line of the log: the means of what was collected since the last one."""
+    means = {name: round(float(sum(values)) / len(values), 4) for name, values in sums.items()}
+    return {"step": step, **means, "images_per_second": round(images_per_second, 2)}
+
+
+def log(folder: Path, line: dict) -> None:
+    """Prints a line and adds it to the log."""
     text = json.dumps(line)
     print(text, flush=True)
     with (folder / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -7,13 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import SamModel
 
-from convlora.models.detail import DetailBranch
+from convlora.models.detail import FINEST, DetailBranch
 from convlora.models.mask_decoder import Masks, SemanticMaskDecoder
 from pretraining.dense import affinities, borders
 from pretraining.prompts import at_cells, iou, mask_losses
 
 OFFSETS = ((0, 2), (2, 0), (0, 8), (8, 0), (8, 8), (8, -8))  # in pixels
-HALF = 1  # the level of half the image's size
 THIN = 5  # pixels: what has no square of this side in it is thin or small
 
 
@@ -29,7 +28,7 @@ class FineHead(nn.Module):
         finest: Level that the branch begins at, see `DetailBranch`.
     """
 
-    def __init__(self, embedding_channels: int, finest: int = HALF) -> None:
+    def __init__(self, embedding_channels: int, finest: int = FINEST["half"]) -> None:
         super().__init__()
         self.branch = DetailBranch(embedding_channels, embedding_channels // 8, finest=finest)
         self.cell = 2**finest  # pixels, of the branch's finest features
