@@ -50,9 +50,10 @@ class Contender:
 OURS = Contender("conv-lora", "conv-lora")
 UNET = Contender("unet", "unet")
 LORA = Contender("lora", "lora")
+HALF = Contender("conv-lora, branch at half size", "conv-lora", ("model.detail=half",))
 UNTRAINED = Contender(
-    "conv-lora, random frozen SAM", "conv-lora", (f"model.source={RANDOM_SAM}",)
-)  # with a fresh branch: the pretrained one lies beside `tiny`
+    "conv-lora, random frozen SAM", "conv-lora", (f"model.source={RANDOM_SAM}", "model.detail=full")
+)  # with a fresh branch of the same size: the pretrained one lies beside `tiny`
 PLAIN = Contender("conv-lora, no branch", "conv-lora", ("model.detail=none",))
 
 
@@ -77,16 +78,16 @@ def rows() -> list[Row]:
     def epochs(number: int) -> str:
         return f"training.epochs={number}"
 
-    found = [Row("five minutes", data, (*SQUARE, *FIVE_MINUTES), (UNET, OURS)) for data in PHOTOGRAPHS]
-    for number, contenders in ((12, (UNET, OURS, LORA, UNTRAINED, PLAIN)), (48, (UNET, OURS))):
+    found = [Row("five minutes", data, (*SQUARE, *FIVE_MINUTES), (UNET, OURS, HALF)) for data in PHOTOGRAPHS]
+    for number, contenders in ((12, (UNET, OURS, HALF, LORA, UNTRAINED, PLAIN)), (48, (UNET, OURS, HALF))):
         found += [Row(f"{number} epochs", data, (*SQUARE, epochs(number)), contenders) for data in PHOTOGRAPHS]
     found.append(
-        Row("10 epochs", "camvid", ("model.image_size=[192,256]", epochs(10)), (UNET, OURS, LORA, UNTRAINED, PLAIN))
+        Row("10 epochs", "camvid", ("model.image_size=[192,256]", epochs(10)), (UNET, OURS, HALF, LORA, UNTRAINED, PLAIN))
     )
-    found += [Row("12 epochs", data, (*SQUARE, epochs(12)), (UNET, OURS)) for data in DRAWN]
+    found += [Row("12 epochs", data, (*SQUARE, epochs(12)), (UNET, OURS, HALF)) for data in DRAWN]
     for fraction in (0.25, 0.1):
         few = (*SQUARE, epochs(48), f"data.train_fraction={fraction}")
-        found += [Row(f"{fraction:g} of the images", data, few, (UNET, OURS)) for data in PHOTOGRAPHS]
+        found += [Row(f"{fraction:g} of the images", data, few, (UNET, OURS, HALF)) for data in PHOTOGRAPHS]
     return found
 
 

@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +34,6 @@ from torch import nn
 
 WIDTHS = (16, 32, 64, 96, 128)  # channels at full size, half, a quarter, an eighth and a sixteenth
 FINEST = {"none": None, "half": 1, "full": 0}  # the setting `detail`, and the first of these levels
-AUTO: Literal["half"] = "half"  # what `detail: auto` of a run means
 # Ends of names; what was saved before does without them, as if they were zero.
 CAME_LATER = ("detail.token_kernels", *(f".second.{name}" for name in ("0.weight", "1.weight", "1.bias")))
 CELL = 16  # pixels of a cell of the coarsest level

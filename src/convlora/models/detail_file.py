@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from convlora.errors import InputError, shown
+from convlora.models.bundled import resolve_bundled
 from convlora.models.detail import FINEST, DetailBranch
 from convlora.models.weight_files import read_shapes
 from convlora.ordinary import ordinary
@@ -21,6 +23,22 @@ NAMES = {FINEST["half"]: "detail.safetensors", FINEST["full"]: "detail-full.safe
 _LEVEL = "finest"  # in the file's metadata
 _STEM = "down.0.conv.0.weight"  # the convolution that sees the pixels
 _FRESH = ("project.", "token_kernels")  # begin at zero in every task
+
+
+def settled_detail(detail: str, source: str | os.PathLike[str]) -> Literal["none", "half", "full"]:
+    """What the setting `detail` means for a model: `auto` is `full` beside pretrained weights for it, else `half`.
+
+    Weights for the full size make it the better branch (`benchmarks/results/accuracy.md`). Begun at random it is no
+    better than one at half size, and slower.
+
+    Args:
+        detail: `"auto"`, `"none"`, `"half"` or `"full"`.
+        source: Name of a bundled model, folder or Hub id.
+    """
+    if detail == "auto":
+        full = (Path(resolve_bundled(source)) / NAMES[FINEST["full"]]).is_file()
+        return "full" if full else "half"
+    return cast('Literal["none", "half", "full"]', detail)
 
 
 def save_detail(branch: DetailBranch, folder: Path) -> None:

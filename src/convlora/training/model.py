@@ -17,7 +17,7 @@ from convlora.methods.registry import find_method
 from convlora.models import SegmentationModel
 from convlora.models.build import adapt, load_model
 from convlora.models.configuration import IMAGE_MULTIPLE, as_size, encoder_width
-from convlora.models.detail import AUTO
+from convlora.models.detail_file import settled_detail
 from convlora.models.fingerprint import sample_weights
 from convlora.models.parameters import halve_frozen_weights
 from convlora.models.room import check_room
@@ -117,7 +117,7 @@ def load_base(config: RunConfig, classes: ClassTable) -> SegmentationModel:
             head=config.model.head,
             num_mask_tokens=config.model.num_mask_tokens,
             decoder=config.model.decoder,
-            detail=AUTO if config.model.detail == "auto" else config.model.detail,
+            detail=settled_detail(config.model.detail, config.model.source),
             bands=config.model.bands,
         )
     except ValueError as error:

@@ -14,7 +14,7 @@ from convlora.data.sample import Sample
 from convlora.errors import InputError
 from convlora.methods.registry import find_method
 from convlora.metrics import MULTI_CLASS_SCORES
-from convlora.models.detail import AUTO
+from convlora.models.detail_file import settled_detail
 from convlora.training.config import RunConfig
 from convlora.training.effects import Situation
 
@@ -45,8 +45,7 @@ def settle_task(
     Raises:
         InputError: If a setting does not fit the task, or an image has more classes than there are mask tokens.
     """
-    if config.model.detail == "auto":
-        config.model.detail = AUTO
+    config.model.detail = settled_detail(config.model.detail, config.model.source)
     select_by = config.training.select_by
     if select_by is None:
         config.training.select_by = "iou" if classes.num_classes == 2 else "miou"
