@@ -82,7 +82,12 @@ def rows() -> list[Row]:
     for number, contenders in ((12, (UNET, OURS, HALF, LORA, UNTRAINED, PLAIN)), (48, (UNET, OURS, HALF))):
         found += [Row(f"{number} epochs", data, (*SQUARE, epochs(number)), contenders) for data in PHOTOGRAPHS]
     found.append(
-        Row("10 epochs", "camvid", ("model.image_size=[192,256]", epochs(10)), (UNET, OURS, HALF, LORA, UNTRAINED, PLAIN))
+        Row(
+            "10 epochs",
+            "camvid",
+            ("model.image_size=[192,256]", epochs(10)),
+            (UNET, OURS, HALF, LORA, UNTRAINED, PLAIN),
+        )
     )
     found += [Row("12 epochs", data, (*SQUARE, epochs(12)), (UNET, OURS, HALF)) for data in DRAWN]
     for fraction in (0.25, 0.1):
