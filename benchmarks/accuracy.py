@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -115,8 +116,8 @@ def main() -> None:
                 continue
             record = {"row": row.name, "contender": contender.name, "seed": seed, "settings": settings}
             try:
-                kept = options.keep and options.keep / _folder(row, contender, seed)
-                record |= one_run(row.data, contender.method, settings, seed, options.data, kept)
+                keep = options.keep and options.keep / _folder(row, contender, seed)
+                record |= one_run(row.data, contender.method, settings, seed, options.data, keep)
             except Interrupted:
                 raise SystemExit("Interrupted. The same command makes this run anew and goes on.") from None
             record["conditions"] = conditions()
@@ -132,9 +133,9 @@ def settings_of(row: Row, contender: Contender, more: Sequence[str]) -> list[str
 
 
 def one_run(
-    data: str, method: str, settings: Sequence[str], seed: int, folder: Path | None, kept: Path | None = None
+    data: str, method: str, settings: Sequence[str], seed: int, folder: Path | None, keep: Path | None = None
 ) -> dict[str, Any]:
-    """Trains once, in a folder that is kept if `kept` names it, and says what came of it."""
+    """Trains once and says what came of it. The run folder is moved to `keep` when it is whole."""
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         if data in DRAWN:
@@ -151,7 +152,11 @@ def one_run(
         config = RunConfig()
         config.override([f"method={method}", f"data.path={path}", f"training.seed={seed}", *settings])
         start = time.perf_counter()
-        metrics = train(config, kept or work / "run")
+        metrics = train(config, work / "run")
+        minutes = round((time.perf_counter() - start) / 60, 1)
+        if keep is not None:
+            keep.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(work / "run", keep)
         score = next(name for name in SCORES if name in metrics["test"])
         return {
             "score": score,
@@ -161,7 +166,7 @@ def one_run(
             "epochs": metrics["epochs"],
             "best_epoch": metrics["best_epoch"],
             "seconds_per_step": round(metrics["seconds_per_step"], 3),
-            "minutes": round((time.perf_counter() - start) / 60, 1),
+            "minutes": minutes,
             "trained_weights": metrics["params"]["trainable"],
         }
 

@@ -40,7 +40,7 @@ from convlora.training.task import settle_task
 from convlora.training.usable_data import UsableData, load_data
 
 DOMAINS = tuple(TASKS)
-EPOCHS = 12
+EPOCHS = 9
 NUM_IMAGES = (40, 10, 20)  # to train, validate and test on
 PICTURES = 6
 IMAGE_SIZE = 256

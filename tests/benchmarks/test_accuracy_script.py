@@ -39,7 +39,7 @@ def script(tmp_path, monkeypatch, few_images):
 
 
 def test_every_run_is_made_once_and_written_at_once(script, tmp_path, capsys):
-    chosen = ("--rows", "12 epochs/drawn cells", "--seeds")
+    chosen = ("--rows", "12 epochs/drawn cells", "--contenders", "unet", "conv-lora", "--seeds")
     assert script(*chosen, 0) == [("unet", 0), ("conv-lora", 0)]
     assert script(*chosen, 0, 1) == [("unet", 1), ("conv-lora", 1)]
     assert script(*chosen, 0, 1, "--table") == []
@@ -58,13 +58,14 @@ def test_other_settings_are_other_runs(script, capsys):
     assert "| conv-lora | 1 | 0.600 |" in capsys.readouterr().out, "and are not mixed in the table"
 
 
-def test_a_run_is_made(few_images):
+def test_a_run_is_made(few_images, tmp_path):
     """By the real `train`, which leaves its configuration alone."""
     settings = [*accuracy.COMMON, "model.image_size=64", "training.max_steps=1"]
-    record = accuracy.one_run("drawn cells", "unet", settings, 0, None)
+    record = accuracy.one_run("drawn cells", "unet", settings, 0, None, tmp_path / "kept" / "run")
     assert record["score"] == "iou"
     assert 0 <= record["test"] <= 1
     assert record["steps"] == 1
+    assert (tmp_path / "kept" / "run" / "metrics.json").is_file()
 
 
 def test_every_row_has_a_name_of_its_own():

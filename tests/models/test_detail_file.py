@@ -4,8 +4,8 @@ from safetensors.torch import load_file, save_file
 
 from convlora import SamForSemanticSegmentation
 from convlora.errors import InputError
-from convlora.models.detail import DetailBranch
-from convlora.models.detail_file import NAMES, load_detail, save_detail
+from convlora.models.detail import FINEST, DetailBranch
+from convlora.models.detail_file import NAMES, load_detail, save_detail, settled_detail
 from tests.helpers.models import tiny_sam
 
 
@@ -42,6 +42,15 @@ def test_a_branch_of_another_size_has_a_file_of_its_own(folder):
     half = SamForSemanticSegmentation.from_pretrained(place, detail="half").mask_decoder.detail
     assert not torch.equal(branch.meet.conv1[0].weight, half.meet.conv1[0].weight)
     assert SamForSemanticSegmentation.from_pretrained(place).mask_decoder.detail is None
+
+
+def test_auto_is_the_full_size_where_a_sam_has_weights_for_it(folder):
+    place, _ = folder
+    assert settled_detail("auto", place) == settled_detail("auto", "someone/sam") == "half"
+    sam = tiny_sam().config.mask_decoder_config
+    save_detail(DetailBranch(sam.hidden_size, sam.hidden_size // 8, finest=FINEST["full"]), place)
+    assert settled_detail("auto", place) == settled_detail("auto", "tiny") == "full"
+    assert settled_detail("none", "tiny") == "none" and settled_detail("half", place) == "half"
 
 
 def test_without_a_file_there_is_nothing_to_load(tmp_path):

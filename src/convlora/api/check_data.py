@@ -13,7 +13,6 @@ from convlora.data.checking.report import CheckReport
 from convlora.data.sources.opening import ALL, open_data
 from convlora.errors import InputError
 from convlora.models.configuration import IMAGE_MULTIPLE, checked_size
-from convlora.models.detail import AUTO
 from convlora.reporting import Logged, Reporter
 from convlora.training.group_problems import group_problems
 
@@ -65,7 +64,7 @@ def _size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
 
 def _cell(detail: str) -> int:
     """Side of the cells that masks are drawn in."""
-    detail = AUTO if detail == "auto" else detail
+    detail = "half" if detail == "auto" else detail  # without pretrained weights for `full`
     if detail not in CELL:
         raise InputError(f"--detail must be one of auto, {', '.join(CELL)}, got '{detail}'.")
     return CELL[detail]

@@ -100,7 +100,7 @@ class ModelSettings:
             more="`half` draws masks at half of the image's size, `full` at all of it, `none` is SAM alone, as "
             "published; see [methods.md](methods.md#the-detail-branch). Recipes have none, nor have runs of versions "
             "before it.",
-            default="`auto`, which is `half`",
+            default="`auto`: `full` for `tiny`, which has pretrained weights for it, and `half` for others",
             option=Option(
                 "--detail",
                 ADVANCED,
