@@ -50,7 +50,8 @@ def test_auto_is_the_full_size_where_a_sam_has_weights_for_it(folder):
     sam = tiny_sam().config.mask_decoder_config
     save_detail(DetailBranch(sam.hidden_size, sam.hidden_size // 8, finest=FINEST["full"]), place)
     assert settled_detail("auto", place) == settled_detail("auto", "tiny") == "full"
-    assert settled_detail("none", "tiny") == "none" and settled_detail("half", place) == "half"
+    assert settled_detail("none", "tiny") == "none"
+    assert settled_detail("half", place) == "half"
 
 
 def test_without_a_file_there_is_nothing_to_load(tmp_path):
