@@ -19,6 +19,7 @@ from convlora.comparison.verdict import verdict
 from convlora.data.checking.reach import SIZE_IS_TOLD
 from convlora.errors import InputError, RunError
 from convlora.recipes import read_recipe
+from convlora.settings import ModelSettings
 from convlora.training.config import RunConfig
 from convlora.training.run import train
 from convlora.training.validation import check_settings
@@ -339,7 +340,9 @@ def test_a_network_takes_part_with_its_own_rate_and_the_settings_that_concern_it
     asked = plan(other, ("unet", "lora"))
     unet = PlannedRun(asked.variants[0], 1.0, None, 0).config(other)
     assert (unet.training.lr, unet.model.image_size) == (3e-4, 32), "what is said for all holds for it"
-    other.model.source, other.model.image_size = "nowhere/nothing", None
+    with pytest.raises(InputError, match=r"--model .* has no effect on the method unet"):
+        plan(other, ("unet", "unet:width=8"))
+    other.model, other.training.adapt_last = ModelSettings(), None
     assert plan(other, ("unet", "unet:width=8")).variants[0].image_size is None, "no SAM is looked for"
 
 

@@ -201,6 +201,10 @@ def make_plan(
             raise InputError(f"--lr-search must hold learning rates above 0, got {rate:g}.")
     for variant in variants:
         check_settings(PlannedRun(variant, 1.0, None, 0).config(base))
+    if all(find_method(variant.method).network is not None for variant in variants):
+        alone = copy.deepcopy(base)  # no other method is there that settings of a SAM could be for
+        alone.method = MethodSettings(name=variants[0].method)
+        check_settings(alone)
     return plan
 
 
