@@ -23,6 +23,7 @@ from convlora.settings import ModelSettings
 from convlora.training.config import RunConfig
 from convlora.training.run import train
 from convlora.training.validation import check_settings
+from convlora.untrusted import read_yaml
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +183,19 @@ def test_a_run_made_with_another_method_does_not_count(base, tmp_path):
     path.write_text(path.read_text().replace("  r: 3\n", "  r: 8\n"))
     with pytest.raises(InputError, match="made with other settings"):
         run_plan(plan(base, ("lora",), 1), tmp_path / "c", say=lambda text: None, runner=Runner())
+
+
+def test_what_auto_meant_when_it_began_holds_for_a_comparison(base, tmp_path):
+    other = copy.deepcopy(base)
+    other.model.source, other.model.detail = "tiny", "auto"
+    runner = Runner()
+    run_plan(plan(other, ("decoder",), 1), tmp_path / "c", say=lambda text: None, runner=runner)
+    settings = tmp_path / "c" / "comparison.yaml"
+    assert read_yaml(settings)["model"]["detail"] == "full"
+    settings.write_text(settings.read_text().replace("detail: full", "detail: auto"))  # as older versions wrote it
+    run_plan(plan(other, ("lora", "unet:width=8"), 1), tmp_path / "c", say=lambda text: None, runner=runner)
+    lora = RunConfig.load(tmp_path / "c" / "runs" / "lora" / "seed-0" / "config.yaml")
+    assert lora.model.detail == "half"
 
 
 def test_data_without_other_splits(base, blobs, tmp_path):
@@ -373,7 +387,7 @@ def test_a_comparison_of_an_older_version_goes_on_as_it_began(base, tmp_path):
     run_plan(compared, tmp_path / "c", say=lambda text: None, runner=Runner())
     path = tmp_path / "c" / "comparison.yaml"
     older = path.read_text().replace("lr: null", "lr: 0.0001").replace("loss: null", "loss: structure")
-    path.write_text(older.replace("  detail: auto\n", ""))
+    path.write_text(older.replace("  detail: half\n", ""))
     run = tmp_path / "c" / "runs" / "decoder" / "seed-0" / "config.yaml"
     run.write_text(run.read_text().replace("lr: 0.001", "lr: 0.0001"))
     again = plan(asked, ("decoder", "bitfit"), 1)

@@ -18,6 +18,7 @@ from convlora.devices import resolve_device, resolve_precision
 from convlora.errors import InputError, RunError
 from convlora.links import check_own
 from convlora.methods.registry import find_method, resolve_options
+from convlora.models.detail_file import settled_detail
 from convlora.runs.reading import read_metrics
 from convlora.settings.history import IN_OLDER_VERSIONS
 from convlora.storage import make_folder, write_text
@@ -163,11 +164,14 @@ def _check_folder(plan: Plan, output: Path) -> None:
     if not path.is_file() or not any(output.glob("runs/**/config.yaml")):  # nothing was trained yet
         if not path.is_file() and (output.is_file() or (output.is_dir() and any(output.iterdir()))):
             raise InputError(f"{output} exists and holds no comparison. Choose another --output.")
+        plan.base.model.detail = settled_detail(plan.base.model.detail, plan.base.model.source)
         make_folder(output)
-        write_text(path, yaml.safe_dump(settings, sort_keys=False))
+        write_text(path, yaml.safe_dump(shared_settings(plan.base), sort_keys=False))
         return
     try:
         earlier = read_yaml(path)
+        if earlier["model"].get("detail") == "auto":  # comparisons of before wrote that; it was `half` for all SAMs
+            earlier["model"]["detail"] = "half"
         before = RunConfig()  # for settings that there were none of at the time
         before.update(IN_OLDER_VERSIONS, origin="older versions")
         defaults = shared_settings(before)
