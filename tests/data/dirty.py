@@ -162,6 +162,12 @@ def png(width: int, height: int, depth: int, colour_type: int, rows: np.ndarray)
     return _png(width, height, depth, colour_type, b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in rows))
 
 
+def deep_png(values: np.ndarray) -> bytes:
+    """A PNG file of 16 bits in several channels, `(H, W, 2, 3 or 4)`."""
+    height, width, channels = values.shape
+    return png(width, height, 16, {2: 4, 3: 2, 4: 6}[channels], values.astype(">u2").view(np.uint8).reshape(height, -1))
+
+
 def _png(width: int, height: int, depth: int, colour_type: int, pixels: bytes) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

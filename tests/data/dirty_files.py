@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tests.data.dirty import LOSSLESS, Case, Data, Finding, cut, error, noise, png_of_size, put, warning
+from tests.data.dirty import LOSSLESS, Case, Data, Finding, cut, deep_png, error, noise, png_of_size, put, warning
 
 
 def truncated(suffix: str, **options: object):
@@ -24,7 +24,7 @@ def empty(suffix: str):
 
 
 def content(suffix: str, first: bytes):
-    """A file that is no image although it is called one."""
+    """A file of these bytes in place of an image."""
 
     def spoil(data: Data) -> None:
         data.image().unlink()
@@ -300,6 +300,12 @@ CASES = [
     Case(
         "16-bit of 12-bit camera",
         image(noise(5)[..., 0].astype(np.uint16) * 16),
+        [warning("dark-16-bit", "train/images/1.png", "1 of 1", "data.intensity=image")],
+    ),
+    Case("16-bit colours", content(".png", deep_png(noise(5).astype(np.uint16) * 257)), []),
+    Case(
+        "16-bit colours of a 12-bit camera",
+        content(".png", deep_png(noise(5).astype(np.uint16) * 16)),
         [warning("dark-16-bit", "train/images/1.png", "1 of 1", "data.intensity=image")],
     ),
     Case("32-bit int", image(noise(5)[..., 0].astype(np.int32) * 257, ".tif"), []),

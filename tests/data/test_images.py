@@ -1,18 +1,21 @@
 import contextlib
 import io
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from convlora.data.reading import eight_bits
 from convlora.data.reading.colours import describe_value, grey_of, without_grey
 from convlora.data.reading.images import (
     IMAGE_SUFFIXES,
     brightest_of_sixteen_bits,
+    is_deep,
     is_image_file,
     read_for_size,
     read_image,
@@ -20,7 +23,7 @@ from convlora.data.reading.images import (
     read_mask,
 )
 from convlora.errors import InputError
-from tests.data.dirty import png
+from tests.data.dirty import deep_png, png
 from tests.data.images_on_disk import noise, save
 
 GREY = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
@@ -134,6 +137,39 @@ def test_what_marks_no_pixels(tmp_path, value):
     if isinstance(value, bytes):
         tags.tagtype[42113] = 7
     assert np.array_equal(grey(save(tmp_path / "a.tif", GREY, tiffinfo=tags)), GREY)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("turn", [1, 6])
+def test_deep_colours_are_stretched_before_they_become_eight_bits(tmp_path, channels, turn):
+    """Of 12 bits in 16, the upper byte holds 16 levels."""
+    values = np.random.default_rng(0).integers(100, 4000, (12, 16, channels)).astype(np.uint16)
+    values[0, 0, 0], values[0, 1, 0] = 100, 4000
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    stored = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(stored)) + b"eXIf" + stored + struct.pack(">I", zlib.crc32(b"eXIf" + stored))
+    file, whole = tmp_path / "a.png", deep_png(values)
+    file.write_bytes(whole[:33] + chunk + whole[33:])  # behind the header
+    colours = np.repeat(values[..., :1], 3, axis=-1) if channels == 2 else values[..., :3]
+    colours = np.rot90(colours, -1) if turn == 6 else colours
+    expected = (colours - 100) / 3900 * 255
+    with Image.open(file) as opened:
+        for source in (file, str(file), file.read_bytes(), opened):
+            assert np.abs(np.asarray(read_image(source, "image")) - expected).max() <= 0.5 + 1e-6
+    assert np.array_equal(np.asarray(read_image(file, "type")), colours >> 8)
+    assert is_deep(file)
+    assert brightest_of_sixteen_bits(file) == 4000
+
+
+def test_a_damaged_file_of_deep_colours_is_refused_by_name(tmp_path):
+    file = tmp_path / "a.png"
+    whole = deep_png(np.full((64, 64, 3), 999, np.uint16))
+    for kept in (whole[:60], whole[: len(whole) // 2], whole[:50] + b"\0\0\0" + whole[53:]):
+        file.write_bytes(kept)
+        for intensity in ("type", "image"):
+            with pytest.raises(InputError, match=r"a\.png"):
+                read_image(file, intensity)
 
 
 def test_intensity_image_also_stretches_eight_bits_and_bears_flat_images(tmp_path):

@@ -12,6 +12,7 @@ import psutil
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from convlora.data.reading.deep_png import deep_colours, has_deep_colours
 from convlora.data.reading.depth import depth_of
 from convlora.data.reading.eight_bits import blackened, to_eight_bits
 from convlora.data.reading.intensities import Intensity, find_range, scale_by_type
@@ -115,8 +116,12 @@ def _read(
             own = _shrink(opened, size)
         tags, mask = tags_of(opened), mask_of_image(opened, name)
         is_inverted, mask = zero_is_white(tags), None if mask is None else turned(mask, orientation(tags))
+        deep, turn = _deep_colours(opened) if intensity == "image" else (None, 1)
         upright = _upright(opened, source)
         own = (upright.height, upright.width) if own is None else own
+        if deep is not None:
+            eight = to_eight_bits(turned(deep, turn), intensity, name, None, False)
+            return Image.fromarray(eight), own
         known = known_of(opened, upright, mask)
         is_deep = upright.mode in _DEEP_MODES
         pixels = upright if is_deep else _to_rgb(upright)
@@ -124,6 +129,14 @@ def _read(
             eight = to_eight_bits(np.asarray(pixels), intensity, name, known, is_deep and is_inverted)
             return Image.fromarray(eight).convert("RGB"), own
         return (pixels if known is None else blackened(pixels, known)), own
+
+
+def _deep_colours(opened: Image.Image) -> tuple[np.ndarray | None, int]:
+    """Values of a PNG file with 16 bits in several channels, as of `deep_colours`, and how EXIF says to turn them."""
+    if not has_deep_colours(opened):
+        return None, 1
+    _check_memory(opened)
+    return deep_colours(opened), opened.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def _shrink(opened: Image.Image, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -256,7 +269,7 @@ def is_deep(source: Source) -> bool:
     with open_image(source) as opened, decoding(_name(source)):
         if isinstance(opened, OtherTiff):
             return opened.layout.dtype.itemsize > 1
-        return opened.mode in _DEEP_MODES
+        return opened.mode in _DEEP_MODES or has_deep_colours(opened)
 
 
 def brightest_of_sixteen_bits(source: Source) -> int | None:
@@ -270,7 +283,8 @@ def brightest_of_sixteen_bits(source: Source) -> int | None:
             known = known_of(opened, opened, mask_of_image(opened, name))
             values = np.asarray(opened) if known is None else np.asarray(opened)[known]
             return int(values.max()) if values.size else None
-    return None
+        colours = deep_colours(opened)
+        return None if colours is None else int(colours.max())
 
 
 def full_scale_of_fractions(source: Source) -> int | None:
@@ -334,13 +348,17 @@ def _opened(content: bytes | Path | str, name: str) -> Image.Image | OtherTiff:
 
 def _upright(image: Image.Image, source: Source | Image.Image) -> Image.Image:
     """Turned as EXIF says; what a caller opened himself stays as it is."""
-    pixels = image.width * image.height
-    if pixels > _MANY and _BYTES * pixels > psutil.virtual_memory().available:
-        raise MemoryError  # the system would not refuse it, but end the process when it is used
+    _check_memory(image)
     if image is source:
         return ImageOps.exif_transpose(image)
     ImageOps.exif_transpose(image, in_place=True)  # without the copy
     return image
+
+
+def _check_memory(image: Image.Image) -> None:
+    pixels = image.width * image.height
+    if pixels > _MANY and _BYTES * pixels > psutil.virtual_memory().available:
+        raise MemoryError  # the system would not refuse it, but end the process when it is used
 
 
 def _head(content: bytes | Path) -> bytes:

@@ -69,9 +69,9 @@ def known_of(opened: Image.Image, upright: Image.Image, own: np.ndarray | None =
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Values `(H, W)` turned and mirrored as EXIF says."""
+    """Values `(H, W)` or `(H, W, C)` turned and mirrored as EXIF says."""
     if orientation in (5, 6, 7, 8):
-        values = values.T
+        values = values.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         values = values[:, ::-1]
     if orientation in (3, 4, 7, 8):

@@ -1,0 +1,40 @@
+"""PNG files with 16 bits in each of several channels. Pillow keeps the upper eight only."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from convlora.data.reading.depth import depth_of
+
+_MODES = ("RGB", "RGBA", "LA")  # what Pillow calls them
+
+
+def has_deep_colours(opened: Image.Image) -> bool:
+    """Whether a file, not decoded yet, is such a PNG file."""
+    return opened.format == "PNG" and opened.mode in _MODES and depth_of(opened) == 16
+
+
+def deep_colours(opened: Image.Image) -> np.ndarray | None:
+    """The values of such a PNG file.
+
+    Args:
+        opened: The file, not decoded yet. It can still be decoded afterwards.
+
+    Returns:
+        Red, green and blue, `(H, W, 3)` uint16, as they are stored: not turned by EXIF. None for other files, and for
+        damaged ones, about which Pillow has more to say.
+    """
+    if not has_deep_colours(opened):
+        return None
+    import cv2  # slow to import, so only where it is used
+
+    file = opened.fp  # type: ignore[attr-defined]
+    place = file.tell()
+    file.seek(0)
+    content = np.frombuffer(file.read(), np.uint8)
+    file.seek(place)
+    values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.shape[2:] not in ((3,), (4,)):
+        return None
+    return np.ascontiguousarray(values[..., 2::-1])  # of blue, green, red and alpha
