@@ -19,11 +19,10 @@ def deep_colours(opened: Image.Image) -> np.ndarray | None:
     """The values of such a PNG file.
 
     Args:
-        opened: The file, not decoded yet. It can still be decoded afterwards.
+        opened: The file, not decoded yet. Pillow has decoded it afterwards.
 
     Returns:
-        Red, green and blue, `(H, W, 3)` uint16, as they are stored: not turned by EXIF. None for other files, and for
-        damaged ones, about which Pillow has more to say.
+        Red, green and blue, `(H, W, 3)` uint16, as they are stored: not turned by EXIF. None for other files.
     """
     if not has_deep_colours(opened):
         return None
@@ -34,6 +33,7 @@ def deep_colours(opened: Image.Image) -> np.ndarray | None:
     file.seek(0)
     content = np.frombuffer(file.read(), np.uint8)
     file.seek(place)
+    opened.load()  # raises an error if the file is damaged; OpenCV would print warnings and return what there is
     values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.shape[2:] not in ((3,), (4,)):
         return None
