@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from convlora.data.reading.depth import depth_of
+from convlora.data.reading.no_data import turned
 
 _MODES = ("RGB", "RGBA", "LA")  # what Pillow calls them
 
@@ -22,7 +23,7 @@ def deep_colours(opened: Image.Image) -> np.ndarray | None:
         opened: The file, not decoded yet. Pillow has decoded it afterwards.
 
     Returns:
-        Red, green and blue, `(H, W, 3)` uint16, as they are stored: not turned by EXIF. None for other files.
+        Red, green and blue, `(H, W, 3)` uint16, upright. None for other files.
     """
     if not has_deep_colours(opened):
         return None
@@ -37,4 +38,5 @@ def deep_colours(opened: Image.Image) -> np.ndarray | None:
     values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.shape[2:] not in ((3,), (4,)):
         return None
-    return np.ascontiguousarray(values[..., 2::-1])  # of blue, green, red and alpha
+    values = values[..., 2::-1]  # of blue, green, red and alpha
+    return turned(values, opened.getexif().get(ExifTags.Base.Orientation, 1))

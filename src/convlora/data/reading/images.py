@@ -116,11 +116,12 @@ def _read(
             own = _shrink(opened, size)
         tags, mask = tags_of(opened), mask_of_image(opened, name)
         is_inverted, mask = zero_is_white(tags), None if mask is None else turned(mask, orientation(tags))
-        deep, turn = _deep_colours(opened) if intensity == "image" else (None, 1)
+        _check_memory(opened)
+        deep = deep_colours(opened) if intensity == "image" else None
         upright = _upright(opened, source)
         own = (upright.height, upright.width) if own is None else own
         if deep is not None:
-            eight = to_eight_bits(turned(deep, turn), intensity, name, None, False)
+            eight = to_eight_bits(deep, intensity, name, None, False)
             return Image.fromarray(eight), own
         known = known_of(opened, upright, mask)
         is_deep = upright.mode in _DEEP_MODES
@@ -129,14 +130,6 @@ def _read(
             eight = to_eight_bits(np.asarray(pixels), intensity, name, known, is_deep and is_inverted)
             return Image.fromarray(eight).convert("RGB"), own
         return (pixels if known is None else blackened(pixels, known)), own
-
-
-def _deep_colours(opened: Image.Image) -> tuple[np.ndarray | None, int]:
-    """Values of a PNG file with 16 bits in several channels, as of `deep_colours`, and how EXIF says to turn them."""
-    if not has_deep_colours(opened):
-        return None, 1
-    _check_memory(opened)
-    return deep_colours(opened), opened.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def _shrink(opened: Image.Image, size: tuple[int, int]) -> tuple[int, int] | None:
