@@ -23,6 +23,7 @@ from harness import conditions
 from convlora.training.run import Interrupted
 
 METHODS = ("conv-lora", "unet")
+DETAIL = "model.detail=half"  # what the published figures are from
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
             for data in options.sets:
                 for method in options.methods:
                     for way, settings in ways(options.side).items():
-                        settings = [*COMMON, *length, *settings]
+                        settings = [*COMMON, DETAIL, *length, *settings]
                         record = {"data": data, "method": method, "way": way, "seed": seed, "settings": settings}
                         if _key(record) in done:
                             continue

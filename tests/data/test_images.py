@@ -162,6 +162,12 @@ def test_deep_colours_are_stretched_before_they_become_eight_bits(tmp_path, chan
     assert brightest_of_sixteen_bits(file) == 4000
 
 
+def test_deep_colours_without_an_end_are_read(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4000, (12, 16, 3)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(deep_png(values)[:-12])
+    assert brightest_of_sixteen_bits(tmp_path / "a.png") == values.max()
+
+
 def test_a_damaged_file_of_deep_colours_is_refused_by_name(tmp_path):
     file = tmp_path / "a.png"
     whole = deep_png(np.full((64, 64, 3), 999, np.uint16))

@@ -47,6 +47,7 @@ def test_a_branch_of_another_size_has_a_file_of_its_own(folder):
 def test_auto_is_the_full_size_where_a_sam_has_weights_for_it(folder):
     place, _ = folder
     assert settled_detail("auto", place) == settled_detail("auto", "someone/sam") == "half"
+    assert settled_detail("auto", "a" * 5000) == "half"
     sam = tiny_sam().config.mask_decoder_config
     save_detail(DetailBranch(sam.hidden_size, sam.hidden_size // 8, finest=FINEST["full"]), place)
     assert settled_detail("auto", place) == settled_detail("auto", "tiny") == "full"

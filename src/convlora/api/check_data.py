@@ -29,7 +29,7 @@ def check_data(
     Args:
         data: Your data set, as for [`train`][convlora.train].
         image_size: Side of a square, or (height, width), to tell of what it can reach at best. None: common sizes.
-        detail: The setting `model.detail` that is meant: `"auto"`, `"none"`, `"half"` or `"full"`.
+        detail: The setting `model.detail` that is meant: `"none"`, `"half"` or `"full"`. `"auto"` is `"half"`.
         reporter: Receives progress; default: it is logged.
 
     Returns:

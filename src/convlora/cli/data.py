@@ -12,7 +12,6 @@ from rich.table import Table
 
 from convlora.cli.console import loading_libraries, out, print_json
 from convlora.cli.options import Json, parse_image_size
-from convlora.cli.training_options import setting_option
 from convlora.errors import InputError
 
 _MOST_OF_A_KIND = 20
@@ -41,7 +40,15 @@ def check(
             show_default=False,
         ),
     ] = None,
-    detail: Annotated[str | None, setting_option("model.detail", group="")] = None,
+    detail: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|half|full",
+            help="The detail branch that you will train with. Masks are drawn at half or full image size, and with "
+            "none at a quarter of it. [dim]\\[default: half][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Read every image and mask once and list each problem with its file.

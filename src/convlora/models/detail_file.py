@@ -36,8 +36,8 @@ def settled_detail(detail: str, source: str | os.PathLike[str]) -> Literal["none
         source: Name of a bundled model, folder or Hub id.
     """
     if detail == "auto":
-        full = (Path(resolve_bundled(source)) / NAMES[FINEST["full"]]).is_file()
-        return "full" if full else "half"
+        file = os.path.join(resolve_bundled(source), NAMES[FINEST["full"]])  # noqa: PTH118 - it may be too long a name
+        return "full" if os.path.isfile(file) else "half"  # noqa: PTH113
     return cast('Literal["none", "half", "full"]', detail)
 
 

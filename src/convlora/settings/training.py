@@ -142,7 +142,7 @@ class TrainingSettings:
         Interval(gt=0),
         About(
             "Learning rate of the detail branch.",
-            more="The branch begins at random and needs a higher rate. The log shows `lr`.",
+            more="Except for `tiny`, the branch begins at random, so it needs a higher rate. The log shows `lr`.",
             default="1e-3, or `lr` if that is higher",
         ),
     ] = None
