@@ -136,6 +136,8 @@ def one_run(
     data: str, method: str, settings: Sequence[str], seed: int, folder: Path | None, keep: Path | None = None
 ) -> dict[str, Any]:
     """Trains once and says what came of it. The run folder is moved to `keep` when it is whole."""
+    if keep is not None and keep.exists():
+        raise SystemExit(f"{keep} exists. Move it away, or give another folder by --keep.")
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         if data in DRAWN:

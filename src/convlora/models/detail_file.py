@@ -28,8 +28,9 @@ _FRESH = ("project.", "token_kernels")  # begin at zero in every task
 def settled_detail(detail: str, source: str | os.PathLike[str]) -> Literal["none", "half", "full"]:
     """What the setting `detail` means for a model: `auto` is `full` beside pretrained weights for it, else `half`.
 
-    The full size is the better branch (`benchmarks/results/accuracy.md`), most of all with pretrained weights. Beside a
-    ViT-B at 1024 pixels it takes half as much memory again, so there it has to be asked for.
+    For two classes the full size is the better branch, for several it depends on the images
+    (`benchmarks/results/accuracy.md`). A step of ViT-B at 1024 pixels takes 1.5 times the memory with it, so there it
+    has to be asked for.
 
     Args:
         detail: `"auto"`, `"none"`, `"half"` or `"full"`.
