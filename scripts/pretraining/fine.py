@@ -53,8 +53,8 @@ class FineHead(nn.Module):
         tokens, features = decoder.decode(embeddings, sam.get_image_wide_positional_embeddings(), none)
         kernels = decoder.output_hypernetworks_mlps[0](tokens[:, :1])
         coarse = torch.einsum("bnc,bchw->bnhw", kernels, features)
-        fine = self.branch(images, embeddings, features)
-        correction = torch.einsum("bnc,bchw->bnhw", self.branch.kernels(kernels), fine)
+        drawn = self.branch(images, embeddings, features)
+        fine, correction = drawn[0], self.branch.masks(kernels, drawn)
         both = Masks(coarse, correction).finest()
         losses = {
             "all": mask_losses(coarse.float()[:, :, None], at_cells(things[:, None])).mean(),

@@ -21,10 +21,9 @@ def segmenter(detail="half", **task):
 
 def wake(model):
     """Weights for the zeros that a branch starts with."""
-    branch = model.mask_decoder.detail
-    torch.nn.init.normal_(branch.project.weight)
-    if branch.token_kernels is not None:
-        torch.nn.init.normal_(branch.token_kernels)
+    for name, parameter in model.mask_decoder.detail.named_parameters():
+        if "project" in name or "kernels" in name:
+            torch.nn.init.normal_(parameter)
     return model
 
 
@@ -39,13 +38,14 @@ def test_a_fresh_branch_changes_no_binary_logit(detail, size):
 
 
 @pytest.mark.parametrize("task", HEADS[1:])
-def test_a_fresh_branch_enlarges_the_masks_of_several_classes(task):
-    plain, branch = segmenter("none", **task).eval(), segmenter("half", **task).eval()
+@pytest.mark.parametrize(("detail", "finer"), [("half", 2), ("full", 4)])
+def test_a_fresh_branch_enlarges_the_masks_of_several_classes(detail, finer, task):
+    plain, branch = segmenter("none", **task).eval(), segmenter(detail, **task).eval()
     branch.mask_decoder.mask_tokens.load_state_dict(plain.mask_decoder.mask_tokens.state_dict())
     pixels = torch.randn(2, 3, 64, 64)
     coarse, fine = plain(pixels).mask_logits, branch(pixels).mask_logits
-    assert (coarse.shape[-1], fine.shape[-1]) == (16, 32)
-    expected = torch.nn.functional.interpolate(coarse, scale_factor=2, mode="bilinear")
+    assert (coarse.shape[-1], fine.shape[-1]) == (16, finer * 16)
+    expected = torch.nn.functional.interpolate(coarse, scale_factor=finer, mode="bilinear")
     torch.testing.assert_close(fine, expected, **BY_DTYPE[torch.float32]._asdict())
 
 
@@ -61,17 +61,41 @@ def test_every_weight_of_the_branch_learns(detail, task):
 
 
 @pytest.mark.parametrize("head", ["mask-classification", "per-pixel"])
-def test_each_token_of_several_classes_has_a_kernel_of_its_own(head):
+@pytest.mark.parametrize("detail", ["half", "full"])
+def test_each_token_of_several_classes_has_a_kernel_of_its_own(detail, head):
     """With all tokens alike, a mask differs from another only by these kernels."""
-    model = segmenter(num_classes=3, head=head).eval()
+    model = segmenter(detail, num_classes=3, head=head).eval()
     decoder, pixels = model.mask_decoder, torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         decoder.mask_tokens.weight.copy_(decoder.mask_tokens.weight[:1].clone())
         decoder.detail.token_kernels[1, 0] = 1.0
     features = []
-    decoder.detail.register_forward_hook(lambda module, args, output: features.append(output))
+    decoder.detail.register_forward_hook(lambda module, args, output: features.extend(output))
     masks = model(pixels).mask_logits
     torch.testing.assert_close(masks[0, 1] - masks[0, 0], features[0][0, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_several_classes_are_drawn_at_full_size_with_features_of_half_the_size_too():
+    branch = DetailBranch(32, 4, finest=0, tokens=5)
+    for parameter in (branch.project.weight, branch.token_kernels, branch.half_project.weight):
+        torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(branch.half_token_kernels)
+    fine, half = branch(torch.randn(1, 3, 64, 96), torch.randn(1, 32, 4, 6), torch.randn(1, 4, 16, 24))
+    assert (fine.shape, half.shape) == ((1, 16, 64, 96), (1, 32, 32, 48))
+    kernels = torch.randn(1, 5, 4)
+    together = torch.cat([fine, torch.nn.Upsample(scale_factor=2, mode="bilinear")(half)], dim=1)
+    weights = torch.cat([branch.project.weight, branch.half_project.weight], dim=1)
+    own = torch.cat([branch.token_kernels, branch.half_token_kernels], dim=1)
+    expected = torch.einsum("bnc,bchw->bnhw", kernels @ weights + own, together)
+    torch.testing.assert_close(branch.masks(kernels, [fine, half]), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("finest", "tokens"), [(0, 0), (1, 0), (1, 5)])
+def test_a_single_mask_and_a_branch_at_half_size_use_the_finest_features_alone(finest, tokens):
+    branch = DetailBranch(32, 4, finest=finest, tokens=tokens)
+    maps = branch(torch.randn(1, 3, 64, 96), torch.randn(1, 32, 4, 6), torch.randn(1, 4, 16, 24))
+    assert len(maps) == 1
+    assert not [name for name, _ in branch.named_parameters() if name.startswith("half_")]
 
 
 def test_a_new_head_gets_new_kernels(tmp_path):
@@ -79,6 +103,18 @@ def test_a_new_head_gets_new_kernels(tmp_path):
     model = SamForSemanticSegmentation.from_pretrained(tmp_path, num_classes=5, ignore_mismatched_sizes=True)
     assert model.mask_decoder.detail.token_kernels.shape == (5, 32)
     assert not model.mask_decoder.detail.token_kernels.any()
+
+
+def test_other_classes_keep_what_is_of_no_class():
+    branch = wake(segmenter("full", num_classes=3, head="per-pixel")).mask_decoder.detail
+    before = branch.half_project.weight.clone()
+    branch.use_tokens(5)
+    assert torch.equal(branch.half_project.weight, before)
+    assert branch.half_token_kernels.shape == (5, 32)
+    assert not branch.half_token_kernels.any()
+    branch.use_tokens(0)
+    assert branch.half_project is None
+    assert branch.half_token_kernels is None
 
 
 def test_something_thinner_than_the_decoder_can_be_drawn():
@@ -104,13 +140,12 @@ def test_something_thinner_than_the_decoder_can_be_drawn():
 def test_features_times_kernels_are_finer_mask_features():
     branch = DetailBranch(32, 4)
     torch.nn.init.normal_(branch.project.weight)
-    fine = branch(torch.randn(1, 3, 64, 96), torch.randn(1, 32, 4, 6), torch.randn(1, 4, 16, 24))
+    (fine,) = branch(torch.randn(1, 3, 64, 96), torch.randn(1, 32, 4, 6), torch.randn(1, 4, 16, 24))
     assert fine.shape == (1, 32, 32, 48)
     kernels = torch.randn(1, 5, 4)
     features = torch.einsum("oc,bchw->bohw", branch.project.weight, fine)  # as wide as the decoder's
     expected = torch.einsum("bnc,bchw->bnhw", kernels, features)
-    found = torch.einsum("bnc,bchw->bnhw", branch.kernels(kernels), fine)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(branch.masks(kernels, [fine]), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_image_does_not_depend_on_its_batch():
@@ -133,11 +168,12 @@ def test_precision(precision):
 
 
 @pytest.mark.parametrize("task", HEADS)
-def test_saved_with_the_adapter_and_with_the_model(tmp_path, task):
+@pytest.mark.parametrize("detail", ["half", "full"])
+def test_saved_with_the_adapter_and_with_the_model(tmp_path, detail, task):
     import peft
 
     def fresh():
-        return segmenter("half", **task)
+        return segmenter(detail, **task)
 
     model = apply_method(fresh(), "lora", {}, targets=sam_layers, modules_to_save=MODULES_TO_SAVE).eval()
     for p in model.parameters():
@@ -151,7 +187,7 @@ def test_saved_with_the_adapter_and_with_the_model(tmp_path, task):
     whole = wake(fresh()).eval()
     whole.save_pretrained(tmp_path / "whole")
     again = SamForSemanticSegmentation.from_pretrained(tmp_path / "whole")
-    assert again.config.detail == "half"
+    assert again.config.detail == detail
     torch.testing.assert_close(again(pixels).logits, whole(pixels).logits)
 
 
@@ -166,7 +202,8 @@ def test_training_from_random_weights_begins_with_a_fresh_branch(tmp_path):
     assert all((norm.weight == 1).all() for norm in norms)
 
 
-def test_sizes_can_be_asked_without_computing():
+@pytest.mark.parametrize("detail", ["half", "full"])
+def test_sizes_can_be_asked_without_computing(detail):
     for task in HEADS:
-        model = segmenter(**task).eval().to("meta")
+        model = segmenter(detail, **task).eval().to("meta")
         assert model(torch.empty(2, 3, 64, 64, device="meta")).logits.is_meta

@@ -51,6 +51,23 @@ def test_kernels_of_tokens_are_zero_where_there_were_none(model, tmp_path):
     assert not kernels_of(load_adapter(fresh(), tmp_path, {"name": "lora"}, None)).any()
 
 
+def test_what_several_classes_got_later_is_zero_where_there_was_none(tmp_path):
+    model = adapt(fresh("full"), "lora", {}).eval()
+    branch = model.base_model.model.mask_decoder.modules_to_save["default"].detail
+    for parameter in (branch.project.weight, branch.token_kernels, branch.half_project.weight):
+        torch.nn.init.normal_(parameter)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    file, pixels = tmp_path / "adapter_model.safetensors", torch.randn(1, 3, 64, 64)
+    without(file, "detail.half_token_kernels")
+    without(file, "detail.half_project.weight")
+    loaded = load_adapter(fresh("full"), tmp_path, {"name": "lora"}, None).eval()
+    with torch.no_grad():
+        now = model(pixels).mask_logits
+        branch.half_project.weight.zero_()
+        torch.testing.assert_close(loaded(pixels).mask_logits, model(pixels).mask_logits, rtol=0, atol=0)
+    assert not torch.allclose(now, loaded(pixels).mask_logits)
+
+
 def test_branches_at_full_size_that_had_one_convolution_there_draw_what_they_drew(tmp_path):
     model = adapt(fresh("full"), "lora", {}).eval()
     branch = model.base_model.model.mask_decoder.modules_to_save["default"].detail

@@ -22,7 +22,7 @@ from convlora.untrusted import UnreadableError
 NAMES = {FINEST["half"]: "detail.safetensors", FINEST["full"]: "detail-full.safetensors"}
 _LEVEL = "finest"  # in the file's metadata
 _STEM = "down.0.conv.0.weight"  # the convolution that sees the pixels
-_FRESH = ("project.", "token_kernels")  # begin at zero in every task
+_FRESH = ("project.", "token_kernels", "half_project.", "half_token_kernels")  # begin at zero in every task
 
 
 def settled_detail(detail: str, source: str | os.PathLike[str]) -> Literal["none", "half", "full"]:

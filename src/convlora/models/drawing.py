@@ -95,4 +95,4 @@ class MaskDecoder(nn.Module):
         if self.detail is None:
             return Masks(coarse, None)
         fine = self.detail(pixel_values, image_embeddings, features)
-        return Masks(coarse, torch.einsum("bnc,bchw->bnhw", self.detail.kernels(kernels), fine))
+        return Masks(coarse, self.detail.masks(kernels, fine))

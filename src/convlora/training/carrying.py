@@ -30,7 +30,7 @@ from convlora.training.earlier import Earlier
 Rows = list[tuple[int, int]]  # of the earlier run, and where they go
 Checked = tuple[Path, dict[str, list[int]]]  # a file of weights, with the names and sizes of what is in it
 
-_KERNELS = "mask_decoder.detail.token_kernels"
+_KERNELS = ("mask_decoder.detail.token_kernels", "mask_decoder.detail.half_token_kernels")
 _CLASSIFIER = ("mask_decoder.classifier.weight", "mask_decoder.classifier.bias")
 _LAST_OF_NETWORK = ("network.final_conv.weight", "network.final_conv.bias")
 _DETAIL = ".mask_decoder.detail."
@@ -131,15 +131,15 @@ def begin_with(model: PeftModel, earlier: Earlier, classes: ClassTable, checked:
     _check_rows(weights, found, old)
     moves = {name: _rows(name, old, new) for name in own.keys() | found.keys()}
     fresh = _has_detail(own) and not _has_detail(found)
-    later = {name for name in own if name.endswith(CAME_LATER)}
-    _check_fit(weights, found, own, {name for name, rows in moves.items() if rows is not None} | later, fresh)
+    in_one = {name for name in own.keys() ^ found.keys() if name.endswith(CAME_LATER)}
+    _check_fit(weights, found, own, {name for name, rows in moves.items() if rows is not None} | in_one, fresh)
     state: dict[str, torch.Tensor] = {}
     try:
         with safe_open(ordinary(weights), "pt", device="cpu") as file:
             for name, value in own.items():
                 state[name] = value.detach().clone()
                 rows = moves[name]
-                if name in later and name not in found and not fresh:  # it did without
+                if name in in_one and not fresh:  # the earlier run did without
                     state[name].zero_()
                 if name in found and rows is None:
                     state[name] = file.get_tensor(name)
@@ -209,7 +209,7 @@ def _find(values: Any, end: str) -> Any:
 
 def _rows(name: str, old: _Head, new: _Head) -> Rows | None:
     """Which rows of a tensor are carried over; None: it belongs to no class and no token, and must fit as a whole."""
-    is_token = old.tokens is not None and name.endswith((f".{old.tokens}", f".{_KERNELS}"))
+    is_token = old.tokens is not None and name.endswith(tuple(f".{end}" for end in (old.tokens, *_KERNELS)))
     is_last = name.endswith(tuple(f".{end}" for end in _LAST_OF_NETWORK))
     is_classifier = name.endswith(tuple(f".{end}" for end in _CLASSIFIER))
     if not (is_token or is_last or is_classifier):
@@ -233,7 +233,7 @@ def _check_rows(weights: Path, found: dict[str, list[int]], old: _Head) -> None:
     of_tokens = count if old.kind == "per-pixel" else old.number
     wanted = dict.fromkeys(_LAST_OF_NETWORK, 1 if old.kind == "binary" else count)
     wanted |= dict.fromkeys(_CLASSIFIER, count + 1 if old.kind == "mask-classification" else 0)
-    wanted |= {_KERNELS: 0 if old.kind == "binary" else of_tokens, str(old.tokens): of_tokens}
+    wanted |= dict.fromkeys(_KERNELS, 0 if old.kind == "binary" else of_tokens) | {str(old.tokens): of_tokens}
     for end, rows in wanted.items():
         for name, shape in found.items():
             if name.endswith(f".{end}") and shape[:1] != [rows]:
