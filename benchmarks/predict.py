@@ -1,4 +1,4 @@
-"""Images segmented per second, batch 1 and 8, with the attention of this package and transformers' own.
+"""Images segmented per second, batch 1 and 8: forms of attention, with and without the detail branch.
 
 python benchmarks/predict.py --model tiny --image-size 512 --output benchmarks/results/predict.json
 """
@@ -6,6 +6,8 @@ python benchmarks/predict.py --model tiny --image-size 512 --output benchmarks/r
 from __future__ import annotations
 
 import argparse
+import itertools
+import statistics
 
 import torch
 from harness import add_output, alternate, forward_flops, matrix_rate, report, summarise
@@ -13,15 +15,17 @@ from kinds import SIZES, Kind, adapted, sam_config, segmenter
 
 from convlora.devices import resolve_device, resolve_precision
 from convlora.models.autocast import autocast
+from convlora.models.detail import FINEST
 
 
 def main() -> None:
-    """Times the forms of attention in turn at every batch size."""
+    """Times all pairs of attention and detail branch in turn at every batch size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=SIZES, default="vit-b")
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--attention", nargs="+", default=["auto", "sdpa", "eager"])
+    parser.add_argument("--detail", nargs="+", choices=FINEST, default=["none"])
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
@@ -30,9 +34,9 @@ def main() -> None:
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
     models = {}
-    for form in options.attention:
-        base = segmenter(options.model, options.image_size, attention=form)
-        models[form] = adapted(base, Kind(attention=form), precision, device).eval()
+    for form, detail in itertools.product(options.attention, options.detail):
+        base = segmenter(options.model, options.image_size, attention=form, detail=detail)
+        models[f"{form}, {detail}"] = adapted(base, Kind(attention=form), precision, device).eval()
     rate, flops = matrix_rate(device, precision), forward_flops(sam_config(options.model), options.image_size)
     rows = []
     for batch in options.batch_size:
@@ -42,12 +46,21 @@ def main() -> None:
             with torch.inference_mode(), autocast(device, precision):
                 model(pixel_values=pixels)
 
-        variants = {form: (lambda work=work, model=model: work(model)) for form, model in models.items()}
-        for form, values in alternate(variants, options.rounds, device).items():
+        variants = {kind: (lambda work=work, model=model: work(model)) for kind, model in models.items()}
+        measured = alternate(variants, options.rounds, device)
+        first = next(iter(measured.values()))
+        for kind, values in measured.items():
             speed = summarise(batch / value for value in values)
             share = flops * speed["median"] / rate
             rows.append(
-                {"batch": batch, "attention": form, "images/s": speed["median"], "share of matrix rate": share, **speed}
+                {
+                    "batch": batch,
+                    "attention, detail": kind,
+                    "images/s": speed["median"],
+                    "time ratio": statistics.median(a / b for a, b in zip(values, first)),
+                    "share of matrix rate": share,
+                    **speed,
+                }
             )
     title = f"Prediction, {options.model} with Conv-LoRA, {options.image_size} pixels, {precision}"
     report(title, rows, options.output)

@@ -33,6 +33,8 @@ KINDS = {
     "ours, LoRA": ["--method", "lora", "--allocator", "tuned"],
     "ours, Conv-LoRA": ["--allocator", "tuned"],
     "ours, Conv-LoRA, default allocator": [],
+    "ours, Conv-LoRA, branch at half size": ["--allocator", "tuned", "--detail", "half"],
+    "ours, Conv-LoRA, branch at full size": ["--allocator", "tuned", "--detail", "full"],
     "ours, 11 classes, mask classification": ["--allocator", "tuned", "--classes", "11", "--mask-tokens", "17"],
     "ours, 11 classes, per pixel": ["--allocator", "tuned", "--classes", "11", "--head", "per-pixel"],
     "ours, 150 classes, mask classification": ["--allocator", "tuned", "--classes", "150", "--mask-tokens", "150"],

@@ -207,7 +207,7 @@ def test_the_branch_stays_in_place_where_cells_are_not_16_pixels():
     branch.embedding.register_forward_hook(lambda module, inputs, output: inner.update(seen=inputs[0]))
     embedding = torch.zeros(1, 8, 37, 37)
     embedding[..., -1] = 1
-    fine = branch(torch.zeros(1, 3, 518, 518), embedding, torch.zeros(1, 8, 148, 148))
+    (fine,) = branch(torch.zeros(1, 3, 518, 518), embedding, torch.zeros(1, 8, 148, 148))
     seen = inner["seen"][0, 0]
     assert seen.shape == (33, 33)
     assert seen[:, -1].min() > 0.5

@@ -33,6 +33,7 @@ from tests.helpers.models import tiny_sam
 from tests.training.test_run import assert_equal_runs, log_of, weights_of
 
 CLASSES = ("background", "a", "b")
+HALF_KERNELS = "detail.half_token_kernels"
 
 
 def settings(sam, head="auto", detail="half", method="conv-lora", **more):
@@ -115,14 +116,15 @@ def test_with_the_same_classes_the_new_model_answers_as_the_earlier_one(tiny_sam
     assert carried.weights_sha256 == hashlib.sha256(weights).hexdigest()
 
 
-@pytest.mark.parametrize("case", ["per-pixel", "mask-classification", "unet"])
+@pytest.mark.parametrize("case", ["per-pixel", "per-pixel, full", "mask-classification", "unet"])
 def test_classes_keep_their_rows_wherever_they_stand(tiny_sam_folder, tmp_path, case):
     """With the classes in another order and one more, the scores of the old ones are the same before the new one."""
     is_unet = case == "unet"
+    case, _, detail = case.partition(", ")
     config = settings(
         tiny_sam_folder,
         "auto" if is_unet else case,
-        "half" if case == "per-pixel" else "none",
+        detail or ("half" if case == "per-pixel" else "none"),
         "unet" if is_unet else "conv-lora",
         num_mask_tokens=5 if case == "mask-classification" else None,
     )
@@ -131,7 +133,7 @@ def test_classes_keep_their_rows_wherever_they_stand(tiny_sam_folder, tmp_path, 
     new, carried, fresh = begin(tmp_path / "run", order, tmp_path / "new")
     found, one, two, three = kinds_of(old, new, fresh)
     by_class = {
-        "per-pixel": {"mask_tokens.weight", "detail.token_kernels"},
+        "per-pixel": {"mask_tokens.weight", "detail.token_kernels"} | ({HALF_KERNELS} if detail == "full" else set()),
         "mask-classification": {"classifier.weight", "classifier.bias"},
         "unet": {"network.final_conv.weight", "network.final_conv.bias"},
     }[case]
@@ -180,14 +182,36 @@ def test_another_foreground_starts_fresh_and_the_rest_stays(tiny_sam_folder, tmp
     assert (carried.classes, carried.new_classes, carried.dropped_classes) == ([], ["leaf"], ["crack"])
 
 
-def test_another_head_keeps_what_is_of_no_class(tiny_sam_folder, tmp_path):
-    old = make_run(tmp_path / "run", settings(tiny_sam_folder), ("background", "a"))
+@pytest.mark.parametrize("detail", ["half", "full"])
+def test_another_head_keeps_what_is_of_no_class(tiny_sam_folder, tmp_path, detail):
+    old = make_run(tmp_path / "run", settings(tiny_sam_folder, detail=detail), ("background", "a"))
     new, carried, fresh = begin(tmp_path / "run", CLASSES, tmp_path / "new", head="per-pixel")
     found, *_ = kinds_of(old, new, fresh)
-    assert found["fresh"] | found["mixed"] <= {"mask_tokens.weight", "detail.token_kernels"}
+    several = {"detail.token_kernels"} | ({HALF_KERNELS, "detail.half_project.weight"} if detail == "full" else set())
+    assert found["fresh"] | found["mixed"] == several | {"mask_tokens.weight"}
     assert "mask_tokens.weight" in found["fresh"]
     assert (carried.earlier_head, carried.head) == ("binary", "per-pixel")
     assert "by the head binary" in " ".join(carried.sentences())
+
+
+def test_a_single_mask_may_follow_several_classes(tiny_sam_folder, tmp_path):
+    old = make_run(tmp_path / "run", settings(tiny_sam_folder, "per-pixel", "full"), CLASSES)
+    new, carried, fresh = begin(tmp_path / "run", CLASSES[:2], tmp_path / "new", head="binary")
+    found, *_ = kinds_of(old, new, fresh)
+    assert found["fresh"] | found["mixed"] == {"mask_tokens.weight"}
+    assert "detail.project.weight" in found["kept"]
+    assert not any("half_" in name for name in found["kept"])
+    assert (carried.earlier_head, carried.head) == ("per-pixel", "binary")
+
+
+def test_tensors_of_another_size_are_refused(tiny_sam_folder, tmp_path):
+    make_run(tmp_path / "run", settings(tiny_sam_folder, "per-pixel", "full"), CLASSES)
+    file = tmp_path / "run/adapter/adapter_model.safetensors"
+    values = load_file(file)
+    name = next(name for name in values if name.endswith("half_project.weight"))
+    save_file(values | {name: torch.zeros(len(values[name]) + 1, 32)}, file)
+    with pytest.raises(InputError, match=r"half_project\.weight: \[5, 32\] instead of \[4, 32\]"):
+        begin(tmp_path / "run", CLASSES, tmp_path / "new")
 
 
 def test_a_detail_branch_can_be_added_and_not_be_changed(tiny_sam_folder, tmp_path):
@@ -212,6 +236,16 @@ def test_what_a_branch_at_full_size_did_without_is_zero(tiny_sam_folder, tmp_pat
     assert not any(value.any() for value in later)
 
 
+def test_several_classes_did_without_features_at_half_size(tiny_sam_folder, tmp_path):
+    file = tmp_path / "run/adapter/adapter_model.safetensors"
+    make_run(tmp_path / "run", settings(tiny_sam_folder, "per-pixel", "full"), CLASSES)
+    save_file({name: value for name, value in load_file(file).items() if "detail.half_" not in name}, file)
+    new, _, _ = begin(tmp_path / "run", CLASSES, tmp_path / "new")
+    later = [value for name, value in saved_weights(new).items() if "detail.half_" in name]
+    assert len(later) == 2
+    assert not any(value.any() for value in later)
+
+
 @pytest.mark.parametrize("case", ["classes", "detail"])
 def test_a_decoder_that_is_adapted_in_part_goes_on_too(tiny_sam_folder, tmp_path, case):
     """What PEFT trains in full beside it depends on the head and on the detail branch."""
@@ -227,7 +261,7 @@ def test_a_decoder_that_is_adapted_in_part_goes_on_too(tiny_sam_folder, tmp_path
     assert carried.fresh_detail == (case == "detail")
 
 
-@pytest.mark.parametrize("detail", ["none", "half"])
+@pytest.mark.parametrize("detail", ["none", "half", "full"])
 def test_queries_of_other_classes(tmp_path, detail):
     """There are others in front of the cells then, which Conv-LoRA has to know."""
     vit = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
