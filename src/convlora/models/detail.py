@@ -199,7 +199,7 @@ class DetailBranch(nn.Module):
         if self.half_project is None:
             return masks
         half = _product(kernels, self.half_project, self.half_token_kernels, features[1])
-        return masks + F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return masks.add_(F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False))
 
 
 def _product(
