@@ -28,9 +28,8 @@ _FRESH = ("project.", "token_kernels", "half_project.", "half_token_kernels")  #
 def settled_detail(detail: str, source: str | os.PathLike[str]) -> Literal["none", "half", "full"]:
     """What the setting `detail` means for a model: `auto` is `full` beside pretrained weights for it, else `half`.
 
-    For two classes the full size is the better branch, for several it depends on the images
-    (`benchmarks/results/accuracy.md`). A step of ViT-B at 1024 pixels takes 1.5 times the memory with it, so there it
-    has to be asked for.
+    The full size is the better branch (`benchmarks/results/accuracy.md`). A step of ViT-B at 1024 pixels takes 1.5
+    times the memory with it, so there it has to be asked for.
 
     Args:
         detail: `"auto"`, `"none"`, `"half"` or `"full"`.
