@@ -157,8 +157,9 @@ def test_an_image_does_not_depend_on_its_batch():
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_precision(precision):
-    model = wake(segmenter()).train()
+@pytest.mark.parametrize(("detail", "task"), [("half", {}), ("full", {"num_classes": 3, "head": "per-pixel"})])
+def test_precision(precision, detail, task):
+    model = wake(segmenter(detail, **task)).train()
     pixels = torch.randn(1, 3, 64, 64)
     with autocast(torch.device("cpu"), precision):
         output = model(pixels, labels=torch.zeros(1, 64, 64, dtype=torch.long))
